@@ -1,0 +1,33 @@
+# Each target sets up its own environment: a machine with Python 3.11 and make is enough.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: demo test test-slow lint wheel clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --quiet --constraint constraints.txt torch
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+demo: $(VENV)/installed
+	$(RUN) examples/adult_demo.py --output demo-output
+
+test: $(VENV)/installed
+	$(RUN) -m pytest -q
+
+test-slow: $(VENV)/installed
+	$(RUN) -m pytest -q -m slow
+
+lint: $(VENV)/installed
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+wheel: $(VENV)/installed
+	$(RUN) -m build --outdir dist .
+
+clean:
+	rm -rf $(VENV) build dist demo-output *.egg-info .pytest_cache .ruff_cache .mypy_cache

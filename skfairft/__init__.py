@@ -1,0 +1,14 @@
+"""Fair low-rank heads on frozen feature extractors, for scikit-learn."""
+
+from .classifier import FairLowRankHeadClassifier
+from .exceptions import FairnessWarning
+from .extractor import FrozenFeatureExtractor, split_head
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FairLowRankHeadClassifier",
+    "FairnessWarning",
+    "FrozenFeatureExtractor",
+    "split_head",
+]

@@ -1,0 +1,603 @@
+"""The estimator: validate, call, store. The arithmetic is in the other modules."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import OrderedDict
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state, compute_sample_weight
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    check_is_fitted,
+    validate_data,
+)
+from torch import Tensor, nn
+
+from ._modules import ModuleParamsMixin, resolve_device
+from ._validation import (
+    ROUTING_HINT,
+    encode_groups,
+    encode_labels,
+    group_weight_vector,
+    report_thin_groups,
+    to_array,
+)
+from .exceptions import FairnessWarning
+from .extractor import FrozenFeatureExtractor
+from .factorization import floor_importance, neutralize, resolve_rank, weighted_svd
+from .fisher import FisherStatistics, layer_fisher
+from .head import LowRankHead, StandardizedHead, head_scores, single_score_head
+from .initial import StartingHead, column_moments, previous_head, starting_head
+from .training import TensorRows, fine_tune
+
+__all__ = ["FairLowRankHeadClassifier"]
+
+# Up to this many numbers (512 MiB in float64) features are fitted in double precision:
+# L-BFGS then converges to the last digits. Above, their own precision saves memory.
+_DOUBLE_LIMIT = 2**26
+
+
+class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimator):
+    """Fair low-rank classification head on a frozen feature extractor.
+
+    Measures which weights of a linear head matter to which demographic group
+    (empirical Fisher information, Eq. 1 of [1]_), neutralizes that importance
+    (Eq. 2), factorizes the head by an SVD weighted with it (Eq. 4), and
+    fine-tunes the two small factors with skorch. The extractor never changes.
+
+    Parameters
+    ----------
+    feature_extractor : nn.Module, FrozenFeatureExtractor or None, default=None
+        Maps rows of X to features. None means that X already is the features.
+        Clones of the classifier share it.
+    head : nn.Linear, nn.Sequential or None, default=None
+        Pre-trained layer to factorize. None fits a linear head on the features
+        first (logistic regression). An ``nn.Linear`` as wide as the number of
+        classes is the classification head itself; one of another width, or an
+        ``nn.Sequential`` of an ``nn.Linear`` and an activation, is a hidden layer,
+        and a new output layer is fitted behind it.
+    rank : int, float or None, default=None
+        Rank r of the factors. An int above min(d, k) is used as min(d, k). A float
+        in (0, 1] is the share of importance-weighted energy (squared singular
+        values) to keep. None keeps the head as one full matrix, without factors
+        (the paper's transfer-learning baseline, TL).
+    importance : {"fisher", "uniform"}, default="fisher"
+        What weights the SVD: neutralized Fisher importance, or nothing (the
+        paper's baseline f+SVD).
+    group_weights : dict, array-like of shape (G,), "proportional" or None, default=None
+        Weights of the groups in Eq. 2; scaled to sum 1. A dict names a weight for
+        each group (tuples where there are several sensitive columns), an array
+        follows the order of ``groups_``, "proportional" follows the groups' sizes,
+        None is equal weights.
+    C : float, default=1.0
+        Inverse strength of the L2 penalty on the classification weights (in
+        standardized features), as in scikit-learn's LogisticRegression; for the
+        head fitted first and for the fine-tuning.
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, as elsewhere in scikit-learn.
+    max_epochs : int, default=100
+        Most epochs of fine-tuning; it stops before when the loss settles. 0
+        returns the factorization untouched.
+    lr : float or None, default=None
+        Learning rate. None is 1 for L-BFGS and 0.01 for other optimizers.
+    batch_size : int or None, default=None
+        Rows per step. None is all rows for L-BFGS and 1024 for other optimizers.
+    optimizer : subclass of torch.optim.Optimizer or None, default=None
+        None is full-batch L-BFGS, deterministic and without a learning rate to
+        choose; or AdamW as soon as ``lr`` or ``batch_size`` is given.
+    optimizer_kwargs : dict or None, default=None
+        More arguments of the optimizer.
+    weight_decay : float, default=0.0
+        Weight decay of the optimizer, beside ``C``; not for L-BFGS.
+    early_stopping : bool, default=False
+        Hold out ``validation_fraction`` of the rows, stratified by class and group,
+        stop when their loss no longer improves, and keep the best epoch. The
+        held-out rows are used for nothing else.
+    validation_fraction : float, default=0.1
+        Share of rows held out.
+    n_iter_no_change : int, default=5
+        Epochs without improvement after which the training stops.
+    tol : float or None, default=1e-4
+        Least relative improvement of the loss that counts. None trains for exactly
+        ``max_epochs``; not with ``early_stopping``.
+    callbacks : list of skorch callbacks or None, default=None
+        Run during the fine-tuning.
+    warm_start : bool, default=False
+        Factorize and train the head of the last `fit` instead of starting afresh.
+    device : str or torch.device, default="auto"
+        "auto" is a CUDA GPU where there is one. Prediction from features runs on
+        the CPU.
+    random_state : int, RandomState or None, default=None
+        Of the hold-out and of the order of minibatches.
+    verbose : int, default=0
+        1 shows progress bars, 2 skorch's table of epochs.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (k,)
+        Class labels.
+    groups_ : ndarray of shape (G,)
+        Groups; tuples where there are several sensitive columns; ``["all"]`` if
+        `fit` got none.
+    n_features_in_ : int
+        Number of columns of X (for tensors and arrays, the size of axis 1).
+    feature_names_in_ : ndarray of str
+        Columns of X, if it was a DataFrame.
+    rank_ : int
+        Rank of the factors; min(d, k) with ``rank=None``.
+    group_importance_ : ndarray of shape (G, d)
+        ``I_g = sqrt(F_g)``.
+    importance_ : ndarray of shape (d,)
+        What weighted the SVD: ``I_N`` with its floor, or ones.
+    singular_values_ : ndarray of shape (min(d, k),)
+        Of the weighted weight matrix.
+    head_ : nn.Module
+        The trained head, features -> logits, on the CPU.
+    net_ : skorch.NeuralNetClassifier
+        What trained it. Its module holds the same head in standardized features.
+    history_ : skorch.history.History
+        One row per epoch.
+    feature_extractor_ : FrozenFeatureExtractor or None
+        The extractor in use.
+
+    Warns
+    -----
+    FairnessWarning
+        In `fit`, if there are no sensitive features, or groups too thin for a
+        statement.
+
+    See Also
+    --------
+    FrozenFeatureExtractor : Features of a torch module as a transformer.
+    split_head : Cuts a model into extractor and head.
+
+    Notes
+    -----
+    Prediction never needs the sensitive features. With sample weights, a weight of
+    2 stands for the row twice, also in the Fisher information.
+
+    References
+    ----------
+    .. [1] Y. Zhang and F. Zhou, "Bias Mitigation in Fine-tuning Pre-trained Models
+       for Enhanced Fairness and Efficiency", arXiv:2403.00625, 2024.
+
+    Examples
+    --------
+    >>> from skfairft import FairLowRankHeadClassifier
+    >>> from skfairft.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(n_samples=500, random_state=0)
+    >>> clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
+    >>> clf.head_
+    LowRankHead(in_features=10, rank=1, out_features=2)
+    >>> clf.group_importance_.shape
+    (2, 10)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "feature_extractor": [nn.Module, FrozenFeatureExtractor, None],
+        "head": [nn.Module, None],
+        "rank": [
+            Interval(Integral, 1, None, closed="left"),
+            Interval(Real, 0, 1, closed="right"),
+            None,
+        ],
+        "importance": [StrOptions({"fisher", "uniform"})],
+        "group_weights": [dict, "array-like", StrOptions({"proportional"}), None],
+        "C": [Interval(Real, 0, None, closed="neither")],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "max_epochs": [Interval(Integral, 0, None, closed="left")],
+        "lr": [Interval(Real, 0, None, closed="neither"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), None],
+        "optimizer": [type, None],
+        "optimizer_kwargs": [dict, None],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "callbacks": [list, None],
+        "warm_start": ["boolean"],
+        "device": [str, torch.device],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        feature_extractor: nn.Module | FrozenFeatureExtractor | None = None,
+        *,
+        head: nn.Module | None = None,
+        rank: int | float | None = None,
+        importance: str = "fisher",
+        group_weights: Any = None,
+        C: float = 1.0,
+        class_weight: Any = None,
+        max_epochs: int = 100,
+        lr: float | None = None,
+        batch_size: int | None = None,
+        optimizer: type[torch.optim.Optimizer] | None = None,
+        optimizer_kwargs: dict[str, Any] | None = None,
+        weight_decay: float = 0.0,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        tol: float | None = 1e-4,
+        callbacks: list[Any] | None = None,
+        warm_start: bool = False,
+        device: str | torch.device = "auto",
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.feature_extractor = feature_extractor
+        self.head = head
+        self.rank = rank
+        self.importance = importance
+        self.group_weights = group_weights
+        self.C = C
+        self.class_weight = class_weight
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.optimizer_kwargs = optimizer_kwargs
+        self.weight_decay = weight_decay
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.callbacks = callbacks
+        self.warm_start = warm_start
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        sensitive_features: Any = None,
+    ) -> Self:
+        """Fit the head.
+
+        Parameters
+        ----------
+        X : array-like, tensor, DataFrame or sequence, n rows
+            Inputs of the feature extractor; without one, features (n, d).
+        y : array-like of shape (n,)
+            Class labels of any dtype, without missing values.
+        sample_weight : array-like of shape (n,), default=None
+            Non-negative weights; None is 1 each.
+        sensitive_features : array-like of shape (n,) or (n, c), default=None
+            Group of each row, of any dtype; several columns stand for their
+            intersections. In pipelines and searches they are routed by
+            ``set_fit_request(sensitive_features=True)``.
+
+        Returns
+        -------
+        FairLowRankHeadClassifier
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For invalid parameters, data, groups or weights, or a module whose
+            output is not one row of finite features per row of X.
+        """
+        self._validate_params()
+        if self.early_stopping and self.tol is None:
+            raise ValueError(
+                "early_stopping=True needs a tolerance but tol is None; use tol=0.0 to count every "
+                "improvement."
+            )
+        classes, labels = encode_labels(y)
+        check_consistent_length(X, labels)
+        groups, codes = self._check_groups(sensitive_features, classes, labels)
+        w = self._check_weights(sample_weight, classes, labels)
+        Z = _as_tensor(self._fit_features(X))
+        if Z.numel() <= _DOUBLE_LIMIT:
+            Z = Z.double()
+        fitted_head = self._warm_head(classes, Z)
+        self.classes_, self.groups_ = classes, groups
+
+        random_state = check_random_state(self.random_state)
+        train, held_out = self._hold_out(labels, codes, random_state)
+        target, group = torch.from_numpy(labels), torch.from_numpy(codes)
+        Z_train, y_train, w_train = _rows(Z, train), _rows(target, train), _rows(w, train)
+        if fitted_head is None:
+            k = len(classes)
+            start = starting_head(self.head, Z_train, y_train, w_train, k, self.C)
+        else:
+            start = previous_head(fitted_head)
+        statistics = layer_fisher(
+            Z_train,
+            y_train,
+            _rows(group, train),
+            w_train,
+            n_groups=len(groups),
+            layer=start.output,
+            tail=None if start.tail is None else copy.deepcopy(start.tail).to(Z.dtype),
+        )
+        head = self._factorize(start, statistics)
+        self._train(
+            head,
+            start,
+            TensorRows(Z_train, y_train, w_train),
+            None if held_out is None else TensorRows(Z[held_out], target[held_out], w[held_out]),
+            seed=random_state.randint(np.iinfo(np.int32).max),
+        )
+        return self
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return the scores of X.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            n rows.
+
+        Returns
+        -------
+        ndarray of shape (n,) or (n, k), float64
+            With two classes the difference of the two logits (positive means
+            ``classes_[1]``), otherwise the logits.
+        """
+        logits = self._logits(X)
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the class probabilities of X.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            n rows.
+
+        Returns
+        -------
+        ndarray of shape (n, k), float64
+            Softmax of the logits, columns in the order of ``classes_``.
+        """
+        return softmax(self._logits(X), axis=1)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable class of each row of X.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            n rows.
+
+        Returns
+        -------
+        ndarray of shape (n,)
+            Values of ``classes_``.
+        """
+        codes = self._logits(X).argmax(axis=1)
+        return self.classes_[codes]
+
+    def to_torch(self) -> nn.Module:
+        """Return extractor and head as one module, for deployment.
+
+        Returns
+        -------
+        nn.Module
+            In evaluation mode, a copy that shares nothing with the classifier. It
+            maps what the extractor takes (after ``preprocess``) to what
+            `decision_function` gives: (n,) with two classes, otherwise (n, k).
+        """
+        check_is_fitted(self, "head_")
+        head = copy.deepcopy(self.head_)
+        parts: OrderedDict[str, nn.Module] = OrderedDict()
+        if self.feature_extractor_ is not None:
+            parts["extractor"] = copy.deepcopy(self.feature_extractor_.module)
+        parts["head"] = single_score_head(head) if len(self.classes_) == 2 else head
+        return nn.Sequential(parts).eval()
+
+    def _check_groups(
+        self, sensitive_features: Any, classes: NDArray[Any], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return groups and codes; without sensitive features, one group and a warning."""
+        if sensitive_features is not None:
+            groups, codes = encode_groups(sensitive_features, len(labels))
+            report_thin_groups(groups, codes, classes, labels, stacklevel=3)
+            return groups, codes
+        if self.group_weights is not None and not isinstance(self.group_weights, str):
+            raise ValueError(
+                "group_weights are set but fit got no sensitive_features to apply them to; pass "
+                "fit(X, y, sensitive_features=groups)."
+            )
+        warnings.warn(
+            "fit got no sensitive_features: the importance is pooled over all rows, and nothing "
+            "is neutralized between groups. Pass fit(X, y, sensitive_features=groups). "
+            f"{ROUTING_HINT}",
+            FairnessWarning,
+            stacklevel=3,
+        )
+        return np.array(["all"], dtype=object), np.zeros(len(labels), dtype=np.int64)
+
+    def _check_weights(
+        self, sample_weight: Any, classes: NDArray[Any], labels: NDArray[np.int64]
+    ) -> Tensor:
+        """Return sample weights times class weights, float64."""
+        w = _check_sample_weight(
+            sample_weight, labels, dtype=np.float64, ensure_non_negative=True, copy=True
+        )
+        w *= compute_sample_weight(self.class_weight, classes[labels])
+        if w.sum() == 0:
+            raise ValueError("sample_weight is zero for every row; at least one must count.")
+        return torch.from_numpy(w)
+
+    def _fit_features(self, X: Any) -> NDArray[Any]:
+        """Set up the extractor and return the features of X."""
+        extractor = self.feature_extractor
+        if extractor is None:
+            self.feature_extractor_ = None
+            return self._check_features(X, reset=True)
+        if isinstance(extractor, nn.Module):
+            extractor = FrozenFeatureExtractor(
+                extractor, device=self.device, verbose=min(self.verbose, 1)
+            )
+        self.feature_extractor_ = clone(extractor)
+        Z = self.feature_extractor_.fit_transform(X)
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(self.feature_extractor_, name):
+                setattr(self, name, getattr(self.feature_extractor_, name))
+            elif hasattr(self, name):
+                delattr(self, name)
+        return Z
+
+    def _check_features(self, X: Any, *, reset: bool) -> NDArray[Any]:
+        return validate_data(self, to_array(X), reset=reset, dtype=[np.float32, np.float64])
+
+    def _warm_head(self, classes: NDArray[Any], Z: Tensor) -> nn.Module | None:
+        """Return the head to go on from, None to start afresh."""
+        if not (self.warm_start and hasattr(self, "head_")):
+            return None
+        if not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"warm_start=True goes on from a head for the classes {self.classes_.tolist()} but "
+                f"y has {classes.tolist()}; set warm_start=False."
+            )
+        if len(self.importance_) != Z.shape[1]:
+            raise ValueError(
+                f"warm_start=True goes on from a head for {len(self.importance_)} features but the "
+                f"data has {Z.shape[1]}; set warm_start=False."
+            )
+        return self.head_
+
+    def _hold_out(
+        self, labels: NDArray[np.int64], codes: NDArray[np.int64], random_state: Any
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the rows to train on and those held out; None means all and none."""
+        if not self.early_stopping:
+            return None, None
+        cells = labels + len(self.classes_) * codes
+        # A cell of one row cannot be split; then the classes alone are kept in proportion.
+        strata = cells if np.bincount(cells)[np.unique(cells)].min() > 1 else labels
+        try:
+            train, held_out = train_test_split(
+                np.arange(len(labels)),
+                test_size=self.validation_fraction,
+                stratify=strata,
+                random_state=random_state,
+            )
+        except ValueError as error:
+            raise ValueError(
+                f"early_stopping=True cannot hold out {self.validation_fraction:.0%} of "
+                f"{len(labels)} rows, stratified by class: {error} Gather more rows or set "
+                "early_stopping=False."
+            ) from error
+        return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(held_out))
+
+    def _factorize(self, start: StartingHead, statistics: FisherStatistics) -> LowRankHead:
+        """Neutralize the importance and cut the head to rank (Eqs. 2 and 4)."""
+        silent = [g for g, total in zip(self.groups_, statistics.weights, strict=True) if not total]
+        if silent:
+            raise ValueError(
+                f"sample_weight is zero for every row of the groups {silent}; drop their rows."
+            )
+        totals = statistics.weights.numpy()
+        group_weights = group_weight_vector(self.group_weights, self.groups_, totals)
+        importance = neutralize(statistics.importance, torch.from_numpy(group_weights))
+        if self.importance == "fisher" and not importance.any():
+            warnings.warn(
+                "The Fisher importance is zero for every feature: the head already fits every row "
+                "with certainty. The SVD is not weighted.",
+                FairnessWarning,
+                stacklevel=3,
+            )
+        if self.importance == "uniform" or not importance.any():
+            importance = torch.ones_like(importance)
+        importance = floor_importance(importance)
+        decomposition = weighted_svd(start.weight, importance)
+        full_rank = len(decomposition.S)
+        if self.rank is None:
+            self.rank_ = full_rank
+            head = LowRankHead(start.weight, None, start.bias)
+        else:
+            if isinstance(self.rank, Integral) and self.rank > full_rank:
+                warnings.warn(
+                    f"rank={self.rank} is above min(d, k) = {full_rank}, the rank of any head of "
+                    f"shape {tuple(start.weight.shape)}; using {full_rank}.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            self.rank_ = resolve_rank(self.rank, decomposition.S)
+            head = LowRankHead(*decomposition.factors(self.rank_), start.bias)
+        self.group_importance_ = statistics.importance.numpy()
+        self.importance_ = importance.numpy()
+        self.singular_values_ = decomposition.S.numpy()
+        return head
+
+    def _train(
+        self,
+        head: LowRankHead,
+        start: StartingHead,
+        train: TensorRows,
+        valid: TensorRows | None,
+        seed: int,
+    ) -> None:
+        """Fine-tune the head and store it."""
+        Z, w = train.Z, train.w
+        mean, scale = column_moments(Z, w)
+        module = StandardizedHead(
+            head, start.tail, mean, scale, start.output_layer_scale(Z, w), Z.dtype
+        )
+        # LogisticRegression penalizes ||w||^2 / 2 for the margin w of two classes; their two
+        # columns -w/2 and w/2 have half that norm.
+        columns = 2.0 if len(self.classes_) == 2 else 1.0
+        total = float(w.sum())
+        self.net_ = fine_tune(
+            module,
+            train.with_unit_mean_weights(),
+            None if valid is None else valid.with_unit_mean_weights(),
+            n_classes=len(self.classes_),
+            l2=columns / (self.C * total),
+            optimizer=self.optimizer,
+            optimizer_kwargs=self.optimizer_kwargs,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            max_epochs=self.max_epochs,
+            tol=self.tol,
+            patience=self.n_iter_no_change,
+            callbacks=self.callbacks,
+            device=resolve_device(self.device, torch.device("cpu")),
+            seed=seed,
+            verbose=int(self.verbose),
+        )
+        self.history_ = self.net_.history
+        # The way through standardized features rounds; an untrained head needs none of it.
+        untouched = nn.Sequential(head, *start.tail) if start.tail is not None else head
+        self.head_ = module.fold() if self.max_epochs else untouched.to(Z.dtype)
+
+    def _logits(self, X: Any) -> NDArray[np.float64]:
+        check_is_fitted(self, "head_")
+        if self.feature_extractor_ is None:
+            Z = self._check_features(X, reset=False)
+        else:
+            Z = self.feature_extractor_.transform(X)
+        return head_scores(self.head_, _as_tensor(Z)).numpy()
+
+
+def _as_tensor(array: NDArray[Any]) -> Tensor:
+    """Return an array as a tensor, sharing memory where it may be written to."""
+    array = np.ascontiguousarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _rows(tensor: Tensor, index: Tensor | None) -> Tensor:
+    return tensor if index is None else tensor[index]

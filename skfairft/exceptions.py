@@ -1,0 +1,16 @@
+"""Warnings of the package."""
+
+from __future__ import annotations
+
+__all__ = ["FairnessWarning"]
+
+
+class FairnessWarning(UserWarning):
+    """A fairness statement rests on missing, constant or too few groups or rows.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> warnings.simplefilter("error", FairnessWarning)  # make it an error
+    >>> warnings.simplefilter("default", FairnessWarning)
+    """

@@ -1,0 +1,413 @@
+"""Frozen feature extractors: from raw inputs to features, and from a model to its two parts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import _check_feature_names, _num_samples, validate_data
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ._modules import ModuleParamsMixin, resolve_device
+
+__all__ = ["FrozenFeatureExtractor", "split_head"]
+
+
+class FrozenFeatureExtractor(
+    ModuleParamsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Features of a frozen torch module, as a scikit-learn transformer.
+
+    The module runs in evaluation mode and without gradients, and is left
+    exactly as it was: training flags, device and ``requires_grad``. Nothing is
+    learned by `fit`, which only checks X and the module against each other.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Maps a batch of inputs to features (batch, d). Clones share it.
+    preprocess : callable, default=None
+        Turns a slice of X (list of texts, image paths, rows of a DataFrame, ...)
+        into what the module takes: a tensor, a tuple of tensors (positional
+        arguments) or a mapping of tensors (keyword arguments). None means that X
+        is numeric. Must be picklable for ``n_jobs > 1``.
+    batch_size : int, default=256
+        Rows per forward pass.
+    device : str, torch.device or None, default="auto"
+        "auto" is a CUDA GPU where there is one, and else where the module lies.
+        None is always where the module lies.
+    verbose : int, default=0
+        1 shows a progress bar over rows.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Size of axis 1 of X seen by `fit`; only for arrays, tensors and DataFrames.
+    feature_names_in_ : ndarray of str
+        Column names, if X was a DataFrame.
+
+    Notes
+    -----
+    Floating-point input is cast to the dtype of the module's parameters, so
+    half-precision modules work as they are. Integer arrays count as numbers and
+    are cast as well; integer *tensors* (token ids) are passed as they are. The
+    features are float64 for float64 modules and float32 for all others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from skfairft import FrozenFeatureExtractor
+    >>> extractor = FrozenFeatureExtractor(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)))
+    >>> extractor.fit_transform(np.ones((4, 3, 2, 2))).shape
+    (4, 5)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "module": [nn.Module],
+        "preprocess": [callable, None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [StrOptions({"auto"}), str, torch.device, None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        preprocess: Callable[[Any], Any] | None = None,
+        batch_size: int = 256,
+        device: str | torch.device | None = "auto",
+        verbose: int = 0,
+    ) -> None:
+        self.module = module
+        self.preprocess = preprocess
+        self.batch_size = batch_size
+        self.device = device
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Check X and run its first row through the module; nothing is learned.
+
+        Parameters
+        ----------
+        X : array-like, tensor, DataFrame or sequence, n rows
+            Inputs of the module, or of ``preprocess``.
+        y : ignored
+            For scikit-learn's sake.
+
+        Returns
+        -------
+        FrozenFeatureExtractor
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For NaN or infinite input, and for a module whose output is not one
+            row of finite floating-point features per row of X.
+        """
+        self._validate_params()
+        rows = self._check_rows(X, reset=True)
+        self._n_features_out = self._extract(rows[:1]).shape[1]
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[Any]:
+        """Check X and return its features; each row runs through the module once.
+
+        Parameters
+        ----------
+        X : array-like, tensor, DataFrame or sequence, n rows
+            Inputs of the module, or of ``preprocess``.
+        y : ignored
+            For scikit-learn's sake.
+        **fit_params : ignored
+            For scikit-learn's sake.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float32 or float64
+            The features.
+        """
+        self._validate_params()
+        features = self._extract(self._check_rows(X, reset=True))
+        self._n_features_out = features.shape[1]
+        return features
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the features of X.
+
+        Parameters
+        ----------
+        X : array-like, tensor, DataFrame or sequence, n rows
+            Inputs of the module, or of ``preprocess``.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float32 or float64
+            The features.
+
+        Raises
+        ------
+        ValueError
+            As `fit`, and for another number of input columns than at `fit`.
+        """
+        self._validate_params()
+        return self._extract(self._check_rows(X, reset=False))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = []  # features have the module's dtype
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _check_rows(self, X: Any, *, reset: bool) -> _Rows:
+        """Validate X and return it as something that can be cut into slices of rows."""
+        if self.preprocess is not None:
+            _check_feature_names(self, X, reset=reset)
+            if _num_samples(X) == 0:
+                raise ValueError("X has 0 rows; at least one is needed.")
+            return _Rows(X)
+        if isinstance(X, Tensor):
+            # validate_data would make it an array, and token ids then could not be told
+            # from numbers; a view on one element per row is enough for its bookkeeping.
+            if X.ndim < 2:
+                raise ValueError(
+                    f"X is a {X.ndim}-d tensor of shape {tuple(X.shape)}; expected one row per "
+                    "sample. Use X.reshape(-1, 1) for one feature, X[None] for one sample."
+                )
+            if X.is_floating_point() and not bool(torch.isfinite(X).all()):
+                raise ValueError("Input X contains NaN or infinity.")
+            shape_only = np.broadcast_to(np.zeros(1, dtype=np.float32), X.shape[:2])
+            validate_data(self, shape_only, reset=reset, ensure_all_finite=False)
+            return _Rows(X.detach())
+        return _Rows(validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric"))
+
+    def _extract(self, rows: _Rows) -> NDArray[Any]:
+        """Run the module over all rows, batch by batch."""
+        source = _device_of(self.module)
+        device = resolve_device(self.device, source)
+        features: NDArray[Any] | None = None
+        with (
+            _frozen(self.module, source, device),
+            tqdm(total=len(rows), unit="row", desc="features", disable=not self.verbose) as bar,
+        ):
+            for start in range(0, len(rows), self.batch_size):
+                batch = rows[start : start + self.batch_size]
+                output = self._forward(batch.data, len(batch), device)
+                if features is None:
+                    features = np.empty((len(rows), output.shape[1]), dtype=_numpy_dtype(output))
+                features[start : start + len(batch)] = output.to(_torch_dtype(output)).cpu().numpy()
+                bar.update(len(batch))
+        assert features is not None  # _check_rows lets no empty X through
+        return features
+
+    def _forward(self, batch: Any, n_rows: int, device: torch.device) -> Tensor:
+        """Return the checked features of one batch."""
+        dtype = _dtype_of(self.module)
+        inputs = _number_tensor(batch, dtype) if self.preprocess is None else self.preprocess(batch)
+        args, kwargs = _call_arguments(inputs, dtype, device)
+        try:
+            output = self.module(*args, **kwargs)
+        except RuntimeError as error:
+            shapes = [tuple(value.shape) for value in (*args, *kwargs.values())]
+            raise ValueError(
+                f"The feature extractor {type(self.module).__name__} failed on a batch of shape "
+                f"{shapes}: {error}. Check that X, or what preprocess returns, is what the module "
+                "takes."
+            ) from error
+        return _check_output(output, n_rows, type(self.module).__name__)
+
+
+class _Rows:
+    """A sequence of any kind, cut into slices of rows."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return int(_num_samples(self.data))
+
+    def __getitem__(self, rows: slice) -> _Rows:
+        return _Rows(self.data.iloc[rows] if hasattr(self.data, "iloc") else self.data[rows])
+
+
+def _first_tensor(module: nn.Module) -> Tensor | None:
+    tensors = [*module.parameters(), *module.buffers()]
+    return next((tensor for tensor in tensors if tensor.is_floating_point()), None)
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    first = _first_tensor(module)
+    return torch.device("cpu") if first is None else first.device
+
+
+def _dtype_of(module: nn.Module) -> torch.dtype | None:
+    first = _first_tensor(module)
+    return None if first is None else first.dtype
+
+
+def _torch_dtype(features: Tensor) -> torch.dtype:
+    return torch.float64 if features.dtype == torch.float64 else torch.float32
+
+
+def _numpy_dtype(features: Tensor) -> type:
+    return np.float64 if features.dtype == torch.float64 else np.float32
+
+
+@contextmanager
+def _frozen(module: nn.Module, source: torch.device, device: torch.device) -> Iterator[None]:
+    """Hold the module in evaluation mode on ``device``, then leave it as it was."""
+    training = {part: part.training for part in module.modules()}
+    moved = device != source
+    try:
+        module.eval()
+        if moved:
+            module.to(device)
+        # no_grad, not inference_mode: tensors a module caches must stay usable in training.
+        with torch.no_grad():
+            yield
+    finally:
+        for part, flag in training.items():
+            part.training = flag
+        if moved:
+            module.to(source)
+
+
+def _number_tensor(batch: Any, dtype: torch.dtype | None) -> Tensor:
+    """Return a batch of numbers as a tensor; integer arrays become floating point."""
+    if isinstance(batch, Tensor):
+        return batch
+    array = np.ascontiguousarray(batch)
+    tensor = torch.tensor(array) if not array.flags.writeable else torch.from_numpy(array)
+    return tensor if tensor.is_floating_point() else tensor.to(dtype or torch.float32)
+
+
+def _call_arguments(
+    inputs: Any, dtype: torch.dtype | None, device: torch.device
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Return positional and keyword arguments of the module, on its device and of its dtype."""
+
+    def place(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"preprocess returned {type(value).__name__} where a tensor was expected; return "
+                "a tensor, a tuple of tensors, or a mapping of names to tensors."
+            )
+        return value.to(device, dtype if value.is_floating_point() else None)
+
+    if isinstance(inputs, Mapping):
+        return (), {name: place(value) for name, value in inputs.items()}
+    if isinstance(inputs, (tuple, list)):
+        return tuple(place(value) for value in inputs), {}
+    return (place(inputs),), {}
+
+
+def _check_output(output: Any, n_rows: int, name: str) -> Tensor:
+    """Return the module's output if it is one row of finite features per input row."""
+    if not isinstance(output, Tensor):
+        raise ValueError(
+            f"The feature extractor {name} returned {type(output).__name__}; expected one tensor "
+            "(batch, features). Wrap it in a module whose forward picks the tensor you want."
+        )
+    if output.ndim > 2:
+        raise ValueError(
+            f"The feature extractor {name} returned a {output.ndim}-d tensor of shape "
+            f"{tuple(output.shape)}; expected (batch, features). Pool or flatten it: "
+            "nn.Sequential(extractor, nn.AdaptiveAvgPool2d(1), nn.Flatten()) averages each map, "
+            "nn.Sequential(extractor, nn.Flatten()) keeps every value."
+        )
+    if output.ndim < 2 or len(output) != n_rows:
+        raise ValueError(
+            f"The feature extractor {name} returned shape {tuple(output.shape)} for a batch of "
+            f"{n_rows} rows; expected ({n_rows}, features)."
+        )
+    if not output.is_floating_point():
+        raise ValueError(
+            f"The feature extractor {name} returned {output.dtype}; expected floating-point "
+            "features. Class numbers or token ids are not features: take the layer before."
+        )
+    finite = torch.isfinite(output).all(dim=1)
+    if not bool(finite.all()):
+        raise ValueError(
+            f"The feature extractor {name} returned NaN or infinity for "
+            f"{int((~finite).sum())} of {n_rows} rows. If it runs in half precision, try "
+            "module.float()."
+        )
+    return output
+
+
+def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    """Cut a model at its last linear layer.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A model that ends in an ``nn.Linear``. It is not changed; the two parts
+        share its other layers.
+
+    Returns
+    -------
+    extractor : nn.Module
+        The model with an identity in place of that layer. In an ``nn.Sequential``
+        the layers after it (a softmax, say) are left out.
+    head : nn.Linear
+        The layer itself.
+
+    Raises
+    ------
+    ValueError
+        If the model has no ``nn.Linear``, or is one.
+
+    Notes
+    -----
+    The last layer is the one registered last. A model whose ``forward`` does
+    more after that layer (a log-softmax, say) does so on the features too: wrap
+    such a model yourself.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skfairft import split_head
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> extractor, head = split_head(model)
+    >>> head
+    Linear(in_features=8, out_features=2, bias=True)
+    """
+    names = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
+    if not names or names[-1] == "":
+        raise ValueError(
+            f"{type(model).__name__} cannot be cut: expected a model with an nn.Linear inside it. "
+            "If the model already gives features, use it as feature_extractor with head=None."
+        )
+    *path, last = names[-1].split(".")
+    extractor = part = _shallow_copy(model)
+    for name in path:
+        part._modules[name] = _shallow_copy(part._modules[name])
+        part = part._modules[name]
+    head = part._modules[last]
+    assert isinstance(head, nn.Linear)
+    if isinstance(part, nn.Sequential):
+        for name in list(part._modules)[list(part._modules).index(last) :]:
+            del part._modules[name]
+    else:
+        part._modules[last] = nn.Identity()
+    return extractor, head
+
+
+def _shallow_copy(module: nn.Module | None) -> Any:
+    """Copy a module's own attributes but share its parameters and submodules."""
+    new = copy.copy(module)
+    assert new is not None
+    new._modules = dict(new._modules)
+    return new

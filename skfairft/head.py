@@ -1,0 +1,211 @@
+"""The low-rank head as a torch module.
+
+``A`` is (d, r), ``B`` is (r, k), inputs by outputs: ``logits = Z A B + b``. An
+``nn.Linear`` stores the transpose.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["LowRankHead", "StandardizedHead", "head_scores", "single_score_head", "split_tail"]
+
+# Rows scored at once when a head is applied in float64: bounds the converted copy.
+_SCORE_ROWS = 2**14
+
+
+class LowRankHead(nn.Module):
+    """Linear layer held as two small factors, or as one matrix.
+
+    Parameters
+    ----------
+    A : Tensor of shape (d, r)
+        First factor, or the whole weight matrix (d, k) where ``B`` is None.
+    B : Tensor of shape (r, k) or None
+        Second factor.
+    bias : Tensor of shape (k,)
+        Bias of the outputs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = LowRankHead(torch.ones(3, 1), torch.tensor([[1.0, -1.0]]), torch.zeros(2))
+    >>> head(torch.ones(1, 3)).tolist()
+    [[3.0, -3.0]]
+    >>> head
+    LowRankHead(in_features=3, rank=1, out_features=2)
+    """
+
+    def __init__(self, A: Tensor, B: Tensor | None, bias: Tensor) -> None:
+        super().__init__()
+        # L-BFGS flattens parameters with view(), which needs them contiguous.
+        self.A = nn.Parameter(A.detach().clone(memory_format=torch.contiguous_format))
+        self.B = None
+        if B is not None:
+            self.B = nn.Parameter(B.detach().clone(memory_format=torch.contiguous_format))
+        self.bias = nn.Parameter(bias.detach().clone())
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight matrix ``A B``, shape (d, k)."""
+        return self.A if self.B is None else self.A @ self.B
+
+    def forward(self, Z: Tensor) -> Tensor:
+        """Map features (n, d) to outputs (n, k); features take the head's dtype."""
+        hidden = Z.to(self.A.dtype) @ self.A
+        return (hidden if self.B is None else hidden @ self.B) + self.bias
+
+    def extra_repr(self) -> str:
+        """Return the three widths, for torch's repr."""
+        rank = "full" if self.B is None else self.A.shape[1]
+        return f"in_features={len(self.A)}, rank={rank}, out_features={len(self.bias)}"
+
+
+class StandardizedHead(nn.Module):
+    """A head as it is trained: in standardized coordinates of its input.
+
+    The parameters are ``A' = diag(scale) A``, ``B`` and ``b' = b + shift A B``, so
+    that one learning rate and one penalty suit features of any scale. The function
+    is the same: ``((Z - shift) / scale) A' B + b' = Z A B + b``. The features are
+    never copied; the small factor is rescaled instead.
+
+    Parameters
+    ----------
+    head : LowRankHead
+        Head in raw coordinates; it is not changed.
+    tail : nn.Sequential or None
+        What follows the head, its last module an ``nn.Linear``; a copy is trained.
+    shift, scale : Tensor of shape (d,), float64
+        Centre and positive scale of each feature.
+    output_scale : Tensor of shape (k0,) or None
+        Scale of the inputs of the tail's last layer.
+    dtype : torch.dtype
+        Of all parameters.
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = LowRankHead(torch.ones(1, 2), None, torch.zeros(2))
+    >>> shift, scale = torch.tensor([5.0]), torch.tensor([2.0])
+    >>> standardized = StandardizedHead(head, None, shift, scale, None, torch.float32)
+    >>> standardized.head.A.tolist(), standardized(torch.ones(1, 1)).tolist()
+    ([[2.0, 2.0]], [[1.0, 1.0]])
+    """
+
+    shift: Tensor
+    scale: Tensor
+    output_scale: Tensor | None
+
+    def __init__(
+        self,
+        head: LowRankHead,
+        tail: nn.Sequential | None,
+        shift: Tensor,
+        scale: Tensor,
+        output_scale: Tensor | None,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        A, weight = head.A.detach().double(), head.weight.detach().double()
+        self.head = LowRankHead(A * scale[:, None], head.B, head.bias + shift.to(weight) @ weight)
+        self.tail = copy.deepcopy(tail)
+        self.register_buffer("shift", shift.clone())
+        self.register_buffer("scale", scale.clone())
+        self.register_buffer("output_scale", output_scale)
+        self.to(dtype)
+
+    def forward(self, Z: Tensor) -> Tensor:
+        """Map raw features (n, d) to logits (n, k)."""
+        A = self.head.A / self.scale[:, None]
+        hidden = Z @ A - self.shift @ A
+        if self.head.B is not None:
+            hidden = hidden @ self.head.B
+        output = hidden + self.head.bias
+        return output if self.tail is None else self.tail(output)
+
+    def squared_norm(self) -> Tensor:
+        """Squared Frobenius norm of the classification weights on standardized inputs.
+
+        That is ``||A' B||^2``, or that of the tail's output layer. The first costs
+        (d + k) r^2: ``||A' B||^2 = <A'^T A', B B^T>``.
+        """
+        if self.tail is not None:
+            output = self.tail[-1]
+            assert isinstance(output, nn.Linear)
+            assert self.output_scale is not None
+            return (output.weight * self.output_scale).square().sum()
+        A, B = self.head.A, self.head.B
+        return A.square().sum() if B is None else ((A.T @ A) * (B @ B.T)).sum()
+
+    def fold(self) -> nn.Module:
+        """Return the head in raw coordinates on the CPU, with its tail behind it."""
+        dtype = self.head.A.dtype
+        raw = copy.deepcopy(self).cpu().double()
+        A = raw.head.A / raw.scale[:, None]
+        weight = A if raw.head.B is None else A @ raw.head.B
+        head = LowRankHead(A, raw.head.B, raw.head.bias - raw.shift @ weight)
+        folded = head if raw.tail is None else nn.Sequential(head, *raw.tail)
+        return folded.to(dtype)
+
+
+def split_tail(head: nn.Module) -> tuple[LowRankHead, nn.Sequential | None]:
+    """Return the low-rank layer of a fitted head, and what follows it (None if nothing)."""
+    if isinstance(head, LowRankHead):
+        return head, None
+    first, *rest = head.children()
+    assert isinstance(first, LowRankHead)
+    return first, nn.Sequential(*rest)
+
+
+def head_scores(head: nn.Module, Z: Tensor) -> Tensor:
+    """Apply a fitted head in float64.
+
+    A row's score then does not depend, to about 1e-15, on the rows beside it,
+    which in float32 change the order of summation.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Maps (n, d) to (n, k).
+    Z : Tensor of shape (n, d)
+        Features, of any floating-point dtype.
+
+    Returns
+    -------
+    Tensor of shape (n, k), float64
+        Logits.
+    """
+    exact = copy.deepcopy(head).double()
+    with torch.no_grad():
+        return torch.cat([exact(rows.double()) for rows in Z.split(_SCORE_ROWS)])
+
+
+def single_score_head(head: nn.Module) -> nn.Module:
+    """Return a two-class head as one that gives the difference of its logits, shape (n,).
+
+    Parameters
+    ----------
+    head : nn.Module
+        Fitted head with two outputs; it is not changed.
+
+    Returns
+    -------
+    nn.Module
+        Positive scores mean the second class.
+    """
+    difference = torch.tensor([[-1.0], [1.0]])
+    first, tail = split_tail(copy.deepcopy(head))
+    with torch.no_grad():
+        if tail is None:
+            column = difference.to(first.A)
+            A, B = (first.A @ column, None) if first.B is None else (first.A, first.B @ column)
+            return nn.Sequential(LowRankHead(A, B, first.bias @ column), nn.Flatten(0))
+        *activation, output = tail
+        assert isinstance(output, nn.Linear)
+        single = nn.utils.skip_init(nn.Linear, output.in_features, 1, dtype=output.weight.dtype)
+        single.weight.copy_(difference.to(output.weight).T @ output.weight)
+        single.bias.copy_(output.bias @ difference.to(output.bias))
+        return nn.Sequential(first, *activation, single, nn.Flatten(0))

@@ -1,0 +1,334 @@
+"""Fine-tuning of a head with skorch, on features that lie in memory as tensors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from skorch import NeuralNetClassifier
+from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
+from skorch.helper import predefined_split
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from .head import StandardizedHead
+
+__all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
+
+# Rows per step of the minibatch optimizers: large enough that skorch's bookkeeping per
+# batch is a small part of the time even for narrow heads.
+_MINIBATCH = 1024
+_MINIBATCH_LR = 0.01
+
+
+class TensorRows(torch.utils.data.Dataset[Any]):
+    """Features, labels and weights as tensors, cut by slices or index tensors.
+
+    Parameters
+    ----------
+    Z : Tensor of shape (n, d)
+        Features.
+    y : Tensor of shape (n,), int64, optional
+        Encoded labels; None for prediction.
+    w : Tensor of shape (n,), optional
+        Sample weights.
+    """
+
+    def __init__(self, Z: Any, y: Tensor | None = None, w: Tensor | None = None) -> None:
+        self.Z = torch.as_tensor(Z)
+        self.y = torch.zeros(len(self.Z), dtype=torch.int64) if y is None else y
+        self.w = torch.ones(len(self.Z), dtype=self.Z.dtype) if w is None else w
+
+    def __len__(self) -> int:
+        return len(self.Z)
+
+    def __getitem__(self, rows: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        return self.Z[rows], (self.y[rows], self.w[rows])
+
+    def with_unit_mean_weights(self) -> TensorRows:
+        """Return the rows with weights in the features' dtype, scaled to mean 1."""
+        return TensorRows(self.Z, self.y, (self.w / self.w.mean()).to(self.Z.dtype))
+
+    def to(self, device: torch.device) -> TensorRows:
+        """Return the rows on a device."""
+        return TensorRows(self.Z.to(device), self.y.to(device), self.w.to(device))
+
+
+class TensorBatches:
+    """Iterate over `TensorRows` in slices: skorch's iterator, without a DataLoader.
+
+    A DataLoader fetches row by row and collates, which costs more than the head's
+    own arithmetic.
+
+    Parameters
+    ----------
+    dataset : TensorRows
+        What to iterate over.
+    batch_size : int
+        Rows per batch. If that is all of them, the tensors are passed on uncopied
+        and in their order.
+    seed : int, optional
+        Shuffle anew in each epoch, from a generator of its own; None keeps the order.
+    """
+
+    def __init__(self, dataset: TensorRows, batch_size: int, seed: int | None = None) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self._generator = None if seed is None else torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[Any]:
+        n_rows = len(self.dataset)
+        if n_rows <= self.batch_size:
+            yield self.dataset[:]
+        elif self._generator is None:
+            for start in range(0, n_rows, self.batch_size):
+                yield self.dataset[start : start + self.batch_size]
+        else:
+            order = torch.randperm(n_rows, generator=self._generator)
+            for rows in order.to(self.dataset.Z.device).split(self.batch_size):
+                yield self.dataset[rows]
+
+
+class WeightedCrossEntropy(nn.CrossEntropyLoss):
+    """Mean of ``w * cross-entropy``; the target is a pair (labels, weights)."""
+
+    def forward(self, logits: Tensor, target: Any) -> Tensor:
+        """Return the scalar loss of logits (n, k)."""
+        y, w = target
+        return (F.cross_entropy(logits, y, reduction="none") * w).mean()
+
+
+class EpochBar(Callback):
+    """A progress bar with one tick per epoch and the current losses beside it."""
+
+    def __init__(self, max_epochs: int) -> None:
+        self.max_epochs = max_epochs
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        """Open the bar."""
+        self.bar_ = tqdm(total=self.max_epochs, unit="epoch", desc="fine-tuning")
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Advance it."""
+        row = net.history[-1]
+        losses = {name: f"{row[name]:.4f}" for name in ("train_loss", "valid_loss") if name in row}
+        self.bar_.set_postfix(losses, refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        """Close it."""
+        self.bar_.close()
+        del self.bar_
+
+
+class HeadNet(NeuralNetClassifier):
+    """skorch net of a `StandardizedHead`, with an L2 penalty in its training loss.
+
+    The training loss is ``mean(w * cross-entropy) + l2 / 2 * ||weights||^2``, the
+    objective of scikit-learn's LogisticRegression divided by the number of rows.
+
+    Parameters
+    ----------
+    module : StandardizedHead
+        The head.
+    *args
+        As for skorch's NeuralNetClassifier.
+    l2 : float
+        Strength of the penalty.
+    **kwargs
+        As for skorch's NeuralNetClassifier.
+    """
+
+    def __init__(self, module: Any, *args: Any, l2: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(module, *args, **kwargs)
+        self.l2 = l2
+
+    # Only what training needs: scoring each epoch would cost as much as the epoch itself.
+    @property
+    def _default_callbacks(self) -> list[tuple[str, Callback]]:
+        return [
+            ("epoch_timer", EpochTimer()),
+            ("train_loss", PassthroughScoring("train_loss", on_train=True)),
+            ("valid_loss", PassthroughScoring("valid_loss")),
+            ("print_log", PrintLog()),
+        ]
+
+    def check_data(self, X: Any, y: Any = None) -> None:
+        """Do nothing: the labels come with the rows."""
+
+    def get_loss(
+        self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False
+    ) -> Tensor:
+        """Return the loss of one batch, with the penalty while training."""
+        loss = self.criterion_(y_pred, y_true)
+        if training and self.l2:
+            loss = loss + 0.5 * self.l2 * self.module_.squared_norm()
+        return loss
+
+    def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> HeadNet:
+        """Train; after an interruption, keep the parameters of the last whole epoch."""
+        self.interrupted_ = False
+        self._epoch_start: dict[str, Tensor] | None = None
+        try:
+            super().fit_loop(X, y, epochs=epochs, **kwargs)
+        except KeyboardInterrupt:
+            self.interrupted_ = not self.stopped_early()
+            # L-BFGS may be caught far out on a line search: fall back to the epoch's start.
+            if self._epoch_start is not None:
+                self.module_.load_state_dict(self._epoch_start)
+                del self.history_[-1]
+            raise  # skorch's partial_fit takes it from here
+        finally:
+            self._epoch_start = None
+        return self
+
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+        """Remember the parameters, in case the epoch does not end."""
+        super().on_epoch_begin(net, **kwargs)
+        state = self.module_.state_dict()
+        self._epoch_start = {name: value.clone() for name, value in state.items()}
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        """Forget them again."""
+        super().on_epoch_end(net, **kwargs)
+        self._epoch_start = None
+
+    def stopped_early(self) -> bool:
+        """Tell whether an EarlyStopping callback, ours or the user's, ended the training."""
+        return any(
+            isinstance(callback, EarlyStopping) and callback.misses_ >= callback.patience
+            for _, callback in self.callbacks_
+        )
+
+
+def fine_tune(
+    module: StandardizedHead,
+    train: TensorRows,
+    valid: TensorRows | None,
+    *,
+    n_classes: int,
+    l2: float,
+    optimizer: type[torch.optim.Optimizer] | None,
+    optimizer_kwargs: dict[str, Any] | None,
+    lr: float | None,
+    weight_decay: float,
+    batch_size: int | None,
+    max_epochs: int,
+    tol: float | None,
+    patience: int,
+    callbacks: Any,
+    device: torch.device,
+    seed: int,
+    verbose: int,
+) -> HeadNet:
+    """Train a head and return its skorch net.
+
+    Parameters
+    ----------
+    module : StandardizedHead
+        Trained in place.
+    train, valid : TensorRows
+        Training rows, and the hold-out for early stopping (None: stop on the
+        training loss instead).
+    n_classes : int
+        Number of classes.
+    l2 : float
+        See `HeadNet`.
+    optimizer, optimizer_kwargs, lr, weight_decay, batch_size, max_epochs, tol
+        As for `FairLowRankHeadClassifier`.
+    patience : int
+        Epochs without a relative improvement of ``tol`` after which to stop.
+    callbacks : list or None
+        More skorch callbacks.
+    device : torch.device
+        Where to train.
+    seed : int
+        Of the shuffling.
+    verbose : int
+        1 shows a progress bar, 2 skorch's table.
+
+    Returns
+    -------
+    HeadNet
+        Trained, or only initialized with ``max_epochs=0``.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If ``max_epochs`` ended the training before the loss settled.
+    UserWarning
+        If it was interrupted.
+    """
+    if optimizer is None:
+        full_batch = lr is None and batch_size is None
+        optimizer = torch.optim.LBFGS if full_batch else torch.optim.AdamW
+    settings = dict(optimizer_kwargs or {})
+    if issubclass(optimizer, torch.optim.LBFGS):
+        if weight_decay:
+            raise ValueError(
+                f"weight_decay={weight_decay} does not go with L-BFGS, which has none; use C for "
+                "an L2 penalty, or optimizer=torch.optim.AdamW."
+            )
+        settings = {"line_search_fn": "strong_wolfe", **settings}
+        lr = 1.0 if lr is None else lr
+        batch_size = -1 if batch_size is None else batch_size
+    else:
+        settings = {"weight_decay": weight_decay, **settings}
+        lr = _MINIBATCH_LR if lr is None else lr
+        batch_size = _MINIBATCH if batch_size is None else batch_size
+    own: list[Any] = list(callbacks or [])
+    if tol is not None:
+        monitor = "train_loss" if valid is None else "valid_loss"
+        stop = EarlyStopping(monitor, patience, tol, load_best=valid is not None)
+        own.append(("early_stopping", stop))
+    if verbose == 1:
+        own.append(("epoch_bar", EpochBar(max_epochs)))
+    net = HeadNet(
+        module,
+        criterion=WeightedCrossEntropy,
+        classes=list(range(n_classes)),
+        l2=l2,
+        optimizer=optimizer,
+        lr=lr,
+        max_epochs=max_epochs,
+        batch_size=batch_size,
+        dataset=TensorRows,
+        iterator_train=TensorBatches,
+        iterator_train__seed=seed,
+        iterator_valid=TensorBatches,
+        train_split=None if valid is None else predefined_split(valid.to(device)),
+        callbacks=own,
+        device=device,
+        verbose=max(0, verbose - 1),
+        **{f"optimizer__{name}": value for name, value in settings.items()},
+    )
+    net.initialize()
+    if max_epochs > 0:
+        net.partial_fit(train.to(device), None)
+        _report_end(net, max_epochs, tol)
+    # The net outlives the training: let it not hold on to the hold-out rows.
+    net.train_split = None
+    return net
+
+
+def _report_end(net: HeadNet, max_epochs: int, tol: float | None) -> None:
+    """Say so if the training ended before its time."""
+    if net.interrupted_:
+        warnings.warn(
+            f"Training was interrupted; the head holds what was trained in {len(net.history)} "
+            "whole epochs.",
+            UserWarning,
+            stacklevel=5,
+        )
+    elif tol is not None and len(net.history) >= max_epochs and not net.stopped_early():
+        warnings.warn(
+            f"Training stopped after max_epochs={max_epochs} before the loss settled to within "
+            f"tol={tol}. An undertrained head can look fairer than it is: raise max_epochs, or "
+            "set tol=None to train for a fixed number of epochs.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
