@@ -1,6 +1,7 @@
 """Fair low-rank heads on frozen feature extractors, for scikit-learn."""
 
 from .classifier import FairLowRankHeadClassifier
+from .displays import FairnessTradeoffDisplay, FisherImportanceDisplay
 from .exceptions import FairnessWarning
 from .extractor import FrozenFeatureExtractor, split_head
 
@@ -8,7 +9,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FairLowRankHeadClassifier",
+    "FairnessTradeoffDisplay",
     "FairnessWarning",
+    "FisherImportanceDisplay",
     "FrozenFeatureExtractor",
     "split_head",
 ]

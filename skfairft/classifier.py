@@ -90,27 +90,30 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Most epochs of fine-tuning; it stops before when the loss settles. 0
         returns the factorization untouched.
     lr : float or None, default=None
-        Learning rate. None is 1 for L-BFGS and 0.01 for other optimizers.
+        Learning rate. None is 1 for L-BFGS and 0.001 for other optimizers.
     batch_size : int or None, default=None
-        Rows per step. None is all rows for L-BFGS and 1024 for other optimizers.
+        Rows per step. None is all rows for L-BFGS, and for other optimizers a tenth
+        of the rows, between 32 and 1024.
     optimizer : subclass of torch.optim.Optimizer or None, default=None
         None is full-batch L-BFGS, deterministic and without a learning rate to
-        choose; or AdamW as soon as ``lr`` or ``batch_size`` is given.
+        choose; or AdamW if ``lr`` or ``batch_size`` is given, or the head has an
+        activation.
     optimizer_kwargs : dict or None, default=None
         More arguments of the optimizer.
     weight_decay : float, default=0.0
         Weight decay of the optimizer, beside ``C``; not for L-BFGS.
-    early_stopping : bool, default=False
+    early_stopping : bool or "auto", default="auto"
         Hold out ``validation_fraction`` of the rows, stratified by class and group,
         stop when their loss no longer improves, and keep the best epoch. The
-        held-out rows are used for nothing else.
+        held-out rows are used for nothing else. "auto" does so for a head with an
+        activation, which would overfit; a linear head has its penalty ``C``.
     validation_fraction : float, default=0.1
         Share of rows held out.
     n_iter_no_change : int, default=5
         Epochs without improvement after which the training stops.
     tol : float or None, default=1e-4
         Least relative improvement of the loss that counts. None trains for exactly
-        ``max_epochs``; not with ``early_stopping``.
+        ``max_epochs``, with early stopping it counts every improvement.
     callbacks : list of skorch callbacks or None, default=None
         Run during the fine-tuning.
     warm_start : bool, default=False
@@ -202,7 +205,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "optimizer": [type, None],
         "optimizer_kwargs": [dict, None],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "early_stopping": ["boolean"],
+        "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left"), None],
@@ -229,7 +232,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         optimizer: type[torch.optim.Optimizer] | None = None,
         optimizer_kwargs: dict[str, Any] | None = None,
         weight_decay: float = 0.0,
-        early_stopping: bool = False,
+        early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         tol: float | None = 1e-4,
@@ -297,11 +300,6 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             output is not one row of finite features per row of X.
         """
         self._validate_params()
-        if self.early_stopping and self.tol is None:
-            raise ValueError(
-                "early_stopping=True needs a tolerance but tol is None; use tol=0.0 to count every "
-                "improvement."
-            )
         classes, labels = encode_labels(y)
         check_consistent_length(X, labels)
         groups, codes = self._check_groups(sensitive_features, classes, labels)
@@ -478,11 +476,17 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             )
         return self.head_
 
+    @property
+    def _nonlinear(self) -> bool:
+        """Whether the head has an activation inside."""
+        return isinstance(self.head, nn.Sequential) and len(self.head) > 1
+
     def _hold_out(
         self, labels: NDArray[np.int64], codes: NDArray[np.int64], random_state: Any
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the rows to train on and those held out; None means all and none."""
-        if not self.early_stopping:
+        early_stopping = self._nonlinear if self.early_stopping == "auto" else self.early_stopping
+        if not early_stopping or self.max_epochs == 0:
             return None, None
         cells = labels + len(self.classes_) * codes
         # A cell of one row cannot be split; then the classes alone are kept in proportion.
@@ -496,7 +500,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             )
         except ValueError as error:
             raise ValueError(
-                f"early_stopping=True cannot hold out {self.validation_fraction:.0%} of "
+                f"early_stopping cannot hold out {self.validation_fraction:.0%} of "
                 f"{len(labels)} rows, stratified by class: {error} Gather more rows or set "
                 "early_stopping=False."
             ) from error
@@ -566,6 +570,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             None if valid is None else valid.with_unit_mean_weights(),
             n_classes=len(self.classes_),
             l2=columns / (self.C * total),
+            nonlinear=self._nonlinear,
             optimizer=self.optimizer,
             optimizer_kwargs=self.optimizer_kwargs,
             lr=self.lr,

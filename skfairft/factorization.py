@@ -31,6 +31,8 @@ still keeps ten digits.
 
 # Shares of energy are compared up to rounding, so that rank=1.0 means "all that is not noise".
 _ENERGY_TOLERANCE = 1e-12
+# Entries of a singular vector that differ by less than this share count as equally large.
+_TIE_TOLERANCE = 1e-6
 
 
 def neutralize(group_importance: Tensor, group_weights: Tensor) -> Tensor:
@@ -131,7 +133,8 @@ def weighted_svd(W: Tensor, importance: Tensor) -> WeightedSVD:
     Returns
     -------
     WeightedSVD
-        With a fixed sign: the largest entry of each row of ``Vt`` is positive.
+        With a fixed sign: the largest entry of each row of ``Vt`` is positive; of
+        entries equal up to rounding, the first.
 
     Examples
     --------
@@ -141,8 +144,11 @@ def weighted_svd(W: Tensor, importance: Tensor) -> WeightedSVD:
     """
     scale = importance.detach().double().cpu()
     U, S, Vt = torch.linalg.svd(scale[:, None] * W.detach().double().cpu(), full_matrices=False)
-    # LAPACK leaves the signs free; fixing them makes the factors a function of W alone.
-    sign = torch.sign(Vt.gather(1, Vt.abs().argmax(dim=1, keepdim=True)))  # (m, 1)
+    # LAPACK leaves the signs free; fixing them makes the factors a function of W alone. The two
+    # columns of a two-class head are equal but for sign and rounding, which must not decide.
+    size = Vt.abs()
+    largest = size >= (1.0 - _TIE_TOLERANCE) * size.amax(dim=1, keepdim=True)
+    sign = torch.sign(Vt.gather(1, largest.int().argmax(dim=1, keepdim=True)))  # (m, 1)
     return WeightedSVD(scale, U * sign.T, S, Vt * sign)
 
 

@@ -141,14 +141,14 @@ class StandardizedHead(nn.Module):
         return A.square().sum() if B is None else ((A.T @ A) * (B @ B.T)).sum()
 
     def fold(self) -> nn.Module:
-        """Return the head in raw coordinates on the CPU, with its tail behind it."""
+        """Return the head in raw coordinates on the CPU, its tail behind it, for prediction."""
         dtype = self.head.A.dtype
         raw = copy.deepcopy(self).cpu().double()
         A = raw.head.A / raw.scale[:, None]
         weight = A if raw.head.B is None else A @ raw.head.B
         head = LowRankHead(A, raw.head.B, raw.head.bias - raw.shift @ weight)
         folded = head if raw.tail is None else nn.Sequential(head, *raw.tail)
-        return folded.to(dtype)
+        return folded.to(dtype).eval()
 
 
 def split_tail(head: nn.Module) -> tuple[LowRankHead, nn.Sequential | None]:

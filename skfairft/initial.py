@@ -78,7 +78,8 @@ def column_moments(Z: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     for rows, weight in blocks:
         centred = rows.double() - mean
         square += weight @ centred.square()
-        peak = torch.maximum(peak, rows.double().abs().amax(dim=0))
+        # Rows of weight zero count for nothing, here either.
+        peak = torch.maximum(peak, (rows.double().abs() * (weight > 0)[:, None]).amax(dim=0))
     scale = square.sqrt()
     return mean, torch.where(scale > _CONSTANT * peak, scale, 1.0)
 

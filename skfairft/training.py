@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -19,10 +20,11 @@ from .head import StandardizedHead
 
 __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
 
-# Rows per step of the minibatch optimizers: large enough that skorch's bookkeeping per
-# batch is a small part of the time even for narrow heads.
-_MINIBATCH = 1024
-_MINIBATCH_LR = 0.01
+# Rows per step of the minibatch optimizers: a tenth of the rows, so that an epoch is some
+# steps on small data, up to a size at which skorch's bookkeeping per batch is a small part
+# of the time even for narrow heads.
+_MINIBATCH_SHARE, _MINIBATCH_LEAST, _MINIBATCH_MOST = 0.1, 32, 1024
+_MINIBATCH_LR = 0.001
 
 
 class TensorRows(torch.utils.data.Dataset[Any]):
@@ -169,10 +171,19 @@ class HeadNet(NeuralNetClassifier):
             loss = loss + 0.5 * self.l2 * self.module_.squared_norm()
         return loss
 
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> HeadNet:
+        """Train, and keep only whole epochs in the history."""
+        self._epoch_start: dict[str, Tensor] | None = None
+        super().partial_fit(X, y, classes, **fit_params)
+        if self._epoch_start is not None:
+            # Not before: at the end of the training callbacks look at the last row.
+            del self.history_[-1]
+            self._epoch_start = None
+        return self
+
     def fit_loop(self, X: Any, y: Any = None, epochs: int | None = None, **kwargs: Any) -> HeadNet:
         """Train; after an interruption, keep the parameters of the last whole epoch."""
         self.interrupted_ = False
-        self._epoch_start: dict[str, Tensor] | None = None
         try:
             super().fit_loop(X, y, epochs=epochs, **kwargs)
         except KeyboardInterrupt:
@@ -180,10 +191,7 @@ class HeadNet(NeuralNetClassifier):
             # L-BFGS may be caught far out on a line search: fall back to the epoch's start.
             if self._epoch_start is not None:
                 self.module_.load_state_dict(self._epoch_start)
-                del self.history_[-1]
             raise  # skorch's partial_fit takes it from here
-        finally:
-            self._epoch_start = None
         return self
 
     def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
@@ -212,6 +220,7 @@ def fine_tune(
     *,
     n_classes: int,
     l2: float,
+    nonlinear: bool = False,
     optimizer: type[torch.optim.Optimizer] | None,
     optimizer_kwargs: dict[str, Any] | None,
     lr: float | None,
@@ -238,6 +247,8 @@ def fine_tune(
         Number of classes.
     l2 : float
         See `HeadNet`.
+    nonlinear : bool, default=False
+        Whether the head has an activation inside; then the default optimizer is AdamW.
     optimizer, optimizer_kwargs, lr, weight_decay, batch_size, max_epochs, tol
         As for `FairLowRankHeadClassifier`.
     patience : int
@@ -264,27 +275,32 @@ def fine_tune(
         If it was interrupted.
     """
     if optimizer is None:
-        full_batch = lr is None and batch_size is None
+        full_batch = lr is None and batch_size is None and not nonlinear
         optimizer = torch.optim.LBFGS if full_batch else torch.optim.AdamW
     settings = dict(optimizer_kwargs or {})
+    if "weight_decay" in inspect.signature(optimizer).parameters:
+        settings = {"weight_decay": weight_decay, **settings}
+    elif weight_decay:
+        raise ValueError(
+            f"weight_decay={weight_decay} does not go with {optimizer.__name__}, which has none; "
+            "use C for an L2 penalty, or optimizer=torch.optim.AdamW."
+        )
     if issubclass(optimizer, torch.optim.LBFGS):
-        if weight_decay:
-            raise ValueError(
-                f"weight_decay={weight_decay} does not go with L-BFGS, which has none; use C for "
-                "an L2 penalty, or optimizer=torch.optim.AdamW."
-            )
         settings = {"line_search_fn": "strong_wolfe", **settings}
         lr = 1.0 if lr is None else lr
         batch_size = -1 if batch_size is None else batch_size
     else:
-        settings = {"weight_decay": weight_decay, **settings}
         lr = _MINIBATCH_LR if lr is None else lr
-        batch_size = _MINIBATCH if batch_size is None else batch_size
+        if batch_size is None:
+            share = int(_MINIBATCH_SHARE * len(train))
+            batch_size = min(max(share, _MINIBATCH_LEAST), _MINIBATCH_MOST)
     own: list[Any] = list(callbacks or [])
-    if tol is not None:
-        monitor = "train_loss" if valid is None else "valid_loss"
-        stop = EarlyStopping(monitor, patience, tol, load_best=valid is not None)
-        own.append(("early_stopping", stop))
+    if valid is not None:
+        own.append(
+            ("early_stopping", EarlyStopping("valid_loss", patience, tol or 0.0, load_best=True))
+        )
+    elif tol is not None:
+        own.append(("convergence", EarlyStopping("train_loss", patience, tol)))
     if verbose == 1:
         own.append(("epoch_bar", EpochBar(max_epochs)))
     net = HeadNet(

@@ -1,0 +1,137 @@
+"""The numbers of a fairness report: fairlearn's ``MetricFrame``, intervals, and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._bootstrap import bootstrap_intervals
+from ._cells import Cells, Floats, by_label, denominators, statistics
+from ._report import COLUMNS, FairnessReport, group_parts
+
+__all__ = ["build_report"]
+
+# A share of 30 rows has a standard error of up to 0.09: below that a note is due.
+FEW_ROWS = 30
+
+
+def _group_names(sensitive_features: Any, groups: NDArray[Any]) -> list[str]:
+    """Return one name per sensitive column: the caller's, or group, group_0, group_1, ..."""
+    columns = len(groups[0]) if isinstance(groups[0], tuple) else 1
+    given = getattr(sensitive_features, "columns", [getattr(sensitive_features, "name", None)])
+    names = [str(name) for name in given if name is not None]
+    # fairlearn keeps y_true and y_pred in the same table as the groups.
+    if len(set(names)) == columns == len(names) and not {"y_true", "y_pred"} & set(names):
+        return names
+    return ["group"] if columns == 1 else [f"group_{j}" for j in range(columns)]
+
+
+def _metric_frame(
+    evaluate: Evaluate, metrics: list[str], counts: Floats, rows: Floats, features: Any
+) -> Any:
+    """Return the MetricFrame over occupied cells in place of rows: the same numbers, sooner."""
+    from fairlearn.metrics import MetricFrame
+
+    size = counts.shape[1] * counts.shape[2]
+    occupied = np.flatnonzero(rows)
+
+    def count(cell: NDArray[np.int64], _: Any) -> int:
+        return int(rows.flat[cell].sum())
+
+    def metric(name: str) -> Callable[..., float]:
+        def value(cell: NDArray[np.int64], _: Any) -> float:
+            table = np.bincount(cell % size, counts.flat[cell], size).astype(np.float64)
+            return float(evaluate(table.reshape(1, *counts.shape[1:]))["overall"][name])
+
+        return value
+
+    return MetricFrame(
+        metrics={"count": count, **{name: metric(name) for name in metrics}},
+        y_true=occupied,
+        y_pred=occupied,
+        sensitive_features=features.iloc[occupied // size].reset_index(drop=True),
+    )
+
+
+def build_report(
+    evaluate: Evaluate,
+    *,
+    code: NDArray[np.int64],
+    weight: Floats | None,
+    counts: Floats,
+    rows: Floats,
+    needed: dict[str, Floats],
+    groups: NDArray[Any],
+    sensitive_features: Any,
+    n_boot: Any,
+    confidence_level: float,
+    random_state: Any,
+) -> FairnessReport:
+    """Assemble the report behind `skfairft.metrics.fairness_report`.
+
+    ``evaluate`` maps counts (..., G, k, k) to arrays by scope and metric; ``code`` and
+    ``weight`` (n,) are each row's cell and weight, ``counts`` and ``rows`` (G, k, k) the
+    weighted and plain numbers of rows, ``needed`` the rows (G,) that each rate rests on.
+    """
+    import pandas as pd
+
+    if isinstance(n_boot, bool) or not isinstance(n_boot, Integral) or n_boot < 0:
+        raise ValueError(f"n_boot={n_boot!r}; expected a whole number >= 0, 0 for no intervals.")
+    if not 0.0 < confidence_level < 1.0:
+        raise ValueError(f"confidence_level={confidence_level!r}; expected a number in (0, 1).")
+    names = _group_names(sensitive_features, groups)
+    index = (
+        pd.Index(groups.tolist(), name=names[0])
+        if len(names) == 1
+        else pd.MultiIndex.from_tuples(groups.tolist(), names=names)
+    )
+    values = evaluate(counts)
+    metrics = list(values["group"])
+    frame = _metric_frame(evaluate, metrics, counts, rows, index.to_frame(index=False))
+    rng = _generator(random_state)
+    blocks = bootstrap_counts(code, weight, counts.shape, int(n_boot), rng)
+    bounds = _intervals([evaluate(block) for block in blocks], values, confidence_level)
+
+    def with_bounds(points: pd.Series, scope: str) -> pd.DataFrame:
+        return pd.DataFrame(
+            [[points[m], *bounds[scope][m]] for m in points.index], points.index, COLUMNS
+        )
+
+    # fairlearn also lists intersections that do not occur, and calls the difference of a
+    # lone defined group 0: neither is a finding.
+    by_group = frame.by_group.reindex(index).astype({"count": np.int64})
+    compared = by_group[metrics].notna().sum() >= 2
+    both = [(metric, bound) for metric in metrics for bound in ("low", "high")]
+    notes = []
+    for g, group in enumerate(groups.tolist()):
+        total = int(rows[g].sum())
+        few = [f"{int(n[g])} rows for {name}" for name, n in needed.items() if n[g] < FEW_ROWS]
+        if few:  # too few in all is said once, not for each rate
+            text = f"{total} rows" if total < FEW_ROWS else ", ".join(few)
+            notes.append(f"few rows: {' / '.join(group_parts(group))} has {text}")
+    return FairnessReport(
+        frame=frame,
+        by_group=by_group,
+        group_intervals=pd.DataFrame(
+            np.concatenate([bounds["group"][m] for m in metrics]).T,
+            index=index,
+            columns=pd.MultiIndex.from_tuples(both, names=["metric", "bound"]),
+        ),
+        overall=frame.overall,
+        overall_intervals=pd.DataFrame(
+            [bounds["overall"][m] for m in metrics], metrics, ["low", "high"]
+        ),
+        differences=with_bounds(frame.difference()[metrics].where(compared), "difference"),
+        ratios=with_bounds(frame.ratio()[metrics].where(compared), "ratio"),
+        headline=with_bounds(
+            pd.Series({name: float(value) for name, value in values["headline"].items()}),
+            "headline",
+        ),
+        confidence_level=float(confidence_level),
+        n_boot=int(n_boot),
+        notes=tuple(notes),
+    )
