@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,18 @@ from ._bootstrap import bootstrap_intervals
 from ._cells import Cells, Floats, by_label, denominators, statistics
 from ._report import COLUMNS, FairnessReport, group_parts
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = ["build_report"]
 
 # A share of 30 rows has a standard error of up to 0.09: below that a note is due.
 FEW_ROWS = 30
 
 
-def _group_names(sensitive_features: Any, groups: NDArray[Any]) -> list[str]:
+def _group_names(sensitive_features: Any, group: Any) -> list[str]:
     """Return one name per sensitive column: the caller's, or group, group_0, group_1, ..."""
-    columns = len(groups[0]) if isinstance(groups[0], tuple) else 1
+    columns = len(group) if isinstance(group, tuple) else 1
     given = getattr(sensitive_features, "columns", [getattr(sensitive_features, "name", None)])
     names = [str(name) for name in given if name is not None]
     # fairlearn keeps y_true and y_pred in the same table as the groups.
@@ -30,14 +33,45 @@ def _group_names(sensitive_features: Any, groups: NDArray[Any]) -> list[str]:
     return ["group"] if columns == 1 else [f"group_{j}" for j in range(columns)]
 
 
+def _sortable(index: pd.Index) -> pd.Index:
+    """Return the groups as fairlearn takes them: each of several columns must have an order.
+
+    Where a column has none, its values being of several types, their ``repr`` stands in, in
+    which 1 and "1" still differ.
+    """
+    if index.nlevels == 1:
+        return index
+    columns = index.to_frame(index=False)
+    for name, column in columns.items():
+        try:
+            np.unique(column.to_numpy())
+        except TypeError:
+            columns[name] = column.map(repr)
+    return columns.set_index(list(columns)).index
+
+
+def _few_rows(cells: Cells, rows: Floats) -> list[str]:
+    """Return a note on each group with few rows, in all or behind one of its rates."""
+    needed = by_label(cells, denominators(rows, cells.positives))
+    notes = []
+    for g, group in enumerate(cells.groups.tolist()):
+        total = int(rows[g].sum())
+        few = [f"{int(n[g])} rows for {name}" for name, n in needed.items() if n[g] < FEW_ROWS]
+        if few:  # too few in all is said once, not for each rate
+            text = f"{total} rows" if total < FEW_ROWS else ", ".join(few)
+            notes.append(f"few rows: {' / '.join(group_parts(group))} has {text}")
+    return notes
+
+
 def _metric_frame(
-    evaluate: Evaluate, metrics: list[str], counts: Floats, rows: Floats, features: Any
+    cells: Cells, metrics: list[str], counts: Floats, rows: Floats, index: pd.Index
 ) -> Any:
     """Return the MetricFrame over occupied cells in place of rows: the same numbers, sooner."""
     from fairlearn.metrics import MetricFrame
 
     size = counts.shape[1] * counts.shape[2]
     occupied = np.flatnonzero(rows)
+    features = index.to_frame(index=False).iloc[occupied // size]
 
     def count(cell: NDArray[np.int64], _: Any) -> int:
         return int(rows.flat[cell].sum())
@@ -45,7 +79,7 @@ def _metric_frame(
     def metric(name: str) -> Callable[..., float]:
         def value(cell: NDArray[np.int64], _: Any) -> float:
             table = np.bincount(cell % size, counts.flat[cell], size).astype(np.float64)
-            return float(evaluate(table.reshape(1, *counts.shape[1:]))["overall"][name])
+            return float(statistics(cells, table.reshape(1, *cells.shape[1:]))["overall"][name])
 
         return value
 
@@ -53,29 +87,22 @@ def _metric_frame(
         metrics={"count": count, **{name: metric(name) for name in metrics}},
         y_true=occupied,
         y_pred=occupied,
-        sensitive_features=features.iloc[occupied // size].reset_index(drop=True),
+        sensitive_features=features.reset_index(drop=True),
     )
 
 
 def build_report(
-    evaluate: Evaluate,
-    *,
-    code: NDArray[np.int64],
-    weight: Floats | None,
-    counts: Floats,
-    rows: Floats,
-    needed: dict[str, Floats],
-    groups: NDArray[Any],
+    cells: Cells,
     sensitive_features: Any,
+    *,
     n_boot: Any,
     confidence_level: float,
     random_state: Any,
 ) -> FairnessReport:
     """Assemble the report behind `skfairft.metrics.fairness_report`.
 
-    ``evaluate`` maps counts (..., G, k, k) to arrays by scope and metric; ``code`` and
-    ``weight`` (n,) are each row's cell and weight, ``counts`` and ``rows`` (G, k, k) the
-    weighted and plain numbers of rows, ``needed`` the rows (G,) that each rate rests on.
+    ``cells`` holds the rows of the report; ``sensitive_features``, as the caller passed
+    them, only name the columns.
     """
     import pandas as pd
 
@@ -83,18 +110,21 @@ def build_report(
         raise ValueError(f"n_boot={n_boot!r}; expected a whole number >= 0, 0 for no intervals.")
     if not 0.0 < confidence_level < 1.0:
         raise ValueError(f"confidence_level={confidence_level!r}; expected a number in (0, 1).")
-    names = _group_names(sensitive_features, groups)
+    groups = cells.groups.tolist()
+    names = _group_names(sensitive_features, groups[0])
     index = (
-        pd.Index(groups.tolist(), name=names[0])
+        pd.Index(groups, name=names[0])
         if len(names) == 1
-        else pd.MultiIndex.from_tuples(groups.tolist(), names=names)
+        else pd.MultiIndex.from_tuples(groups, names=names)
     )
-    values = evaluate(counts)
+    frame_index = _sortable(index)
+    rows, counts = cells.count(None), cells.count(cells.weight)
+    values = statistics(cells, counts)
     metrics = list(values["group"])
-    frame = _metric_frame(evaluate, metrics, counts, rows, index.to_frame(index=False))
-    rng = _generator(random_state)
-    blocks = bootstrap_counts(code, weight, counts.shape, int(n_boot), rng)
-    bounds = _intervals([evaluate(block) for block in blocks], values, confidence_level)
+    frame = _metric_frame(cells, metrics, counts, rows, frame_index)
+    bounds = bootstrap_intervals(
+        cells, values, n_boot=int(n_boot), level=confidence_level, random_state=random_state
+    )
 
     def with_bounds(points: pd.Series, scope: str) -> pd.DataFrame:
         return pd.DataFrame(
@@ -103,16 +133,9 @@ def build_report(
 
     # fairlearn also lists intersections that do not occur, and calls the difference of a
     # lone defined group 0: neither is a finding.
-    by_group = frame.by_group.reindex(index).astype({"count": np.int64})
+    by_group = frame.by_group.reindex(frame_index).set_axis(index).astype({"count": np.int64})
     compared = by_group[metrics].notna().sum() >= 2
     both = [(metric, bound) for metric in metrics for bound in ("low", "high")]
-    notes = []
-    for g, group in enumerate(groups.tolist()):
-        total = int(rows[g].sum())
-        few = [f"{int(n[g])} rows for {name}" for name, n in needed.items() if n[g] < FEW_ROWS]
-        if few:  # too few in all is said once, not for each rate
-            text = f"{total} rows" if total < FEW_ROWS else ", ".join(few)
-            notes.append(f"few rows: {' / '.join(group_parts(group))} has {text}")
     return FairnessReport(
         frame=frame,
         by_group=by_group,
@@ -133,5 +156,5 @@ def build_report(
         ),
         confidence_level=float(confidence_level),
         n_boot=int(n_boot),
-        notes=tuple(notes),
+        notes=tuple(_few_rows(cells, rows)),
     )

@@ -56,14 +56,13 @@ def bootstrap_counts(
         yield table.reshape(-1, *shape)
 
 
-def _generator(random_state: Any) -> np.random.Generator:
-    if isinstance(random_state, np.random.RandomState):
-        return np.random.default_rng(random_state.randint(2**31, size=4))
-    return np.random.default_rng(random_state)
-
-
-def _intervals(samples: list[Statistics], like: Statistics, level: float) -> Statistics:
-    """Return percentile bounds (2, ...) for every statistic in ``like``."""
+def bootstrap_intervals(
+    cells: Cells, like: Statistics, *, n_boot: int, level: float, random_state: Any
+) -> Statistics:
+    """Return percentile bounds (2, ...) for every statistic in ``like``; NaN if n_boot is 0."""
+    rng = _generator(random_state)
+    blocks = bootstrap_counts(cells.code, cells.weight, cells.shape, n_boot, rng)
+    samples = [statistics(cells, block) for block in blocks]
     tail = (1.0 - level) / 2.0
     bounds: Statistics = {scope: {} for scope in like}
     for scope, metrics in like.items():
@@ -76,3 +75,9 @@ def _intervals(samples: list[Statistics], like: Statistics, level: float) -> Sta
                 warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
                 bounds[scope][name] = np.nanquantile(drawn, [tail, 1.0 - tail], axis=0)
     return bounds
+
+
+def _generator(random_state: Any) -> np.random.Generator:
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31, size=4))
+    return np.random.default_rng(random_state)

@@ -40,6 +40,7 @@ __all__ = [
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
+Statistics = dict[str, dict[str, Floats]]  # arrays by scope and metric
 
 # A warning that lists more rates than this no longer helps; the rest is counted.
 _MAX_LISTED = 8
@@ -61,11 +62,15 @@ class Cells:
     code: NDArray[np.int64]  # (n,), flat index of each row's cell
     weight: Floats | None  # (n,)
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (G, k, k) of a table of counts."""
+        return len(self.groups), len(self.labels), len(self.labels)
+
     def count(self, weight: Floats | None) -> Floats:
         """Return the table (G, k, k); without weights, of plain row numbers."""
-        shape = (len(self.groups), len(self.labels), len(self.labels))
-        flat = np.bincount(self.code, weights=weight, minlength=int(np.prod(shape)))
-        return flat.reshape(shape).astype(np.float64)
+        flat = np.bincount(self.code, weights=weight, minlength=int(np.prod(self.shape)))
+        return flat.reshape(self.shape).astype(np.float64)
 
 
 def count_cells(
@@ -84,6 +89,15 @@ def count_cells(
     labels, positives = _positive_labels(labels, pos_label)
     code = (codes * len(labels) + true) * len(labels) + pred
     return Cells(groups, labels, positives, code, _check_weight(sample_weight, n))
+
+
+def count_labels(y_true: Any, y_pred: Any, sample_weight: Any) -> Floats:
+    """Return the table (k, k) of all rows, without groups."""
+    labels, true, pred = _encode_labels(y_true, y_pred)
+    weight = _check_weight(sample_weight, len(true))
+    k = len(labels)
+    counts = np.bincount(true * k + pred, weights=weight, minlength=k * k)
+    return counts.reshape(k, k).astype(np.float64)
 
 
 def _encode_labels(y_true: Any, y_pred: Any) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
@@ -215,34 +229,27 @@ def weighted_f1(counts: Floats) -> Floats:
     return _divide((f1 * true).sum(axis=-1), true.sum(axis=-1))
 
 
-def by_label(
-    rates: dict[str, Floats], positives: NDArray[np.int64], labels: Array
-) -> dict[str, Floats]:
+def by_label(cells: Cells, rates: dict[str, Floats]) -> dict[str, Floats]:
     """Split arrays (..., G, c) into a report's columns (..., G), named tpr or tpr[label]."""
     return {
-        name if len(positives) == 1 else f"{name}[{labels[code]}]": rate[..., j]
+        name if len(cells.positives) == 1 else f"{name}[{cells.labels[code]}]": rate[..., j]
         for name, rate in rates.items()
-        for j, code in enumerate(positives)
+        for j, code in enumerate(cells.positives)
     }
 
 
-def statistics(
-    counts: Floats, positives: NDArray[np.int64], labels: Array
-) -> dict[str, dict[str, Floats]]:
-    """Return all that a report says of ``counts``, by scope and metric.
+def statistics(cells: Cells, counts: Floats) -> Statistics:
+    """Return all that a report says of ``counts`` (..., G, k, k), by scope and metric.
 
     The arrays are (..., G) in scope "group" and (...) in "headline", "overall",
-    "difference" and "ratio".
+    "difference" and "ratio". Of ``cells`` only the labels matter: the counts may be those
+    of other rows or of another number of groups.
     """
     pooled = counts.sum(axis=-3, keepdims=True)
-    rates = rates_of(counts, positives)
+    rates = rates_of(counts, cells.positives)
     group, overall = (
-        {
-            **by_label(shares, positives, labels),
-            "error": _error(table),
-            "f1": weighted_f1(table),
-        }
-        for table, shares in ((counts, rates), (pooled, rates_of(pooled, positives)))
+        {**by_label(cells, shares), "error": _error(table), "f1": weighted_f1(table)}
+        for table, shares in ((counts, rates), (pooled, rates_of(pooled, cells.positives)))
     )
     return {
         "headline": {
@@ -290,4 +297,3 @@ def warn_undefined(cells: Cells, rates: dict[str, Floats]) -> None:
         )
     if notes:
         warnings.warn(f"{'. Also '.join(notes)}.", FairnessWarning, stacklevel=3)
-

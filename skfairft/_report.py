@@ -1,42 +1,24 @@
-"""The fairness report: its numbers, their bootstrap intervals, and how they are shown.
-
-What the numbers are is decided in `skfairft.metrics`, whose ``evaluate`` maps a table
-of counts (..., G, k, k), by group, true and predicted label, to arrays by scope and
-metric. Here that function meets fairlearn's ``MetricFrame`` and resampled tables.
-"""
+"""The fairness report as its reader gets it: the numbers, and how they are shown."""
 
 from __future__ import annotations
 
 import html
-import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FairnessReport", "bootstrap_counts", "build_report"]
+__all__ = ["COLUMNS", "FairnessReport", "group_parts"]
 
-Floats = NDArray[np.float64]
-Statistics = dict[str, dict[str, Floats]]
-Evaluate = Callable[[Floats], Statistics]
-
-# A share of 30 rows has a standard error of up to 0.09: below that a note is due.
-FEW_ROWS = 30
-
-# Resamples are drawn in blocks of about this many numbers (32 MiB of float64).
-_BLOCK_ELEMENTS = 2**22
+# What a table with intervals holds.
+COLUMNS = ["value", "low", "high"]
 
 # Printed tables wider than this are continued below, the group names repeated.
 _MAX_WIDTH = 120
 
-
-COLUMNS = ["value", "low", "high"]
 _ALIGN = ("left", "right")
 
 
@@ -55,7 +37,8 @@ class FairnessReport:
     Parameters
     ----------
     frame : fairlearn.metrics.MetricFrame
-        The point values. Its own bootstrap is not initialised.
+        The point values. Its own bootstrap is not initialised. One of several sensitive
+        columns whose values mix types appears here, and only here, as their ``repr``.
     by_group : DataFrame
         One row per group, one column per metric; ``count`` is a number of rows.
     group_intervals : DataFrame

@@ -16,9 +16,10 @@ from .metrics import fairness_report
 
 __all__ = ["FairnessTradeoffDisplay", "FisherImportanceDisplay"]
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart, and as many markers.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, and one marker fewer,
+# so that no pair of the two comes twice among 42 systems.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+_MARKERS = ("o", "s", "^", "D", "v", "X")
 
 
 def _axes(ax: Any, figsize: tuple[float, float]) -> Any:
@@ -63,9 +64,7 @@ class FisherImportanceDisplay:
     'importance (square root of Fisher)'
     """
 
-    def __init__(
-        self, *, group_importance: ArrayLike, importance: ArrayLike, groups: Any
-    ) -> None:
+    def __init__(self, *, group_importance: ArrayLike, importance: ArrayLike, groups: Any) -> None:
         self.group_importance = group_importance
         self.importance = importance
         self.groups = groups
@@ -270,6 +269,8 @@ class FairnessTradeoffDisplay:
                 "color": _COLOURS[i % len(_COLOURS)],
                 "marker": _MARKERS[i % len(_MARKERS)],
                 "linestyle": "none",
+                "markerfacecolor": "none",  # points that coincide stay visible
+                "markersize": 8,
                 "capsize": 3,
                 "label": str(name),
                 "xerr": _bars(self.error_interval, error, i),

@@ -1,37 +1,35 @@
 """Error and group fairness of predicted labels: three numbers, scorers, and a report.
 
-Everything here is a function of one table, the (weighted) number of rows in each
-cell (group, true label, predicted label), found in one pass over the rows:
+Everything here is a function of one table, the (weighted) number of rows in each cell
+(group, true label, predicted label); `skfairft._cells` counts them and holds the formulas.
 
-========== ================= ===================================================
-``counts`` (..., G, k, k)    sum of the weights in the cell [g, true, predicted];
-                             leading axes, if any, are bootstrap resamples
-a rate     (..., G, c)       of each group, for each of the c positive labels
-a distance (...,)            largest rate minus smallest rate over the G groups
-========== ================= ===================================================
-
-With two classes there is one positive label, c = 1. With more, each label is the
-positive one in turn, against the rest, and a distance is the largest over labels.
-A rate that is undefined, such as the true positive rate of a group without
-positives, is NaN and a `FairnessWarning`, never 0.
+With two classes there is one positive label. With more, each label is the positive one
+in turn, against the rest, and a distance is the largest over labels. A rate that is
+undefined, such as the true positive rate of a group without positives, is NaN and a
+`FairnessWarning`, never 0.
 """
 
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import sklearn
-from numpy.typing import NDArray
 from sklearn.metrics import make_scorer
 
-from ._report import FairnessReport, build_report
-from ._validation import encode_groups, to_label_array
-from .exceptions import FairnessWarning
+from ._assembly import build_report
+from ._cells import (
+    HOW_TO_ROUTE,
+    count_cells,
+    count_labels,
+    demographic_parity,
+    equalized_odds,
+    rates_of,
+    warn_undefined,
+    weighted_f1,
+)
+from ._report import FairnessReport
 
 __all__ = [
     "FairnessReport",
@@ -59,10 +57,8 @@ def demographic_parity_distance(
 
     Parameters
     ----------
-    y_true : array-like of shape (n,)
-        True labels. Only their set of values matters here.
-    y_pred : array-like of shape (n,)
-        Predicted labels.
+    y_true, y_pred : array-like of shape (n,)
+        True and predicted labels. Of the true ones only the set of values matters here.
     sensitive_features : array-like of shape (n,) or (n, columns)
         The group of each row; several columns stand for their intersections.
     sample_weight : array-like of shape (n,), default=None
@@ -114,14 +110,8 @@ def equalized_odds_distance(
 
     Parameters
     ----------
-    y_true, y_pred : array-like of shape (n,)
-        True and predicted labels.
-    sensitive_features : array-like of shape (n,) or (n, columns)
-        The group of each row; several columns stand for their intersections.
-    sample_weight : array-like of shape (n,), default=None
-        Weights >= 0; an integer weight counts the row as often.
-    pos_label : label, default=None
-        The positive label, as in `demographic_parity_distance`.
+    y_true, y_pred, sensitive_features, sample_weight, pos_label
+        As in `demographic_parity_distance`.
 
     Returns
     -------
@@ -134,7 +124,7 @@ def equalized_odds_distance(
     Raises
     ------
     ValueError
-        For missing groups or labels, other lengths, bad weights, or an unknown ``pos_label``.
+        As in `demographic_parity_distance`.
 
     Examples
     --------
@@ -161,10 +151,8 @@ def weighted_f1_error(y_true: Any, y_pred: Any, *, sample_weight: Any = None) ->
 
     Parameters
     ----------
-    y_true, y_pred : array-like of shape (n,)
-        True and predicted labels.
-    sample_weight : array-like of shape (n,), default=None
-        Weights >= 0; an integer weight counts the row as often.
+    y_true, y_pred, sample_weight
+        As in `demographic_parity_distance`.
 
     Returns
     -------
@@ -182,11 +170,7 @@ def weighted_f1_error(y_true: Any, y_pred: Any, *, sample_weight: Any = None) ->
     >>> round(weighted_f1_error([0, 0, 1, 1], [0, 0, 0, 1]), 2)
     26.67
     """
-    labels, true, pred = _encode_labels(y_true, y_pred)
-    weight = _check_weight(sample_weight, len(true))
-    k = len(labels)
-    counts = np.bincount(true * k + pred, weights=weight, minlength=k * k).reshape(k, k)
-    return float(100.0 * (1.0 - weighted_f1(counts.astype(np.float64))))
+    return float(100.0 * (1.0 - weighted_f1(count_labels(y_true, y_pred, sample_weight))))
 
 
 class _NoScore:
@@ -312,14 +296,9 @@ def fairness_report(
 
     Parameters
     ----------
-    y_true, y_pred : array-like of shape (n,)
-        True and predicted labels.
-    sensitive_features : array-like of shape (n,) or (n, columns)
-        The group of each row; several columns stand for their intersections.
-    sample_weight : array-like of shape (n,), default=None
-        Weights >= 0. The column ``count`` still counts rows.
-    pos_label : label, default=None
-        The positive label, as in `demographic_parity_distance`.
+    y_true, y_pred, sensitive_features, sample_weight, pos_label
+        As in `demographic_parity_distance`. With weights, the column ``count`` still counts
+        rows.
     n_boot : int, default=1000
         Number of resamples; 0 leaves the intervals NaN.
     confidence_level : float, default=0.95
@@ -337,8 +316,8 @@ def fairness_report(
     Raises
     ------
     ValueError
-        For missing groups or labels, other lengths, bad weights, an unknown ``pos_label``, or
-        ``n_boot`` or ``confidence_level`` out of range.
+        As in `demographic_parity_distance`, and for ``n_boot`` or ``confidence_level`` out of
+        range.
 
     Notes
     -----
@@ -367,17 +346,10 @@ def fairness_report(
     Name: value, dtype: float64
     """
     cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
-    rows, counts = cells.count(None), cells.count(cells.weight)
-    warn_undefined(cells, rates_of(counts, cells.positives))
+    warn_undefined(cells, rates_of(cells.count(cells.weight), cells.positives))
     return build_report(
-        lambda table: _statistics(table, cells.positives, cells.labels),
-        code=cells.code,
-        weight=cells.weight,
-        counts=counts,
-        rows=rows,
-        needed=_by_label(_denominators(rows, cells.positives), cells.positives, cells.labels),
-        groups=cells.groups,
-        sensitive_features=sensitive_features,
+        cells,
+        sensitive_features,
         n_boot=n_boot,
         confidence_level=confidence_level,
         random_state=random_state,

@@ -14,7 +14,8 @@ from fairlearn.metrics import (
 )
 from sklearn.metrics import f1_score, recall_score, zero_one_loss
 
-from skfairft._report import FEW_ROWS, bootstrap_counts
+from skfairft._assembly import FEW_ROWS
+from skfairft._bootstrap import bootstrap_counts
 from skfairft.exceptions import FairnessWarning
 from skfairft.metrics import (
     FairnessReport,
@@ -155,6 +156,25 @@ class TestPointValues:
             row = report.by_group[report.by_group.index == group]
             assert row["error"].item() == pytest.approx(np.mean(y[s == i] != pred[s == i]))
 
+    @pytest.mark.parametrize("values", [[1, "b"], [1, "1"], ["b", (1, 2)]], ids=repr)
+    def test_values_of_several_types_in_one_of_several_columns(self, values):
+        y, pred, s, w = make_data(n_groups=4)
+        mixed = np.empty(2, dtype=object)
+        mixed[:] = values
+        with pytest.raises(TypeError):  # control: they have no order
+            np.unique(mixed)
+        table = pd.DataFrame({"a": mixed[s % 2], "b": s // 2})
+        more = {"sample_weight": w, "n_boot": 20, "random_state": 0}
+        report = fairness_report(y, pred, sensitive_features=table, **more)
+        expected = fairness_report(y, pred, sensitive_features=table.assign(a=s % 2), **more)
+        # The values stay as they came; only fairlearn's frame shows their repr.
+        assert report.by_group.index.tolist() == [(v, b) for v in values for b in (0, 1)]
+        np.testing.assert_array_equal(report.by_group, expected.by_group)
+        np.testing.assert_array_equal(report.group_intervals, expected.group_intervals)
+        assert set(report.frame.by_group.index) == {(repr(v), b) for v in values for b in (0, 1)}
+        long, long_expected = (r.to_frame().drop(columns="group") for r in (report, expected))
+        pd.testing.assert_frame_equal(long, long_expected)
+
 
 class TestIntervals:
     @pytest.mark.parametrize("weighted", [False, True])
@@ -221,7 +241,7 @@ class TestIntervals:
     def test_blocks_of_memory_do_not_change_what_is_drawn(self, monkeypatch):
         y, pred, s, w = make_data(n=50)
         whole = fairness_report(y, pred, sensitive_features=s, sample_weight=w, random_state=3)
-        monkeypatch.setattr("skfairft._report._BLOCK_ELEMENTS", 700)
+        monkeypatch.setattr("skfairft._bootstrap.BLOCK_ELEMENTS", 700)
         parts = fairness_report(y, pred, sensitive_features=s, sample_weight=w, random_state=3)
         pd.testing.assert_frame_equal(whole.to_frame(), parts.to_frame())
 

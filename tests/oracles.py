@@ -1,0 +1,99 @@
+"""Slow, obvious references in float64, for comparison with the kernels.
+
+Weight matrices are (d, k), inputs by outputs; ``tail`` maps the layer's outputs
+to logits and is None where they are the logits.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+
+def row_loss(weight, bias, z, label, tail=None):
+    """Cross-entropy of one row z (d,)."""
+    output = z @ weight + bias
+    logits = output if tail is None else tail(output[None])[0]
+    return torch.logsumexp(logits, dim=0) - logits[label]
+
+
+def loop_gradients(weight, bias, Z, y, tail=None):
+    """Per-sample gradients (n, d, k) of the loss at the weight matrix: one backward per row."""
+    gradients = []
+    for z, label in zip(Z.double(), y, strict=True):
+        leaf = weight.detach().double().clone().requires_grad_()
+        loss = row_loss(leaf, bias.double(), z, label, tail)
+        gradients.append(torch.autograd.grad(loss, leaf)[0])
+    return torch.stack(gradients)
+
+
+def vmap_gradients(weight, bias, Z, y, tail=None):
+    """Per-sample gradients (n, d, k) by torch.func."""
+
+    def loss(weight, z, label):
+        output = z @ weight + bias.double()
+        logits = output if tail is None else tail(output[None])[0]
+        return F.cross_entropy(logits, label)
+
+    gradient = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
+    return gradient(weight.double(), Z.double(), y)
+
+
+def group_fisher(gradients, codes, n_groups, w=None):
+    """Eq. 1 of per-sample gradients (n, d, k): for each group the mean square, rows summed."""
+    w = torch.ones(len(gradients)) if w is None else w
+    fisher = []
+    for group in range(n_groups):
+        total, count = 0.0, 0.0
+        for gradient, code, weight in zip(gradients, codes, w.double(), strict=True):
+            if code == group:
+                total = total + weight * (gradient**2).sum(dim=1)
+                count = count + weight
+        fisher.append(total / count)
+    return torch.stack(fisher)
+
+
+def eckart_young(W, importance, rank):
+    """Least Frobenius norm of diag(importance) (W - M) over all M of a rank, by eigenvalues."""
+    weighted = importance.numpy()[:, None] * W.numpy()
+    gram = weighted.T @ weighted if W.shape[0] > W.shape[1] else weighted @ weighted.T
+    discarded = np.sort(np.linalg.eigvalsh(gram))[: len(gram) - rank]
+    return math.sqrt(max(0.0, discarded.sum()))
+
+
+def alternating_least_squares(W, importance, rank, seed, sweeps=300):
+    """Minimize the same norm over A (d, r) and B (r, k) in turns, from a random start."""
+    weighted = importance.numpy()[:, None] * W.numpy()
+    B = np.random.default_rng(seed).normal(size=(rank, W.shape[1]))
+    for _ in range(sweeps):
+        left = np.linalg.lstsq(B.T, weighted.T, rcond=None)[0].T  # diag(importance) A
+        B = np.linalg.lstsq(left, weighted, rcond=None)[0]
+    return torch.from_numpy(left) / importance[:, None], torch.from_numpy(B)
+
+
+def weighted_error(W, importance, A, B):
+    """Frobenius norm of diag(importance) (W - A B)."""
+    return float(torch.linalg.norm(importance[:, None] * (W - A @ B)))
+
+
+def moments(Z, w):
+    """Weighted mean and standard deviation (d,) of the columns, in longdouble."""
+    Z, w = np.asarray(Z, dtype=np.longdouble), np.asarray(w, dtype=np.longdouble)[:, None]
+    mean = (w * Z).sum(axis=0) / w.sum()
+    return mean, np.sqrt((w * (Z - mean) ** 2).sum(axis=0) / w.sum())
+
+
+def logistic_objective(coef, intercept, X, y, w, C):
+    """What LogisticRegression minimizes: C sum_i w_i loss_i + ||coef||^2 / 2.
+
+    ``coef`` is (1, d) for two classes (then the loss is that of the margin) and
+    (k, d) otherwise, as in scikit-learn.
+    """
+    total = 0.0
+    for x, label, weight in zip(X, y, w, strict=True):
+        scores = coef @ x + intercept
+        if len(coef) == 1:
+            scores = np.array([0.0, scores[0]])
+        total += weight * (np.logaddexp.reduce(scores) - scores[label])
+    return C * total + 0.5 * (coef**2).sum()
