@@ -70,17 +70,23 @@ class ModuleParamsMixin:
                 for name, value in params.items()
             }
         )
-        # What clone() carries over besides parameters.
+        # What clone() carries over besides parameters. Not deepcopy: a request refers to its
+        # estimator, and with that to the modules.
         for name in ("_metadata_request", "_sklearn_output_config"):
             if hasattr(self, name):
-                setattr(new, name, copy.deepcopy(getattr(self, name)))
+                setattr(new, name, clone(getattr(self, name), safe=False))
         if hasattr(self, "_skl_callbacks"):
             new._skl_callbacks = self._skl_callbacks  # type: ignore[attr-defined]
         return new
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        return BaseEstimator.__repr__(self._with_short_modules(), N_CHAR_MAX)
+
+    def _with_short_modules(self) -> Self:
         shown = copy.copy(self)
         for name, value in vars(self).items():
             if isinstance(value, nn.Module):
                 setattr(shown, name, _OneLine(value))
-        return BaseEstimator.__repr__(shown, N_CHAR_MAX)
+            elif isinstance(value, ModuleParamsMixin):
+                setattr(shown, name, value._with_short_modules())
+        return shown

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -128,8 +127,17 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
             "label per row of X."
         )
     labels = to_label_array(y)
-    check_classification_targets(labels)
-    classes, codes = np.unique(labels, return_inverse=True)
+    if labels.dtype.kind == "f" and np.isinf(labels).any():
+        raise ValueError("Input y contains infinity; expected class labels.")
+    try:
+        check_classification_targets(labels)
+        classes, codes = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        types = sorted({type(label).__name__ for label in labels})
+        raise TypeError(
+            f"y mixes labels of the types {types}, which have no order; make them all text, for "
+            "example by astype(str), or all numbers."
+        ) from error
     if len(labels) == 0:
         raise ValueError("y is empty: 0 labels where at least one row per class is needed.")
     if len(classes) < 2:
@@ -168,8 +176,14 @@ def encode_groups(
         For missing values or another number of rows.
     """
     values = to_array(sensitive_features)
+    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+        raise ValueError(
+            f"{name} is {values!r}; expected one value for each of the {n_rows} rows, as an array, "
+            "a list or a column such as frame['sex']."
+        )
     if not hasattr(values, "shape"):
-        values = np.asarray(list(values), dtype=object)
+        rows = values if hasattr(values, "__array__") else list(values)
+        values = np.asarray(rows, dtype=object)
     if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] == 0):
         raise ValueError(
             f"{name} has shape {values.shape}; expected (n,) or (n, columns), one row per sample."
@@ -329,8 +343,3 @@ def report_thin_groups(
             FairnessWarning,
             stacklevel=stacklevel + 1,
         )
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a value is a real number and not a bool."""
-    return isinstance(value, Real) and not isinstance(value, (bool, np.bool_))

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state, compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
@@ -34,7 +33,7 @@ from ._validation import (
     to_array,
 )
 from .exceptions import FairnessWarning
-from .extractor import FrozenFeatureExtractor
+from .extractor import FrozenFeatureExtractor, device_of
 from .factorization import floor_importance, neutralize, resolve_rank, weighted_svd
 from .fisher import FisherStatistics, layer_fisher
 from .head import LowRankHead, StandardizedHead, head_scores, single_score_head
@@ -122,7 +121,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "auto" is a CUDA GPU where there is one. Prediction from features runs on
         the CPU.
     random_state : int, RandomState or None, default=None
-        Of the hold-out and of the order of minibatches.
+        Of the hold-out, the order of minibatches, and dropout in the head. None is
+        another one in each fit; NumPy's and torch's global states are left alone.
     verbose : int, default=0
         1 shows progress bars, 2 skorch's table of epochs.
 
@@ -310,8 +310,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         fitted_head = self._warm_head(classes, Z)
         self.classes_, self.groups_ = classes, groups
 
-        random_state = check_random_state(self.random_state)
-        train, held_out = self._hold_out(labels, codes, random_state)
+        # None is fresh entropy: drawing from NumPy's global state would change it.
+        random_state = (
+            np.random.RandomState()
+            if self.random_state is None
+            else check_random_state(self.random_state)
+        )
+        train, held_out = self._hold_out(labels, codes, w, random_state)
         target, group = torch.from_numpy(labels), torch.from_numpy(codes)
         Z_train, y_train, w_train = _rows(Z, train), _rows(target, train), _rows(w, train)
         if fitted_head is None:
@@ -398,11 +403,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         """
         check_is_fitted(self, "head_")
         head = copy.deepcopy(self.head_)
-        parts: OrderedDict[str, nn.Module] = OrderedDict()
-        if self.feature_extractor_ is not None:
-            parts["extractor"] = copy.deepcopy(self.feature_extractor_.module)
-        parts["head"] = single_score_head(head) if len(self.classes_) == 2 else head
-        return nn.Sequential(parts).eval()
+        if len(self.classes_) == 2:
+            head = single_score_head(head)
+        if self.feature_extractor_ is None:
+            return nn.Sequential(OrderedDict(head=head)).eval()
+        extractor = copy.deepcopy(self.feature_extractor_.module)
+        head.to(device_of(extractor))
+        return nn.Sequential(OrderedDict(extractor=extractor, head=head)).eval()
 
     def _check_groups(
         self, sensitive_features: Any, classes: NDArray[Any], labels: NDArray[np.int64]
@@ -434,8 +441,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             sample_weight, labels, dtype=np.float64, ensure_non_negative=True, copy=True
         )
         w *= compute_sample_weight(self.class_weight, classes[labels])
-        if w.sum() == 0:
-            raise ValueError("sample_weight is zero for every row; at least one must count.")
+        totals = np.bincount(labels, weights=w)
+        if not totals.all():
+            raise ValueError(
+                "sample_weight times class_weight is zero for every row of the classes "
+                f"{classes[totals == 0].tolist()}; drop their rows."
+            )
         return torch.from_numpy(w)
 
     def _fit_features(self, X: Any) -> NDArray[Any]:
@@ -482,44 +493,42 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         return isinstance(self.head, nn.Sequential) and len(self.head) > 1
 
     def _hold_out(
-        self, labels: NDArray[np.int64], codes: NDArray[np.int64], random_state: Any
+        self,
+        labels: NDArray[np.int64],
+        codes: NDArray[np.int64],
+        w: Tensor,
+        random_state: np.random.RandomState,
     ) -> tuple[Tensor | None, Tensor | None]:
         """Return the rows to train on and those held out; None means all and none."""
         early_stopping = self._nonlinear if self.early_stopping == "auto" else self.early_stopping
         if not early_stopping or self.max_epochs == 0:
             return None, None
-        cells = labels + len(self.classes_) * codes
-        # A cell of one row cannot be split; then the classes alone are kept in proportion.
-        strata = cells if np.bincount(cells)[np.unique(cells)].min() > 1 else labels
-        try:
-            train, held_out = train_test_split(
-                np.arange(len(labels)),
-                test_size=self.validation_fraction,
-                stratify=strata,
-                random_state=random_state,
-            )
-        except ValueError as error:
+        cells = labels * len(self.groups_) + codes
+        # Rows without weight count for nothing, so a loss over them says nothing.
+        rows = np.flatnonzero(w.numpy())
+        held_out = rows[_sample_by_cell(cells[rows], self.validation_fraction, random_state)]
+        if len(held_out) == 0:
             raise ValueError(
-                f"early_stopping cannot hold out {self.validation_fraction:.0%} of "
-                f"{len(labels)} rows, stratified by class: {error} Gather more rows or set "
-                "early_stopping=False."
-            ) from error
-        return torch.from_numpy(np.sort(train)), torch.from_numpy(np.sort(held_out))
+                f"early_stopping cannot hold out any of {len(rows)} rows and leave one of each "
+                "class and group to train on. Gather more rows or set early_stopping=False."
+            )
+        train = np.delete(np.arange(len(labels)), held_out)
+        return torch.from_numpy(train), torch.from_numpy(np.sort(held_out))
 
     def _factorize(self, start: StartingHead, statistics: FisherStatistics) -> LowRankHead:
         """Neutralize the importance and cut the head to rank (Eqs. 2 and 4)."""
-        silent = [g for g, total in zip(self.groups_, statistics.weights, strict=True) if not total]
-        if silent:
-            raise ValueError(
-                f"sample_weight is zero for every row of the groups {silent}; drop their rows."
-            )
         totals = statistics.weights.numpy()
+        if not totals.all():
+            raise ValueError(
+                "sample_weight times class_weight is zero for every row of the groups "
+                f"{self.groups_[totals == 0].tolist()}; drop their rows."
+            )
         group_weights = group_weight_vector(self.group_weights, self.groups_, totals)
         importance = neutralize(statistics.importance, torch.from_numpy(group_weights))
         if self.importance == "fisher" and not importance.any():
             warnings.warn(
-                "The Fisher importance is zero for every feature: the head already fits every row "
-                "with certainty. The SVD is not weighted.",
+                "The Fisher importance is zero for every feature: all features are zero, or the "
+                "head already fits every row with certainty. The SVD is not weighted.",
                 FairnessWarning,
                 stacklevel=3,
             )
@@ -584,6 +593,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             seed=seed,
             verbose=int(self.verbose),
         )
+        # L-BFGS remembers up to 200 vectors as long as all parameters.
+        self.net_.optimizer_.state.clear()
         self.history_ = self.net_.history
         # The way through standardized features rounds; an untrained head needs none of it.
         untouched = nn.Sequential(head, *start.tail) if start.tail is not None else head
@@ -606,3 +617,19 @@ def _as_tensor(array: NDArray[Any]) -> Tensor:
 
 def _rows(tensor: Tensor, index: Tensor | None) -> Tensor:
     return tensor if index is None else tensor[index]
+
+
+def _sample_by_cell(
+    cells: NDArray[np.int64], fraction: float, random_state: np.random.RandomState
+) -> NDArray[np.int64]:
+    """Return a random share of the rows, alike from each cell, that leaves one row in each.
+
+    Unlike scikit-learn's stratified splits it works for any number of cells of any size.
+    """
+    order = random_state.permutation(len(cells))
+    order = order[np.argsort(cells[order], kind="stable")]
+    rest = np.delete(order, np.unique(cells[order], return_index=True)[1])
+    size = min(max(1, round(fraction * len(cells))), len(rest))
+    # Rows at equal distances in the order of the cells, from a random first one.
+    steps = np.floor(np.linspace(0, size, len(rest) + 1) + random_state.uniform())
+    return rest[np.diff(steps) > 0]

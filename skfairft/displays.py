@@ -231,18 +231,24 @@ class FairnessTradeoffDisplay:
         FairnessTradeoffDisplay
             With ``ax_`` and ``figure_``.
         """
-        rows = [
-            fairness_report(
-                y_true, pred, sensitive_features=sensitive_features, random_state=random_state
-            ).headline
-            for pred in y_pred.values()
-        ]
+        metrics = ["weighted_f1_error", metric]
+        # (systems, 2 metrics, value and low and high)
+        points = np.stack(
+            [
+                fairness_report(
+                    y_true, pred, sensitive_features=sensitive_features, random_state=random_state
+                )
+                .headline.loc[metrics, ["value", "low", "high"]]
+                .to_numpy(dtype=np.float64)
+                for pred in y_pred.values()
+            ]
+        )
         display = cls(
             names=list(y_pred),
-            error=[row.loc["weighted_f1_error", "value"] for row in rows],
-            disparity=[row.loc[metric, "value"] for row in rows],
-            error_interval=[row.loc["weighted_f1_error", ["low", "high"]] for row in rows],
-            disparity_interval=[row.loc[metric, ["low", "high"]] for row in rows],
+            error=points[:, 0, 0],
+            disparity=points[:, 1, 0],
+            error_interval=points[:, 0, 1:],
+            disparity_interval=points[:, 1, 1:],
             disparity_name=metric.replace("_", " "),
         )
         return display.plot(ax=ax, **kwargs)
@@ -279,7 +285,9 @@ class FairnessTradeoffDisplay:
             ax.errorbar(error[i], disparity[i], **(look | kwargs))
         ax.set_xlabel("error: 100 - weighted F1 (%)")
         ax.set_ylabel(self.disparity_name)
-        ax.set_ylim(bottom=0)
+        # Parity is 0, and must be in sight. On an axis that holds other points, keep them in.
+        tops = disparity if self.disparity_interval is None else self.disparity_interval
+        ax.set_ylim(0.0, max(1.1 * float(np.nanmax(tops)), ax.get_ylim()[1]))
         ax.legend(frameon=False)
         self.ax_, self.figure_ = ax, ax.figure
         return self

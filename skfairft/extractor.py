@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from ._modules import ModuleParamsMixin, resolve_device
 
-__all__ = ["FrozenFeatureExtractor", "split_head"]
+__all__ = ["FrozenFeatureExtractor", "device_of", "split_head"]
 
 
 class FrozenFeatureExtractor(
@@ -118,7 +118,7 @@ class FrozenFeatureExtractor(
         """
         self._validate_params()
         rows = self._check_rows(X, reset=True)
-        self._n_features_out = self._extract(rows[:1]).shape[1]
+        self._n_features_out = self._extract(rows[:1], None).shape[1]
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[Any]:
@@ -139,7 +139,7 @@ class FrozenFeatureExtractor(
             The features.
         """
         self._validate_params()
-        features = self._extract(self._check_rows(X, reset=True))
+        features = self._extract(self._check_rows(X, reset=True), None)
         self._n_features_out = features.shape[1]
         return features
 
@@ -162,7 +162,8 @@ class FrozenFeatureExtractor(
             As `fit`, and for another number of input columns than at `fit`.
         """
         self._validate_params()
-        return self._extract(self._check_rows(X, reset=False))
+        rows = self._check_rows(X, reset=False)
+        return self._extract(rows, getattr(self, "_n_features_out", None))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -193,9 +194,9 @@ class FrozenFeatureExtractor(
             return _Rows(X.detach())
         return _Rows(validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric"))
 
-    def _extract(self, rows: _Rows) -> NDArray[Any]:
-        """Run the module over all rows, batch by batch."""
-        source = _device_of(self.module)
+    def _extract(self, rows: _Rows, width: int | None) -> NDArray[Any]:
+        """Run the module over all rows, batch by batch; ``width`` None takes any width."""
+        source = device_of(self.module)
         device = resolve_device(self.device, source)
         features: NDArray[Any] | None = None
         with (
@@ -204,15 +205,16 @@ class FrozenFeatureExtractor(
         ):
             for start in range(0, len(rows), self.batch_size):
                 batch = rows[start : start + self.batch_size]
-                output = self._forward(batch.data, len(batch), device)
+                output = self._forward(batch.data, len(batch), width, device)
                 if features is None:
-                    features = np.empty((len(rows), output.shape[1]), dtype=_numpy_dtype(output))
+                    width = output.shape[1]
+                    features = np.empty((len(rows), width), dtype=_numpy_dtype(output))
                 features[start : start + len(batch)] = output.to(_torch_dtype(output)).cpu().numpy()
                 bar.update(len(batch))
         assert features is not None  # _check_rows lets no empty X through
         return features
 
-    def _forward(self, batch: Any, n_rows: int, device: torch.device) -> Tensor:
+    def _forward(self, batch: Any, n_rows: int, width: int | None, device: torch.device) -> Tensor:
         """Return the checked features of one batch."""
         dtype = _dtype_of(self.module)
         inputs = _number_tensor(batch, dtype) if self.preprocess is None else self.preprocess(batch)
@@ -226,7 +228,7 @@ class FrozenFeatureExtractor(
                 f"{shapes}: {error}. Check that X, or what preprocess returns, is what the module "
                 "takes."
             ) from error
-        return _check_output(output, n_rows, type(self.module).__name__)
+        return _check_output(output, n_rows, width, type(self.module).__name__)
 
 
 class _Rows:
@@ -247,7 +249,8 @@ def _first_tensor(module: nn.Module) -> Tensor | None:
     return next((tensor for tensor in tensors if tensor.is_floating_point()), None)
 
 
-def _device_of(module: nn.Module) -> torch.device:
+def device_of(module: nn.Module) -> torch.device:
+    """Return where a module lies: the device of its first tensor, the CPU if it has none."""
     first = _first_tensor(module)
     return torch.device("cpu") if first is None else first.device
 
@@ -285,11 +288,11 @@ def _frozen(module: nn.Module, source: torch.device, device: torch.device) -> It
 
 
 def _number_tensor(batch: Any, dtype: torch.dtype | None) -> Tensor:
-    """Return a batch of numbers as a tensor; integer arrays become floating point."""
+    """Return a batch of numbers as a new tensor; integer arrays become floating point."""
+    # A copy, because the module may work in place: nn.ReLU(inplace=True) would write into X.
     if isinstance(batch, Tensor):
-        return batch
-    array = np.ascontiguousarray(batch)
-    tensor = torch.tensor(array) if not array.flags.writeable else torch.from_numpy(array)
+        return batch.clone()
+    tensor = torch.from_numpy(np.array(batch, order="C"))
     return tensor if tensor.is_floating_point() else tensor.to(dtype or torch.float32)
 
 
@@ -313,7 +316,7 @@ def _call_arguments(
     return (place(inputs),), {}
 
 
-def _check_output(output: Any, n_rows: int, name: str) -> Tensor:
+def _check_output(output: Any, n_rows: int, width: int | None, name: str) -> Tensor:
     """Return the module's output if it is one row of finite features per input row."""
     if not isinstance(output, Tensor):
         raise ValueError(
@@ -327,10 +330,15 @@ def _check_output(output: Any, n_rows: int, name: str) -> Tensor:
             "nn.Sequential(extractor, nn.AdaptiveAvgPool2d(1), nn.Flatten()) averages each map, "
             "nn.Sequential(extractor, nn.Flatten()) keeps every value."
         )
-    if output.ndim < 2 or len(output) != n_rows:
+    if output.ndim < 2 or len(output) != n_rows or output.shape[1] == 0:
         raise ValueError(
             f"The feature extractor {name} returned shape {tuple(output.shape)} for a batch of "
             f"{n_rows} rows; expected ({n_rows}, features)."
+        )
+    if width is not None and output.shape[1] != width:
+        raise ValueError(
+            f"The feature extractor {name} returned {output.shape[1]} features per row but {width} "
+            "for earlier rows. Pool over what varies in length, or pad it to one length."
         )
     if not output.is_floating_point():
         raise ValueError(
@@ -359,8 +367,8 @@ def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
     Returns
     -------
     extractor : nn.Module
-        The model with an identity in place of that layer. In an ``nn.Sequential``
-        the layers after it (a softmax, say) are left out.
+        The model with an identity in place of that layer. What follows it in an
+        ``nn.Sequential``, nested ones included (a softmax, say), is left out.
     head : nn.Linear
         The layer itself.
 
@@ -393,16 +401,22 @@ def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
     *path, last = names[-1].split(".")
     extractor = part = _shallow_copy(model)
     for name in path:
+        _drop_after(part, name)
         part._modules[name] = _shallow_copy(part._modules[name])
         part = part._modules[name]
+    _drop_after(part, last)
     head = part._modules[last]
     assert isinstance(head, nn.Linear)
-    if isinstance(part, nn.Sequential):
-        for name in list(part._modules)[list(part._modules).index(last) :]:
-            del part._modules[name]
-    else:
-        part._modules[last] = nn.Identity()
+    part._modules[last] = nn.Identity()
     return extractor, head
+
+
+def _drop_after(part: nn.Module, name: str) -> None:
+    """Remove what follows a child from a Sequential; others may run their children in any order."""
+    if isinstance(part, nn.Sequential):
+        names = list(part._modules)
+        for later in names[names.index(name) + 1 :]:
+            del part._modules[later]
 
 
 def _shallow_copy(module: nn.Module | None) -> Any:

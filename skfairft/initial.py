@@ -125,13 +125,12 @@ def _parse_head(head: nn.Module, n_features: int) -> tuple[nn.Linear, list[nn.Mo
     """Return the linear layer of a pre-trained head and the activations after it."""
     layers = list(head) if isinstance(head, nn.Sequential) else [head]
     linear, *after = layers or [head]
-    if not isinstance(linear, nn.Linear) or any(
-        next(part.parameters(), None) is not None for part in after
-    ):
+    # A buffer is a state that depends on other rows, as in nn.BatchNorm1d.
+    if not isinstance(linear, nn.Linear) or any(part.state_dict() for part in after):
         raise ValueError(
             f"head is {type(head).__name__}; expected an nn.Linear, or an nn.Sequential of an "
-            "nn.Linear and layers without parameters such as nn.ReLU. split_head(model) cuts the "
-            "last linear layer off a model."
+            "nn.Linear and layers without parameters or buffers such as nn.ReLU. "
+            "split_head(model) cuts the last linear layer off a model."
         )
     if linear.in_features != n_features:
         raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,6 +26,9 @@ __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
 # of the time even for narrow heads.
 _MINIBATCH_SHARE, _MINIBATCH_LEAST, _MINIBATCH_MOST = 0.1, 32, 1024
 _MINIBATCH_LR = 0.001
+# Up to this many numbers the features are trained on by one thread: a step then takes less
+# time than it takes threads to meet, above all while other processes keep the cores busy.
+_ONE_THREAD = 2**20
 
 
 class TensorRows(torch.utils.data.Dataset[Any]):
@@ -258,7 +262,7 @@ def fine_tune(
     device : torch.device
         Where to train.
     seed : int
-        Of the shuffling.
+        Of the shuffling, and of dropout in the tail.
     verbose : int
         1 shows a progress bar, 2 skorch's table.
 
@@ -266,6 +270,11 @@ def fine_tune(
     -------
     HeadNet
         Trained, or only initialized with ``max_epochs=0``.
+
+    Raises
+    ------
+    ValueError
+        If the training diverged, or the optimizer has no weight decay to set.
 
     Warns
     -----
@@ -324,15 +333,41 @@ def fine_tune(
     )
     net.initialize()
     if max_epochs > 0:
-        net.partial_fit(train.to(device), None)
+        # Dropout in the tail draws from torch's global generators.
+        cuda = device.type == "cuda"
+        forked = torch.random.fork_rng(devices=[device] if cuda else [])
+        with _threads_for(train.Z.numel()), forked:
+            torch.default_generator.manual_seed(seed)
+            if cuda:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(seed)
+            net.partial_fit(train.to(device), None)
         _report_end(net, max_epochs, tol)
     # The net outlives the training: let it not hold on to the hold-out rows.
     net.train_split = None
     return net
 
 
+@contextmanager
+def _threads_for(n_numbers: int) -> Iterator[None]:
+    """Use one thread for small data, and afterwards as many as before."""
+    before = torch.get_num_threads()
+    try:
+        if n_numbers <= _ONE_THREAD:
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _report_end(net: HeadNet, max_epochs: int, tol: float | None) -> None:
-    """Say so if the training ended before its time."""
+    """Say so if the training diverged or ended before its time."""
+    if not all(bool(parameter.isfinite().all()) for parameter in net.module_.parameters()):
+        raise ValueError(
+            f"Training diverged: after {len(net.history)} epochs of "
+            f"{type(net.optimizer_).__name__} with lr={net.lr} the head's parameters are not "
+            "finite. Use a smaller lr, or leave optimizer, lr and batch_size at None."
+        )
     if net.interrupted_:
         warnings.warn(
             f"Training was interrupted; the head holds what was trained in {len(net.history)} "

@@ -1,9 +1,19 @@
+"""What the tests share besides the root's conftest."""
+
 import pytest
 import sklearn
 import torch
 
-# The tests' matrices are small: more threads only wait for each other.
+# The tests' matrices are small: more threads would only wait for each other.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _same_modules_in_each_run():
+    """Seed torch, from which the tests' modules get their weights, and undo it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        yield
 
 
 @pytest.fixture

@@ -308,12 +308,16 @@ class TestAccumulation:
         assert (result[:, 3] == 0).all()
         assert (result[:, [0, 1, 2, 4]] > 0).all()
 
-    def test_long_float32_sums_do_not_drift(self):
+    @pytest.mark.parametrize("batch_size", [50_000, 50])
+    def test_long_float32_sums_do_not_drift(self, batch_size):
         generator = torch.Generator().manual_seed(0)
         Z = torch.randn(50_000, 10, generator=generator).abs()
         e = torch.rand(50_000, generator=generator)
         codes = torch.randint(2, (50_000,), generator=generator)
-        ours = GroupFisher(2, 10).update(Z, e, codes).result().squares
+        accumulator = GroupFisher(2, 10)
+        for rows in torch.arange(50_000).split(batch_size):
+            accumulator.update(Z[rows], e[rows], codes[rows])
+        ours = accumulator.result().squares
         naive = torch.empty_like(ours)
         for g in range(2):
             products = (Z.square() * e[:, None])[codes == g]

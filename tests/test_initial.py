@@ -271,6 +271,7 @@ class TestStartingHead:
             nn.Sequential(nn.ReLU(), nn.Linear(5, 2)),
             nn.Sequential(nn.Linear(5, 3), nn.Linear(3, 2)),
             nn.Sequential(nn.Linear(5, 3), nn.PReLU()),
+            nn.Sequential(nn.Linear(5, 3), nn.BatchNorm1d(3, affine=False)),  # has buffers
         ],
     )
     def test_what_is_no_linear_layer_and_activation_is_an_error(self, head):

@@ -1,0 +1,18 @@
+"""What all tests and doctests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import matplotlib as mpl
+import pytest
+import sklearn
+
+mpl.use("Agg")  # doctests draw too, and there may be no screen
+
+
+@pytest.fixture(autouse=True)
+def _restore_sklearn_config() -> Iterator[None]:
+    """Undo a test's sklearn.set_config, so that no test sees another's."""
+    with sklearn.config_context():
+        yield

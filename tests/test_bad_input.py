@@ -1,0 +1,539 @@
+"""What goes wrong, as what error or warning, and with which words of help: one table."""
+
+import copy
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.sparse import csr_matrix
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
+from torch import nn
+
+from skfairft import FairLowRankHeadClassifier, FairnessWarning, FrozenFeatureExtractor, split_head
+from skfairft.datasets import make_biased_classification
+
+X, Y, S = make_biased_classification(60, 8, disparity=0.4, random_state=0)
+
+
+def changed(array, **items):
+    """A copy of an array with some entries replaced: changed(X, at=(0, 1), by=nan)."""
+    array = np.array(array, dtype=object if not isinstance(items["by"], float) else None)
+    array[items["at"]] = items["by"]
+    return array
+
+
+def fit(X=X, y=Y, s=S, w=None, **params):
+    """Fit a classifier on data of which one thing is bad."""
+    params = {"rank": 1, **params}
+    return FairLowRankHeadClassifier(**params).fit(X, y, w, sensitive_features=s)
+
+
+class Returns(nn.Module):
+    """A feature extractor that returns what a function of its input says."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def extract(function, **params):
+    return fit(feature_extractor=Returns(function), **params)
+
+
+def texts(returned):
+    extractor = FrozenFeatureExtractor(nn.Identity(), preprocess=lambda texts: returned)
+    return fit(["a"] * 60, feature_extractor=extractor)
+
+
+def predict(new, rows=X, **params):
+    return fit(rows, **params).predict(new)
+
+
+nan, inf = float("nan"), float("inf")
+FRAME = pd.DataFrame({"sex": np.where(S, "f", "m"), "age": np.arange(60) % 2})
+
+# (name, how to provoke it, exact type, all of these words)
+ERRORS = [
+    # --- sensitive features
+    ("groups too few", lambda: fit(s=S[:-1]), ValueError, ["59 rows", "X has 60"]),
+    ("groups too many", lambda: fit(s=[*S, 0]), ValueError, ["61 rows", "X has 60"]),
+    (
+        "groups with NaN",
+        lambda: fit(s=changed(S.astype(float), at=[1, 2], by=nan)),
+        ValueError,
+        ["sensitive_features holds 2 missing values", "60 rows", "Drop", "'unknown'"],
+    ),
+    (
+        "groups with None",
+        lambda: fit(s=changed(S, at=3, by=None)),
+        ValueError,
+        ["1 missing", "None"],
+    ),
+    (
+        "groups with pandas' NA",
+        lambda: fit(s=pd.Series(changed(S, at=3, by=pd.NA), dtype="Int64")),
+        ValueError,
+        ["1 missing"],
+    ),
+    (
+        "one column with a missing value",
+        lambda: fit(s=FRAME.assign(age=changed(FRAME["age"].astype(float), at=0, by=nan))),
+        ValueError,
+        ["sensitive_features column 'age' holds 1 missing"],
+    ),
+    ("groups of three dimensions", lambda: fit(s=S[:, None, None]), ValueError, ["(60, 1, 1)"]),
+    ("groups without a column", lambda: fit(s=FRAME[[]]), ValueError, ["(60, 0)", "one row per"]),
+    (
+        "one group for all",
+        lambda: fit(s="female"),
+        ValueError,
+        ["sensitive_features is 'female'", "60 rows", "frame['sex']"],
+    ),
+    ("a number as groups", lambda: fit(s=1), ValueError, ["sensitive_features is 1", "60 rows"]),
+    # --- group weights
+    (
+        "weight of an unknown group",
+        lambda: fit(group_weights={0: 1, 1: 1, "old": 1}),
+        ValueError,
+        ["['old']", "do not occur", "groups are [0, 1]"],
+    ),
+    (
+        "weight of a group missing",
+        lambda: fit(group_weights={0: 1}),
+        ValueError,
+        ["no weight for the groups [1]", "0.0"],
+    ),
+    ("too many weights", lambda: fit(group_weights=[1, 1, 1]), ValueError, ["(3,)", "(2,)"]),
+    ("negative weight", lambda: fit(group_weights=[1, -1]), ValueError, ["[1.0, -1.0]", ">= 0"]),
+    ("zero weights", lambda: fit(group_weights=[0, 0]), ValueError, ["at least one", "positive"]),
+    ("infinite weight", lambda: fit(group_weights=[1, inf]), ValueError, ["finite"]),
+    ("NaN weight", lambda: fit(group_weights={0: nan, 1: 1}), ValueError, ["finite"]),
+    ("weights by a word", lambda: fit(group_weights="equal"), ValueError, ["'proportional'"]),
+    (
+        "weights without groups",
+        lambda: fit(s=None, group_weights=[1, 1]),
+        ValueError,
+        ["no sensitive_features", "fit(X, y, sensitive_features=groups)"],
+    ),
+    # --- labels
+    ("one class", lambda: fit(y=np.ones(60)), ValueError, ["one class only", "1.0", "60 rows"]),
+    ("NaN in y", lambda: fit(y=changed(Y.astype(float), at=0, by=nan)), ValueError, ["y holds 1"]),
+    ("None in y", lambda: fit(y=changed(Y, at=0, by=None)), ValueError, ["y holds 1 missing"]),
+    ("infinity in y", lambda: fit(y=changed(Y.astype(float), at=0, by=inf)), ValueError, ["inf"]),
+    ("continuous y", lambda: fit(y=X[:, 0]), ValueError, ["continuous", "classif"]),
+    ("y of two columns", lambda: fit(y=np.column_stack([Y, Y])), ValueError, ["1d", "(60, 2)"]),
+    ("y too short", lambda: fit(y=Y[:-1]), ValueError, ["inconsistent", "59", "60"]),
+    ("no y", lambda: fit(y=None), ValueError, ["requires y", "one label per row"]),
+    ("empty", lambda: fit(X[:0], Y[:0], S[:0]), ValueError, ["0"]),
+    (
+        "y of mixed types",
+        lambda: fit(y=changed(Y, at=slice(30), by="a")),
+        TypeError,
+        ["y mixes", "['int', 'str']", "astype(str)"],
+    ),
+    # --- rows
+    ("NaN in X", lambda: fit(changed(X, at=(0, 0), by=nan)), ValueError, ["X contains NaN"]),
+    ("infinity in X", lambda: fit(changed(X, at=(0, 0), by=inf)), ValueError, ["infinity"]),
+    (
+        "NaN in a tensor",
+        lambda: fit(torch.full((60, 8), nan), feature_extractor=nn.Identity()),
+        ValueError,
+        ["X contains NaN or infinity"],
+    ),
+    ("sparse X", lambda: fit(csr_matrix(X)), TypeError, ["dense", "toarray"]),
+    ("X of strings", lambda: fit(X.astype(str).astype(object) + "?"), ValueError, ["convert"]),
+    ("X of one dimension", lambda: fit(X[:, 0]), ValueError, ["2D array", "reshape"]),
+    (
+        "tensor of one dimension",
+        lambda: fit(torch.zeros(60), feature_extractor=nn.Identity()),
+        ValueError,
+        ["1-d tensor", "(60,)", "reshape(-1, 1)"],
+    ),
+    ("images without extractor", lambda: fit(X.reshape(60, 2, 2, 2)), ValueError, ["dim 4"]),
+    ("texts without preprocess", lambda: fit(["a"] * 60), ValueError, ["convert", "'a'"]),
+    ("fewer columns at predict", lambda: predict(X[:, :7]), ValueError, ["7 features", "8"]),
+    (
+        "fewer columns at predict, with an extractor",
+        lambda: predict(X[:, :7], feature_extractor=nn.Linear(8, 3)),
+        ValueError,
+        ["7 features", "8 features"],
+    ),
+    (
+        "fewer columns of a tensor at predict",
+        lambda: predict(torch.zeros(3, 7), feature_extractor=nn.Linear(8, 3)),
+        ValueError,
+        ["7 features", "8 features"],
+    ),
+    ("NaN at predict", lambda: predict(np.full((1, 8), nan)), ValueError, ["NaN"]),
+    (
+        "predict before fit",
+        lambda: FairLowRankHeadClassifier().predict(X),
+        NotFittedError,
+        ["not fitted", "fit"],
+    ),
+    (
+        "to_torch before fit",
+        lambda: FairLowRankHeadClassifier().to_torch(),
+        NotFittedError,
+        ["not fitted"],
+    ),
+    # --- sample and class weights
+    ("negative sample weight", lambda: fit(w=-np.ones(60)), ValueError, ["Negative"]),
+    ("NaN sample weight", lambda: fit(w=np.full(60, nan)), ValueError, ["NaN"]),
+    ("too few sample weights", lambda: fit(w=np.ones(59)), ValueError, ["(59,)", "(60,)"]),
+    (
+        "sample weights all zero",
+        lambda: fit(w=np.zeros(60)),
+        ValueError,
+        ["at least one non-zero"],
+    ),
+    (
+        "a class without weight",
+        lambda: fit(w=(Y == 0).astype(float)),
+        ValueError,
+        ["zero for every row of the classes [1]", "drop"],
+    ),
+    ("class weight of zero", lambda: fit(class_weight={1: 0}), ValueError, ["classes [1]"]),
+    (
+        "a group without weight",
+        lambda: fit(w=(S == 0).astype(float)),
+        ValueError,
+        ["zero for every row of the groups [1]", "drop"],
+    ),
+    (
+        "class weight of an unknown class",
+        lambda: fit(class_weight={7: 2.0}),
+        ValueError,
+        ["[0, 1], are not in class_weight"],
+    ),
+    # --- the extractor
+    (
+        "extractor gives a tuple",
+        lambda: extract(lambda x: (x, x)),
+        ValueError,
+        ["Returns returned tuple", "one tensor", "Wrap it"],
+    ),
+    ("extractor gives a dict", lambda: extract(lambda x: {"a": x}), ValueError, ["returned dict"]),
+    (
+        "extractor gives maps",
+        lambda: extract(lambda x: x[:, :, None, None]),
+        ValueError,
+        ["4-d tensor", "(60, 8, 1, 1)", "AdaptiveAvgPool2d(1), nn.Flatten()"],
+    ),
+    (
+        "extractor gives a sequence",
+        lambda: extract(lambda x: x[:, :, None]),
+        ValueError,
+        ["3-d tensor", "(60, 8, 1)"],
+    ),
+    (
+        "extractor gives one number per row",
+        lambda: extract(lambda x: x[:, 0]),
+        ValueError,
+        ["shape (60,)", "60 rows", "expected (60, features)"],
+    ),
+    (
+        "extractor drops a row",
+        lambda: extract(lambda x: x[1:]),
+        ValueError,
+        ["shape (59, 8)", "60 rows"],
+    ),
+    (
+        "extractor gives no feature",
+        lambda: extract(lambda x: x[:, :0]),
+        ValueError,
+        ["(60, 0)", "(60, features)"],
+    ),
+    (
+        "extractor gives NaN",
+        lambda: extract(lambda x: x.masked_fill(x[:, :1] > 0, nan)),
+        ValueError,
+        ["NaN or infinity", "of 60 rows", "module.float()"],
+    ),
+    (
+        "extractor overflows in half precision",
+        lambda: fit(1e6 * X, feature_extractor=nn.Linear(8, 3).half().requires_grad_(False)),
+        ValueError,
+        ["NaN or infinity", "half precision", "module.float()"],
+    ),
+    (
+        "extractor gives integers",
+        lambda: extract(lambda x: x.argmax(dim=1, keepdim=True)),
+        ValueError,
+        ["torch.int64", "floating-point", "layer before"],
+    ),
+    (
+        "extractor of another width",
+        lambda: fit(feature_extractor=nn.Linear(5, 3)),
+        ValueError,
+        ["Linear failed", "(60, 8)", "60x8 and 5x3", "Check that X"],
+    ),
+    (
+        "features of varying number",
+        lambda: fit(
+            ["a"] * 40 + ["aa"] * 20,
+            feature_extractor=FrozenFeatureExtractor(
+                nn.Identity(),
+                preprocess=lambda texts: torch.ones(len(texts), len(texts[0])),
+                batch_size=40,
+            ),
+        ),
+        ValueError,
+        ["returned 2 features", "but 1 for earlier rows", "pad"],
+    ),
+    (
+        "another number of features at predict",
+        lambda: predict(
+            ["aa"],
+            rows=["a"] * 60,
+            feature_extractor=FrozenFeatureExtractor(
+                nn.Identity(), preprocess=lambda texts: torch.ones(len(texts), len(texts[0]))
+            ),
+        ),
+        ValueError,
+        ["returned 2 features", "but 1 for earlier rows"],
+    ),
+    (
+        "preprocess gives an array",
+        lambda: texts(np.zeros((60, 2))),
+        ValueError,
+        ["preprocess returned ndarray", "tensor"],
+    ),
+    (
+        "preprocess gives a list of numbers",
+        lambda: texts([1, 2]),
+        ValueError,
+        ["preprocess returned int"],
+    ),
+    (
+        "no row for preprocess",
+        lambda: FrozenFeatureExtractor(nn.Identity(), preprocess=torch.tensor).transform([]),
+        ValueError,
+        ["0 rows"],
+    ),
+    ("extractor is a function", lambda: fit(feature_extractor=abs), ValueError, ["Module"]),
+    ("extractor is a class", lambda: fit(feature_extractor=nn.Linear), ValueError, ["Module"]),
+    (
+        "a batch size of zero",
+        lambda: FrozenFeatureExtractor(nn.Identity(), batch_size=0).fit(X),
+        ValueError,
+        ["batch_size", "[1, inf)"],
+    ),
+    (
+        "a device that is not there",
+        lambda: fit(device="cuda:99"),
+        ValueError,
+        ["device='cuda:99' cannot be used", "'auto'", "'cpu'"],
+    ),
+    ("a device with a typo", lambda: fit(device="gpu"), ValueError, ["device='gpu'", "'cpu'"]),
+    (
+        "an extractor's device that is not there",
+        lambda: FrozenFeatureExtractor(nn.Identity(), device="gpu").fit(X),
+        ValueError,
+        ["device='gpu'"],
+    ),
+    # --- the head
+    (
+        "a head of another width",
+        lambda: fit(head=nn.Linear(5, 2)),
+        ValueError,
+        ["takes 5 features", "data has 8", "head=None"],
+    ),
+    ("a head that is no layer", lambda: fit(head=nn.ReLU()), ValueError, ["ReLU", "split_head"]),
+    (
+        "a head of two layers",
+        lambda: fit(head=nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2))),
+        ValueError,
+        ["Sequential", "nn.Linear", "without parameters"],
+    ),
+    ("an empty head", lambda: fit(head=nn.Sequential()), ValueError, ["Sequential", "nn.Linear"]),
+    ("cutting a single layer", lambda: split_head(nn.Linear(2, 2)), ValueError, ["head=None"]),
+    # --- parameters
+    ("rank 0", lambda: fit(rank=0), ValueError, ["rank", "[1, inf)", "Got 0"]),
+    ("negative rank", lambda: fit(rank=-2), ValueError, ["rank", "Got -2"]),
+    ("rank 0.0", lambda: fit(rank=0.0), ValueError, ["rank", "(0.0, 1.0]"]),
+    ("a share above 1", lambda: fit(rank=1.5), ValueError, ["rank", "(0.0, 1.0]", "Got 1.5"]),
+    ("rank as a word", lambda: fit(rank="full"), ValueError, ["rank", "'full'"]),
+    ("rank of NaN", lambda: fit(rank=nan), ValueError, ["rank"]),
+    ("importance", lambda: fit(importance="hessian"), ValueError, ["'fisher'", "'uniform'"]),
+    ("C of zero", lambda: fit(C=0), ValueError, ["C", "(0.0, inf)"]),
+    ("a word as class weight", lambda: fit(class_weight="even"), ValueError, ["'balanced'"]),
+    ("negative epochs", lambda: fit(max_epochs=-1), ValueError, ["max_epochs", "[0, inf)"]),
+    ("an optimizer by name", lambda: fit(optimizer="adam"), ValueError, ["optimizer"]),
+    (
+        "weight decay of L-BFGS",
+        lambda: fit(weight_decay=0.1),
+        ValueError,
+        ["weight_decay=0.1", "LBFGS", "use C"],
+    ),
+    (
+        "too few rows to hold out",
+        lambda: fit(X[:4], [0, 0, 1, 1], [0, 1, 0, 1], early_stopping=True),
+        ValueError,
+        ["cannot hold out any of 4 rows", "early_stopping=False"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("provoke", "kind", "words"),
+    [row[1:] for row in ERRORS],
+    ids=[row[0] for row in ERRORS],
+)
+@pytest.mark.filterwarnings("ignore:fit got no sensitive_features")
+def test_error(provoke, kind, words):
+    with pytest.raises(kind) as caught:
+        provoke()
+    found = caught.type
+    assert found is kind or (found.__name__ == "InvalidParameterError" and kind is ValueError)
+    message = str(caught.value)
+    assert [word for word in words if word not in message] == [], message
+    assert "np.int64(" not in message
+
+
+def certain():
+    """A head that is so sure, and right, that its gradient is zero everywhere."""
+    head = nn.Linear(8, 2)
+    with torch.no_grad():
+        head.weight[:] = torch.tensor([[-1e5], [1e5]]) * torch.eye(8)[0]
+        head.bias.zero_()
+    rows = np.sign(X) + X
+    return fit(rows, (rows[:, 0] > 0).astype(int), head=head, max_epochs=0)
+
+
+# (name, how to provoke it, exact category, all of these words)
+WARNINGS = [
+    (
+        "no groups",
+        lambda: fit(s=None),
+        FairnessWarning,
+        ["no sensitive_features", "pooled", "fit(X, y, sensitive_features=groups)", "Pipeline"],
+    ),
+    (
+        "no groups, but the weights of a word",
+        lambda: fit(s=None, group_weights="proportional"),
+        FairnessWarning,
+        ["no sensitive_features"],
+    ),
+    (
+        "constant groups",
+        lambda: fit(s=["f"] * 60),
+        FairnessWarning,
+        ["constant", "all 60 rows", "'f'", "nothing to neutralize"],
+    ),
+    (
+        "a group without positives",
+        lambda: fit(s=np.where((S == 1) | (Y == 1), "a", "b")),
+        FairnessWarning,
+        ["'b' has no row of class [1] among its", "Merge groups"],
+    ),
+    (
+        "a group of one row",
+        lambda: fit(s=[*S[:-1], 7]),
+        FairnessWarning,
+        ["7 has 1 row", "too thin"],
+    ),
+    (
+        "several thin groups in one warning",
+        lambda: fit(s=[*(S[:-2] + 1), 7, 8]),
+        FairnessWarning,
+        ["7 has 1 row; 8 has 1 row"],
+    ),
+    (
+        "a rank that is too large",
+        lambda: fit(rank=3),
+        UserWarning,
+        ["rank=3", "min(d, k) = 2", "(8, 2)", "using 2"],
+    ),
+    ("labels as a column", lambda: fit(y=Y[:, None]), DataConversionWarning, ["column-vector"]),
+    ("an importance of zero", certain, FairnessWarning, ["zero for every feature", "certainty"]),
+    (
+        "not converged",
+        lambda: fit(lr=1e-5, max_epochs=2),
+        ConvergenceWarning,
+        ["max_epochs=2", "raise max_epochs", "tol=None"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("provoke", "kind", "words"),
+    [row[1:] for row in WARNINGS],
+    ids=[row[0] for row in WARNINGS],
+)
+def test_warning(provoke, kind, words):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clf = provoke()
+    assert [warning.category for warning in caught] == [kind]
+    message = str(caught[0].message)
+    assert [word for word in words if word not in message] == [], message
+    assert "np.int64(" not in message
+    if kind is not DataConversionWarning:  # scikit-learn's own
+        assert caught[0].filename == __file__  # it names the line that called fit
+    assert np.isfinite(clf.decision_function(X)).all()
+
+
+class TestWorksAnyway:
+    @pytest.mark.parametrize("rank", [None, 1])
+    @pytest.mark.parametrize("value", [0.0, 3.0])
+    @pytest.mark.parametrize("pretrained", [False, True])
+    def test_a_feature_that_never_changes(self, rank, value, pretrained):
+        rows = changed(X, at=(slice(None), 2), by=value)
+        head = nn.Linear(8, 2) if pretrained else None
+        clf = fit(rows, rank=rank, head=head)
+        assert np.isfinite(clf.predict_proba(rows)).all()
+        assert np.isfinite(clf.decision_function(changed(rows, at=(0, 2), by=1.0))).all()
+        if not pretrained:  # then it is as if the feature were not there
+            without = fit(np.delete(X, 2, axis=1), rank=rank)
+            expected = without.predict_proba(np.delete(X, 2, axis=1))
+            np.testing.assert_allclose(clf.predict_proba(rows), expected, atol=1e-3)
+
+    def test_all_features_zero(self):
+        with pytest.warns(FairnessWarning, match="all features are zero"):
+            clf = fit(np.zeros((60, 8)))
+        np.testing.assert_allclose(clf.predict_proba(X)[:, 1], Y.mean(), atol=1e-3)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_an_extractor_in_half_precision(self, dtype):
+        module = nn.Sequential(nn.Linear(8, 6), nn.Tanh())
+        full = fit(feature_extractor=module)
+        half = fit(feature_extractor=copy.deepcopy(module).to(dtype))
+        assert half.decision_function(X).dtype == np.float64
+        np.testing.assert_allclose(half.predict_proba(X), full.predict_proba(X), atol=0.05)
+        found = half.to_torch()(torch.from_numpy(X).to(dtype)).detach()
+        np.testing.assert_allclose(found, half.decision_function(X), atol=0.05)
+
+    def test_an_extractor_in_training_mode(self):
+        module = nn.Sequential(
+            nn.Linear(8, 6), nn.BatchNorm1d(6), nn.Sequential(nn.ReLU(), nn.Dropout(0.5))
+        ).train()
+        module[1].eval()
+        still = copy.deepcopy(module).eval()
+        before = copy.deepcopy(module.state_dict())
+        clf = fit(feature_extractor=module)
+        expected = fit(feature_extractor=still).decision_function(X)
+        np.testing.assert_array_equal(clf.decision_function(X), expected)
+        np.testing.assert_array_equal(clf.decision_function(X), expected)
+        assert [part.training for part in module.modules()] == [True, True, False, True, True, True]
+        assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
+        assert all(p.requires_grad and p.grad is None for p in module.parameters())
+
+    def test_a_huge_and_a_tiny_scale(self):
+        scale = np.logspace(-8, 8, 8)
+        expected = fit().predict_proba(X)
+        np.testing.assert_allclose(fit(X * scale).predict_proba(X * scale), expected, atol=1e-3)
+
+    def test_a_failed_fit_leaves_the_parameters(self):
+        clf = FairLowRankHeadClassifier(head=nn.Linear(5, 2), rank=1)
+        before = clf.get_params()
+        with pytest.raises(ValueError, match="takes 5 features"):
+            clf.fit(X, Y, sensitive_features=S)
+        assert clf.get_params() == before
+        with pytest.raises(NotFittedError):
+            clf.predict(X)
