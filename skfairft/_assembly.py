@@ -34,17 +34,15 @@ def _group_names(sensitive_features: Any, group: Any) -> list[str]:
 
 
 def _sortable(index: pd.Index) -> pd.Index:
-    """Return the groups as fairlearn takes them: each of several columns must have an order.
+    """Return the groups as fairlearn takes them: each column must have an order.
 
     Where a column has none, its values being of several types, their ``repr`` stands in, in
     which 1 and "1" still differ.
     """
-    if index.nlevels == 1:
-        return index
     columns = index.to_frame(index=False)
     for name, column in columns.items():
         try:
-            np.unique(column.to_numpy())
+            sorted(column)
         except TypeError:
             columns[name] = column.map(repr)
     return columns.set_index(list(columns)).index
