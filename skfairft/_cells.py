@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._validation import encode_groups, to_label_array
+from ._encoding import encode_groups, to_label_array
 from .exceptions import FairnessWarning
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What comes in through the public doors: labels, groups, weights."""
+"""What `fit` checks before it starts: groups and weights."""
 
 from __future__ import annotations
 
@@ -8,233 +8,152 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import compute_sample_weight
+from sklearn.utils.validation import _check_sample_weight
 
+from ._encoding import encode_groups, python_value
 from .exceptions import FairnessWarning
 
-__all__ = [
-    "ROUTING_HINT",
-    "encode_groups",
-    "encode_labels",
-    "group_weight_vector",
-    "report_thin_groups",
-    "to_array",
-    "to_label_array",
-]
+__all__ = ["check_group_weights", "check_groups", "check_weights"]
 
 # The importance of a group is a mean over its rows; below this many it is mostly noise.
 MIN_GROUP_ROWS = 2
 
-ROUTING_HINT = (
+# Warnings point to the line that called fit, which calls check_groups.
+_STACKLEVEL = 3
+
+_ROUTING_HINT = (
     "Inside a Pipeline or GridSearchCV, enable "
     "sklearn.set_config(enable_metadata_routing=True) and call "
     ".set_fit_request(sensitive_features=True) on the classifier."
 )
 
 
-def to_array(X: Any) -> Any:
-    """Return a torch tensor as a NumPy array on the CPU, anything else as it came."""
-    if hasattr(X, "detach") and hasattr(X, "cpu"):
-        tensor = X.detach().cpu()
-        # NumPy has no bfloat16; float32 holds each of its values exactly.
-        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
-    return X
-
-
-def _natural(values: Any) -> NDArray[Any]:
-    """Return a column of any library as a 1-D array of a plain NumPy dtype.
-
-    pandas' nullable, categorical and Arrow-backed columns become bool, int64,
-    float64 or object (strings) arrays; missing values must be gone already.
-    """
-    array = np.asarray(values)
-    if array.dtype.kind == "O":
-        # infer_objects turns an object array of Python bools or numbers into that dtype.
-        import pandas as pd
-
-        array = pd.Series(array).infer_objects().to_numpy()
-    return np.asarray(array, dtype=object) if array.dtype.kind in "OTS" else array
-
-
-def _column(values: Any, name: str) -> NDArray[Any]:
-    """Return one column without missing values as a NumPy array, or say what is missing."""
-    import pandas as pd
-
-    values = to_array(values)
-    missing = np.asarray(
-        pd.isna(values if hasattr(values, "dtype") else np.asarray(values, object))
-    )
-    if missing.any():
-        raise ValueError(
-            f"{name} holds {int(missing.sum())} missing values (NaN or None) in {len(missing)} "
-            "rows. Drop those rows, or give the missing ones a value of their own, for example "
-            "'unknown'."
-        )
-    return _natural(values)
-
-
-def to_label_array(y: Any, *, name: str = "y") -> NDArray[Any]:
-    """Return labels of any library as a 1-D NumPy array.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,) or (n, 1)
-        Lists, arrays, tensors, or Series of any dtype. A column vector is
-        flattened with scikit-learn's DataConversionWarning.
-    name : str, default="y"
-        What to call it in errors.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Of dtype bool, int, float, or object for strings.
-
-    Raises
-    ------
-    ValueError
-        For missing values or more than one column.
-    """
-    y = to_array(y)
-    if getattr(y, "ndim", 1) != 1 or not hasattr(y, "dtype"):
-        y = column_or_1d(y, warn=True)
-    return _column(y, name)
-
-
-def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the sorted classes and the code of each row's class.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Class labels of any dtype.
-
-    Returns
-    -------
-    classes : ndarray of shape (k,)
-        Sorted.
-    codes : ndarray of shape (n,), int64
-        ``classes[codes]`` equals ``y``.
-
-    Raises
-    ------
-    ValueError
-        For missing or continuous labels, or fewer than two classes.
-    """
-    if y is None:
-        raise ValueError(
-            "This classifier requires y to be passed, but the target y is None; expected one "
-            "label per row of X."
-        )
-    labels = to_label_array(y)
-    if labels.dtype.kind == "f" and np.isinf(labels).any():
-        raise ValueError("Input y contains infinity; expected class labels.")
-    try:
-        check_classification_targets(labels)
-        classes, codes = np.unique(labels, return_inverse=True)
-    except TypeError as error:
-        types = sorted({type(label).__name__ for label in labels})
-        raise TypeError(
-            f"y mixes labels of the types {types}, which have no order; make them all text, for "
-            "example by astype(str), or all numbers."
-        ) from error
-    if len(labels) == 0:
-        raise ValueError("y is empty: 0 labels where at least one row per class is needed.")
-    if len(classes) < 2:
-        raise ValueError(
-            f"y holds one class only, {classes[0]!r} in all {len(labels)} rows; a classifier needs "
-            "at least two classes."
-        )
-    return classes, codes.astype(np.int64)
-
-
-def encode_groups(
-    sensitive_features: Any, n_rows: int, *, name: str = "sensitive_features"
+def check_groups(
+    sensitive_features: Any, group_weights: Any, classes: NDArray[Any], labels: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the groups and the code of each row's group.
+    """Return groups and codes; without sensitive features one group, and a warning.
 
     Parameters
     ----------
-    sensitive_features : array-like of shape (n,) or (n, c)
-        One column of any dtype, or several, whose combinations that occur are
-        the groups.
-    n_rows : int
-        Number of rows expected.
-    name : str, default="sensitive_features"
-        What to call it in errors.
+    sensitive_features : array-like of shape (n,) or (n, c), or None
+        As given to `fit`.
+    group_weights
+        As given to the classifier.
+    classes : ndarray of shape (k,)
+        Class labels.
+    labels : ndarray of shape (n,), int64
+        Class of each row.
 
     Returns
     -------
     groups : ndarray of shape (G,)
-        Sorted values; tuples of values where there are several columns.
+        See `encode_groups`; ``["all"]`` without sensitive features.
     codes : ndarray of shape (n,), int64
         Group of each row.
 
     Raises
     ------
     ValueError
-        For missing values or another number of rows.
+        As `encode_groups`, and for group weights without groups.
+
+    Warns
+    -----
+    FairnessWarning
+        If there are no groups, one, or some that are too thin for a statement.
     """
-    values = to_array(sensitive_features)
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+    if sensitive_features is not None:
+        groups, codes = encode_groups(sensitive_features, len(labels))
+        _report_thin_groups(groups, codes, classes, labels)
+        return groups, codes
+    if group_weights is not None and not isinstance(group_weights, str):
         raise ValueError(
-            f"{name} is {values!r}; expected one value for each of the {n_rows} rows, as an array, "
-            "a list or a column such as frame['sex']."
+            "group_weights are set but fit got no sensitive_features to apply them to; pass "
+            "fit(X, y, sensitive_features=groups)."
         )
-    if not hasattr(values, "shape"):
-        rows = values if hasattr(values, "__array__") else list(values)
-        values = np.asarray(rows, dtype=object)
-    if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] == 0):
-        raise ValueError(
-            f"{name} has shape {values.shape}; expected (n,) or (n, columns), one row per sample."
-        )
-    if len(values) != n_rows:
-        raise ValueError(
-            f"{name} has {len(values)} rows but X has {n_rows}; expected one group per row of X."
-        )
-    if values.ndim == 1:
-        return _encode_column(_column(values, name))
-    names = getattr(values, "columns", range(values.shape[1]))
-    columns = [
-        values.iloc[:, j] if hasattr(values, "iloc") else values[:, j] for j in range(len(names))
-    ]
-    if len(columns) == 1:
-        return _encode_column(_column(columns[0], name))
-    encoded = [
-        _encode_column(_column(column, f"{name} column {label!r}"))
-        for label, column in zip(names, columns, strict=True)
-    ]
-    cells, codes = np.unique(
-        np.column_stack([column_codes for _, column_codes in encoded]), axis=0, return_inverse=True
+    warnings.warn(
+        "fit got no sensitive_features: the importance is pooled over all rows, and nothing "
+        "is neutralized between groups. Pass fit(X, y, sensitive_features=groups). "
+        f"{_ROUTING_HINT}",
+        FairnessWarning,
+        stacklevel=_STACKLEVEL,
     )
-    groups = np.empty(len(cells), dtype=object)
-    for i, cell in enumerate(cells):
-        groups[i] = tuple(
-            _python(values[code]) for (values, _), code in zip(encoded, cell, strict=True)
+    return np.array(["all"], dtype=object), np.zeros(len(labels), dtype=np.int64)
+
+
+def _report_thin_groups(
+    groups: NDArray[Any],
+    codes: NDArray[np.int64],
+    classes: NDArray[Any],
+    labels: NDArray[np.int64],
+) -> None:
+    """Warn, with counts, of groups on which no statement about fairness can rest."""
+    if len(groups) == 1:
+        warnings.warn(
+            f"sensitive_features is constant: all {len(codes)} rows belong to the group "
+            f"{python_value(groups[0])!r}. There is nothing to neutralize; the importance is "
+            "that of the whole data.",
+            FairnessWarning,
+            stacklevel=_STACKLEVEL + 1,
         )
-    return groups, codes.reshape(-1).astype(np.int64)
+        return
+    cells = np.bincount(codes * len(classes) + labels, minlength=len(groups) * len(classes))
+    cells = cells.reshape(len(groups), len(classes))
+    notes = []
+    for group, row in zip(groups, cells, strict=True):
+        name = repr(python_value(group))
+        if row.sum() < MIN_GROUP_ROWS:
+            notes.append(f"{name} has {row.sum()} row")
+        elif (row == 0).any():
+            absent = [python_value(label) for label in classes[row == 0]]
+            notes.append(f"{name} has no row of class {absent} among its {row.sum()}")
+    if notes:
+        warnings.warn(
+            f"Some groups are too thin for their importance to mean much: {'; '.join(notes)}. "
+            "Merge groups, gather more rows, or lower their group_weights.",
+            FairnessWarning,
+            stacklevel=_STACKLEVEL + 1,
+        )
 
 
-def _encode_column(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    try:
-        values, codes = np.unique(column, return_inverse=True)
-    except TypeError:  # values of several types have no order: take that of their names
-        import pandas as pd
+def check_weights(
+    sample_weight: Any, class_weight: Any, classes: NDArray[Any], labels: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return sample weights times class weights.
 
-        first_codes, found = pd.factorize(column)
-        order = sorted(range(len(found)), key=lambda i: (str(type(found[i])), str(found[i])))
-        values = np.empty(len(found), dtype=object)
-        values[:] = [found[i] for i in order]
-        codes = np.argsort(order)[first_codes]
-    return values, codes.astype(np.int64)
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n,) or None
+        As given to `fit`.
+    class_weight : dict, "balanced" or None
+        As elsewhere in scikit-learn.
+    classes, labels
+        As for `check_groups`.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+        Non-negative, positive somewhere in each class.
+
+    Raises
+    ------
+    ValueError
+        For another length, a negative or missing weight, or a class without weight.
+    """
+    w = _check_sample_weight(
+        sample_weight, labels, dtype=np.float64, ensure_non_negative=True, copy=True
+    )
+    w *= compute_sample_weight(class_weight, classes[labels])
+    totals = np.bincount(labels, weights=w)
+    if not totals.all():
+        raise ValueError(
+            "sample_weight times class_weight is zero for every row of the classes "
+            f"{classes[totals == 0].tolist()}; drop their rows."
+        )
+    return w
 
 
-def _python(value: Any) -> Any:
-    """Return a NumPy scalar as a Python one, so that groups print and hash plainly."""
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def group_weight_vector(
+def check_group_weights(
     group_weights: Any, groups: NDArray[Any], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the weights ``w_g`` of Eq. 2 in the order of ``groups``, with sum 1.
@@ -247,7 +166,7 @@ def group_weight_vector(
     groups : ndarray of shape (G,)
         The groups found in the data.
     counts : ndarray of shape (G,)
-        Sum of the sample weights of each group.
+        Sum of the sample weights of each group, positive.
 
     Returns
     -------
@@ -258,9 +177,16 @@ def group_weight_vector(
     ------
     ValueError
         For an unknown or missing group, another length, a negative or non-finite
-        weight, or weights that are all zero.
+        weight, weights that are all zero, or a group whose rows all have sample
+        weight zero.
     """
-    names = [_python(group) for group in groups]
+    names = [python_value(group) for group in groups]
+    if not counts.all():
+        raise ValueError(
+            "sample_weight times class_weight is zero for every row of the groups "
+            f"{[name for name, count in zip(names, counts, strict=True) if not count]}; drop "
+            "their rows."
+        )
     if group_weights is None:
         return np.full(len(groups), 1.0 / len(groups))
     if isinstance(group_weights, str):
@@ -296,50 +222,3 @@ def group_weight_vector(
             "them positive."
         )
     return weights / weights.sum()
-
-
-def report_thin_groups(
-    groups: NDArray[Any],
-    codes: NDArray[np.int64],
-    classes: NDArray[Any],
-    labels: NDArray[np.int64],
-    *,
-    stacklevel: int,
-) -> None:
-    """Warn, with counts, of groups on which no statement about fairness can rest.
-
-    Parameters
-    ----------
-    groups, classes : ndarray of shape (G,), (k,)
-        Names of groups and classes.
-    codes, labels : ndarray of shape (n,)
-        Group and class of each row.
-    stacklevel : int
-        As for `warnings.warn`, seen from here.
-    """
-    if len(groups) == 1:
-        warnings.warn(
-            f"sensitive_features is constant: all {len(codes)} rows belong to the group "
-            f"{_python(groups[0])!r}. There is nothing to neutralize; the importance is that of "
-            "the whole data.",
-            FairnessWarning,
-            stacklevel=stacklevel + 1,
-        )
-        return
-    cells = np.bincount(codes * len(classes) + labels, minlength=len(groups) * len(classes))
-    cells = cells.reshape(len(groups), len(classes))
-    notes = []
-    for group, row in zip(groups, cells, strict=True):
-        name = repr(_python(group))
-        if row.sum() < MIN_GROUP_ROWS:
-            notes.append(f"{name} has {row.sum()} row")
-        elif (row == 0).any():
-            absent = [_python(label) for label in classes[row == 0]]
-            notes.append(f"{name} has no row of class {absent} among its {row.sum()}")
-    if notes:
-        warnings.warn(
-            f"Some groups are too thin for their importance to mean much: {'; '.join(notes)}. "
-            "Merge groups, gather more rows, or lower their group_weights.",
-            FairnessWarning,
-            stacklevel=stacklevel + 1,
-        )

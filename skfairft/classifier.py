@@ -13,30 +13,24 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import check_random_state, compute_sample_weight
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
-    _check_sample_weight,
     check_consistent_length,
     check_is_fitted,
     validate_data,
 )
 from torch import Tensor, nn
 
+from ._encoding import encode_labels, to_array
 from ._modules import ModuleParamsMixin, resolve_device
-from ._validation import (
-    ROUTING_HINT,
-    encode_groups,
-    encode_labels,
-    group_weight_vector,
-    report_thin_groups,
-    to_array,
-)
+from ._validation import check_group_weights, check_groups, check_weights
 from .exceptions import FairnessWarning
 from .extractor import FrozenFeatureExtractor, device_of
 from .factorization import floor_importance, neutralize, resolve_rank, weighted_svd
 from .fisher import FisherStatistics, layer_fisher
 from .head import LowRankHead, StandardizedHead, head_scores, single_score_head
+from .holdout import hold_out
 from .initial import StartingHead, column_moments, previous_head, starting_head
 from .training import TensorRows, fine_tune
 
@@ -302,8 +296,11 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self._validate_params()
         classes, labels = encode_labels(y)
         check_consistent_length(X, labels)
-        groups, codes = self._check_groups(sensitive_features, classes, labels)
-        w = self._check_weights(sample_weight, classes, labels)
+        groups, codes = check_groups(sensitive_features, self.group_weights, classes, labels)
+        w = check_weights(sample_weight, self.class_weight, classes, labels)
+        # Before the extractor runs, which may take hours.
+        totals = np.bincount(codes, weights=w).astype(np.float64)
+        shares = check_group_weights(self.group_weights, groups, totals)
         Z = _as_tensor(self._fit_features(X))
         if Z.numel() <= _DOUBLE_LIMIT:
             Z = Z.double()
@@ -316,31 +313,26 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             if self.random_state is None
             else check_random_state(self.random_state)
         )
-        train, held_out = self._hold_out(labels, codes, w, random_state)
-        target, group = torch.from_numpy(labels), torch.from_numpy(codes)
-        Z_train, y_train, w_train = _rows(Z, train), _rows(target, train), _rows(w, train)
+        data = TensorRows(Z, torch.from_numpy(labels), torch.from_numpy(w))
+        rows, held_out = self._split(labels, codes, w, random_state)
+        train = data.take(rows)
         if fitted_head is None:
-            k = len(classes)
-            start = starting_head(self.head, Z_train, y_train, w_train, k, self.C)
+            start = starting_head(self.head, train.Z, train.y, train.w, len(classes), self.C)
         else:
             start = previous_head(fitted_head)
         statistics = layer_fisher(
-            Z_train,
-            y_train,
-            _rows(group, train),
-            w_train,
+            train.Z,
+            train.y,
+            torch.from_numpy(codes if rows is None else codes[rows]),
+            train.w,
             n_groups=len(groups),
             layer=start.output,
             tail=None if start.tail is None else copy.deepcopy(start.tail).to(Z.dtype),
         )
-        head = self._factorize(start, statistics)
-        self._train(
-            head,
-            start,
-            TensorRows(Z_train, y_train, w_train),
-            None if held_out is None else TensorRows(Z[held_out], target[held_out], w[held_out]),
-            seed=random_state.randint(np.iinfo(np.int32).max),
-        )
+        head = self._factorize(start, statistics, torch.from_numpy(shares))
+        valid = None if held_out is None else data.take(held_out)
+        seed = random_state.randint(np.iinfo(np.int32).max)
+        self._train(head, start, train, valid, seed)
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -411,44 +403,6 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         head.to(device_of(extractor))
         return nn.Sequential(OrderedDict(extractor=extractor, head=head)).eval()
 
-    def _check_groups(
-        self, sensitive_features: Any, classes: NDArray[Any], labels: NDArray[np.int64]
-    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """Return groups and codes; without sensitive features, one group and a warning."""
-        if sensitive_features is not None:
-            groups, codes = encode_groups(sensitive_features, len(labels))
-            report_thin_groups(groups, codes, classes, labels, stacklevel=3)
-            return groups, codes
-        if self.group_weights is not None and not isinstance(self.group_weights, str):
-            raise ValueError(
-                "group_weights are set but fit got no sensitive_features to apply them to; pass "
-                "fit(X, y, sensitive_features=groups)."
-            )
-        warnings.warn(
-            "fit got no sensitive_features: the importance is pooled over all rows, and nothing "
-            "is neutralized between groups. Pass fit(X, y, sensitive_features=groups). "
-            f"{ROUTING_HINT}",
-            FairnessWarning,
-            stacklevel=3,
-        )
-        return np.array(["all"], dtype=object), np.zeros(len(labels), dtype=np.int64)
-
-    def _check_weights(
-        self, sample_weight: Any, classes: NDArray[Any], labels: NDArray[np.int64]
-    ) -> Tensor:
-        """Return sample weights times class weights, float64."""
-        w = _check_sample_weight(
-            sample_weight, labels, dtype=np.float64, ensure_non_negative=True, copy=True
-        )
-        w *= compute_sample_weight(self.class_weight, classes[labels])
-        totals = np.bincount(labels, weights=w)
-        if not totals.all():
-            raise ValueError(
-                "sample_weight times class_weight is zero for every row of the classes "
-                f"{classes[totals == 0].tolist()}; drop their rows."
-            )
-        return torch.from_numpy(w)
-
     def _fit_features(self, X: Any) -> NDArray[Any]:
         """Set up the extractor and return the features of X."""
         extractor = self.feature_extractor
@@ -492,39 +446,26 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         """Whether the head has an activation inside."""
         return isinstance(self.head, nn.Sequential) and len(self.head) > 1
 
-    def _hold_out(
+    def _split(
         self,
         labels: NDArray[np.int64],
         codes: NDArray[np.int64],
-        w: Tensor,
+        w: NDArray[np.float64],
         random_state: np.random.RandomState,
-    ) -> tuple[Tensor | None, Tensor | None]:
+    ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
         """Return the rows to train on and those held out; None means all and none."""
         early_stopping = self._nonlinear if self.early_stopping == "auto" else self.early_stopping
         if not early_stopping or self.max_epochs == 0:
             return None, None
         cells = labels * len(self.groups_) + codes
-        # Rows without weight count for nothing, so a loss over them says nothing.
-        rows = np.flatnonzero(w.numpy())
-        held_out = rows[_sample_by_cell(cells[rows], self.validation_fraction, random_state)]
-        if len(held_out) == 0:
-            raise ValueError(
-                f"early_stopping cannot hold out any of {len(rows)} rows and leave one of each "
-                "class and group to train on. Gather more rows or set early_stopping=False."
-            )
-        train = np.delete(np.arange(len(labels)), held_out)
-        return torch.from_numpy(train), torch.from_numpy(np.sort(held_out))
+        held_out = hold_out(cells, w, self.validation_fraction, random_state)
+        return np.delete(np.arange(len(labels)), held_out), held_out
 
-    def _factorize(self, start: StartingHead, statistics: FisherStatistics) -> LowRankHead:
+    def _factorize(
+        self, start: StartingHead, statistics: FisherStatistics, group_weights: Tensor
+    ) -> LowRankHead:
         """Neutralize the importance and cut the head to rank (Eqs. 2 and 4)."""
-        totals = statistics.weights.numpy()
-        if not totals.all():
-            raise ValueError(
-                "sample_weight times class_weight is zero for every row of the groups "
-                f"{self.groups_[totals == 0].tolist()}; drop their rows."
-            )
-        group_weights = group_weight_vector(self.group_weights, self.groups_, totals)
-        importance = neutralize(statistics.importance, torch.from_numpy(group_weights))
+        importance = neutralize(statistics.importance, group_weights)
         if self.importance == "fisher" and not importance.any():
             warnings.warn(
                 "The Fisher importance is zero for every feature: all features are zero, or the "
@@ -613,23 +554,3 @@ def _as_tensor(array: NDArray[Any]) -> Tensor:
     """Return an array as a tensor, sharing memory where it may be written to."""
     array = np.ascontiguousarray(array)
     return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def _rows(tensor: Tensor, index: Tensor | None) -> Tensor:
-    return tensor if index is None else tensor[index]
-
-
-def _sample_by_cell(
-    cells: NDArray[np.int64], fraction: float, random_state: np.random.RandomState
-) -> NDArray[np.int64]:
-    """Return a random share of the rows, alike from each cell, that leaves one row in each.
-
-    Unlike scikit-learn's stratified splits it works for any number of cells of any size.
-    """
-    order = random_state.permutation(len(cells))
-    order = order[np.argsort(cells[order], kind="stable")]
-    rest = np.delete(order, np.unique(cells[order], return_index=True)[1])
-    size = min(max(1, round(fraction * len(cells))), len(rest))
-    # Rows at equal distances in the order of the cells, from a random first one.
-    steps = np.floor(np.linspace(0, size, len(rest) + 1) + random_state.uniform())
-    return rest[np.diff(steps) > 0]

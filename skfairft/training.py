@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
@@ -54,6 +56,12 @@ class TensorRows(torch.utils.data.Dataset[Any]):
 
     def __getitem__(self, rows: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         return self.Z[rows], (self.y[rows], self.w[rows])
+
+    def take(self, index: NDArray[np.int64] | None) -> TensorRows:
+        """Return some of the rows by their numbers; None is all of them."""
+        if index is None:
+            return self
+        return TensorRows(self.Z[index], self.y[index], self.w[index])
 
     def with_unit_mean_weights(self) -> TensorRows:
         """Return the rows with weights in the features' dtype, scaled to mean 1."""

@@ -451,6 +451,25 @@ class TestRank:
         assert all(a > b for a, b in itertools.pairwise(losses))
 
 
+class TestPrecision:
+    @pytest.mark.parametrize("hidden", [False, True])
+    def test_large_data_keep_their_own_precision(self, monkeypatch, hidden):
+        """Above a size, float32 features are trained on as they are, with the same result."""
+        X, y, s = make_data(n_classes=3)
+        X = (X + 100.0).astype(np.float32)
+        settings = {"rank": 2}
+        if hidden:
+            settings = {"head": linear(10, 6), "rank": 2, "max_epochs": 0}
+        double = FairLowRankHeadClassifier(**settings).fit(X, y, sensitive_features=s)
+        monkeypatch.setattr("skfairft.classifier._DOUBLE_LIMIT", 0)
+        single = FairLowRankHeadClassifier(**settings).fit(X, y, sensitive_features=s)
+        np.testing.assert_allclose(single.importance_, double.importance_, rtol=1e-3)
+        assert single.predict_proba(X).dtype == np.float64
+        np.testing.assert_allclose(single.predict_proba(X), double.predict_proba(X), atol=2e-3)
+        for clf, dtype in ((double, torch.float64), (single, torch.float32)):
+            assert {parameter.dtype for parameter in clf.head_.parameters()} == {dtype}
+
+
 class TestAccuracy:
     """No tuning, at least as accurate as LogisticRegression, in points, averaged over splits."""
 

@@ -317,12 +317,16 @@ class TestOutputs:
         np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
         assert not any(part.training for part in module.modules())
 
+    @pytest.mark.parametrize("n_classes", [2, 3])
     @pytest.mark.parametrize("head", [None, "hidden"])
-    def test_to_torch_shares_nothing(self, data, head):
-        X, y, s = data
+    def test_to_torch_shares_nothing(self, n_classes, head):
+        X, y, s = make_biased_classification(
+            120, 8, n_classes=n_classes, disparity=0.5, random_state=0
+        )
         backbone = PlainLinear(8)
         head = None if head is None else nn.Linear(6, 5)
-        clf = FairLowRankHeadClassifier(backbone, head=head, rank=1).fit(X, y, sensitive_features=s)
+        clf = FairLowRankHeadClassifier(backbone, head=head, rank=1)
+        clf.fit(X, y, sensitive_features=s)
         before = clf.decision_function(X)
         weights = copy.deepcopy(backbone.state_dict())
         module = clf.to_torch()

@@ -38,6 +38,7 @@ HEADS = {
     "fitted": lambda: None,
     "pretrained": lambda: nn.Linear(8, 3),
     "hidden": lambda: nn.Linear(8, 5),
+    "hidden in a Sequential": lambda: nn.Sequential(nn.Linear(8, 5)),
     "activation": lambda: nn.Sequential(nn.Linear(8, 5), nn.ReLU()),
     "dropout": lambda: nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Dropout(0.3)),
 }
@@ -55,6 +56,18 @@ class TestRandomness:
             runs.append(clf.fit(X, y, sensitive_features=s).decision_function(X))
         np.testing.assert_array_equal(runs[0], runs[1])
         assert not np.allclose(runs[0], runs[2])
+
+    @pytest.mark.parametrize("head", ["fitted", "dropout"])
+    def test_the_order_of_minibatches_follows_the_seed(self, data, head):
+        X, y, s = data
+        settings = {**RANDOM, "early_stopping": False, "head": HEADS[head]()}
+        first, second = (
+            FairLowRankHeadClassifier(**settings, random_state=seed)
+            .fit(X, y, sensitive_features=s)
+            .decision_function(X)
+            for seed in (0, 1)
+        )
+        assert not np.array_equal(first, second)
 
     def test_the_default_training_draws_nothing(self, data):
         X, y, s = data
@@ -242,12 +255,25 @@ class TestHoldOut:
 
     def test_rows_of_weight_zero_are_not_held_out(self, data):
         X, y, s = data
-        w = np.ones(len(X))
-        w[50:] = 0
-        clf = FairLowRankHeadClassifier(early_stopping=True, max_epochs=1, tol=None)
-        for seed in range(3):
-            clf.set_params(random_state=seed).fit(X, y, w, sensitive_features=s)
-            assert np.isfinite(clf.history_[-1]["valid_loss"])
+        w = (np.arange(len(X)) < 50).astype(float)
+        seen = []
+
+        class Watch(Callback):
+            def on_train_begin(self, net, X=None, **kwargs):
+                seen.append(net.get_split_datasets(X)[1].Z.numpy())
+
+        clf = FairLowRankHeadClassifier(
+            early_stopping=True,
+            validation_fraction=0.2,
+            max_epochs=1,
+            tol=None,
+            callbacks=[Watch()],
+            random_state=0,
+        ).fit(X, y, w, sensitive_features=s)
+        # A fifth of those that count.
+        assert np.isin(X[:, 0], seen[0][:, 0]).nonzero()[0].max() < 50
+        assert len(seen[0]) == 10
+        assert np.isfinite(clf.history_[-1]["valid_loss"])
 
 
 class StopAt(Callback):
