@@ -95,7 +95,7 @@ def systems(model: nn.Sequential, seed: int) -> dict[tuple[str, str], object]:
         }
         ranks = [r for r in RANKS if r <= min(head_shape(head))]
         out[layer, "paper, searched rank"] = GridSearchCV(
-            classifier(), {"rank": ranks}, scoring=scoring, refit="error", cv=3
+            classifier(), {"rank": ranks}, scoring=scoring, refit="error", cv=3, n_jobs=2
         )
     return out
 

@@ -21,6 +21,11 @@ _MAX_WIDTH = 120
 
 _ALIGN = ("left", "right")
 
+# Styles stand in the elements: notebooks and mail programs drop style sheets.
+_PAGE = "font-family:sans-serif;font-size:14px;overflow-x:auto"
+_TABLE = "border-collapse:collapse;margin:0 0 1.2em;font-variant-numeric:tabular-nums"
+_CELL = "padding:3px 10px;border-bottom:1px solid #ddd;white-space:nowrap"
+
 
 class _Table(NamedTuple):
     header: list[str]
@@ -181,7 +186,7 @@ class FairnessReport:
 
         def line(cells: list[str], names: int, tag: str) -> str:
             parts = [
-                f'<{"th" if j < names else tag} style="text-align:{_ALIGN[j >= names]}">'
+                f'<{"th" if j < names else tag} style="{_CELL};text-align:{_ALIGN[j >= names]}">'
                 f"{html.escape(cell)}</{'th' if j < names else tag}>"
                 for j, cell in enumerate(cells)
             ]
@@ -191,9 +196,11 @@ class FairnessReport:
         for table in self._tables():
             head = line(table.header, table.names, "th")
             body = "".join(line(row, table.names, "td") for row in table.rows)
-            blocks.append(f"<table><thead>{head}</thead><tbody>{body}</tbody></table>")
+            blocks.append(
+                f'<table style="{_TABLE}"><thead>{head}</thead><tbody>{body}</tbody></table>'
+            )
         blocks += [f"<p>{html.escape(note)}</p>" for note in self.notes]
-        return '<div class="skfairft-report">\n' + "\n".join(blocks) + "\n</div>"
+        return f'<div class="skfairft-report" style="{_PAGE}">\n' + "\n".join(blocks) + "\n</div>"
 
     _repr_html_ = to_html
 

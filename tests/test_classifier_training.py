@@ -357,6 +357,20 @@ class TestTraining:
         assert clf.history_[:, "event_lr"] == [0.02, 0.01]
         assert len(clf.history_[0, "batches"]) == 6
 
+    @pytest.mark.parametrize("early_stopping", [False, True])
+    @pytest.mark.parametrize("patience", [1, 4])
+    def test_patience(self, data, early_stopping, patience):
+        X, y, s = data
+        clf = FairLowRankHeadClassifier(
+            rank=2,
+            lr=1e-3,
+            tol=0.5,  # no epoch improves by half
+            early_stopping=early_stopping,
+            n_iter_no_change=patience,
+            random_state=0,
+        )
+        assert len(clf.fit(X, y, sensitive_features=s).history_) == 1 + patience
+
     def test_a_user_s_early_stopping_is_no_lack_of_convergence(self, data):
         X, y, s = data
         stop = EarlyStopping("train_loss", patience=1, threshold=0.5)

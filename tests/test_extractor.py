@@ -226,7 +226,7 @@ class TestPreprocess:
 
     def test_frames_are_cut_by_rows(self):
         frame = pd.DataFrame({"width": [1, 2, 3], "word": ["x", "yy", "zzz"]})
-        frame.index = [9.5, 7.5, 8.5]  # frame[0:2] would look for these
+        frame.index = [9.5, 7.5, 8.5]
 
         def preprocess(rows):
             return torch.tensor([[w, len(word)] for w, word in rows.to_numpy()]).float()

@@ -28,6 +28,16 @@ def test_random_and_alike_in_every_cell(fraction):
         assert together > 0  # steps without shuffling would never take neighbours
 
 
+def test_small_cells_take_turns():
+    cells = np.arange(120) % 40  # three rows each, of which a tenth is less than one
+    state = np.random.RandomState(0)
+    times = np.zeros(40)
+    for _ in range(400):
+        times += np.bincount(cells[hold_out(cells, np.ones(120), 0.1, state)], minlength=40)
+    expected = 400 * 12 / 40
+    assert np.abs(times - expected).max() < 5 * np.sqrt(expected)
+
+
 def test_rows_of_weight_zero_stay():
     cells = np.arange(300) % 3
     w = (np.arange(300) < 60).astype(float)
