@@ -154,15 +154,15 @@ def check_weights(
 
 
 def check_group_weights(
-    group_weights: Any, groups: NDArray[Any], counts: NDArray[np.float64]
+    group_weights: Any, groups: NDArray[Any], counts: NDArray[Any]
 ) -> NDArray[np.float64]:
     """Return the weights ``w_g`` of Eq. 2 in the order of ``groups``, with sum 1.
 
     Parameters
     ----------
-    group_weights : None, "proportional", mapping or array-like of shape (G,)
-        None is 1/G each; "proportional" follows ``counts``; a mapping names a
-        weight for each group.
+    group_weights : None, "proportional", mapping, Series or array-like of shape (G,)
+        None is 1/G each; "proportional" follows ``counts``; a mapping, or the index
+        of a Series, names a weight for each group.
     groups : ndarray of shape (G,)
         The groups found in the data.
     counts : ndarray of shape (G,)
@@ -196,6 +196,8 @@ def check_group_weights(
                 f"dict or an array with one weight for each of the groups {names}."
             )
         return counts / counts.sum()
+    if hasattr(group_weights, "to_dict"):  # a Series names its groups, as a dict does
+        group_weights = group_weights.to_dict()
     if isinstance(group_weights, Mapping):
         unknown = [group for group in group_weights if group not in names]
         if unknown:

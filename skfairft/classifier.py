@@ -68,9 +68,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     importance : {"fisher", "uniform"}, default="fisher"
         What weights the SVD: neutralized Fisher importance, or nothing (the
         paper's baseline f+SVD).
-    group_weights : dict, array-like of shape (G,), "proportional" or None, default=None
-        Weights of the groups in Eq. 2; scaled to sum 1. A dict names a weight for
-        each group (tuples where there are several sensitive columns), an array
+    group_weights : dict, Series, array-like of shape (G,), "proportional" or None, default=None
+        Weights of the groups in Eq. 2; scaled to sum 1. A dict, or the index of a
+        Series, names each group (tuples where there are several columns), an array
         follows the order of ``groups_``, "proportional" follows the groups' sizes,
         None is equal weights.
     C : float, default=1.0
@@ -298,9 +298,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         check_consistent_length(X, labels)
         groups, codes = check_groups(sensitive_features, self.group_weights, classes, labels)
         w = check_weights(sample_weight, self.class_weight, classes, labels)
-        # Before the extractor runs, which may take hours.
-        totals = np.bincount(codes, weights=w).astype(np.float64)
-        shares = check_group_weights(self.group_weights, groups, totals)
+        # Only to find a mistake now and not after the extractor, which may run for hours.
+        check_group_weights(self.group_weights, groups, np.bincount(codes, weights=w))
         Z = _as_tensor(self._fit_features(X))
         if Z.numel() <= _DOUBLE_LIMIT:
             Z = Z.double()
@@ -329,7 +328,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             layer=start.output,
             tail=None if start.tail is None else copy.deepcopy(start.tail).to(Z.dtype),
         )
-        head = self._factorize(start, statistics, torch.from_numpy(shares))
+        head = self._factorize(start, statistics)
         valid = None if held_out is None else data.take(held_out)
         seed = random_state.randint(np.iinfo(np.int32).max)
         self._train(head, start, train, valid, seed)
@@ -461,11 +460,10 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         held_out = hold_out(cells, w, self.validation_fraction, random_state)
         return np.delete(np.arange(len(labels)), held_out), held_out
 
-    def _factorize(
-        self, start: StartingHead, statistics: FisherStatistics, group_weights: Tensor
-    ) -> LowRankHead:
+    def _factorize(self, start: StartingHead, statistics: FisherStatistics) -> LowRankHead:
         """Neutralize the importance and cut the head to rank (Eqs. 2 and 4)."""
-        importance = neutralize(statistics.importance, group_weights)
+        shares = check_group_weights(self.group_weights, self.groups_, statistics.weights.numpy())
+        importance = neutralize(statistics.importance, torch.from_numpy(shares))
         if self.importance == "fisher" and not importance.any():
             warnings.warn(
                 "The Fisher importance is zero for every feature: all features are zero, or the "

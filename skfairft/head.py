@@ -17,6 +17,10 @@ __all__ = ["LowRankHead", "StandardizedHead", "head_scores", "single_score_head"
 _SCORE_ROWS = 2**14
 
 
+# Least size of a direction of B, as a share of the largest.
+_LEAST_SIZE = 0.01
+
+
 class LowRankHead(nn.Module):
     """Linear layer held as two small factors, or as one matrix.
 
@@ -110,7 +114,8 @@ class StandardizedHead(nn.Module):
     ) -> None:
         super().__init__()
         A, weight = head.A.detach().double(), head.weight.detach().double()
-        self.head = LowRankHead(A * scale[:, None], head.B, head.bias + shift.to(weight) @ weight)
+        A, B = _balanced(A * scale[:, None], head.B)
+        self.head = LowRankHead(A, B, head.bias + shift.to(weight) @ weight)
         self.tail = copy.deepcopy(tail)
         self.register_buffer("shift", shift.clone())
         self.register_buffer("scale", scale.clone())
@@ -149,6 +154,21 @@ class StandardizedHead(nn.Module):
         head = LowRankHead(A, raw.head.B, raw.head.bias - raw.shift @ weight)
         folded = head if raw.tail is None else nn.Sequential(head, *raw.tail)
         return folded.to(dtype).eval()
+
+
+def _balanced(A: Tensor, B: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return factors of the same product that are equally large, direction by direction.
+
+    How fast a gradient method moves one factor depends on the size of the other. ``A B`` alone
+    does not fix their sizes; Eq. 4 gives A all of it, stretched by the importance.
+    """
+    if B is None:
+        return A, None
+    Q, R = torch.linalg.qr(A)
+    U, S, Vt = torch.linalg.svd(R @ B.detach().to(R), full_matrices=False)
+    # Where S is zero B must not be: a direction in which both are zero would stay so.
+    size = S.clamp_min(_LEAST_SIZE * float(S[0]) or 1.0).sqrt()
+    return Q @ (U * (S / size)), size[:, None] * Vt
 
 
 def split_tail(head: nn.Module) -> tuple[LowRankHead, nn.Sequential | None]:

@@ -16,7 +16,6 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
 from skorch.helper import predefined_split
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from .head import StandardizedHead
@@ -54,8 +53,9 @@ class TensorRows(torch.utils.data.Dataset[Any]):
     def __len__(self) -> int:
         return len(self.Z)
 
-    def __getitem__(self, rows: Any) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        return self.Z[rows], (self.y[rows], self.w[rows])
+    def __getitem__(self, rows: Any) -> tuple[dict[str, Tensor], Tensor]:
+        # The weights travel with the features: skorch's scoring callbacks expect labels in y.
+        return {"Z": self.Z[rows], "w": self.w[rows]}, self.y[rows]
 
     def take(self, index: NDArray[np.int64] | None) -> TensorRows:
         """Return some of the rows by their numbers; None is all of them."""
@@ -105,15 +105,6 @@ class TensorBatches:
             order = torch.randperm(n_rows, generator=self._generator)
             for rows in order.to(self.dataset.Z.device).split(self.batch_size):
                 yield self.dataset[rows]
-
-
-class WeightedCrossEntropy(nn.CrossEntropyLoss):
-    """Mean of ``w * cross-entropy``; the target is a pair (labels, weights)."""
-
-    def forward(self, logits: Tensor, target: Any) -> Tensor:
-        """Return the scalar loss of logits (n, k)."""
-        y, w = target
-        return (F.cross_entropy(logits, y, reduction="none") * w).mean()
 
 
 class EpochBar(Callback):
@@ -174,11 +165,15 @@ class HeadNet(NeuralNetClassifier):
     def check_data(self, X: Any, y: Any = None) -> None:
         """Do nothing: the labels come with the rows."""
 
+    def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
+        """Return the logits of one batch."""
+        return super().infer(x["Z"], **fit_params)
+
     def get_loss(
         self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False
     ) -> Tensor:
         """Return the loss of one batch, with the penalty while training."""
-        loss = self.criterion_(y_pred, y_true)
+        loss = (self.criterion_(y_pred, y_true) * X["w"]).mean()
         if training and self.l2:
             loss = loss + 0.5 * self.l2 * self.module_.squared_norm()
         return loss
@@ -303,7 +298,7 @@ def fine_tune(
             "use C for an L2 penalty, or optimizer=torch.optim.AdamW."
         )
     if issubclass(optimizer, torch.optim.LBFGS):
-        settings = {"line_search_fn": "strong_wolfe", **settings}
+        settings = {"line_search_fn": "strong_wolfe", "history_size": 20, **settings}
         lr = 1.0 if lr is None else lr
         batch_size = -1 if batch_size is None else batch_size
     else:
@@ -322,7 +317,8 @@ def fine_tune(
         own.append(("epoch_bar", EpochBar(max_epochs)))
     net = HeadNet(
         module,
-        criterion=WeightedCrossEntropy,
+        criterion=nn.CrossEntropyLoss,
+        criterion__reduction="none",
         classes=list(range(n_classes)),
         l2=l2,
         optimizer=optimizer,

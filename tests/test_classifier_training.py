@@ -9,7 +9,7 @@ import skorch
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
-from skorch.callbacks import Callback, EarlyStopping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.history import History
 from torch import nn
 
@@ -356,6 +356,33 @@ class TestTraining:
         assert len(seen) == 2
         assert clf.history_[:, "event_lr"] == [0.02, 0.01]
         assert len(clf.history_[0, "batches"]) == 6
+
+    @pytest.mark.parametrize("batch_size", [None, 32])
+    def test_skorch_s_scoring_callbacks(self, data, batch_size):
+        X, y, s = data
+        seen = []
+
+        class Watch(Callback):
+            def on_train_begin(self, net, X=None, **kwargs):
+                seen.append(net.get_split_datasets(X)[1].Z.numpy())
+
+        clf = FairLowRankHeadClassifier(
+            head=nn.Linear(8, 3),
+            rank=2,
+            batch_size=batch_size,
+            early_stopping=True,
+            max_epochs=1,
+            tol=None,
+            random_state=0,
+            callbacks=[
+                Watch(),
+                EpochScoring("accuracy", lower_is_better=False),
+                EpochScoring("accuracy", lower_is_better=False, on_train=True, name="train"),
+            ],
+        ).fit(X, y, sensitive_features=s)
+        held_out = np.isin(X[:, 0], seen[0][:, 0])
+        assert clf.history_[0, "accuracy"] == clf.score(X[held_out], y[held_out])
+        assert 0 <= clf.history_[0, "train"] <= 1
 
     @pytest.mark.parametrize("early_stopping", [False, True])
     @pytest.mark.parametrize("patience", [1, 4])

@@ -137,9 +137,32 @@ class TestStandardizedHead:
     @every_head
     def test_fold_undoes_standardizing(self, low_rank, tail):
         head, rest = make_parts(low_rank, tail)
-        folded = standardize(head, rest).fold().state_dict()
+        folded = standardize(head, rest).fold()
+        first, original = split_tail(folded)[0], split_tail(make_head(low_rank, tail))[0]
+        # The factors come back balanced: their product is what stays.
+        torch.testing.assert_close(first.weight, original.weight, rtol=1e-12, atol=1e-12)
+        found = folded.state_dict()
         for name, value in make_head(low_rank, tail).state_dict().items():
-            torch.testing.assert_close(folded[name], value, rtol=1e-12, atol=1e-12)
+            if not name.endswith((".A", ".B")) and name not in ("A", "B"):
+                torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-12)
+
+    def test_the_factors_to_train_are_equally_large_in_each_direction(self):
+        def sizes(head):
+            return head.A.norm(dim=0), head.B.norm(dim=1)
+
+        head = LowRankHead(1e3 * randn(D, 2, seed=1), 1e-3 * randn(2, K, seed=2), randn(K))
+        A, B = sizes(head)
+        assert (A / B > 1e4).all()
+        A, B = sizes(standardize(head, None).head)
+        torch.testing.assert_close(A, B, rtol=1e-12, atol=0)
+
+    def test_a_direction_that_is_zero_can_still_be_trained(self):
+        # B would have no gradient from a zero A, nor A from a zero B.
+        head = LowRankHead(torch.eye(D, 2).double(), torch.zeros(2, K).double(), randn(K))
+        head.B.data[0, 0] = 1.0
+        module = standardize(head, None)
+        assert torch.linalg.matrix_rank(module.head.B) == 2
+        torch.testing.assert_close(module(randn(9, D)), head(randn(9, D)), rtol=1e-12, atol=1e-12)
 
     @every_head
     def test_shares_nothing_with_the_head_it_is_made_of_or_folded_to(self, low_rank, tail):

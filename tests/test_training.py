@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.nn import functional as F
 
-from skfairft import FairLowRankHeadClassifier
+from skfairft import FairLowRankHeadClassifier, training
 from skfairft.factorization import weighted_svd
 from skfairft.head import LowRankHead, StandardizedHead
 from skfairft.initial import column_moments, fit_linear_head
@@ -103,9 +103,9 @@ class TestTensorRows:
         assert rows.w.tolist() == [1.0, 2.0, 3.0, 6.0]
 
     def test_features_alone_have_weight_one(self):
-        Z, (_, w) = TensorRows(np.ones((3, 2)))[:]
-        assert Z.dtype == w.dtype == torch.float64
-        assert w.tolist() == [1.0, 1.0, 1.0]
+        inputs, _ = TensorRows(np.ones((3, 2)))[:]
+        assert inputs["Z"].dtype == inputs["w"].dtype == torch.float64
+        assert inputs["w"].tolist() == [1.0, 1.0, 1.0]
 
 
 class TestTensorBatches:
@@ -118,9 +118,9 @@ class TestTensorBatches:
     def epoch(self, batches):
         """The order of the rows in an epoch, having checked that rows stay together."""
         order = []
-        for Z, (y, w) in batches:
-            assert torch.equal(Z[:, 0], y.float())
-            assert torch.equal(w, 2.0 * y)
+        for inputs, y in batches:
+            assert torch.equal(inputs["Z"][:, 0], y.float())
+            assert torch.equal(inputs["w"], 2.0 * y)
             order.append(y)
         return order
 
@@ -161,8 +161,8 @@ class TestTensorBatches:
     @pytest.mark.parametrize("batch_size", [103, 1000])
     def test_a_full_batch_is_not_copied(self, batch_size):
         rows = self.rows()
-        ((Z, (y, w)),) = TensorBatches(rows, batch_size, seed=0)
-        for ours, theirs in ((Z, rows.Z), (y, rows.y), (w, rows.w)):
+        ((inputs, y),) = TensorBatches(rows, batch_size, seed=0)
+        for ours, theirs in ((inputs["Z"], rows.Z), (y, rows.y), (inputs["w"], rows.w)):
             assert ours.data_ptr() == theirs.data_ptr()
         assert torch.equal(y, torch.arange(self.N))
 
@@ -186,22 +186,22 @@ class TestLoss:
             with torch.no_grad():
                 net.module_.head.A.copy_(torch.from_numpy((columns @ coef).T))
                 net.module_.head.bias.copy_(torch.from_numpy(columns @ intercept))
-            target = rows.y, rows.w / rows.w.mean()
-            loss = net.get_loss(net.module_(rows.Z), target, training=True).item()
+            inputs, y_true = rows.with_unit_mean_weights()[:]
+            loss = net.get_loss(net.infer(inputs), y_true, X=inputs, training=True).item()
             expected = logistic_objective(coef, intercept, X, y, w, C) / (C * w.sum())
             assert loss == pytest.approx(expected, rel=1e-10)
             # The penalty is a part of it that shows, and only in training.
             penalty = 0.5 * (coef**2).sum() / (C * w.sum())
             assert penalty > 1e-4 * loss
-            evaluated = net.get_loss(net.module_(rows.Z), target, training=False).item()
+            evaluated = net.get_loss(net.infer(inputs), y_true, X=inputs).item()
             assert evaluated == pytest.approx(expected - penalty, rel=1e-8)
 
     def test_of_an_epoch_counts_a_smaller_last_batch_as_such(self):
         # A learning rate of 1e-300 holds the parameters, so that all batches see the same head.
         rows = make_rows(n=100)
         net = train(make_module(rows), rows, **{**ADAMW, "lr": 1e-300, "max_epochs": 1})
-        unit = rows.with_unit_mean_weights()
-        whole = net.get_loss(net.module_(unit.Z), (unit.y, unit.w), training=True).item()
+        inputs, y = rows.with_unit_mean_weights()[:]
+        whole = net.get_loss(net.infer(inputs), y, X=inputs, training=True).item()
         assert net.history[0, "batches", :, "train_batch_size"] == [32, 32, 32, 4]
         assert net.history[0, "train_loss"] == pytest.approx(whole, rel=1e-12)
 
@@ -225,7 +225,8 @@ class TestOptimum:
         before = module(rows.Z).detach()
         net = train(module, rows, l2=l2)
         unit = rows.with_unit_mean_weights()
-        loss = net.get_loss(module(unit.Z), (unit.y, unit.w), training=True)
+        inputs, y = unit[:]
+        loss = net.get_loss(module(unit.Z), y, X=inputs, training=True)
         assert loss.item() <= net.history[0, "train_loss"] + 1e-15
         gradients = torch.autograd.grad(loss, list(module.parameters()))
         assert max(float(g.abs().max()) for g in gradients) < 1e-4
@@ -625,6 +626,25 @@ class TestReproducibility:
         state = torch.get_rng_state()
         train(make_untrained(rows), rows, make_rows(n=20, seed=1), max_epochs=2, **settings)
         assert torch.equal(torch.get_rng_state(), state)
+
+    def test_small_data_use_one_thread_and_the_number_of_threads_is_left_alone(self, monkeypatch):
+        class Count(Callback):
+            def on_batch_end(self, net, **kwargs):
+                seen.append(torch.get_num_threads())
+                raise KeyboardInterrupt
+
+        before = torch.get_num_threads()
+        try:
+            torch.set_num_threads(2)
+            for limit, expected in ((10**9, 1), (0, 2)):
+                monkeypatch.setattr(training, "_ONE_THREAD", limit)
+                seen, rows = [], make_rows()
+                with pytest.warns(UserWarning, match="interrupted"):
+                    train(make_untrained(rows), rows, callbacks=[Count()])
+                assert seen == [expected]
+                assert torch.get_num_threads() == 2
+        finally:
+            torch.set_num_threads(before)
 
     def test_the_rows_and_the_list_of_callbacks_are_left_alone(self):
         rows, callbacks = make_rows(), [Callback()]

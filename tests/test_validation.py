@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from skfairft._validation import check_group_weights, check_groups, check_weights
@@ -19,6 +20,7 @@ class TestGroupWeights:
             (None, [1 / 3, 1 / 3, 1 / 3]),
             ("proportional", [1 / 8, 3 / 8, 4 / 8]),
             ({"c": 1, "a": 3, "b": 0}, [0.75, 0.0, 0.25]),
+            (pd.Series({"c": 1, "a": 3, "b": 0}), [0.75, 0.0, 0.25]),
             ([3, 0, 1], [0.75, 0.0, 0.25]),
             (np.array([300.0, 0.0, 100.0]), [0.75, 0.0, 0.25]),
         ],
