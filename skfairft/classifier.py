@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from ._encoding import encode_labels, to_array
@@ -39,6 +40,10 @@ __all__ = ["FairLowRankHeadClassifier"]
 # Up to this many numbers (512 MiB in float64) features are fitted in double precision:
 # L-BFGS then converges to the last digits. Above, their own precision saves memory.
 _DOUBLE_LIMIT = 2**26
+
+# Up to this many numbers the head is fitted by one thread: a step then takes less time than
+# it takes threads to meet, above all while other processes keep the cores busy.
+_ONE_THREAD_LIMIT = 2**23
 
 
 class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimator):
@@ -312,26 +317,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             if self.random_state is None
             else check_random_state(self.random_state)
         )
-        data = TensorRows(Z, torch.from_numpy(labels), torch.from_numpy(w))
-        rows, held_out = self._split(labels, codes, w, random_state)
-        train = data.take(rows)
-        if fitted_head is None:
-            start = starting_head(self.head, train.Z, train.y, train.w, len(classes), self.C)
-        else:
-            start = previous_head(fitted_head)
-        statistics = layer_fisher(
-            train.Z,
-            train.y,
-            torch.from_numpy(codes if rows is None else codes[rows]),
-            train.w,
-            n_groups=len(groups),
-            layer=start.output,
-            tail=None if start.tail is None else copy.deepcopy(start.tail).to(Z.dtype),
-        )
-        head = self._factorize(start, statistics)
-        valid = None if held_out is None else data.take(held_out)
-        seed = random_state.randint(np.iinfo(np.int32).max)
-        self._train(head, start, train, valid, seed)
+        one_thread = Z.numel() <= _ONE_THREAD_LIMIT
+        with threadpool_limits(limits=1 if one_thread else None):
+            self._fit_head(Z, labels, codes, w, fitted_head, random_state)
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -445,6 +433,37 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         """Whether the head has an activation inside."""
         return isinstance(self.head, nn.Sequential) and len(self.head) > 1
 
+    def _fit_head(
+        self,
+        Z: Tensor,
+        labels: NDArray[np.int64],
+        codes: NDArray[np.int64],
+        w: NDArray[np.float64],
+        fitted_head: nn.Module | None,
+        random_state: np.random.RandomState,
+    ) -> None:
+        """Carry out Algorithm 1 on the features."""
+        data = TensorRows(Z, torch.from_numpy(labels), torch.from_numpy(w))
+        rows, held_out = self._split(labels, codes, w, random_state)
+        train = data.take(rows)
+        if fitted_head is None:
+            start = starting_head(self.head, train.Z, train.y, train.w, len(self.classes_), self.C)
+        else:
+            start = previous_head(fitted_head)
+        statistics = layer_fisher(
+            train.Z,
+            train.y,
+            torch.from_numpy(codes if rows is None else codes[rows]),
+            train.w,
+            n_groups=len(self.groups_),
+            layer=start.output,
+            tail=None if start.tail is None else copy.deepcopy(start.tail).to(Z.dtype),
+        )
+        head = self._factorize(start, statistics)
+        valid = None if held_out is None else data.take(held_out)
+        seed = random_state.randint(np.iinfo(np.int32).max)
+        self._train(head, start, train, valid, seed)
+
     def _split(
         self,
         labels: NDArray[np.int64],
@@ -469,7 +488,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 "The Fisher importance is zero for every feature: all features are zero, or the "
                 "head already fits every row with certainty. The SVD is not weighted.",
                 FairnessWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         if self.importance == "uniform" or not importance.any():
             importance = torch.ones_like(importance)
@@ -485,7 +504,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                     f"rank={self.rank} is above min(d, k) = {full_rank}, the rank of any head of "
                     f"shape {tuple(start.weight.shape)}; using {full_rank}.",
                     UserWarning,
-                    stacklevel=3,
+                    stacklevel=4,
                 )
             self.rank_ = resolve_rank(self.rank, decomposition.S)
             head = LowRankHead(*decomposition.factors(self.rank_), start.bias)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -27,9 +26,6 @@ __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
 # of the time even for narrow heads.
 _MINIBATCH_SHARE, _MINIBATCH_LEAST, _MINIBATCH_MOST = 0.1, 32, 1024
 _MINIBATCH_LR = 0.001
-# Up to this many numbers the features are trained on by one thread: a step then takes less
-# time than it takes threads to meet, above all while other processes keep the cores busy.
-_ONE_THREAD = 2**20
 
 
 class TensorRows(torch.utils.data.Dataset[Any]):
@@ -340,7 +336,7 @@ def fine_tune(
         # Dropout in the tail draws from torch's global generators.
         cuda = device.type == "cuda"
         forked = torch.random.fork_rng(devices=[device] if cuda else [])
-        with _threads_for(train.Z.numel()), forked:
+        with forked:
             torch.default_generator.manual_seed(seed)
             if cuda:
                 with torch.cuda.device(device):
@@ -350,18 +346,6 @@ def fine_tune(
     # The net outlives the training: let it not hold on to the hold-out rows.
     net.train_split = None
     return net
-
-
-@contextmanager
-def _threads_for(n_numbers: int) -> Iterator[None]:
-    """Use one thread for small data, and afterwards as many as before."""
-    before = torch.get_num_threads()
-    try:
-        if n_numbers <= _ONE_THREAD:
-            torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _report_end(net: HeadNet, max_epochs: int, tol: float | None) -> None:
@@ -377,7 +361,7 @@ def _report_end(net: HeadNet, max_epochs: int, tol: float | None) -> None:
             f"Training was interrupted; the head holds what was trained in {len(net.history)} "
             "whole epochs.",
             UserWarning,
-            stacklevel=5,
+            stacklevel=6,
         )
     elif tol is not None and len(net.history) >= max_epochs and not net.stopped_early():
         warnings.warn(
@@ -385,5 +369,5 @@ def _report_end(net: HeadNet, max_epochs: int, tol: float | None) -> None:
             f"tol={tol}. An undertrained head can look fairer than it is: raise max_epochs, or "
             "set tol=None to train for a fixed number of epochs.",
             ConvergenceWarning,
-            stacklevel=5,
+            stacklevel=6,
         )

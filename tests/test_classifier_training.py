@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.history import History
 from torch import nn
 
-from skfairft import FairLowRankHeadClassifier
+from skfairft import FairLowRankHeadClassifier, classifier
 from skfairft.datasets import make_biased_classification
 
 # Everything that draws random numbers: hold-out, minibatches, dropout.
@@ -462,3 +462,41 @@ class TestTraining:
         assert torch.equal(torch.cuda.get_rng_state(), state)
         if not dropout:  # which draws other numbers there
             np.testing.assert_allclose(runs["cuda"], runs["cpu"], atol=1e-2)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(10**9, 1), (0, 2)])
+def test_small_data_use_one_thread_and_the_number_of_threads_is_left_alone(
+    data, limit, expected, monkeypatch
+):
+    class Count(Callback):
+        def on_batch_end(self, net, **kwargs):
+            seen.add(torch.get_num_threads())
+
+    X, y, s = data
+    seen = set()
+    monkeypatch.setattr(classifier, "_ONE_THREAD_LIMIT", limit)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        FairLowRankHeadClassifier(callbacks=[Count()]).fit(X, y, sensitive_features=s)
+        assert seen == {expected}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "groups", "message"),
+    [
+        ({}, None, "no sensitive_features"),
+        ({}, "constant", "is constant"),
+        ({"rank": 9}, "all", "above min"),
+        ({"max_epochs": 1}, "all", "before the loss settled"),
+    ],
+)
+def test_warnings_point_to_the_line_that_called_fit(data, settings, groups, message):
+    X, y, s = data
+    s = {None: None, "constant": np.zeros_like(y), "all": s}[groups]
+    with pytest.warns(UserWarning, match=message) as caught:
+        FairLowRankHeadClassifier(**settings).fit(X, y, sensitive_features=s)
+    assert {record.filename for record in caught} == {__file__}

@@ -13,7 +13,7 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.nn import functional as F
 
-from skfairft import FairLowRankHeadClassifier, training
+from skfairft import FairLowRankHeadClassifier
 from skfairft.factorization import weighted_svd
 from skfairft.head import LowRankHead, StandardizedHead
 from skfairft.initial import column_moments, fit_linear_head
@@ -488,24 +488,6 @@ def test_a_head_that_diverged_is_an_error(hold_out):
         train(make_untrained(rows), rows, valid, **settings)
 
 
-def test_small_data_is_trained_by_one_thread():
-    rows, seen, before = make_rows(), [], torch.get_num_threads()
-
-    class Count(Callback):
-        def on_batch_end(self, net, **kwargs):
-            seen.append(torch.get_num_threads())
-
-    try:
-        torch.set_num_threads(2)
-        train(make_untrained(rows), rows, callbacks=[Count()])
-        assert set(seen) == {1}
-        with pytest.raises(ValueError, match="diverged"):
-            train(make_untrained(rows), rows, optimizer=torch.optim.SGD, lr=1e200)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-
-
 class TestOptimizer:
     @pytest.mark.parametrize(
         ("settings", "expected"),
@@ -626,25 +608,6 @@ class TestReproducibility:
         state = torch.get_rng_state()
         train(make_untrained(rows), rows, make_rows(n=20, seed=1), max_epochs=2, **settings)
         assert torch.equal(torch.get_rng_state(), state)
-
-    def test_small_data_use_one_thread_and_the_number_of_threads_is_left_alone(self, monkeypatch):
-        class Count(Callback):
-            def on_batch_end(self, net, **kwargs):
-                seen.append(torch.get_num_threads())
-                raise KeyboardInterrupt
-
-        before = torch.get_num_threads()
-        try:
-            torch.set_num_threads(2)
-            for limit, expected in ((10**9, 1), (0, 2)):
-                monkeypatch.setattr(training, "_ONE_THREAD", limit)
-                seen, rows = [], make_rows()
-                with pytest.warns(UserWarning, match="interrupted"):
-                    train(make_untrained(rows), rows, callbacks=[Count()])
-                assert seen == [expected]
-                assert torch.get_num_threads() == 2
-        finally:
-            torch.set_num_threads(before)
 
     def test_the_rows_and_the_list_of_callbacks_are_left_alone(self):
         rows, callbacks = make_rows(), [Callback()]
