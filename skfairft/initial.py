@@ -6,7 +6,6 @@ import copy
 from dataclasses import dataclass
 
 import torch
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from .head import split_tail
@@ -107,6 +106,9 @@ def fit_linear_head(
     weight, bias : Tensor of shape (d, k) and (k,), float64
         In raw coordinates. With two classes the columns are ``-w/2`` and ``w/2``.
     """
+    # Here, because scikit-learn's linear models would slow down every import of the package.
+    from sklearn.linear_model import LogisticRegression
+
     mean, scale = column_moments(Z, w)
     standardized = ((Z - mean.to(Z)) / scale.to(Z)).numpy()
     # Convex and well scaled: in practice tens of iterations, so the limit is never felt.

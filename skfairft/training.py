@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
-from skorch.helper import predefined_split
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -325,7 +325,7 @@ def fine_tune(
         iterator_train=TensorBatches,
         iterator_train__seed=seed,
         iterator_valid=TensorBatches,
-        train_split=None if valid is None else predefined_split(valid.to(device)),
+        train_split=None if valid is None else partial(_hold_out, valid=valid.to(device)),
         callbacks=own,
         device=device,
         verbose=max(0, verbose - 1),
@@ -346,6 +346,14 @@ def fine_tune(
     # The net outlives the training: let it not hold on to the hold-out rows.
     net.train_split = None
     return net
+
+
+# skorch.helper.predefined_split does the same, but importing it imports scikit-learn's
+# pipelines, a tenth of a second.
+def _hold_out(
+    train: TensorRows, y: None = None, *, valid: TensorRows
+) -> tuple[TensorRows, TensorRows]:
+    return train, valid
 
 
 def _report_end(net: HeadNet, max_epochs: int, tol: float | None) -> None:
