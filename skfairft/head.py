@@ -123,9 +123,9 @@ class StandardizedHead(nn.Module):
         self.to(dtype)
 
     def forward(self, Z: Tensor) -> Tensor:
-        """Map raw features (n, d) to logits (n, k)."""
+        """Map raw features (n, d) to logits (n, k); features take the head's dtype."""
         A = self.head.A / self.scale[:, None]
-        hidden = Z @ A - self.shift @ A
+        hidden = Z.to(A.dtype) @ A - self.shift @ A
         if self.head.B is not None:
             hidden = hidden @ self.head.B
         output = hidden + self.head.bias

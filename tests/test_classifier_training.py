@@ -500,3 +500,13 @@ def test_warnings_point_to_the_line_that_called_fit(data, settings, groups, mess
     with pytest.warns(UserWarning, match=message) as caught:
         FairLowRankHeadClassifier(**settings).fit(X, y, sensitive_features=s)
     assert {record.filename for record in caught} == {__file__}
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_net_predicts_what_the_classifier_does(n_classes, dtype):
+    X, y, s = make_biased_classification(200, 8, n_classes=n_classes, random_state=0)
+    X = X.astype(dtype)
+    clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
+    np.testing.assert_allclose(clf.net_.predict_proba(X), clf.predict_proba(X), rtol=1e-9)
+    assert (clf.net_.predict(X) == clf.predict(X)).all()
