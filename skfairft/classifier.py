@@ -27,9 +27,10 @@ from ._encoding import encode_labels, to_array
 from ._modules import ModuleParamsMixin, resolve_device
 from ._validation import check_group_weights, check_groups, check_weights
 from .exceptions import FairnessWarning
-from .extractor import FrozenFeatureExtractor, device_of
+from .extractor import FrozenFeatureExtractor
 from .factorization import floor_importance, neutralize, resolve_rank, weighted_svd
 from .fisher import FisherStatistics, layer_fisher
+from .forward import device_of
 from .head import LowRankHead, StandardizedHead, head_scores, single_score_head
 from .holdout import hold_out
 from .initial import StartingHead, column_moments, previous_head, starting_head

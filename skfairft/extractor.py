@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -18,8 +17,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ._modules import ModuleParamsMixin, resolve_device
+from .forward import device_of, forward, frozen, number_tensor
 
-__all__ = ["FrozenFeatureExtractor", "device_of", "split_head"]
+__all__ = ["FrozenFeatureExtractor", "split_head"]
 
 
 class FrozenFeatureExtractor(
@@ -200,35 +200,23 @@ class FrozenFeatureExtractor(
         device = resolve_device(self.device, source)
         features: NDArray[Any] | None = None
         with (
-            _frozen(self.module, source, device),
+            frozen(self.module, source, device),
             tqdm(total=len(rows), unit="row", desc="features", disable=not self.verbose) as bar,
         ):
             for start in range(0, len(rows), self.batch_size):
                 batch = rows[start : start + self.batch_size]
-                output = self._forward(batch.data, len(batch), width, device)
+                if self.preprocess is None:
+                    inputs = number_tensor(batch.data, self.module)
+                else:
+                    inputs = self.preprocess(batch.data)
+                output = forward(self.module, inputs, len(batch), device, width)
                 if features is None:
                     width = output.shape[1]
-                    features = np.empty((len(rows), width), dtype=_numpy_dtype(output))
-                features[start : start + len(batch)] = output.to(_torch_dtype(output)).cpu().numpy()
+                    features = np.empty((len(rows), width), dtype=output.dtype)
+                features[start : start + len(batch)] = output
                 bar.update(len(batch))
         assert features is not None  # _check_rows lets no empty X through
         return features
-
-    def _forward(self, batch: Any, n_rows: int, width: int | None, device: torch.device) -> Tensor:
-        """Return the checked features of one batch."""
-        dtype = _dtype_of(self.module)
-        inputs = _number_tensor(batch, dtype) if self.preprocess is None else self.preprocess(batch)
-        args, kwargs = _call_arguments(inputs, dtype, device)
-        try:
-            output = self.module(*args, **kwargs)
-        except RuntimeError as error:
-            shapes = [tuple(value.shape) for value in (*args, *kwargs.values())]
-            raise ValueError(
-                f"The feature extractor {type(self.module).__name__} failed on a batch of shape "
-                f"{shapes}: {error}. Check that X, or what preprocess returns, is what the module "
-                "takes."
-            ) from error
-        return _check_output(output, n_rows, width, type(self.module).__name__)
 
 
 class _Rows:
@@ -242,117 +230,6 @@ class _Rows:
 
     def __getitem__(self, rows: slice) -> _Rows:
         return _Rows(self.data.iloc[rows] if hasattr(self.data, "iloc") else self.data[rows])
-
-
-def _first_tensor(module: nn.Module) -> Tensor | None:
-    tensors = [*module.parameters(), *module.buffers()]
-    return next((tensor for tensor in tensors if tensor.is_floating_point()), None)
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """Return where a module lies: the device of its first tensor, the CPU if it has none."""
-    first = _first_tensor(module)
-    return torch.device("cpu") if first is None else first.device
-
-
-def _dtype_of(module: nn.Module) -> torch.dtype | None:
-    first = _first_tensor(module)
-    return None if first is None else first.dtype
-
-
-def _torch_dtype(features: Tensor) -> torch.dtype:
-    return torch.float64 if features.dtype == torch.float64 else torch.float32
-
-
-def _numpy_dtype(features: Tensor) -> type:
-    return np.float64 if features.dtype == torch.float64 else np.float32
-
-
-@contextmanager
-def _frozen(module: nn.Module, source: torch.device, device: torch.device) -> Iterator[None]:
-    """Hold the module in evaluation mode on ``device``, then leave it as it was."""
-    training = {part: part.training for part in module.modules()}
-    moved = device != source
-    try:
-        module.eval()
-        if moved:
-            module.to(device)
-        # no_grad, not inference_mode: tensors a module caches must stay usable in training.
-        with torch.no_grad():
-            yield
-    finally:
-        for part, flag in training.items():
-            part.training = flag
-        if moved:
-            module.to(source)
-
-
-def _number_tensor(batch: Any, dtype: torch.dtype | None) -> Tensor:
-    """Return a batch of numbers as a new tensor; integer arrays become floating point."""
-    # A copy, because the module may work in place: nn.ReLU(inplace=True) would write into X.
-    if isinstance(batch, Tensor):
-        return batch.clone()
-    tensor = torch.from_numpy(np.array(batch, order="C"))
-    return tensor if tensor.is_floating_point() else tensor.to(dtype or torch.float32)
-
-
-def _call_arguments(
-    inputs: Any, dtype: torch.dtype | None, device: torch.device
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Return positional and keyword arguments of the module, on its device and of its dtype."""
-
-    def place(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"preprocess returned {type(value).__name__} where a tensor was expected; return "
-                "a tensor, a tuple of tensors, or a mapping of names to tensors."
-            )
-        return value.to(device, dtype if value.is_floating_point() else None)
-
-    if isinstance(inputs, Mapping):
-        return (), {name: place(value) for name, value in inputs.items()}
-    if isinstance(inputs, (tuple, list)):
-        return tuple(place(value) for value in inputs), {}
-    return (place(inputs),), {}
-
-
-def _check_output(output: Any, n_rows: int, width: int | None, name: str) -> Tensor:
-    """Return the module's output if it is one row of finite features per input row."""
-    if not isinstance(output, Tensor):
-        raise ValueError(
-            f"The feature extractor {name} returned {type(output).__name__}; expected one tensor "
-            "(batch, features). Wrap it in a module whose forward picks the tensor you want."
-        )
-    if output.ndim > 2:
-        raise ValueError(
-            f"The feature extractor {name} returned a {output.ndim}-d tensor of shape "
-            f"{tuple(output.shape)}; expected (batch, features). Pool or flatten it: "
-            "nn.Sequential(extractor, nn.AdaptiveAvgPool2d(1), nn.Flatten()) averages each map, "
-            "nn.Sequential(extractor, nn.Flatten()) keeps every value."
-        )
-    if output.ndim < 2 or len(output) != n_rows or output.shape[1] == 0:
-        raise ValueError(
-            f"The feature extractor {name} returned shape {tuple(output.shape)} for a batch of "
-            f"{n_rows} rows; expected ({n_rows}, features)."
-        )
-    if width is not None and output.shape[1] != width:
-        raise ValueError(
-            f"The feature extractor {name} returned {output.shape[1]} features per row but {width} "
-            "for earlier rows. Pool over what varies in length, or pad it to one length."
-        )
-    if not output.is_floating_point():
-        raise ValueError(
-            f"The feature extractor {name} returned {output.dtype}; expected floating-point "
-            "features. Class numbers or token ids are not features: take the layer before."
-        )
-    finite = torch.isfinite(output).all(dim=1)
-    if not bool(finite.all()):
-        raise ValueError(
-            f"The feature extractor {name} returned NaN or infinity for "
-            f"{int((~finite).sum())} of {n_rows} rows. If it runs in half precision, try "
-            "module.float()."
-        )
-    return output
 
 
 def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
