@@ -82,7 +82,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     C : float, default=1.0
         Inverse strength of the L2 penalty on the classification weights (in
         standardized features), as in scikit-learn's LogisticRegression; for the
-        head fitted first and for the fine-tuning.
+        head fitted first and for the fine-tuning. ``np.inf`` is no penalty.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as elsewhere in scikit-learn.
     max_epochs : int, default=100
@@ -197,7 +197,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ],
         "importance": [StrOptions({"fisher", "uniform"})],
         "group_weights": [dict, "array-like", StrOptions({"proportional"}), None],
-        "C": [Interval(Real, 0, None, closed="neither")],
+        "C": [Interval(Real, 0, None, closed="right")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither"), None],

@@ -9,6 +9,7 @@ import skorch
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.history import History
 from torch import nn
@@ -510,3 +511,12 @@ def test_the_net_predicts_what_the_classifier_does(n_classes, dtype):
     clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
     np.testing.assert_allclose(clf.net_.predict_proba(X), clf.predict_proba(X), rtol=1e-9)
     assert (clf.net_.predict(X) == clf.predict(X)).all()
+
+
+def test_without_penalty_it_is_unpenalized_logistic_regression():
+    X, y, s = make_biased_classification(400, 6, n_classes=3, class_sep=0.5, random_state=0)
+    ours = FairLowRankHeadClassifier(C=np.inf, tol=1e-9).fit(X, y, sensitive_features=s)
+    theirs = LogisticRegression(C=np.inf, tol=1e-9, max_iter=1000).fit(X, y)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
+    penalized = FairLowRankHeadClassifier(C=0.01).fit(X, y, sensitive_features=s)
+    assert np.abs(penalized.predict_proba(X) - theirs.predict_proba(X)).max() > 0.05
