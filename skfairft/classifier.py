@@ -187,7 +187,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     (2, 10)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "feature_extractor": [nn.Module, FrozenFeatureExtractor, None],
         "head": [nn.Module, None],
         "rank": [
@@ -202,7 +202,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "optimizer": [type, None],
+        "optimizer": "no_validation",  # see _check_optimizer, whose error says more
         "optimizer_kwargs": [dict, None],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
@@ -300,6 +300,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             output is not one row of finite features per row of X.
         """
         self._validate_params()
+        _check_optimizer(self.optimizer)
         classes, labels = encode_labels(y)
         check_consistent_length(X, labels)
         groups, codes = check_groups(sensitive_features, self.group_weights, classes, labels)
@@ -552,7 +553,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             seed=seed,
             verbose=int(self.verbose),
         )
-        # L-BFGS remembers up to 200 vectors as long as all parameters.
+        # L-BFGS remembers dozens of vectors as long as all parameters; a pickle needs none.
         self.net_.optimizer_.state.clear()
         self.history_ = self.net_.history
         # The way through standardized features rounds; an untrained head needs none of it.
@@ -566,6 +567,15 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         else:
             Z = self.feature_extractor_.transform(X)
         return head_scores(self.head_, _as_tensor(Z)).numpy()
+
+
+def _check_optimizer(optimizer: Any) -> None:
+    known = isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)
+    if optimizer is not None and not known:
+        raise ValueError(
+            f"optimizer is {optimizer!r}; expected None or a subclass of torch.optim.Optimizer: "
+            "the class itself, such as torch.optim.AdamW, not its name or an instance."
+        )
 
 
 def _as_tensor(array: NDArray[Any]) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import _check_feature_names, _num_samples, validate_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -76,7 +76,7 @@ class FrozenFeatureExtractor(
         "module": [nn.Module],
         "preprocess": [callable, None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
-        "device": [StrOptions({"auto"}), str, torch.device, None],
+        "device": [str, torch.device, None],
         "verbose": ["verbose"],
     }
 

@@ -364,7 +364,24 @@ ERRORS = [
     ("C of zero", lambda: fit(C=0), ValueError, ["C", "(0.0, inf]"]),
     ("a word as class weight", lambda: fit(class_weight="even"), ValueError, ["'balanced'"]),
     ("negative epochs", lambda: fit(max_epochs=-1), ValueError, ["max_epochs", "[0, inf)"]),
-    ("an optimizer by name", lambda: fit(optimizer="adam"), ValueError, ["optimizer"]),
+    (
+        "an optimizer by name",
+        lambda: fit(optimizer="adam"),
+        ValueError,
+        ["'adam'", "torch.optim.AdamW", "not its name"],
+    ),
+    (
+        "an optimizer's instance",
+        lambda: fit(optimizer=torch.optim.SGD([torch.zeros(1)], lr=0.1)),
+        ValueError,
+        ["subclass of torch.optim.Optimizer", "an instance"],
+    ),
+    (
+        "another class for an optimizer",
+        lambda: fit(optimizer=nn.Linear),
+        ValueError,
+        ["subclass of torch.optim.Optimizer"],
+    ),
     (
         "weight decay of L-BFGS",
         lambda: fit(weight_decay=0.1),
