@@ -9,6 +9,11 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from torch import nn
 
+from .feature_store import DiskStore, MemoryStore
+
+# What clones share with their original.
+_SHARED = (nn.Module, MemoryStore, DiskStore)
+
 __all__ = ["ModuleParamsMixin", "describe_module", "resolve_device"]
 
 
@@ -59,14 +64,14 @@ class ModuleParamsMixin:
 
     ``sklearn.clone`` deep-copies what is not an estimator: a grid search would
     hold a copy of the backbone for each fit. The modules here are never
-    modified, so clones can share them.
+    modified, so clones can share them, and stores are there to be shared.
     """
 
     def __sklearn_clone__(self) -> Self:
         params = self.get_params(deep=False)  # type: ignore[attr-defined]
         new = type(self)(
             **{
-                name: value if isinstance(value, nn.Module) else clone(value, safe=False)
+                name: value if isinstance(value, _SHARED) else clone(value, safe=False)
                 for name, value in params.items()
             }
         )

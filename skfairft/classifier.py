@@ -13,14 +13,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import check_random_state
+from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
     validate_data,
 )
-from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
 from ._encoding import encode_labels, to_array
@@ -29,22 +28,20 @@ from ._validation import check_group_weights, check_groups, check_weights
 from .exceptions import FairnessWarning
 from .extractor import FrozenFeatureExtractor
 from .factorization import floor_importance, neutralize, resolve_rank, weighted_svd
-from .fisher import FisherStatistics, layer_fisher
 from .forward import device_of
 from .head import LowRankHead, StandardizedHead, head_scores, single_score_head
 from .holdout import hold_out
-from .initial import StartingHead, column_moments, previous_head, starting_head
+from .initial import previous_head
+from .mapped import Features, as_features, block_rows, is_mapped, release_pages
+from .measure import Measured, measure
+from .parallel import threads_over_blocks
 from .training import TensorRows, fine_tune
 
 __all__ = ["FairLowRankHeadClassifier"]
 
-# Up to this many numbers (512 MiB in float64) features are fitted in double precision:
-# L-BFGS then converges to the last digits. Above, their own precision saves memory.
+# Up to this many numbers (512 MiB in float64) features in memory are converted to double
+# precision once. Larger ones are converted block by block in each pass: the result is the same.
 _DOUBLE_LIMIT = 2**26
-
-# Up to this many numbers the head is fitted by one thread: a step then takes less time than
-# it takes threads to meet, above all while other processes keep the cores busy.
-_ONE_THREAD_LIMIT = 2**23
 
 
 class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimator):
@@ -307,8 +304,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         w = check_weights(sample_weight, self.class_weight, classes, labels)
         # Only to find a mistake now and not after the extractor, which may run for hours.
         check_group_weights(self.group_weights, groups, np.bincount(codes, weights=w))
-        Z = _as_tensor(self._fit_features(X))
-        if Z.numel() <= _DOUBLE_LIMIT:
+        Z = as_features(self._fit_features(X))
+        if isinstance(Z, Tensor) and Z.numel() <= _DOUBLE_LIMIT:
             Z = Z.double()
         fitted_head = self._warm_head(classes, Z)
         self.classes_, self.groups_ = classes, groups
@@ -319,8 +316,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             if self.random_state is None
             else check_random_state(self.random_state)
         )
-        one_thread = Z.numel() <= _ONE_THREAD_LIMIT
-        with threadpool_limits(limits=1 if one_thread else None):
+        with threads_over_blocks():
             self._fit_head(Z, labels, codes, w, fitted_head, random_state)
         return self
 
@@ -388,7 +384,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             head = single_score_head(head)
         if self.feature_extractor_ is None:
             return nn.Sequential(OrderedDict(head=head)).eval()
-        extractor = copy.deepcopy(self.feature_extractor_.module)
+        extractor = copy.deepcopy(self.feature_extractor_.feature_module())
         head.to(device_of(extractor))
         return nn.Sequential(OrderedDict(extractor=extractor, head=head)).eval()
 
@@ -412,9 +408,19 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         return Z
 
     def _check_features(self, X: Any, *, reset: bool) -> NDArray[Any]:
+        if is_mapped(X) and X.ndim == 2 and X.dtype.type in (np.float32, np.float64):
+            # validate_data would bring all of X into memory; an array with the shape of X but one
+            # element is enough for its bookkeeping.
+            shape_only = np.broadcast_to(np.zeros((), X.dtype.type), X.shape)
+            validate_data(self, shape_only, reset=reset, ensure_all_finite=False)
+            for start in range(0, len(X), step := block_rows(X.shape[1])):
+                block = np.asarray(X[start : start + step])
+                assert_all_finite(block, estimator_name=type(self).__name__, input_name="X")
+                release_pages(X)
+            return X
         return validate_data(self, to_array(X), reset=reset, dtype=[np.float32, np.float64])
 
-    def _warm_head(self, classes: NDArray[Any], Z: Tensor) -> nn.Module | None:
+    def _warm_head(self, classes: NDArray[Any], Z: Features) -> nn.Module | None:
         """Return the head to go on from, None to start afresh."""
         if not (self.warm_start and hasattr(self, "head_")):
             return None
@@ -437,7 +443,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
 
     def _fit_head(
         self,
-        Z: Tensor,
+        Z: Features,
         labels: NDArray[np.int64],
         codes: NDArray[np.int64],
         w: NDArray[np.float64],
@@ -448,23 +454,21 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         data = TensorRows(Z, torch.from_numpy(labels), torch.from_numpy(w))
         rows, held_out = self._split(labels, codes, w, random_state)
         train = data.take(rows)
-        if fitted_head is None:
-            start = starting_head(self.head, train.Z, train.y, train.w, len(self.classes_), self.C)
-        else:
-            start = previous_head(fitted_head)
-        statistics = layer_fisher(
+        measured = measure(
             train.Z,
             train.y,
             torch.from_numpy(codes if rows is None else codes[rows]),
             train.w,
             n_groups=len(self.groups_),
-            layer=start.output,
-            tail=None if start.tail is None else copy.deepcopy(start.tail).to(Z.dtype),
+            n_classes=len(self.classes_),
+            C=self.C,
+            head=self.head,
+            start=None if fitted_head is None else previous_head(fitted_head),
         )
-        head = self._factorize(start, statistics)
+        head = self._factorize(measured)
         valid = None if held_out is None else data.take(held_out)
         seed = random_state.randint(np.iinfo(np.int32).max)
-        self._train(head, start, train, valid, seed)
+        self._train(head, measured, train, valid, seed)
 
     def _split(
         self,
@@ -481,8 +485,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         held_out = hold_out(cells, w, self.validation_fraction, random_state)
         return np.delete(np.arange(len(labels)), held_out), held_out
 
-    def _factorize(self, start: StartingHead, statistics: FisherStatistics) -> LowRankHead:
+    def _factorize(self, measured: Measured) -> LowRankHead:
         """Neutralize the importance and cut the head to rank (Eqs. 2 and 4)."""
+        start, statistics = measured.start, measured.statistics
         shares = check_group_weights(self.group_weights, self.groups_, statistics.weights.numpy())
         importance = neutralize(statistics.importance, torch.from_numpy(shares))
         if self.importance == "fisher" and not importance.any():
@@ -494,7 +499,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             )
         if self.importance == "uniform" or not importance.any():
             importance = torch.ones_like(importance)
-        importance = floor_importance(importance)
+        else:
+            mean, scale = measured.moments
+            importance = floor_importance(importance, (mean.square() + scale.square()).sqrt())
         decomposition = weighted_svd(start.weight, importance)
         full_rank = len(decomposition.S)
         if self.rank is None:
@@ -518,21 +525,19 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     def _train(
         self,
         head: LowRankHead,
-        start: StartingHead,
+        measured: Measured,
         train: TensorRows,
         valid: TensorRows | None,
         seed: int,
     ) -> None:
         """Fine-tune the head and store it."""
-        Z, w = train.Z, train.w
-        mean, scale = column_moments(Z, w)
-        module = StandardizedHead(
-            head, start.tail, mean, scale, start.output_layer_scale(Z, w), Z.dtype
-        )
+        start = measured.start
+        output_scale = start.output_layer_scale(train.Z, train.w)
+        module = StandardizedHead(head, start.tail, *measured.moments, output_scale, torch.float64)
         # LogisticRegression penalizes ||w||^2 / 2 for the margin w of two classes; their two
         # columns -w/2 and w/2 have half that norm.
         columns = 2.0 if len(self.classes_) == 2 else 1.0
-        total = float(w.sum())
+        total = float(train.w.sum())
         self.net_ = fine_tune(
             module,
             train.with_unit_mean_weights(),
@@ -557,8 +562,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.net_.optimizer_.state.clear()
         self.history_ = self.net_.history
         # The way through standardized features rounds; an untrained head needs none of it.
-        untouched = nn.Sequential(head, *start.tail) if start.tail is not None else head
-        self.head_ = module.fold() if self.max_epochs else untouched.to(Z.dtype)
+        untouched = head if start.tail is None else nn.Sequential(head, *copy.deepcopy(start.tail))
+        self.head_ = module.fold() if self.max_epochs else untouched
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self, "head_")
@@ -566,7 +571,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             Z = self._check_features(X, reset=False)
         else:
             Z = self.feature_extractor_.transform(X)
-        return head_scores(self.head_, _as_tensor(Z)).numpy()
+        return head_scores(self.head_, as_features(Z)).numpy()
 
 
 def _check_optimizer(optimizer: Any) -> None:
@@ -576,9 +581,3 @@ def _check_optimizer(optimizer: Any) -> None:
             f"optimizer is {optimizer!r}; expected None or a subclass of torch.optim.Optimizer: "
             "the class itself, such as torch.optim.AdamW, not its name or an instance."
         )
-
-
-def _as_tensor(array: NDArray[Any]) -> Tensor:
-    """Return an array as a tensor, sharing memory where it may be written to."""
-    array = np.ascontiguousarray(array)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["FairnessWarning"]
+__all__ = ["FairnessWarning", "FeatureStoreWarning"]
 
 
 class FairnessWarning(UserWarning):
@@ -13,4 +13,15 @@ class FairnessWarning(UserWarning):
     >>> import warnings
     >>> warnings.simplefilter("error", FairnessWarning)  # make it an error
     >>> warnings.simplefilter("default", FairnessWarning)
+    """
+
+
+class FeatureStoreWarning(UserWarning):
+    """Features are not remembered, or were lost and are computed again; results are unaffected.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> warnings.simplefilter("error", FeatureStoreWarning)  # make it an error
+    >>> warnings.simplefilter("default", FeatureStoreWarning)
     """

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar, Self
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_feature_names, _num_samples, validate_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ._modules import ModuleParamsMixin, resolve_device
-from .forward import device_of, forward, frozen, number_tensor
+from .extraction import Extraction
+from .feature_module import MIXED_PRECISION, POOLINGS, FeatureModule, find_layer
+from .feature_store import DiskStore, MemoryStore, ProcessStore, get_store
+from .fingerprint import fingerprint
+from .forward import BatchRunner, device_of, frozen
+from .rows import Rows, holds_items, is_dataset, item_rows, number_rows
 
 __all__ = ["FrozenFeatureExtractor", "split_head"]
+
+# Modules are switched to evaluation mode in place: one thread at a time may do so.
+_locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_locks_guard = threading.Lock()
 
 
 class FrozenFeatureExtractor(
@@ -31,6 +45,10 @@ class FrozenFeatureExtractor(
     exactly as it was: training flags, device and ``requires_grad``. Nothing is
     learned by `fit`, which only checks X and the module against each other.
 
+    Features are remembered: a row that the same module has seen does not run
+    through it again, in this object, its clones, the fits of a grid search, and,
+    with a folder as ``memory``, in other processes and on other days.
+
     Parameters
     ----------
     module : nn.Module
@@ -39,14 +57,44 @@ class FrozenFeatureExtractor(
         Turns a slice of X (list of texts, image paths, rows of a DataFrame, ...)
         into what the module takes: a tensor, a tuple of tensors (positional
         arguments) or a mapping of tensors (keyword arguments). None means that X
-        is numeric. Must be picklable for ``n_jobs > 1``.
+        is numeric, or a dataset. Must be picklable for ``n_jobs > 1``. See
+        `preprocessing.Texts` and `preprocessing.ImageFiles`.
+    layer : str, default=None
+        Take the output of this submodule (a name from ``module.named_modules()``,
+        such as "avgpool") in place of the module's, and run nothing after it.
+    output : str or int, default=None
+        Entry to take from an output that is a mapping or a tuple. None takes a
+        tensor as it is, and of a Hugging Face model the ``pooler_output``.
+    pool : {"mean", "max", "first"}, default=None
+        Pool maps (n, channels, ...) over their positions, or tokens (n, tokens, d)
+        over those that an input called ``attention_mask`` marks; "first" is the
+        first token. None takes features (n, d) only.
     batch_size : int, default=256
-        Rows per forward pass.
+        Most rows per forward pass. Where memory is short it is halved, with a
+        warning, and the work goes on.
     device : str, torch.device or None, default="auto"
         "auto" is a CUDA GPU where there is one, and else where the module lies.
         None is always where the module lies.
+    dtype : {"bfloat16", "float16"} or torch.dtype, default=None
+        Mixed precision: products and convolutions in this dtype, the rest as it
+        is. None computes in the module's own precision.
+    channels_last : bool, default=False
+        Lay out image batches channels last, which convolutions may run faster in.
+    compile : bool, default=False
+        Run the module through ``torch.compile``. The first batches then take long.
+    num_workers : int, default=0
+        Threads that load and preprocess the next batches while the module runs; 0
+        does so in between. Opening images, resizing and tokenizing release
+        Python's lock; a dataset must allow reads from several threads.
+    memory : None, str, path, MemoryStore, DiskStore or False, default=None
+        Where features are remembered. None is the memory of this process, up to
+        512 MiB, least recently used first out. A folder keeps them on disk, shared
+        between processes and kept for later ones. False remembers nothing.
+    max_nbytes : int or None, default=2**29
+        Features of more bytes are returned as a memory-mapped array, on a temporary
+        file that is gone with the array. None never maps.
     verbose : int, default=0
-        1 shows a progress bar over rows.
+        1 shows a progress bar with rows per second.
 
     Attributes
     ----------
@@ -57,10 +105,21 @@ class FrozenFeatureExtractor(
 
     Notes
     -----
+    X may be an array or tensor of any dimension, a DataFrame, a map-style torch
+    dataset, whose items are inputs or tuples (input, ...), or with ``preprocess``
+    any sequence.
+
     Floating-point input is cast to the dtype of the module's parameters, so
     half-precision modules work as they are. Integer arrays count as numbers and
     are cast as well; integer *tensors* (token ids) are passed as they are. The
     features are float64 for float64 modules and float32 for all others.
+
+    A row is known by its content (of an image file also by the file's), a module
+    by its weights, code and settings: training the module further or changing
+    ``preprocess``, ``layer``, ``output``, ``pool`` or ``dtype`` makes every row a
+    new one, loading the same weights again does not. What is not seen: data that
+    the module reads from elsewhere, such as files. Where looking up takes more
+    than 5 % of the time of the module itself, ``memory=None`` stops remembering.
 
     Examples
     --------
@@ -75,8 +134,29 @@ class FrozenFeatureExtractor(
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "module": [nn.Module],
         "preprocess": [callable, None],
+        "layer": [str, None],
+        "output": [str, Integral, None],
+        "pool": [StrOptions(set(POOLINGS)), None],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str, torch.device, None],
+        "dtype": [
+            StrOptions(set(MIXED_PRECISION)),
+            Options(torch.dtype, set(MIXED_PRECISION.values())),
+            None,
+        ],
+        "channels_last": ["boolean"],
+        "compile": ["boolean"],
+        "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "memory": [
+            str,
+            os.PathLike,
+            MemoryStore,
+            DiskStore,
+            ProcessStore,
+            Options(bool, {False}),
+            None,
+        ],
+        "max_nbytes": [Interval(Integral, 0, None, closed="left"), None],
         "verbose": ["verbose"],
     }
 
@@ -85,15 +165,55 @@ class FrozenFeatureExtractor(
         module: nn.Module,
         *,
         preprocess: Callable[[Any], Any] | None = None,
+        layer: str | None = None,
+        output: str | int | None = None,
+        pool: str | None = None,
         batch_size: int = 256,
         device: str | torch.device | None = "auto",
+        dtype: str | torch.dtype | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        num_workers: int = 0,
+        memory: Any = None,
+        max_nbytes: int | None = 2**29,
         verbose: int = 0,
     ) -> None:
         self.module = module
         self.preprocess = preprocess
+        self.layer = layer
+        self.output = output
+        self.pool = pool
         self.batch_size = batch_size
         self.device = device
+        self.dtype = dtype
+        self.channels_last = channels_last
+        self.compile = compile
+        self.num_workers = num_workers
+        self.memory = memory
+        self.max_nbytes = max_nbytes
         self.verbose = verbose
+
+    @property
+    def store(self) -> Any:
+        """What remembers the features, with ``info()`` and ``clear()``; None if nothing does."""
+        return None if self.memory is False else get_store(self.memory)
+
+    def feature_module(self) -> nn.Module:
+        """Return what maps a batch to features: the module itself, or with what picks them.
+
+        Returns
+        -------
+        nn.Module
+            It shares the module; see `to_torch` of the classifier for a copy.
+        """
+        dtype = next((name for name, value in MIXED_PRECISION.items() if value is self.dtype), None)
+        settings = {
+            "layer": self.layer,
+            "output": self.output,
+            "pool": self.pool,
+            "dtype": dtype or self.dtype,
+        }
+        return FeatureModule(self.module, **settings)  # type: ignore[arg-type]
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Check X and run its first row through the module; nothing is learned.
@@ -118,7 +238,8 @@ class FrozenFeatureExtractor(
         """
         self._validate_params()
         rows = self._check_rows(X, reset=True)
-        self._n_features_out = self._extract(rows[:1], None).shape[1]
+        first = replace(rows, data=rows.load(slice(0, 1)), of_item=None)
+        self._n_features_out = self._extract(first, None).shape[1]
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[Any]:
@@ -172,13 +293,20 @@ class FrozenFeatureExtractor(
         tags.input_tags.three_d_array = True
         return tags
 
-    def _check_rows(self, X: Any, *, reset: bool) -> _Rows:
-        """Validate X and return it as something that can be cut into slices of rows."""
-        if self.preprocess is not None:
+    def _check_rows(self, X: Any, *, reset: bool) -> Rows:
+        """Validate X and return its rows."""
+        rows = None
+        if is_dataset(X) or (self.preprocess is None and holds_items(X)):
+            rows = item_rows(X, self.preprocess)
+        elif self.preprocess is not None:
+            rows = Rows(X, self.preprocess)
+        if rows is not None:
+            if reset and hasattr(self, "n_features_in_"):
+                del self.n_features_in_
             _check_feature_names(self, X, reset=reset)
-            if _num_samples(X) == 0:
+            if len(rows) == 0:
                 raise ValueError("X has 0 rows; at least one is needed.")
-            return _Rows(X)
+            return rows
         if isinstance(X, Tensor):
             # validate_data would make it an array, and token ids then could not be told
             # from numbers; a view on one element per row is enough for its bookkeeping.
@@ -191,45 +319,71 @@ class FrozenFeatureExtractor(
                 raise ValueError("Input X contains NaN or infinity.")
             shape_only = np.broadcast_to(np.zeros(1, dtype=np.float32), X.shape[:2])
             validate_data(self, shape_only, reset=reset, ensure_all_finite=False)
-            return _Rows(X.detach())
-        return _Rows(validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric"))
+            return number_rows(X.detach(), self.module)
+        _refuse_texts(X)
+        numbers = validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric")
+        return number_rows(numbers, self.module)
 
-    def _extract(self, rows: _Rows, width: int | None) -> NDArray[Any]:
-        """Run the module over all rows, batch by batch; ``width`` None takes any width."""
+    def _extract(self, rows: Rows, width: int | None) -> NDArray[Any]:
+        """Return the features of the rows; ``width`` None takes any number of them."""
+        module = self.feature_module()
+        if self.layer is not None:
+            find_layer(self.module, self.layer)
         source = device_of(self.module)
         device = resolve_device(self.device, source)
-        features: NDArray[Any] | None = None
+        name = type(self.module).__name__
+
+        @contextmanager
+        def open_module() -> Iterator[BatchRunner]:
+            with frozen(self.module, source, device):
+                run: Any = torch.compile(module) if self.compile else module
+                yield BatchRunner(
+                    run,
+                    name,
+                    self.batch_size,
+                    device,
+                    channels_last=self.channels_last,
+                    width=width,
+                )
+
+        store = self.store
         with (
-            frozen(self.module, source, device),
+            _lock_of(self.module),
             tqdm(total=len(rows), unit="row", desc="features", disable=not self.verbose) as bar,
         ):
-            for start in range(0, len(rows), self.batch_size):
-                batch = rows[start : start + self.batch_size]
-                if self.preprocess is None:
-                    inputs = number_tensor(batch.data, self.module)
-                else:
-                    inputs = self.preprocess(batch.data)
-                output = forward(self.module, inputs, len(batch), device, width)
-                if features is None:
-                    width = output.shape[1]
-                    features = np.empty((len(rows), width), dtype=output.dtype)
-                features[start : start + len(batch)] = output
-                bar.update(len(batch))
-        assert features is not None  # _check_rows lets no empty X through
-        return features
+            return Extraction(
+                rows,
+                open_module,
+                store=store,
+                namespace=b"" if store is None else fingerprint(module, self.preprocess),
+                batch_size=self.batch_size,
+                num_workers=self.num_workers,
+                max_nbytes=self.max_nbytes,
+                folder=store.folder if isinstance(store, DiskStore) else None,
+                may_stop_storing=self.memory is None,
+                width=width,
+                advance=bar.update,
+            )()
 
 
-class _Rows:
-    """A sequence of any kind, cut into slices of rows."""
+def _lock_of(module: nn.Module) -> threading.RLock:
+    with _locks_guard:
+        return _locks.setdefault(module, threading.RLock())
 
-    def __init__(self, data: Any) -> None:
-        self.data = data
 
-    def __len__(self) -> int:
-        return int(_num_samples(self.data))
-
-    def __getitem__(self, rows: slice) -> _Rows:
-        return _Rows(self.data.iloc[rows] if hasattr(self.data, "iloc") else self.data[rows])
+def _refuse_texts(X: Any) -> None:
+    """Raise an error that knows a remedy where X holds texts or paths."""
+    if hasattr(X, "ndim") and X.ndim != 1:
+        return
+    if (not isinstance(X, (list, tuple)) and not hasattr(X, "ndim")) or _num_samples(X) == 0:
+        return
+    first = X.iloc[0] if hasattr(X, "iloc") else X[0]
+    if isinstance(first, (str, os.PathLike)):
+        raise ValueError(
+            f"X holds {type(first).__name__} objects such as {str(first)[:40]!r}, and preprocess "
+            "is None; set preprocess=Texts(tokenizer) or ImageFiles(size) of "
+            "skfairft.preprocessing, or a function that makes a slice of X into tensors."
+        )
 
 
 def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear]:

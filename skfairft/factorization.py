@@ -23,10 +23,10 @@ __all__ = [
 IMPORTANCE_FLOOR = 1e-6
 """Smallest importance, as a share of the largest one, that enters the SVD.
 
-A feature that never fires has zero Fisher information, and Eq. 4 divides by the
-importance. Importances of features that do fire were seen to span up to 5.5
-decades, so the floor of 6 decades leaves them alone; in float64 the division
-still keeps ten digits.
+Both per size of the feature, so that units do not matter. A feature that never
+fires has zero Fisher information, and Eq. 4 divides by the importance.
+Importances of features that do fire were seen to span up to 5.5 decades, so the
+floor of 6 decades leaves them alone; in float64 the division still keeps ten digits.
 """
 
 # Shares of energy are compared up to rounding, so that rank=1.0 means "all that is not noise".
@@ -59,13 +59,17 @@ def neutralize(group_importance: Tensor, group_weights: Tensor) -> Tensor:
     return group_weights @ group_importance
 
 
-def floor_importance(importance: Tensor) -> Tensor:
-    """Raise importances below `IMPORTANCE_FLOOR` times the largest one to that value.
+def floor_importance(importance: Tensor, size: Tensor | None = None) -> Tensor:
+    """Raise importances per size below `IMPORTANCE_FLOOR` times the largest one to that value.
 
     Parameters
     ----------
     importance : Tensor of shape (d,)
         Non-negative importances, at least one of them positive.
+    size : Tensor of shape (d,), optional
+        Positive size of each feature, such as its root mean square. With it
+        ``diag(importance) W`` stays what it is when a feature is measured in other
+        units. None is 1 each.
 
     Returns
     -------
@@ -78,7 +82,10 @@ def floor_importance(importance: Tensor) -> Tensor:
     >>> floor_importance(torch.tensor([0.0, 0.5, 2.0], dtype=torch.float64))
     tensor([2.0000e-06, 5.0000e-01, 2.0000e+00], dtype=torch.float64)
     """
-    return importance.clamp_min(IMPORTANCE_FLOOR * float(importance.max()))
+    if size is None:
+        size = torch.ones_like(importance)
+    largest = float((importance / size).max())
+    return torch.maximum(importance, IMPORTANCE_FLOOR * largest * size)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .mapped import Features
+from .parallel import map_blocks
+
 __all__ = [
     "FisherStatistics",
     "GroupFisher",
@@ -33,11 +36,9 @@ __all__ = [
     "softmax_gradient_energy",
 ]
 
-# Rows are squared in blocks of about this many numbers: 1 MiB of float32 stays in a
-# core's cache, so Z * Z is never written to main memory.
+# Rows are squared in blocks of about this many numbers: they stay in a core's cache, so Z * Z is
+# never written to main memory.
 _BLOCK_ELEMENTS = 2**18
-# Rows whose outputs and gradients are held at once in a pass over a dataset.
-_PASS_ROWS = 2**14
 
 
 def softmax_gradient_energy(logits: Tensor, y: Tensor) -> Tensor:
@@ -220,7 +221,7 @@ class GroupFisher:
 
 
 def layer_fisher(
-    Z: Tensor,
+    Z: Features,
     y: Tensor,
     codes: Tensor,
     w: Tensor,
@@ -233,8 +234,8 @@ def layer_fisher(
 
     Parameters
     ----------
-    Z : Tensor of shape (n, d)
-        Inputs of the layer.
+    Z : Tensor or MappedFeatures of shape (n, d)
+        Inputs of the layer; they are read block by block and in float64.
     y, codes : Tensor of shape (n,), int64
         Encoded label and group of each row.
     w : Tensor of shape (n,)
@@ -255,14 +256,17 @@ def layer_fisher(
     --------
     >>> import torch
     >>> Z, y, codes = torch.eye(2), torch.tensor([0, 1]), torch.tensor([0, 1])
-    >>> zero = torch.zeros(2, 2)
+    >>> zero = torch.zeros(2, 2).double()
     >>> layer_fisher(Z, y, codes, torch.ones(2), n_groups=2, layer=lambda Z: Z @ zero).fisher
     tensor([[0.5000, 0.0000],
             [0.0000, 0.5000]], dtype=torch.float64)
     """
+
+    def part(rows: slice, block: Tensor) -> GroupFisher:
+        e = gradient_energy(layer(block), y[rows], tail)
+        return GroupFisher(n_groups, Z.shape[1]).update(block, e, codes[rows], w[rows])
+
     accumulator = GroupFisher(n_groups, Z.shape[1])
-    for rows in torch.arange(len(Z)).split(_PASS_ROWS):
-        part = slice(int(rows[0]), int(rows[-1]) + 1)
-        e = gradient_energy(layer(Z[part]), y[part], tail)
-        accumulator.update(Z[part], e, codes[part], w[part])
+    for block_fisher in map_blocks(part, Z):
+        accumulator.merge(block_fisher)
     return accumulator.result()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["device_of", "forward", "frozen", "number_tensor"]
+__all__ = ["BatchRunner", "device_of", "frozen", "number_tensor"]
 
 
 def _first_tensor(module: nn.Module) -> Tensor | None:
@@ -66,90 +69,204 @@ def number_tensor(batch: Any, module: nn.Module) -> Tensor:
     return tensor if tensor.is_floating_point() else tensor.to(_dtype_of(module) or torch.float32)
 
 
-def forward(
-    module: nn.Module, inputs: Any, n_rows: int, device: torch.device, width: int | None
-) -> NDArray[Any]:
-    """Return the features of one batch.
+class BatchRunner:
+    """Run batches through a module, in smaller ones where memory is short.
 
     Parameters
     ----------
     module : nn.Module
-        On ``device``, in evaluation mode.
-    inputs : tensor, or tuple or mapping of tensors
-        Positional or keyword arguments. Floating point takes the dtype of the
-        module's parameters.
-    n_rows : int
-        Rows in the batch.
+        Maps a batch to features. On ``device``, in evaluation mode.
+    name : str
+        What error messages call it.
+    batch_size : int
+        Most rows per pass; halved for good each time that memory does not suffice.
     device : torch.device
         Where to run.
-    width : int or None
+    channels_last : bool, default=False
+        Lay out images (n, channels, height, width) channels last.
+    width : int or None, default=None
         Features per row that earlier batches had; None takes any.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, d), float32 or float64
-        float64 only from float64 modules.
-
-    Raises
-    ------
-    ValueError
-        If the module fails, or does not return one row of finite floating-point
-        features per row.
 
     Examples
     --------
     >>> import torch
-    >>> forward(torch.nn.ReLU(), torch.tensor([[-1.0, 2.0]]), 1, torch.device("cpu"), None)
+    >>> run = BatchRunner(torch.nn.ReLU(), "ReLU", 256, torch.device("cpu"))
+    >>> run(torch.tensor([[-1.0, 2.0]]), 1)
     array([[0., 2.]], dtype=float32)
     """
-    dtype = _dtype_of(module)
-    args, kwargs = _call_arguments(inputs, dtype, device)
-    try:
-        output = module(*args, **kwargs)
-    except RuntimeError as error:
-        shapes = [tuple(value.shape) for value in (*args, *kwargs.values())]
-        raise ValueError(
-            f"The feature extractor {type(module).__name__} failed on a batch of shape {shapes}: "
-            f"{error}. Check that X, or what preprocess returns, is what the module takes."
-        ) from error
-    features = _check_output(output, n_rows, width, type(module).__name__)
-    double = features.dtype == torch.float64
-    return features.to(torch.float64 if double else torch.float32).cpu().numpy()
+
+    def __init__(
+        self,
+        module: nn.Module,
+        name: str,
+        batch_size: int,
+        device: torch.device,
+        *,
+        channels_last: bool = False,
+        width: int | None = None,
+    ) -> None:
+        self.module = module
+        self.name = name
+        self.batch_size = batch_size
+        self.device = device
+        self.channels_last = channels_last
+        self.width = width
+        self._dtype = _dtype_of(module)
+
+    def __call__(self, inputs: Any, n_rows: int) -> NDArray[Any]:
+        """Return the features of one batch.
+
+        Parameters
+        ----------
+        inputs : tensor, or tuple or mapping of tensors
+            Positional or keyword arguments. Floating point takes the dtype of the
+            module's parameters.
+        n_rows : int
+            Rows in the batch.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, d), float32 or float64
+            float64 only from float64 modules.
+
+        Raises
+        ------
+        ValueError
+            If the module fails, or does not return one row of finite floating-point
+            features per row.
+        MemoryError
+            If memory does not suffice for a single row.
+
+        Warns
+        -----
+        UserWarning
+            Where the batch size was halved.
+        """
+        args, kwargs = _call_arguments(inputs)
+        parts: list[NDArray[Any]] = []
+        start = 0
+        while start < n_rows:
+            rows = slice(start, min(start + self.batch_size, n_rows))
+            size = rows.stop - start
+            short = False
+            try:
+                parts.append(self._run(*_cut(args, kwargs, rows, n_rows), size))
+            except _MEMORY_ERRORS as error:
+                if not _is_memory_error(error):
+                    shapes = [tuple(value.shape) for value in (*args, *kwargs.values())]
+                    raise ValueError(
+                        f"The feature extractor {self.name} failed on a batch of shape {shapes}: "
+                        f"{error}. Check that X, or what preprocess returns, is what the module "
+                        "takes."
+                    ) from error
+                if size == 1:
+                    raise MemoryError(
+                        f"The feature extractor {self.name} ran out of memory on a single row: "
+                        f"{error}. Free memory, use smaller inputs, or another device."
+                    ) from error
+                short = True
+            # Out of the except clause: the error's traceback holds on to the memory.
+            if short:
+                self._halve(size)
+            else:
+                start = rows.stop
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _run(self, args: Any, kwargs: Any, n_rows: int) -> NDArray[Any]:
+        """Run the module once."""
+        args = [self._place(value) for value in args]
+        kwargs = {name: self._place(value) for name, value in kwargs.items()}
+        features = _check_output(self.module(*args, **kwargs), n_rows, self.width, self.name)
+        self.width = features.shape[1]
+        double = features.dtype == torch.float64
+        return features.to(torch.float64 if double else torch.float32).cpu().numpy()
+
+    def _place(self, value: Tensor) -> Tensor:
+        images = self.channels_last and value.ndim == 4
+        return value.to(
+            self.device,
+            self._dtype if value.is_floating_point() else None,
+            memory_format=torch.channels_last if images else torch.preserve_format,
+        )
+
+    def _halve(self, size: int) -> None:
+        """Go on with half the batch."""
+        self.batch_size = size // 2
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        warnings.warn(
+            f"Memory was short for {size} rows at once; the feature extractor {self.name} goes on "
+            f"with batch_size={self.batch_size}.",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
-def _call_arguments(
-    inputs: Any, dtype: torch.dtype | None, device: torch.device
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Return positional and keyword arguments of the module, on its device and of its dtype."""
+_MEMORY_ERRORS = (RuntimeError, MemoryError)
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|(allocate|enough|insufficient)\b.{0,20}\bmemory|bad_alloc|bad allocation", re.I
+)
 
-    def place(value: Any) -> Any:
+
+def _is_memory_error(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # On the CPU, and in other runtimes, only the text tells.
+    return _OUT_OF_MEMORY.search(str(error)) is not None
+
+
+def _cut(args: Any, kwargs: Any, rows: slice, n_rows: int) -> tuple[Any, Any]:
+    """Return some rows of the arguments; those that do not have one entry per row stay whole."""
+    if rows == slice(0, n_rows):
+        return args, kwargs
+
+    def cut(value: Tensor) -> Tensor:
+        return value[rows] if value.ndim and len(value) == n_rows else value
+
+    return [cut(value) for value in args], {name: cut(value) for name, value in kwargs.items()}
+
+
+def _call_arguments(inputs: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Return positional and keyword arguments of the module."""
+
+    def check(value: Any) -> Any:
         if not isinstance(value, Tensor):
             raise ValueError(
                 f"preprocess returned {type(value).__name__} where a tensor was expected; return "
                 "a tensor, a tuple of tensors, or a mapping of names to tensors."
             )
-        return value.to(device, dtype if value.is_floating_point() else None)
+        return value
 
     if isinstance(inputs, Mapping):
-        return (), {name: place(value) for name, value in inputs.items()}
+        return (), {name: check(value) for name, value in inputs.items()}
     if isinstance(inputs, (tuple, list)):
-        return tuple(place(value) for value in inputs), {}
-    return (place(inputs),), {}
+        return tuple(check(value) for value in inputs), {}
+    return (check(inputs),), {}
+
+
+def _contents(output: Any) -> str:
+    """Describe an output that is not a tensor."""
+    if isinstance(output, Mapping):
+        return f"a {type(output).__name__} with {list(output)}"
+    if isinstance(output, (tuple, list)):
+        return f"a {type(output).__name__} of {len(output)}"
+    return type(output).__name__
 
 
 def _check_output(output: Any, n_rows: int, width: int | None, name: str) -> Tensor:
     """Return the module's output if it is one row of finite features per input row."""
     if not isinstance(output, Tensor):
         raise ValueError(
-            f"The feature extractor {name} returned {type(output).__name__}; expected one tensor "
-            "(batch, features). Wrap it in a module whose forward picks the tensor you want."
+            f"The feature extractor {name} returned {_contents(output)}; expected one tensor "
+            "(batch, features). Name the one you want with output=, or a layer with layer=."
         )
     if output.ndim > 2:
         raise ValueError(
             f"The feature extractor {name} returned a {output.ndim}-d tensor of shape "
             f"{tuple(output.shape)}; expected (batch, features). Pool or flatten it: "
-            "nn.Sequential(extractor, nn.AdaptiveAvgPool2d(1), nn.Flatten()) averages each map, "
-            "nn.Sequential(extractor, nn.Flatten()) keeps every value."
+            "FrozenFeatureExtractor(extractor, pool='mean') or nn.Sequential(extractor, "
+            "nn.AdaptiveAvgPool2d(1), nn.Flatten()) averages each map, nn.Sequential(extractor, "
+            "nn.Flatten()) keeps every value."
         )
     if output.ndim < 2 or len(output) != n_rows or output.shape[1] == 0:
         raise ValueError(
@@ -166,11 +283,14 @@ def _check_output(output: Any, n_rows: int, width: int | None, name: str) -> Ten
             f"The feature extractor {name} returned {output.dtype}; expected floating-point "
             "features. Class numbers or token ids are not features: take the layer before."
         )
-    finite = torch.isfinite(output).all(dim=1)
-    if not bool(finite.all()):
-        raise ValueError(
-            f"The feature extractor {name} returned NaN or infinity for "
-            f"{int((~finite).sum())} of {n_rows} rows. If it runs in half precision, try "
-            "module.float()."
-        )
+    # A sum is finite only if every value is (and if it does not overflow); it costs far less
+    # than a look at each value.
+    if not math.isfinite(output.sum()):
+        finite = torch.isfinite(output).all(dim=1)
+        if not bool(finite.all()):
+            raise ValueError(
+                f"The feature extractor {name} returned NaN or infinity for "
+                f"{int((~finite).sum())} of {n_rows} rows. If it runs in half precision, try "
+                "module.float()."
+            )
     return output

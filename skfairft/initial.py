@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from .head import split_tail
+from .logistic import fit_logistic
+from .mapped import (
+    Features,
+    allocate_features,
+    as_features,
+    double_blocks,
+    release_pages,
+)
+from .parallel import map_blocks
 
 __all__ = ["StartingHead", "column_moments", "fit_linear_head", "previous_head", "starting_head"]
 
 # A feature whose standard deviation is below this share of its largest magnitude is constant.
 _CONSTANT = 1e-7
+
+# Outputs of a hidden layer up to this size are held in memory, larger ones in a temporary file.
+_HIDDEN_BYTES = 2**28
+
+Moments = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -36,23 +51,37 @@ class StartingHead:
     tail: nn.Sequential | None
 
     def output(self, Z: Tensor) -> Tensor:
-        """Return the outputs (n, k0) of the layer for features (n, d), in the features' dtype."""
-        return Z @ self.weight.to(Z) + self.bias.to(Z)
+        """Return the outputs (n, k0) of the layer for features (n, d), in float64."""
+        return Z.double() @ self.weight + self.bias
 
-    def output_layer_scale(self, Z: Tensor, w: Tensor) -> Tensor | None:
+    def output_layer_scale(self, Z: Features, w: Tensor) -> Tensor | None:
         """Return the scale (k0,) of the output layer's inputs; None where there is no tail."""
         if self.tail is None:
             return None
-        with torch.no_grad():
-            return column_moments(self.tail[:-1](self.output(Z)), w)[1]
+        hidden = self.tail[:-1]
+        return column_moments(_mapped_rows(lambda block: hidden(self.output(block)), Z), w)[1]
 
 
-def column_moments(Z: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+def _mapped_rows(function: Callable[[Tensor], Tensor], Z: Features) -> Features:
+    """Return a function (m, d) -> (m, k0) of all rows, in float64."""
+    with torch.no_grad():
+        width = function(Z[:1].double()).shape[1]
+        values = allocate_features((len(Z), width), "float64", limit=_HIDDEN_BYTES)
+        for rows, block in double_blocks(Z):
+            values[rows] = function(block).numpy()
+            release_pages(values)
+    return as_features(values)
+
+
+def column_moments(Z: Features, w: Tensor) -> Moments:
     """Weighted mean and standard deviation of each feature, in float64.
+
+    Each block has a mean and a sum of squares about it; these are merged as in [1]_, so that one
+    pass over the features is as accurate as two.
 
     Parameters
     ----------
-    Z : Tensor of shape (n, d)
+    Z : Tensor or MappedFeatures of shape (n, d)
         Features.
     w : Tensor of shape (n,), float64
         Sample weights.
@@ -62,35 +91,59 @@ def column_moments(Z: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     mean, scale : Tensor of shape (d,), float64
         The scale of a constant feature is 1.
 
+    References
+    ----------
+    .. [1] T. F. Chan, G. H. Golub and R. J. LeVeque, "Algorithms for computing the sample
+       variance", The American Statistician 37(3), 1983.
+
     Examples
     --------
     >>> import torch
     >>> column_moments(torch.tensor([[0.0, 5.0], [2.0, 5.0]]), torch.ones(2).double())
     (tensor([1., 5.], dtype=torch.float64), tensor([1., 1.], dtype=torch.float64))
     """
-    total = w.sum()
-    share = w / total
+    share = w / w.sum()
+    seen = 0.0
     mean, square, peak = (torch.zeros(Z.shape[1], dtype=torch.float64) for _ in range(3))
-    blocks = list(zip(Z.split(2**14), share.split(2**14), strict=True))
-    for rows, weight in blocks:
-        mean += weight @ rows.double()
-    for rows, weight in blocks:
-        centred = rows.double() - mean
-        square += weight @ centred.square()
-        # Rows of weight zero count for nothing, here either.
-        peak = torch.maximum(peak, (rows.double().abs() * (weight > 0)[:, None]).amax(dim=0))
+
+    def part(rows: slice, block: Tensor) -> tuple[float, Tensor, Tensor, Tensor] | None:
+        weight = share[rows]
+        # Rows of weight zero count for nothing, in the peak either.
+        if not bool(weight.all()):
+            block, weight = block[weight > 0], weight[weight > 0]
+        if not len(weight):
+            return None
+        total = float(weight.sum())
+        block_mean = weight @ block / total
+        block_square = weight @ (block - block_mean).square_()
+        return total, block_mean, block_square, torch.linalg.vector_norm(block, torch.inf, dim=0)
+
+    for moments in map_blocks(part, Z):
+        if moments is None:
+            continue
+        total, block_mean, block_square, block_peak = moments
+        away = block_mean - mean
+        square += block_square + away.square() * (seen * total / (seen + total))
+        seen += total
+        mean += away * (total / seen)
+        peak = torch.maximum(peak, block_peak)
     scale = square.sqrt()
     return mean, torch.where(scale > _CONSTANT * peak, scale, 1.0)
 
 
 def fit_linear_head(
-    Z: Tensor, y: Tensor, w: Tensor, n_classes: int, C: float
+    Z: Features,
+    y: Tensor,
+    w: Tensor,
+    n_classes: int,
+    C: float,
+    moments: Moments | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Fit scikit-learn's LogisticRegression on standardized features.
 
     Parameters
     ----------
-    Z : Tensor of shape (n, d)
+    Z : Tensor or MappedFeatures of shape (n, d)
         Features.
     y : Tensor of shape (n,), int64
         Encoded labels 0..k-1.
@@ -100,27 +153,28 @@ def fit_linear_head(
         Number of classes k.
     C : float
         Inverse strength of the L2 penalty on the standardized weights.
+    moments : tuple of Tensors, optional
+        `column_moments` of the features, if they are known.
 
     Returns
     -------
     weight, bias : Tensor of shape (d, k) and (k,), float64
         In raw coordinates. With two classes the columns are ``-w/2`` and ``w/2``.
-    """
-    # Here, because scikit-learn's linear models would slow down every import of the package.
-    from sklearn.linear_model import LogisticRegression
 
-    mean, scale = column_moments(Z, w)
-    standardized = ((Z - mean.to(Z)) / scale.to(Z)).numpy()
-    # Convex and well scaled: in practice tens of iterations, so the limit is never felt.
-    model = LogisticRegression(C=C, max_iter=10_000)
-    model.fit(standardized, y.numpy(), sample_weight=w.numpy())
-    weight = torch.as_tensor(model.coef_.T.copy(), dtype=torch.float64)
-    bias = torch.as_tensor(model.intercept_, dtype=torch.float64)
+    Examples
+    --------
+    >>> import torch
+    >>> Z, y = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 1, 0, 1])
+    >>> weight, bias = fit_linear_head(Z, y, torch.ones(4).double(), 2, 1.0)
+    >>> (-bias / weight[0]).round(decimals=3).tolist()
+    [1.5, 1.5]
+    """
+    mean, scale = column_moments(Z, w) if moments is None else moments
+    weight, bias = fit_logistic(Z, y, w, n_classes, 1 / (C * float(w.sum())), mean, scale)
     if n_classes == 2:
         half = torch.tensor([-0.5, 0.5], dtype=torch.float64)
         weight, bias = weight * half, bias * half
-    weight = weight / scale[:, None]
-    return weight, bias - mean @ weight
+    return weight, bias
 
 
 def _parse_head(head: nn.Module, n_features: int) -> tuple[nn.Linear, list[nn.Module]]:
@@ -143,7 +197,13 @@ def _parse_head(head: nn.Module, n_features: int) -> tuple[nn.Linear, list[nn.Mo
 
 
 def starting_head(
-    head: nn.Module | None, Z: Tensor, y: Tensor, w: Tensor, n_classes: int, C: float
+    head: nn.Module | None,
+    Z: Features,
+    y: Tensor,
+    w: Tensor,
+    n_classes: int,
+    C: float,
+    moments: Moments | None = None,
 ) -> StartingHead:
     """Return the dense head that a ``head`` parameter stands for.
 
@@ -154,7 +214,7 @@ def starting_head(
         number of classes is taken as it is; one of another width, or with an
         activation after it, is followed by a new output layer, fitted on its
         outputs by logistic regression.
-    Z, y, w, n_classes, C
+    Z, y, w, n_classes, C, moments
         As for `fit_linear_head`.
 
     Returns
@@ -168,7 +228,7 @@ def starting_head(
         For a head that is no linear layer or takes another number of features.
     """
     if head is None:
-        weight, bias = fit_linear_head(Z, y, w, n_classes, C)
+        weight, bias = fit_linear_head(Z, y, w, n_classes, C, moments)
         return StartingHead(weight, bias, None)
     linear, after = _parse_head(head, Z.shape[1])
     weight = linear.weight.detach().cpu().double().T.contiguous()
@@ -178,8 +238,8 @@ def starting_head(
     if linear.out_features == n_classes and not after:
         return StartingHead(weight, bias, None)
     activation = nn.Sequential(*copy.deepcopy(after)).eval()
-    with torch.no_grad():
-        hidden = activation(StartingHead(weight, bias, None).output(Z))
+    layer = StartingHead(weight, bias, None)
+    hidden = _mapped_rows(lambda block: activation(layer.output(block)), Z)
     output_weight, output_bias = fit_linear_head(hidden, y, w, n_classes, C)
     # skip_init: the usual initialization would draw from torch's global random state.
     output = nn.utils.skip_init(nn.Linear, *output_weight.shape, dtype=torch.float64)

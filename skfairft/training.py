@@ -1,4 +1,4 @@
-"""Fine-tuning of a head with skorch, on features that lie in memory as tensors."""
+"""Fine-tuning of a head with skorch, block by block, on features in memory or in a file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
+from skorch.dataset import unpack_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .head import StandardizedHead
+from .mapped import Features, MappedFeatures, as_features, block_rows, is_mapped
 
 __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
 
@@ -28,44 +30,66 @@ _MINIBATCH_SHARE, _MINIBATCH_LEAST, _MINIBATCH_MOST = 0.1, 32, 1024
 _MINIBATCH_LR = 0.001
 
 
+# Share of a GPU's free memory that features may take; larger ones go there block by block.
+_DEVICE_SHARE = 0.5
+
+
 class TensorRows(torch.utils.data.Dataset[Any]):
-    """Features, labels and weights as tensors, cut by slices or index tensors.
+    """Features, labels and weights, cut by slices or index tensors.
 
     Parameters
     ----------
-    Z : Tensor of shape (n, d)
+    Z : Tensor, MappedFeatures or array of shape (n, d)
         Features.
     y : Tensor of shape (n,), int64, optional
         Encoded labels; None for prediction.
-    w : Tensor of shape (n,), optional
+    w : Tensor of shape (n,), float64, optional
         Sample weights.
     """
 
     def __init__(self, Z: Any, y: Tensor | None = None, w: Tensor | None = None) -> None:
-        self.Z = torch.as_tensor(Z)
+        if is_mapped(Z):
+            Z = as_features(Z)
+        self.Z: Features = Z if isinstance(Z, MappedFeatures) else torch.as_tensor(Z)
         self.y = torch.zeros(len(self.Z), dtype=torch.int64) if y is None else y
-        self.w = torch.ones(len(self.Z), dtype=self.Z.dtype) if w is None else w
+        self.w = torch.ones(len(self.Z), dtype=torch.float64) if w is None else w
 
     def __len__(self) -> int:
         return len(self.Z)
 
-    def __getitem__(self, rows: Any) -> tuple[dict[str, Tensor], Tensor]:
+    def __getitem__(self, rows: Any) -> tuple[dict[str, Features], Tensor]:
         # The weights travel with the features: skorch's scoring callbacks expect labels in y.
-        return {"Z": self.Z[rows], "w": self.w[rows]}, self.y[rows]
+        return {"Z": self._features(rows), "w": self.w[rows]}, self.y[rows]
+
+    def _features(self, rows: Any) -> Features:
+        """Return features as a tensor; mapped ones of more than a block stay where they are."""
+        if isinstance(self.Z, Tensor):
+            return self.Z[rows]
+        Z = self.Z.take(rows)
+        return Z[:] if len(Z) <= block_rows(Z.shape[1]) else Z
 
     def take(self, index: NDArray[np.int64] | None) -> TensorRows:
         """Return some of the rows by their numbers; None is all of them."""
         if index is None:
             return self
-        return TensorRows(self.Z[index], self.y[index], self.w[index])
+        Z = self.Z[index] if isinstance(self.Z, Tensor) else self.Z.take(index)
+        return TensorRows(Z, self.y[index], self.w[index])
 
     def with_unit_mean_weights(self) -> TensorRows:
-        """Return the rows with weights in the features' dtype, scaled to mean 1."""
-        return TensorRows(self.Z, self.y, (self.w / self.w.mean()).to(self.Z.dtype))
+        """Return the rows with weights scaled to mean 1."""
+        return TensorRows(self.Z, self.y, self.w / self.w.mean())
 
     def to(self, device: torch.device) -> TensorRows:
-        """Return the rows on a device."""
-        return TensorRows(self.Z.to(device), self.y.to(device), self.w.to(device))
+        """Return the rows on a device; features too large for it stay, and go in blocks."""
+        Z = self.Z.to(device) if isinstance(self.Z, Tensor) and _fits(self.Z, device) else self.Z
+        return TensorRows(Z, self.y.to(device), self.w.to(device))
+
+
+def _fits(Z: Tensor, device: torch.device) -> bool:
+    if device.type != "cuda" or Z.device == device:
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return Z.nbytes <= _DEVICE_SHARE * free
 
 
 class TensorBatches:
@@ -79,8 +103,8 @@ class TensorBatches:
     dataset : TensorRows
         What to iterate over.
     batch_size : int
-        Rows per batch. If that is all of them, the tensors are passed on uncopied
-        and in their order.
+        Rows per batch. If that is all of them, they are passed on uncopied and in
+        their order.
     seed : int, optional
         Shuffle anew in each epoch, from a generator of its own; None keeps the order.
     """
@@ -99,7 +123,9 @@ class TensorBatches:
                 yield self.dataset[start : start + self.batch_size]
         else:
             order = torch.randperm(n_rows, generator=self._generator)
-            for rows in order.to(self.dataset.Z.device).split(self.batch_size):
+            if isinstance(self.dataset.Z, Tensor):
+                order = order.to(self.dataset.Z.device)
+            for rows in order.split(self.batch_size):
                 yield self.dataset[rows]
 
 
@@ -131,6 +157,8 @@ class HeadNet(NeuralNetClassifier):
 
     The training loss is ``mean(w * cross-entropy) + l2 / 2 * ||weights||^2``, the
     objective of scikit-learn's LogisticRegression divided by the number of rows.
+    Batches of more than a block of rows (`block_rows`) are worked off block by block:
+    their losses and gradients add up to the batch's.
 
     Parameters
     ----------
@@ -161,18 +189,45 @@ class HeadNet(NeuralNetClassifier):
     def check_data(self, X: Any, y: Any = None) -> None:
         """Do nothing: the labels come with the rows."""
 
-    def infer(self, x: dict[str, Tensor], **fit_params: Any) -> Tensor:
+    def infer(self, x: dict[str, Any], **fit_params: Any) -> Tensor:
         """Return the logits of one batch."""
-        return super().infer(x["Z"], **fit_params)
+        logits = [
+            super(HeadNet, self).infer(x["Z"][rows], **fit_params) for rows in _blocks(x["Z"])
+        ]
+        return logits[0] if len(logits) == 1 else torch.cat(logits)
+
+    def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+        """Return loss and logits of one batch, and add the gradient to the parameters."""
+        inputs, y = unpack_data(batch)
+        blocks = _blocks(inputs["Z"])
+        if len(blocks) == 1:
+            return super().train_step_single(batch, **fit_params)
+        self._set_training(True)
+        total, logits = torch.zeros((), dtype=torch.float64, device=self.device), []
+        for rows in blocks:
+            part = {"Z": inputs["Z"][rows], "w": inputs["w"][rows]}
+            y_pred = self.infer(part, **fit_params)
+            # Backward at once: the graph of one block is held, not that of all rows.
+            share = len(y_pred) / len(y)
+            loss = share * self.get_loss(y_pred, y[rows], X=part, training=False)
+            loss.backward()
+            total += loss.detach()
+            logits.append(y_pred.detach())
+        if self.l2:
+            penalty = self._penalty()
+            penalty.backward()
+            total += penalty.detach()
+        return {"loss": total, "y_pred": torch.cat(logits)}
 
     def get_loss(
         self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False
     ) -> Tensor:
         """Return the loss of one batch, with the penalty while training."""
         loss = (self.criterion_(y_pred, y_true) * X["w"]).mean()
-        if training and self.l2:
-            loss = loss + 0.5 * self.l2 * self.module_.squared_norm()
-        return loss
+        return loss + self._penalty() if training and self.l2 else loss
+
+    def _penalty(self) -> Tensor:
+        return 0.5 * self.l2 * self.module_.squared_norm()
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> HeadNet:
         """Train, and keep only whole epochs in the history."""
@@ -346,6 +401,12 @@ def fine_tune(
     # The net outlives the training: let it not hold on to the hold-out rows.
     net.train_split = None
     return net
+
+
+def _blocks(Z: Features) -> list[slice]:
+    """Return slices of at most a block of rows each; one, if empty, for no rows."""
+    step = block_rows(Z.shape[1])
+    return [slice(start, start + step) for start in range(0, max(1, len(Z)), step)]
 
 
 # skorch.helper.predefined_split does the same, but importing it imports scikit-learn's

@@ -4,6 +4,9 @@ import pytest
 import sklearn
 import torch
 
+from skfairft import measure
+from skfairft.feature_store import get_store
+
 # The tests' matrices are small: more threads would only wait for each other.
 torch.set_num_threads(1)
 
@@ -14,6 +17,13 @@ def _same_modules_in_each_run():
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _no_memory_of_other_tests():
+    """Forget the features and measurements of data and modules that several tests share."""
+    get_store(None).clear()
+    measure._memo.clear()
 
 
 @pytest.fixture

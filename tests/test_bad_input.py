@@ -216,9 +216,14 @@ ERRORS = [
         "extractor gives a tuple",
         lambda: extract(lambda x: (x, x)),
         ValueError,
-        ["Returns returned tuple", "one tensor", "Wrap it"],
+        ["Returns returned a tuple of 2", "one tensor", "output="],
     ),
-    ("extractor gives a dict", lambda: extract(lambda x: {"a": x}), ValueError, ["returned dict"]),
+    (
+        "extractor gives a dict",
+        lambda: extract(lambda x: {"a": x}),
+        ValueError,
+        ["a dict with ['a']"],
+    ),
     (
         "extractor gives maps",
         lambda: extract(lambda x: x[:, :, None, None]),
@@ -276,7 +281,7 @@ ERRORS = [
     (
         "features of varying number",
         lambda: fit(
-            ["a"] * 40 + ["aa"] * 20,
+            [f"{i}" for i in range(10, 50)] + [f"{i}" for i in range(100, 120)],
             feature_extractor=FrozenFeatureExtractor(
                 nn.Identity(),
                 preprocess=lambda texts: torch.ones(len(texts), len(texts[0])),
@@ -284,7 +289,7 @@ ERRORS = [
             ),
         ),
         ValueError,
-        ["returned 2 features", "but 1 for earlier rows", "pad"],
+        ["returned 3 features", "but 2 for earlier rows", "pad"],
     ),
     (
         "another number of features at predict",

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from skorch.callbacks import Callback
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning
@@ -170,11 +171,27 @@ class TestAlgorithm:
         clf = FairLowRankHeadClassifier(head=layer, rank=1, max_epochs=0)
         clf.fit(X, y, sensitive_features=s)
         assert (clf.group_importance_[:, 4] == 0).all()
-        assert clf.importance_[4] == pytest.approx(IMPORTANCE_FLOOR * clf.importance_.max())
+        size = np.sqrt(np.mean(X**2, axis=0))
+        size[4] = 1.0  # as for every constant feature
+        largest = (clf.importance_ / size).max()
+        assert clf.importance_[4] == pytest.approx(IMPORTANCE_FLOOR * largest)
         for epochs in (0, 100):
             clf = FairLowRankHeadClassifier(head=layer, rank=2, max_epochs=epochs)
             clf.fit(X, y, sensitive_features=s)
             assert np.isfinite(clf.decision_function(X + 1.0)).all()
+
+    @pytest.mark.parametrize("max_epochs", [0, 100])
+    @pytest.mark.parametrize("rank", [1, 2])
+    def test_units_do_not_matter(self, rank, max_epochs):
+        """Features of a language model were seen to have a spread of 1e-33 beside others of 1."""
+        X, y, s = make_data(n_classes=3)
+        units = np.ones(10)
+        units[[3, 7]] = 2.0**-110
+        units[5] = 2.0**40
+        clf = FairLowRankHeadClassifier(rank=rank, max_epochs=max_epochs)
+        expected = clf.fit(X, y, sensitive_features=s).predict_proba(X)
+        found = clf.fit(X * units, y, sensitive_features=s).predict_proba(X * units)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
 
 
 class TestBaselines:
@@ -453,21 +470,32 @@ class TestRank:
 
 class TestPrecision:
     @pytest.mark.parametrize("hidden", [False, True])
-    def test_large_data_keep_their_own_precision(self, monkeypatch, hidden):
-        """Above a size, float32 features are trained on as they are, with the same result."""
+    def test_large_data_are_converted_block_by_block(self, monkeypatch, hidden):
+        """Above a size, no copy of float32 features is kept in float64; the result is the same."""
         X, y, s = make_data(n_classes=3)
         X = (X + 100.0).astype(np.float32)
         settings = {"rank": 2}
         if hidden:
             settings = {"head": linear(10, 6), "rank": 2, "max_epochs": 0}
-        double = FairLowRankHeadClassifier(**settings).fit(X, y, sensitive_features=s)
-        monkeypatch.setattr("skfairft.classifier._DOUBLE_LIMIT", 0)
-        single = FairLowRankHeadClassifier(**settings).fit(X, y, sensitive_features=s)
-        np.testing.assert_allclose(single.importance_, double.importance_, rtol=1e-3)
-        assert single.predict_proba(X).dtype == np.float64
-        np.testing.assert_allclose(single.predict_proba(X), double.predict_proba(X), atol=2e-3)
-        for clf, dtype in ((double, torch.float64), (single, torch.float32)):
-            assert {parameter.dtype for parameter in clf.head_.parameters()} == {dtype}
+        fits = []
+        for limit, dtype in ((2**26, torch.float64), (0, torch.float32)):
+            seen = set()
+
+            class Watch(Callback):
+                def on_train_begin(self, net, X=None, seen=seen, **kwargs):
+                    seen.add(X.Z.dtype)
+
+            monkeypatch.setattr("skfairft.classifier._DOUBLE_LIMIT", limit)
+            clf = FairLowRankHeadClassifier(**settings, callbacks=[Watch()])
+            fits.append(clf.fit(X, y, sensitive_features=s))
+            assert seen == (set() if hidden else {dtype})
+            assert {parameter.dtype for parameter in clf.head_.parameters()} == {torch.float64}
+        kept, converted = fits
+        np.testing.assert_allclose(converted.importance_, kept.importance_, rtol=1e-12)
+        np.testing.assert_allclose(converted.predict_proba(X), kept.predict_proba(X), rtol=1e-9)
+        # to_torch is for features as they come, which are float32.
+        found = converted.to_torch()(torch.from_numpy(X)).detach()
+        np.testing.assert_allclose(found, converted.decision_function(X), rtol=1e-6)
 
 
 class TestAccuracy:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,9 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 from skfairft import FrozenFeatureExtractor, split_head
+
+# What happens when the module runs; test_once.py is about rows that need not run.
+extractor_of = partial(FrozenFeatureExtractor, memory=False)
 
 
 @pytest.fixture
@@ -75,11 +79,11 @@ class TestFeatures:
         before = snapshot(restless)
         assert any(before["training"])
         assert not all(before["training"])
-        extractor = FrozenFeatureExtractor(restless, batch_size=batch_size)
+        extractor = extractor_of(restless, batch_size=batch_size)
         for found in (
             extractor.fit_transform(X),
             extractor.fit(X).transform(X),
-            FrozenFeatureExtractor(restless, batch_size=batch_size).transform(X),
+            extractor_of(restless, batch_size=batch_size).transform(X),
         ):
             np.testing.assert_allclose(found, expected, atol=1e-6)
         assert same(before, snapshot(restless))
@@ -106,7 +110,7 @@ class TestFeatures:
         module = nn.Sequential(restless, Fails())
         before = snapshot(module)
         with pytest.raises(KeyboardInterrupt if failure == "interrupt" else ValueError):
-            FrozenFeatureExtractor(module, batch_size=10).transform(X)
+            extractor_of(module, batch_size=10).transform(X)
         assert same(before, snapshot(module))
         assert torch.is_grad_enabled()
 
@@ -121,7 +125,7 @@ class TestFeatures:
                 return self.last
 
         module = Caches()
-        FrozenFeatureExtractor(module).transform(X)
+        extractor_of(module).transform(X)
         assert not module.last.requires_grad
         (module.last @ module.weight.T).sum().backward()  # inference tensors would raise here
         assert module.weight.grad is not None
@@ -142,7 +146,7 @@ class TestFeatures:
         for given in (rows, torch.from_numpy(rows)):
             if isinstance(given, torch.Tensor) and not given.is_floating_point():
                 continue  # token ids, see below
-            found = FrozenFeatureExtractor(module).fit_transform(given)
+            found = extractor_of(module).fit_transform(given)
             assert found.dtype == expected
             exact = in_eval_mode(copy.deepcopy(module).double(), rows.astype(np.float64))
             np.testing.assert_allclose(found, exact, rtol=0, atol=tolerance)
@@ -151,17 +155,17 @@ class TestFeatures:
     def test_integer_tensors_are_token_ids_and_integer_arrays_are_numbers(self):
         ids = np.array([[1, 2], [3, 0]])
         embedding = nn.Sequential(nn.Embedding(4, 3), nn.Flatten())
-        found = FrozenFeatureExtractor(embedding).fit_transform(torch.from_numpy(ids))
+        found = extractor_of(embedding).fit_transform(torch.from_numpy(ids))
         np.testing.assert_array_equal(found, in_eval_mode(embedding, torch.from_numpy(ids)))
         linear = nn.Linear(2, 3)
-        found = FrozenFeatureExtractor(linear).fit_transform(ids)
+        found = extractor_of(linear).fit_transform(ids)
         np.testing.assert_allclose(found, in_eval_mode(linear, ids.astype(np.float32)), atol=1e-6)
 
     @pytest.mark.parametrize("make", [np.asarray, torch.from_numpy])
     def test_images(self, make):
         images = np.random.default_rng(0).normal(size=(5, 3, 6, 6)).astype(np.float32)
         module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        extractor = FrozenFeatureExtractor(module, batch_size=2)
+        extractor = extractor_of(module, batch_size=2)
         found = extractor.fit_transform(make(images))
         np.testing.assert_allclose(found, in_eval_mode(module, images), atol=1e-6)
         assert extractor.n_features_in_ == 3
@@ -171,7 +175,7 @@ class TestFeatures:
         seen = []
         module = nn.Linear(4, 2)
         module.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-        extractor = FrozenFeatureExtractor(module, batch_size=10)
+        extractor = extractor_of(module, batch_size=10)
         extractor.fit_transform(X)
         assert seen == [10, 10, 3]
         seen.clear()
@@ -187,9 +191,9 @@ class TestFeatures:
         expected = in_eval_mode(module, X.copy())
         for rows in (X, torch.from_numpy(X), pd.DataFrame(X), X[::-1]):
             before = np.asarray(rows).copy()
-            FrozenFeatureExtractor(module).fit_transform(rows)
+            extractor_of(module).fit_transform(rows)
             np.testing.assert_array_equal(np.asarray(rows), before)
-        found = FrozenFeatureExtractor(module).transform(X[::-1])  # negative strides
+        found = extractor_of(module).transform(X[::-1])  # negative strides
         np.testing.assert_allclose(found[::-1], expected, atol=1e-6)
 
 
@@ -218,7 +222,7 @@ class TestPreprocess:
             return (ids, mask) if kind == "tuple" else [ids, mask]
 
         module = nn.Identity() if kind == "tensor" else TwoInputs()
-        extractor = FrozenFeatureExtractor(module, preprocess=preprocess, batch_size=2)
+        extractor = extractor_of(module, preprocess=preprocess, batch_size=2)
         found = extractor.fit_transform(container(self.texts))
         np.testing.assert_array_equal(found, self.expected)
         assert calls == [2, 2, 1]
@@ -231,7 +235,7 @@ class TestPreprocess:
         def preprocess(rows):
             return torch.tensor([[w, len(word)] for w, word in rows.to_numpy()]).float()
 
-        extractor = FrozenFeatureExtractor(nn.Identity(), preprocess=preprocess, batch_size=2)
+        extractor = extractor_of(nn.Identity(), preprocess=preprocess, batch_size=2)
         np.testing.assert_array_equal(extractor.fit_transform(frame), [[1, 1], [2, 2], [3, 3]])
         assert extractor.feature_names_in_.tolist() == ["width", "word"]
 
@@ -250,36 +254,36 @@ class TestPreprocess:
             ids = torch.tensor([len(text) for text in texts])
             return ids, torch.ones(len(texts), 1, dtype=torch.float64)
 
-        extractor = FrozenFeatureExtractor(Embeds(), preprocess=preprocess)
+        extractor = extractor_of(Embeds(), preprocess=preprocess)
         assert extractor.fit_transform(list(self.texts)).shape == (5, 2)
 
 
 class TestEstimator:
     def test_clones_share_the_module(self):
         module = nn.Linear(4, 2)
-        extractor = FrozenFeatureExtractor(module, batch_size=3)
+        extractor = extractor_of(module, batch_size=3)
         assert clone(extractor).module is module
         assert clone(extractor).batch_size == 3
         assert extractor.get_params()["module"] is module
 
     def test_output_of_pandas(self, X):
-        extractor = FrozenFeatureExtractor(nn.Linear(4, 2)).set_output(transform="pandas")
+        extractor = extractor_of(nn.Linear(4, 2)).set_output(transform="pandas")
         frame = clone(extractor).fit_transform(pd.DataFrame(X, columns=list("abcd")))
         assert frame.columns.tolist() == ["frozenfeatureextractor0", "frozenfeatureextractor1"]
 
     def test_in_a_pipeline_of_scikit_learn_alone(self, X):
         y = (X[:, 0] > 0).astype(int)
-        model = make_pipeline(FrozenFeatureExtractor(nn.Linear(4, 8)), LogisticRegression())
+        model = make_pipeline(extractor_of(nn.Linear(4, 8)), LogisticRegression())
         assert model.fit(X, y).score(X, y) > 0.8
 
     def test_pickles(self, X, restless):
-        extractor = FrozenFeatureExtractor(restless).fit(X)
+        extractor = extractor_of(restless).fit(X)
         again = pickle.loads(pickle.dumps(extractor))
         np.testing.assert_array_equal(again.transform(X), extractor.transform(X))
 
     def test_verbose(self, X, capsys):
         for verbose in (0, 1):
-            FrozenFeatureExtractor(nn.Linear(4, 2), verbose=verbose).transform(X)
+            extractor_of(nn.Linear(4, 2), verbose=verbose).transform(X)
             assert ("23/23" in capsys.readouterr().err) == bool(verbose)
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
@@ -290,7 +294,7 @@ class TestEstimator:
         before = snapshot(restless)
         for device, used in (("auto", "cuda"), ("cuda:0", "cuda"), (None, "cpu"), ("cpu", "cpu")):
             seen.clear()
-            found = FrozenFeatureExtractor(restless, device=device).transform(X)
+            found = extractor_of(restless, device=device).transform(X)
             np.testing.assert_allclose(found, expected, atol=1e-4)
             assert set(seen) == {used}
             assert same(before, snapshot(restless))
@@ -385,7 +389,7 @@ class TestSplitHead:
     def test_the_parts_go_into_the_classifier_s_pieces(self, X):
         model = TinyResNet().train()
         extractor, head = split_head(model)
-        features = FrozenFeatureExtractor(extractor, batch_size=5).fit_transform(X)
+        features = extractor_of(extractor, batch_size=5).fit_transform(X)
         found = head(torch.from_numpy(features)).detach()
         np.testing.assert_allclose(found, in_eval_mode(model, X), atol=1e-5)
         assert all(part.training for part in model.modules())

@@ -65,6 +65,13 @@ class TestFloor:
         for c in (2.0**-40, 2.0**40):
             assert torch.equal(floor_importance(c * importance), c * floor_importance(importance))
 
+    def test_is_relative_to_the_size_of_each_feature(self):
+        importance = torch.tensor([0.0, 1e-9, 0.5, 2.0], dtype=torch.float64)
+        size = torch.tensor([2.0**-100, 2.0**30, 1.0, 4.0], dtype=torch.float64)
+        found = floor_importance(importance * size, size)
+        assert torch.equal(found, floor_importance(importance) * size)
+        assert not torch.equal(floor_importance(importance * size), found)  # control
+
     def test_does_not_change_its_argument(self):
         importance = torch.tensor([0.0, 1.0])
         floor_importance(importance)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from skfairft import head as head_module
+from skfairft import mapped
 from skfairft.head import (
     LowRankHead,
     StandardizedHead,
@@ -272,7 +272,7 @@ class TestHeadScores:
         with torch.no_grad():
             expected = head(Z)
         for rows in (40, 39, 7, 1):
-            monkeypatch.setattr(head_module, "_SCORE_ROWS", rows)
+            monkeypatch.setattr(mapped, "_BLOCK_ROWS", rows)
             torch.testing.assert_close(head_scores(head, Z), expected, rtol=0, atol=1e-12)
 
     def test_leave_the_head_in_its_own_precision(self):

@@ -9,9 +9,11 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from torch import nn
 
+from skfairft import initial, logistic, mapped
 from skfairft.head import LowRankHead
 from skfairft.initial import (
     StartingHead,
+    _mapped_rows,
     column_moments,
     fit_linear_head,
     previous_head,
@@ -53,6 +55,28 @@ class TestColumnMoments:
             np.testing.assert_allclose(ours[1].numpy(), scale.astype(float), rtol=1e-12)
         # Control: without weights they are others.
         assert not np.allclose(column_moments(Z, torch.ones_like(w))[1], ours[1], rtol=1e-3)
+
+    @pytest.mark.parametrize("order", ["as drawn", "sorted"])
+    def test_one_pass_over_blocks_is_as_good_as_two(self, order, monkeypatch):
+        # Sorted, each block has quite another mean than all rows.
+        monkeypatch.setattr(mapped, "_BLOCK_ELEMENTS", 35)
+        Z, _, w = make_rows()
+        if order == "sorted":
+            Z = Z.sort(dim=0).values
+        for value, expected in zip(column_moments(Z, w), moments(Z, w), strict=True):
+            np.testing.assert_allclose(value.numpy(), expected.astype(float), rtol=1e-12)
+
+    def test_a_block_without_weight_does_not_count(self, monkeypatch):
+        monkeypatch.setattr(mapped, "_BLOCK_ELEMENTS", 35)
+        Z, _, w = make_rows()
+        for empty in (slice(0, 21), slice(70, 98), slice(280, 300)):
+            kept = w.clone()
+            kept[empty] = 0.0
+            counted = kept > 0
+            for ours, removed in zip(
+                column_moments(Z, kept), column_moments(Z[counted], kept[counted]), strict=True
+            ):
+                torch.testing.assert_close(ours, removed, rtol=1e-12, atol=0)
 
     def test_blocks_of_rows_do_not_show(self):
         rng = np.random.default_rng(0)
@@ -107,10 +131,12 @@ class TestColumnMoments:
 class TestFitLinearHead:
     @pytest.mark.parametrize("C", [0.01, 1.0])
     @pytest.mark.parametrize("n_classes", [2, 4])
-    def test_is_logistic_regression_on_standardized_features(self, n_classes, C):
+    def test_is_logistic_regression_on_standardized_features(self, n_classes, C, monkeypatch):
+        monkeypatch.setattr(logistic, "_GRADIENT_TOL", 1e-10)
         Z, y, w = make_rows(n_classes)
         X = StandardScaler().fit(Z.numpy(), sample_weight=w.numpy()).transform(Z.numpy())
-        model = LogisticRegression(C=C, max_iter=1000).fit(X, y, sample_weight=w.numpy())
+        model = LogisticRegression(C=C, tol=1e-10, max_iter=1000)
+        model.fit(X, y, sample_weight=w.numpy())
         weight, bias = fit_linear_head(Z, y, w, n_classes, C)
         assert weight.shape == (5, n_classes)
         assert weight.dtype == bias.dtype == torch.float64
@@ -228,7 +254,7 @@ class TestStartingHead:
         start = starting_head(nn.Sequential(make_layer(3), nn.ReLU()), Z, y, w, 2, 1.0)
         tensors = [start.weight, start.bias, *start.tail.parameters()]
         assert {tensor.dtype for tensor in tensors} == {torch.float64}
-        assert start.output(Z.float()).dtype == torch.float32
+        assert start.output(Z.float()).dtype == torch.float64
 
     @pytest.mark.parametrize("width", [2, 3])
     @pytest.mark.parametrize("activation", [True, False])
@@ -289,6 +315,23 @@ class TestStartingHead:
             _, scale = column_moments(head(Z), w)
         torch.testing.assert_close(start.output_layer_scale(Z, w), scale)
         assert starting_head(None, Z, y, w, 2, 1.0).output_layer_scale(Z, w) is None
+
+    def test_outputs_that_outgrow_memory_go_to_a_file(self, monkeypatch):
+        Z, y, w = make_rows()
+        head = nn.Sequential(make_layer(3), nn.Tanh())
+        expected = starting_head(head, Z, y, w, 2, 1.0)
+        monkeypatch.setattr(initial, "_HIDDEN_BYTES", 100)
+        monkeypatch.setattr(mapped, "_BLOCK_ELEMENTS", 35)
+        start = starting_head(head, Z, y, w, 2, 1.0)
+        # Other blocks, other rounding.
+        for ours, theirs in zip(start.tail.parameters(), expected.tail.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            start.output_layer_scale(Z, w), expected.output_layer_scale(Z, w), rtol=1e-12, atol=0
+        )
+        hidden = _mapped_rows(torch.tanh, Z)
+        assert isinstance(hidden, mapped.MappedFeatures)
+        assert torch.equal(hidden[:], torch.tanh(Z))
 
 
 class TestPreviousHead:

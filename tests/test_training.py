@@ -99,7 +99,7 @@ class TestTensorRows:
         rows = TensorRows(torch.zeros(4, 2), None, torch.tensor([1.0, 2.0, 3.0, 6.0]).double())
         scaled = rows.with_unit_mean_weights()
         assert scaled.w.tolist() == pytest.approx([1 / 3, 2 / 3, 1.0, 2.0])
-        assert scaled.w.dtype == scaled.Z.dtype == torch.float32
+        assert scaled.w.dtype == torch.float64
         assert rows.w.tolist() == [1.0, 2.0, 3.0, 6.0]
 
     def test_features_alone_have_weight_one(self):

@@ -1,0 +1,1 @@
+"""What the stores of `skfairft.feature_store` are made of."""
