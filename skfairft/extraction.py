@@ -30,9 +30,10 @@ Run = Callable[[Any, int], NDArray[Any]]
 _CHUNK_ROWS, _SHARED_BATCHES, _SHARED_ROWS = 2**16, 8, 1024
 # Features are handed to the store when there are this many bytes, or seconds of work, of them.
 _PUT_BYTES, _PUT_SECONDS = 2**24, 2.0
-# A store that costs more than this share of the work it could save is not worth it, beyond
-# this many seconds for small data.
-_STORE_SHARE, _STORE_SECONDS = 0.05, 0.02
+# A store that is about to cost more than this share of the work it could save is not worth it,
+# beyond some milliseconds. The first rows tell.
+_STORE_SHARE, _STORE_SECONDS = 0.05, 0.0015
+FIRST_ROWS = 2**11
 
 
 class Extraction:
@@ -97,7 +98,9 @@ class Extraction:
         if num_workers:
             self._pool = self._stack.enter_context(ThreadPoolExecutor(num_workers))
         self._run: Run | None = None
+        self.stopped_storing = False
         self._work_seconds = self._store_seconds = 0.0
+        self._rows_computed = self._rows_keyed = 0
         # Filled in at the end: rows that another process is computing, with their keys, and
         # rows that repeat another, with that one's number.
         self._elsewhere: list[tuple[Numbers, Keys]] = []
@@ -139,8 +142,11 @@ class Extraction:
         if self.rows.of_item is None:
             shared = isinstance(self.store, DiskStore)
             size = max(_SHARED_BATCHES * size, _SHARED_ROWS) if shared else _CHUNK_ROWS
-        parts = (slice(i, i + size) for i in range(0, len(self.rows), size))
-        numbers = np.arange(len(self.rows))
+        n_rows = len(self.rows)
+        first = min(size, FIRST_ROWS if self.may_stop_storing else size)
+        starts = [0, *range(first, n_rows, size)]
+        parts = map(slice, starts, [*starts[1:], n_rows])
+        numbers = np.arange(n_rows)
 
         def load(part: slice) -> tuple[Numbers, Any, Keys | None]:
             loaded = self.rows.load(part)
@@ -157,6 +163,8 @@ class Extraction:
         self._store_seconds += time.thread_time() - start
         if keys is None:
             self._forgo_store(loaded)
+        else:
+            self._rows_keyed += len(keys)
         return keys
 
     def _forgo_store(self, loaded: Any) -> None:
@@ -235,9 +243,16 @@ class Extraction:
                 self._put(index, waiting, keys)  # what an interruption leaves is kept, too
         store_seconds = self._store_seconds - store_seconds
         self._work_seconds += time.perf_counter() - start - store_seconds
-        allowed = _STORE_SECONDS + _STORE_SHARE * self._work_seconds
-        if self.may_stop_storing and self._store_seconds > allowed:
-            self.store = None
+        self._rows_computed += len(todo)
+        if self.may_stop_storing and keys is not None and not self._is_worth_storing():
+            self.store, self.stopped_storing = None, True
+
+    def _is_worth_storing(self) -> bool:
+        """Tell whether the store will cost little beside the module, going by the rows so far."""
+        n_rows = len(self.rows)
+        cost = self._store_seconds * n_rows / self._rows_keyed
+        work = self._work_seconds * n_rows / self._rows_computed
+        return cost <= _STORE_SECONDS + _STORE_SHARE * work
 
     def _put(self, index: Numbers, waiting: list[Numbers], keys: Keys) -> None:
         """Hand the features of the loaded rows at some positions to the store."""

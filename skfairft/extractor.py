@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral
 from typing import Any, ClassVar, Self
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ._modules import ModuleParamsMixin, resolve_device
-from .extraction import Extraction
+from .extraction import FIRST_ROWS, Extraction
 from .feature_module import MIXED_PRECISION, POOLINGS, FeatureModule, find_layer
 from .feature_store import DiskStore, MemoryStore, ProcessStore, get_store
 from .fingerprint import fingerprint
@@ -34,6 +34,12 @@ __all__ = ["FrozenFeatureExtractor", "split_head"]
 # Modules are switched to evaluation mode in place: one thread at a time may do so.
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _locks_guard = threading.Lock()
+
+# To be counted up when `FeatureModule` makes other features of the same settings.
+_PICKING = 1
+
+# Modules that run in less time than it takes to look their rows up.
+_cheap: WeakSet[nn.Module] = WeakSet()
 
 
 class FrozenFeatureExtractor(
@@ -206,14 +212,17 @@ class FrozenFeatureExtractor(
         nn.Module
             It shares the module; see `to_torch` of the classifier for a copy.
         """
+        return FeatureModule(self.module, **self._picks())
+
+    def _picks(self) -> dict[str, Any]:
+        """Return the settings that the features depend on besides module and preprocess."""
         dtype = next((name for name, value in MIXED_PRECISION.items() if value is self.dtype), None)
-        settings = {
+        return {
             "layer": self.layer,
             "output": self.output,
             "pool": self.pool,
             "dtype": dtype or self.dtype,
         }
-        return FeatureModule(self.module, **settings)  # type: ignore[arg-type]
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Check X and run its first row through the module; nothing is learned.
@@ -347,15 +356,17 @@ class FrozenFeatureExtractor(
                 )
 
         store = self.store
+        if self.memory is None and self.module in _cheap and len(rows) > FIRST_ROWS:
+            store = None
         with (
             _lock_of(self.module),
             tqdm(total=len(rows), unit="row", desc="features", disable=not self.verbose) as bar,
         ):
-            return Extraction(
+            extraction = Extraction(
                 rows,
                 open_module,
                 store=store,
-                namespace=b"" if store is None else fingerprint(module, self.preprocess),
+                namespace=b"" if store is None else self._namespace(),
                 batch_size=self.batch_size,
                 num_workers=self.num_workers,
                 max_nbytes=self.max_nbytes,
@@ -363,7 +374,16 @@ class FrozenFeatureExtractor(
                 may_stop_storing=self.memory is None,
                 width=width,
                 advance=bar.update,
-            )()
+            )
+            features = extraction()
+        if extraction.stopped_storing:
+            _cheap.add(self.module)
+        return features
+
+
+    def _namespace(self) -> bytes:
+        """Return what the features depend on besides the rows, in 16 bytes."""
+        return fingerprint(self.module, self.preprocess, self._picks(), _PICKING)
 
 
 def _lock_of(module: nn.Module) -> threading.RLock:

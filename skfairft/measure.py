@@ -18,7 +18,7 @@ from .fisher import FisherStatistics, layer_fisher
 from .initial import Moments, StartingHead, column_moments, starting_head
 from .mapped import Features, block_rows
 
-__all__ = ["Measured", "measure"]
+__all__ = ["Measured", "forget", "measure"]
 
 # Enough for the folds of a search; their sizes are those of some heads.
 _MEMO_ENTRIES, _MEMO_BYTES = 32, 2**26
@@ -116,6 +116,12 @@ def measure(
         ):
             _memo.popitem(last=False)
     return measured
+
+
+def forget() -> None:
+    """Forget all results, as in a new process."""
+    with _memo_lock:
+        _memo.clear()
 
 
 def _content(Z: Features) -> bytes:

@@ -23,7 +23,7 @@ def _same_modules_in_each_run():
 def _no_memory_of_other_tests():
     """Forget the features and measurements of data and modules that several tests share."""
     get_store(None).clear()
-    measure._memo.clear()
+    measure.forget()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import joblib
@@ -564,3 +565,39 @@ def test_a_file_in_the_place_of_the_folder_is_an_error(data, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="folder"):
         FrozenFeatureExtractor(Counting(), memory=tmp_path / "file").fit(data[0])
+
+
+class TestCheapModules:
+    """A store that would cost more than a twentieth of the module's time switches itself off."""
+
+    def test_are_not_remembered_where_rows_are_many(self):
+        X = np.random.default_rng(0).normal(size=(60_000, 40))
+        module = nn.Sequential(nn.Linear(40, 2), nn.ReLU())
+        extractor = FrozenFeatureExtractor(module, batch_size=2**14)
+        expected = FrozenFeatureExtractor(module, batch_size=2**14, memory=False).fit_transform(X)
+        np.testing.assert_allclose(extractor.fit_transform(X), expected, rtol=1e-5, atol=1e-6)
+        first = extractor.store.info()
+        assert first.rows < 10_000
+        np.testing.assert_allclose(extractor.transform(X), expected, rtol=1e-5, atol=1e-6)
+        assert extractor.store.info() == first  # not even looked up
+
+    def test_are_remembered_in_a_folder_all_the_same(self, tmp_path):
+        X = np.random.default_rng(0).normal(size=(20_000, 4))
+        extractor = FrozenFeatureExtractor(nn.Linear(4, 2), memory=tmp_path)
+        extractor.fit_transform(X)
+        assert extractor.store.info().rows == 20_000
+
+    def test_dear_modules_are_remembered_however_many_the_rows(self):
+        class Dear(Counting):
+            def forward(self, x):
+                end = time.perf_counter() + 20e-6 * len(x)  # 20 microseconds a row
+                while time.perf_counter() < end:
+                    pass
+                return super().forward(x)
+
+        X = np.random.default_rng(0).normal(size=(10_000, 5)).astype(np.float32)
+        module = Dear()
+        extractor = FrozenFeatureExtractor(module, batch_size=1000)
+        extractor.fit_transform(X)
+        extractor.transform(X[::-1])
+        assert module.rows == 10_000
