@@ -250,6 +250,8 @@ class Extraction:
     def _is_worth_storing(self) -> bool:
         """Tell whether the store will cost little beside the module, going by the rows so far."""
         n_rows = len(self.rows)
+        if self._rows_keyed < FIRST_ROWS:
+            return True
         cost = self._store_seconds * n_rows / self._rows_keyed
         work = self._work_seconds * n_rows / self._rows_computed
         return cost <= _STORE_SECONDS + _STORE_SHARE * work

@@ -380,7 +380,6 @@ class FrozenFeatureExtractor(
             _cheap.add(self.module)
         return features
 
-
     def _namespace(self) -> bytes:
         """Return what the features depend on besides the rows, in 16 bytes."""
         return fingerprint(self.module, self.preprocess, self._picks(), _PICKING)

@@ -313,7 +313,8 @@ def double_block(
         return Z[rows], None
     if room is None:
         size = min(block_rows(Z.shape[1]), len(Z))
-        room = torch.empty(size, Z.shape[1], dtype=torch.float64)
+        device = Z.device if isinstance(Z, Tensor) else None
+        room = torch.empty(size, Z.shape[1], dtype=torch.float64, device=device)
     block = room[: rows.stop - rows.start]
     if isinstance(Z, MappedFeatures):
         return Z.read(rows, block), room

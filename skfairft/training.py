@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from .head import StandardizedHead
-from .mapped import Features, MappedFeatures, as_features, block_rows, is_mapped
+from .mapped import (
+    Features,
+    MappedFeatures,
+    as_features,
+    block_rows,
+    block_slices,
+    double_block,
+    is_mapped,
+)
 
 __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
 
@@ -191,33 +199,47 @@ class HeadNet(NeuralNetClassifier):
 
     def infer(self, x: dict[str, Any], **fit_params: Any) -> Tensor:
         """Return the logits of one batch."""
-        logits = [
-            super(HeadNet, self).infer(x["Z"][rows], **fit_params) for rows in _blocks(x["Z"])
-        ]
-        return logits[0] if len(logits) == 1 else torch.cat(logits)
+        Z = x["Z"]
+        slices = block_slices(Z)
+        if len(slices) <= 1:
+            return super().infer(Z[:], **fit_params)
+        # Of a room that is used again nothing may be kept for a backward pass.
+        again = not torch.is_grad_enabled()
+        logits, room = [], None
+        for rows in slices:
+            block, room = double_block(Z, rows, room if again else None)
+            logits.append(super().infer(block, **fit_params))
+        return torch.cat(logits)
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
         """Return loss and logits of one batch, and add the gradient to the parameters."""
         inputs, y = unpack_data(batch)
-        blocks = _blocks(inputs["Z"])
-        if len(blocks) == 1:
+        Z = inputs["Z"]
+        slices = block_slices(Z)
+        if len(slices) <= 1:
             return super().train_step_single(batch, **fit_params)
         self._set_training(True)
-        total, logits = torch.zeros((), dtype=torch.float64, device=self.device), []
-        for rows in blocks:
-            part = {"Z": inputs["Z"][rows], "w": inputs["w"][rows]}
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        logits: Tensor | None = None
+        room = None
+        for rows in slices:
+            block, room = double_block(Z, rows, room)
+            part = {"Z": block, "w": inputs["w"][rows]}
             y_pred = self.infer(part, **fit_params)
             # Backward at once: the graph of one block is held, not that of all rows.
             share = len(y_pred) / len(y)
             loss = share * self.get_loss(y_pred, y[rows], X=part, training=False)
             loss.backward()
             total += loss.detach()
-            logits.append(y_pred.detach())
+            if logits is None:
+                logits = y_pred.new_empty(len(y), y_pred.shape[1])
+            logits[rows] = y_pred.detach()
         if self.l2:
             penalty = self._penalty()
             penalty.backward()
             total += penalty.detach()
-        return {"loss": total, "y_pred": torch.cat(logits)}
+        assert logits is not None
+        return {"loss": total, "y_pred": logits}
 
     def get_loss(
         self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False
@@ -401,12 +423,6 @@ def fine_tune(
     # The net outlives the training: let it not hold on to the hold-out rows.
     net.train_split = None
     return net
-
-
-def _blocks(Z: Features) -> list[slice]:
-    """Return slices of at most a block of rows each; one, if empty, for no rows."""
-    step = block_rows(Z.shape[1])
-    return [slice(start, start + step) for start in range(0, max(1, len(Z)), step)]
 
 
 # skorch.helper.predefined_split does the same, but importing it imports scikit-learn's
