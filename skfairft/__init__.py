@@ -3,7 +3,8 @@
 from .classifier import FairLowRankHeadClassifier
 from .displays import FairnessTradeoffDisplay, FisherImportanceDisplay
 from .exceptions import FairnessWarning
-from .extractor import FrozenFeatureExtractor, split_head
+from .extractor import FrozenFeatureExtractor
+from .split import split_head
 
 __version__ = "0.1.0"
 

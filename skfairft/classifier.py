@@ -35,6 +35,7 @@ from .initial import previous_head
 from .mapped import Features, as_features, block_rows, is_mapped, release_pages
 from .measure import Measured, measure
 from .parallel import threads_over_blocks
+from .rows import refuse_mapping
 from .training import TensorRows, fine_tune
 
 __all__ = ["FairLowRankHeadClassifier"]
@@ -164,6 +165,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
 
     Notes
     -----
+    Each distinct row runs through the extractor once, also in the fits, scores and
+    predictions of other classifiers with the same extractor; in several processes
+    (``n_jobs > 1``) that takes ``FrozenFeatureExtractor(module, memory=folder)``.
+
+    Features that are an ``np.memmap``, and those of an extractor that outgrow its
+    ``max_nbytes``, are read from their file in blocks.
+
     Prediction never needs the sensitive features. With sample weights, a weight of
     2 stands for the row twice, also in the Fisher information.
 
@@ -299,6 +307,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self._validate_params()
         _check_optimizer(self.optimizer)
         classes, labels = encode_labels(y)
+        refuse_mapping(X)
         check_consistent_length(X, labels)
         groups, codes = check_groups(sensitive_features, self.group_weights, classes, labels)
         w = check_weights(sample_weight, self.class_weight, classes, labels)

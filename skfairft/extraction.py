@@ -25,9 +25,11 @@ Numbers = NDArray[np.int64]
 Keys = NDArray[np.uint64]
 Run = Callable[[Any, int], NDArray[Any]]
 
-# Rows looked up at once: many, as each look has a cost; but few batches where processes share the
-# work, as what one of them looks up it claims.
-_CHUNK_ROWS, _SHARED_BATCHES, _SHARED_ROWS = 2**16, 8, 1024
+# Rows looked up at once: many, as each look has a cost.
+_CHUNK_ROWS = 2**16
+# What a process looks up in a shared store it claims, and others wait for it in the end: chunks
+# grow and shrink to take about this many seconds.
+_SHARED_SECONDS = 1.0, 4.0
 # Features are handed to the store when there are this many bytes, or seconds of work, of them.
 _PUT_BYTES, _PUT_SECONDS = 2**24, 2.0
 # A store that is about to cost more than this share of the work it could save is not worth it,
@@ -138,22 +140,31 @@ class Extraction:
 
     def _chunks(self) -> Iterator[tuple[Numbers, Any, Keys | None]]:
         """Iterate over the numbers of some rows, the rows, and their keys."""
-        size = self.batch_size
-        if self.rows.of_item is None:
-            shared = isinstance(self.store, DiskStore)
-            size = max(_SHARED_BATCHES * size, _SHARED_ROWS) if shared else _CHUNK_ROWS
-        n_rows = len(self.rows)
-        first = min(size, FIRST_ROWS if self.may_stop_storing else size)
-        starts = [0, *range(first, n_rows, size)]
-        parts = map(slice, starts, [*starts[1:], n_rows])
-        numbers = np.arange(n_rows)
 
         def load(part: slice) -> tuple[Numbers, Any, Keys | None]:
             loaded = self.rows.load(part)
             return numbers[part], loaded, self._keys(loaded)
 
-        # Ahead only where loading is the work; elsewhere preprocessing is, see _compute.
-        yield from (map(load, parts) if self.rows.of_item is None else self._map(load, parts))
+        n_rows = len(self.rows)
+        numbers = np.arange(n_rows)
+        if self.rows.of_item is not None:  # loading is the work, so it is done ahead
+            starts = range(0, n_rows, self.batch_size)
+            yield from self._map(load, (slice(i, i + self.batch_size) for i in starts))
+            return
+        shared = isinstance(self.store, DiskStore)
+        size = FIRST_ROWS if self.may_stop_storing else _CHUNK_ROWS
+        size = self.batch_size if shared else size
+        start = 0
+        while start < n_rows:
+            begun = time.perf_counter()
+            yield load(slice(start, min(start + size, n_rows)))
+            start += size
+            if not shared:
+                size = _CHUNK_ROWS
+            elif time.perf_counter() - begun < _SHARED_SECONDS[0]:
+                size = min(2 * size, max(_CHUNK_ROWS, self.batch_size))
+            elif time.perf_counter() - begun > _SHARED_SECONDS[1]:
+                size = max(size // 2, self.batch_size)
 
     def _keys(self, loaded: Any) -> Keys | None:
         if self.store is None:
@@ -222,7 +233,7 @@ class Extraction:
         store_seconds = self._store_seconds
 
         def prepare(batch: Numbers) -> tuple[Numbers, Any]:
-            picked = loaded if len(batch) == len(index) else take(loaded, batch)
+            picked = loaded if len(batch) == len(index) else take(loaded, _as_slice(batch))
             return batch, self.rows.inputs(picked)
 
         batches = (todo[i : i + self.batch_size] for i in range(0, len(todo), self.batch_size))

@@ -1,8 +1,7 @@
-"""Frozen feature extractors: from raw inputs to features, and from a model to its two parts."""
+"""Frozen feature extractors: from raw inputs to features."""
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -27,9 +26,9 @@ from .feature_module import MIXED_PRECISION, POOLINGS, FeatureModule, find_layer
 from .feature_store import DiskStore, MemoryStore, ProcessStore, get_store
 from .fingerprint import fingerprint
 from .forward import BatchRunner, device_of, frozen
-from .rows import Rows, holds_items, is_dataset, item_rows, number_rows
+from .rows import Rows, holds_items, is_dataset, item_rows, number_rows, refuse_mapping
 
-__all__ = ["FrozenFeatureExtractor", "split_head"]
+__all__ = ["FrozenFeatureExtractor"]
 
 # Modules are switched to evaluation mode in place: one thread at a time may do so.
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
@@ -67,7 +66,8 @@ class FrozenFeatureExtractor(
         `preprocessing.Texts` and `preprocessing.ImageFiles`.
     layer : str, default=None
         Take the output of this submodule (a name from ``module.named_modules()``,
-        such as "avgpool") in place of the module's, and run nothing after it.
+        such as "avgpool") in place of the module's, and run nothing after it. Of a
+        submodule that is run several times, the first output.
     output : str or int, default=None
         Entry to take from an output that is a mapping or a tuple. None takes a
         tensor as it is, and of a Hugging Face model the ``pooler_output``.
@@ -94,8 +94,10 @@ class FrozenFeatureExtractor(
         Python's lock; a dataset must allow reads from several threads.
     memory : None, str, path, MemoryStore, DiskStore or False, default=None
         Where features are remembered. None is the memory of this process, up to
-        512 MiB, least recently used first out. A folder keeps them on disk, shared
-        between processes and kept for later ones. False remembers nothing.
+        512 MiB, least recently used first out; features of one module that outgrow
+        it go to a temporary folder. A folder keeps them on disk, up to 10 GiB,
+        shared between processes (``n_jobs > 1``) and kept for later ones. False
+        remembers nothing. A store of `feature_store` has a bound of your own.
     max_nbytes : int or None, default=2**29
         Features of more bytes are returned as a memory-mapped array, on a temporary
         file that is gone with the array. None never maps.
@@ -201,7 +203,11 @@ class FrozenFeatureExtractor(
 
     @property
     def store(self) -> Any:
-        """What remembers the features, with ``info()`` and ``clear()``; None if nothing does."""
+        """What remembers the features; None if nothing does.
+
+        ``info()`` tells its size, and the rows that were found (``hits``) and that were
+        not and had to run (``misses``); ``clear()`` forgets everything.
+        """
         return None if self.memory is False else get_store(self.memory)
 
     def feature_module(self) -> nn.Module:
@@ -304,6 +310,7 @@ class FrozenFeatureExtractor(
 
     def _check_rows(self, X: Any, *, reset: bool) -> Rows:
         """Validate X and return its rows."""
+        refuse_mapping(X)
         rows = None
         if is_dataset(X) or (self.preprocess is None and holds_items(X)):
             rows = item_rows(X, self.preprocess)
@@ -403,75 +410,3 @@ def _refuse_texts(X: Any) -> None:
             "is None; set preprocess=Texts(tokenizer) or ImageFiles(size) of "
             "skfairft.preprocessing, or a function that makes a slice of X into tensors."
         )
-
-
-def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
-    """Cut a model at its last linear layer.
-
-    Parameters
-    ----------
-    model : nn.Module
-        A model that ends in an ``nn.Linear``. It is not changed; the two parts
-        share its other layers.
-
-    Returns
-    -------
-    extractor : nn.Module
-        The model with an identity in place of that layer. What follows it in an
-        ``nn.Sequential``, nested ones included (a softmax, say), is left out.
-    head : nn.Linear
-        The layer itself.
-
-    Raises
-    ------
-    ValueError
-        If the model has no ``nn.Linear``, or is one.
-
-    Notes
-    -----
-    The last layer is the one registered last. A model whose ``forward`` does
-    more after that layer (a log-softmax, say) does so on the features too: wrap
-    such a model yourself.
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> from skfairft import split_head
-    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    >>> extractor, head = split_head(model)
-    >>> head
-    Linear(in_features=8, out_features=2, bias=True)
-    """
-    names = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-    if not names or names[-1] == "":
-        raise ValueError(
-            f"{type(model).__name__} cannot be cut: expected a model with an nn.Linear inside it. "
-            "If the model already gives features, use it as feature_extractor with head=None."
-        )
-    *path, last = names[-1].split(".")
-    extractor = part = _shallow_copy(model)
-    for name in path:
-        _drop_after(part, name)
-        part._modules[name] = _shallow_copy(part._modules[name])
-        part = part._modules[name]
-    _drop_after(part, last)
-    head = part._modules[last]
-    assert isinstance(head, nn.Linear)
-    part._modules[last] = nn.Identity()
-    return extractor, head
-
-
-def _drop_after(part: nn.Module, name: str) -> None:
-    """Remove what follows a child from a Sequential; others may run their children in any order."""
-    if isinstance(part, nn.Sequential):
-        names = list(part._modules)
-        for later in names[names.index(name) + 1 :]:
-            del part._modules[later]
-
-
-def _shallow_copy(module: nn.Module | None) -> Any:
-    """Copy a module's own attributes but share its parameters and submodules."""
-    new = copy.copy(module)
-    assert new is not None
-    new._modules = dict(new._modules)
-    return new

@@ -90,7 +90,7 @@ _BY_TYPE_ONLY = {
     "_contextvars", "_ctypes", "_io", "_queue", "_random", "_socket", "_thread", "_threading_local",
     "_weakref", "_weakrefset", "asyncio", "concurrent", "ctypes", "io", "logging",
     "multiprocessing", "queue", "random", "socket", "sqlite3", "tempfile", "threading", "tqdm",
-    "weakref",
+    "unittest", "weakref",
 }  # fmt: skip
 # Bookkeeping of torch, of torch.fx (whose code is in the forward method) and of tokenizers.
 _MODULE_STATE = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"}
@@ -174,6 +174,10 @@ class _Encoder:
 
     def _container(self, value: Any) -> bytes:
         kind = type(value)
+        if kind in (dict, list, tuple) and _holds_plain(value):
+            # At once: a vocabulary has tens of thousands of entries.
+            items = [*value.items()] if kind is dict else [*value]
+            return node(kind.__name__.encode() + b" of plain", marshal.dumps(items, 0))
         if isinstance(value, dict):
             children = [each for item in value.items() for each in self._all(item)]
         elif isinstance(value, (set, frozenset)):
@@ -378,6 +382,13 @@ def _is_plain(value: Any) -> bool:
     """Tell whether marshal writes a value by its content and exact type alone."""
     kind = type(value)
     return kind in _PLAIN or (kind is tuple and all(type(item) in _PLAIN for item in value))
+
+
+def _holds_plain(value: Any) -> bool:
+    """Tell whether all that a dict, list or tuple holds is plain."""
+    if isinstance(value, dict) and not _PLAIN.issuperset(map(type, value.values())):
+        return False
+    return _PLAIN.issuperset(map(type, value))
 
 
 def _code(code: types.CodeType) -> bytes:

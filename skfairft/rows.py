@@ -15,7 +15,15 @@ from torch.utils.data import Dataset, default_collate
 
 from .forward import number_tensor
 
-__all__ = ["Rows", "holds_items", "is_dataset", "item_rows", "number_rows", "take"]
+__all__ = [
+    "Rows",
+    "holds_items",
+    "is_dataset",
+    "item_rows",
+    "number_rows",
+    "refuse_mapping",
+    "take",
+]
 
 Index = slice | NDArray[np.int64]
 
@@ -107,6 +115,16 @@ def item_rows(X: Any, preprocess: Callable[[Any], Any] | None) -> Rows:
     if preprocess is None:
         return Rows(X, _stack, of_item=_input_of)
     return Rows(X, preprocess, of_item=_whole)
+
+
+def refuse_mapping(X: Any) -> None:
+    """Raise an error for a mapping, whose length is not its number of rows."""
+    if isinstance(X, Mapping):
+        raise ValueError(
+            f"X is a {type(X).__name__} with {list(X)[:5]}; expected one entry per row. Give the "
+            "texts themselves with preprocess=Texts(tokenizer) of skfairft.preprocessing, or a "
+            "list or dataset of one mapping per row."
+        )
 
 
 def is_dataset(X: Any) -> bool:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import unittest.mock
 from pathlib import Path
 
 import joblib
@@ -274,6 +275,24 @@ class TestInputs:
         with pytest.warns(UserWarning, match="hold Opaque objects.*not stored"):
             extractor.transform(rows)
 
+    @pytest.mark.parametrize("estimator", [FrozenFeatureExtractor, FairLowRankHeadClassifier])
+    def test_a_mapping_is_an_error(self, data, estimator):
+        tokens = {"input_ids": torch.ones(N, 5), "attention_mask": torch.ones(N, 5)}
+        with pytest.raises(ValueError, match=r"X is a dict with \['input_ids'.*one entry per row"):
+            estimator(Counting()).fit(tokens, data[1])
+
+    def test_items_that_are_mappings_are_keyword_arguments(self, data):
+        X = data[0]
+
+        class Keywords(Counting):
+            def forward(self, *, x, bias):
+                return super().forward(x) + bias
+
+        items = [{"x": torch.from_numpy(row), "bias": torch.full((8,), 2.0)} for row in X]
+        found = FrozenFeatureExtractor(Keywords()).fit_transform(items)
+        expected = FrozenFeatureExtractor(Counting()).fit_transform(X) + 2.0
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
     def test_items_that_do_not_stack_are_an_error(self, data):
         ragged = [torch.ones(5), torch.ones(4)]
         with pytest.raises(ValueError, match="cannot be stacked into a batch"):
@@ -284,6 +303,14 @@ class TestInputs:
         X[100, 2] = np.nan
         with pytest.raises(ValueError, match="contains NaN or infinity"):
             FrozenFeatureExtractor(Counting()).fit_transform(Items(X))
+
+
+def test_counting_by_a_mock_changes_nothing(data):
+    module = nn.Linear(5, 2)
+    with unittest.mock.patch.object(module, "forward", wraps=module.forward) as mock:
+        for _ in range(3):
+            FrozenFeatureExtractor(module).fit_transform(data[0])
+    assert mock.call_count == 1
 
 
 class Edited(Counting):
