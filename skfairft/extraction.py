@@ -34,8 +34,8 @@ _SHARED_SECONDS = 1.0, 4.0
 _PUT_BYTES, _PUT_SECONDS = 2**24, 2.0
 # A store that is about to cost more than this share of the work it could save is not worth it,
 # beyond some milliseconds. The first rows tell.
-_STORE_SHARE, _STORE_SECONDS = 0.05, 0.0015
-FIRST_ROWS = 2**11
+_STORE_SHARE, _STORE_SECONDS = 0.05, 0.002
+FIRST_ROWS = 2**12
 
 
 class Extraction:

@@ -325,7 +325,8 @@ class _Encoder:
         if usual and (hasattr(value, "__dict__") or hasattr(kind, "__slots__")):
             return self._state(value)
         try:
-            reduced = copyreg.dispatch_table.get(kind, kind.__reduce_ex__)(value, 4)
+            registered = copyreg.dispatch_table.get(kind)
+            reduced = registered(value) if registered else kind.__reduce_ex__(value, 4)
         except Exception:  # whatever an object that cannot be pickled may raise
             return self._state(value)
         if isinstance(reduced, str):

@@ -119,7 +119,8 @@ def item_rows(X: Any, preprocess: Callable[[Any], Any] | None) -> Rows:
 
 def refuse_mapping(X: Any) -> None:
     """Raise an error for a mapping, whose length is not its number of rows."""
-    if isinstance(X, Mapping):
+    # A sparse array of SciPy may be a dict, too.
+    if isinstance(X, Mapping) and not hasattr(X, "shape"):
         raise ValueError(
             f"X is a {type(X).__name__} with {list(X)[:5]}; expected one entry per row. Give the "
             "texts themselves with preprocess=Texts(tokenizer) of skfairft.preprocessing, or a "

@@ -101,7 +101,7 @@ class TestOnce:
 
     def test_repeated_rows(self, data):
         X = data[0]
-        order = np.random.default_rng(0).integers(0, 50, size=5000)
+        order = np.random.default_rng(0).integers(0, 50, size=3000)
         module = Counting()
         features = FrozenFeatureExtractor(module).fit_transform(X[order])
         assert module.rows == len(np.unique(order))

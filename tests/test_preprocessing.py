@@ -248,7 +248,7 @@ class TestImageErrors:
         deep = Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16))
         deep.save(tmp_path / "deep.png")
         assert np.asarray(deep.convert("L")).min() == 255  # control: what Pillow would do
-        with pytest.raises(ValueError, match=r"deep.png.*mode I;16 has more than 8 bits"):
+        with pytest.raises(ValueError, match=r"deep.png.*mode I(;16)? has more than 8 bits"):
             ImageFiles(8)([tmp_path / "deep.png"])
         with pytest.raises(ValueError, match=r"a Image'?.*mode F has more"):
             ImageFiles(8)([Image.new("F", (8, 8))])
