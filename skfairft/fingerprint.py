@@ -326,7 +326,7 @@ class _Encoder:
             return self._state(value)
         try:
             registered = copyreg.dispatch_table.get(kind)
-            reduced = registered(value) if registered else kind.__reduce_ex__(value, 4)
+            reduced = registered(value) if registered else value.__reduce_ex__(4)
         except Exception:  # whatever an object that cannot be pickled may raise
             return self._state(value)
         if isinstance(reduced, str):
