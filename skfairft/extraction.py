@@ -121,6 +121,11 @@ class Extraction:
         release_pages(self.features)
         return self.features
 
+    @property
+    def ran(self) -> bool:
+        """Whether any row went through the module."""
+        return self._run is not None
+
     def _map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Apply a function in order; with workers some items ahead."""
         if self._pool is None:

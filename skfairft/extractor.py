@@ -34,6 +34,10 @@ __all__ = ["FrozenFeatureExtractor"]
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _locks_guard = threading.Lock()
 
+# Namespaces after a run, and what they were before: see `_note_running`.
+_before_running: dict[bytes, bytes] = {}
+_MOST_NOTES = 2**14
+
 # To be counted up when `FeatureModule` makes other features of the same settings.
 _PICKING = 1
 
@@ -369,11 +373,13 @@ class FrozenFeatureExtractor(
             _lock_of(self.module),
             tqdm(total=len(rows), unit="row", desc="features", disable=not self.verbose) as bar,
         ):
+            namespace = b"" if store is None else self._namespace()
+            namespace = _before_running.get(namespace, namespace)
             extraction = Extraction(
                 rows,
                 open_module,
                 store=store,
-                namespace=b"" if store is None else self._namespace(),
+                namespace=namespace,
                 batch_size=self.batch_size,
                 num_workers=self.num_workers,
                 max_nbytes=self.max_nbytes,
@@ -382,14 +388,38 @@ class FrozenFeatureExtractor(
                 width=width,
                 advance=bar.update,
             )
-            features = extraction()
+            written = _writes_to(self.module)
+            try:
+                features = extraction()
+            finally:
+                if store is not None and extraction.ran and _writes_to(self.module) == written:
+                    self._note_running(namespace)
         if extraction.stopped_storing:
             _cheap.add(self.module)
         return features
 
+    def _note_running(self, namespace: bytes) -> None:
+        """Remember what the fingerprint is now, if running the module changed it.
+
+        What a forward pass counts or caches is found in its bytecode, but not in every
+        way that Python has to write it. That the fingerprint is another one after nothing
+        but a run tells, too.
+        """
+        after = self._namespace()
+        if after != namespace:
+            if len(_before_running) >= _MOST_NOTES:
+                _before_running.clear()
+            _before_running[after] = namespace
+
     def _namespace(self) -> bytes:
         """Return what the features depend on besides the rows, in 16 bytes."""
         return fingerprint(self.module, self.preprocess, self._picks(), _PICKING)
+
+
+def _writes_to(module: nn.Module) -> list[tuple[int, int]]:
+    """Return what tells whether tensors of a module were replaced or written to."""
+    tensors = [*module.parameters(), *module.buffers()]
+    return [(id(tensor), tensor._version) for tensor in tensors]
 
 
 def _lock_of(module: nn.Module) -> threading.RLock:

@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
 from skfairft.feature_store import DiskStore, MemoryStore
+from skfairft.fingerprint import fingerprint
 from skfairft.metrics import fairness_scorer
 
 N = 240
@@ -311,6 +312,36 @@ def test_counting_by_a_mock_changes_nothing(data):
         for _ in range(3):
             FrozenFeatureExtractor(module).fit_transform(data[0])
     assert mock.call_count == 1
+
+
+@pytest.mark.parametrize("memory", [None, "folder"])
+def test_counting_in_a_way_that_the_bytecode_does_not_show(data, tmp_path, memory):
+    """What a run changes is also seen by running; what the user changes still counts."""
+
+    class Hidden(Counting):
+        def __init__(self):
+            super().__init__()
+            self.seen = {"rows": 0}
+            self.factor = {"of": 1.0}
+
+        def forward(self, x):
+            dict.__setitem__(getattr(self, "se" + "en"), "rows", self.seen["rows"] + len(x))
+            return super().forward(x) * self.factor["of"]
+
+    module = Hidden()
+    extractor = FrozenFeatureExtractor(module, memory=memory and tmp_path)
+    fresh = fingerprint(module)
+    extractor.fit_transform(data[0][:100])
+    assert fingerprint(module) != fresh  # control: it does show in the fingerprint
+    first = extractor.fit_transform(data[0])
+    extractor.transform(data[0][::-1])
+    assert module.rows == N
+    module.factor["of"] = 2.0
+    np.testing.assert_allclose(extractor.transform(data[0]), 2.0 * first)
+    assert module.rows == 2 * N
+    with torch.no_grad():
+        module.weight *= 2.0
+    np.testing.assert_allclose(extractor.transform(data[0]), 4.0 * first)
 
 
 class Edited(Counting):
