@@ -33,9 +33,9 @@ _SHARED_SECONDS = 1.0, 4.0
 # Features are handed to the store when there are this many bytes, or seconds of work, of them.
 _PUT_BYTES, _PUT_SECONDS = 2**24, 2.0
 # A store that is about to cost more than this share of the work it could save is not worth it,
-# beyond some milliseconds. The first rows tell.
-_STORE_SHARE, _STORE_SECONDS = 0.05, 0.002
-FIRST_ROWS = 2**12
+# beyond a millisecond. The first rows tell.
+_STORE_SHARE, _STORE_SECONDS = 0.05, 0.001
+FIRST_ROWS = 3 * 2**10
 
 
 class Extraction:
