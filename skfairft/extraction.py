@@ -187,8 +187,9 @@ class Extraction:
         """Go on without a store, for rows whose content cannot be told."""
         self.store = None
         if not self.may_stop_storing:
+            unknown = next((row for row in loaded if row_keys([row]) is None), loaded)
             warnings.warn(
-                f"Rows of X hold {type(take(loaded, slice(0, 1))[0]).__name__} objects, whose "
+                f"Rows of X hold {type(unknown).__name__} objects, whose "
                 "content cannot be compared: their features are not stored in memory=, and each "
                 "call runs the module anew. Use arrays, tensors, texts, paths, or tuples and "
                 "dicts of these.",
@@ -198,7 +199,8 @@ class Extraction:
 
     def _extract_chunk(self, index: Numbers, loaded: Any, keys: Keys | None) -> None:
         """Find or compute the features of some rows."""
-        if self.store is None or keys is None:
+        store = self.store  # a worker that loads ahead may set it to None meanwhile
+        if store is None or keys is None:
             self._compute(index, loaded, np.arange(len(index)), None)
             return
         start = time.thread_time()
@@ -207,17 +209,16 @@ class Extraction:
             repeated = source != np.arange(len(keys))
             self._repeats.append((index[repeated], index[source[repeated]]))
             self.advance(int(repeated.sum()))
-        known, features = self.store.lookup(self.namespace, keys[first])
+        known, features = store.lookup(self.namespace, keys[first])
         if features is not None:
             self._fill(index[first[known]], features)
         unknown = first[~known]
-        mine = self.store.claim(self.namespace, keys[unknown])
+        mine = store.claim(self.namespace, keys[unknown])
         self._store_seconds += time.thread_time() - start
         claimed, elsewhere = unknown[mine], unknown[~mine]
         if len(elsewhere):
             self._elsewhere.append((index[elsewhere], keys[elsewhere]))
         if len(claimed):
-            store = self.store
             try:
                 self._compute(index, loaded, claimed, keys)
             finally:
@@ -225,8 +226,8 @@ class Extraction:
 
     def _fetch(self, index: Numbers, keys: Keys) -> None:
         """Take over the rows that another process computed, or compute those it did not."""
-        assert self.store is not None
-        self.store.wait(self.namespace, keys)
+        if self.store is not None:  # rows after these may have ended its use
+            self.store.wait(self.namespace, keys)
         self._extract_chunk(index, self.rows.load(index), keys)
 
     def _compute(self, index: Numbers, loaded: Any, todo: Numbers, keys: Keys | None) -> None:
@@ -274,11 +275,12 @@ class Extraction:
 
     def _put(self, index: Numbers, waiting: list[Numbers], keys: Keys) -> None:
         """Hand the features of the loaded rows at some positions to the store."""
-        if self.store is None or self.features is None or not waiting:
+        store = self.store
+        if store is None or self.features is None or not waiting:
             return
         start = time.thread_time()
         positions = np.concatenate(waiting)
-        self.store.put(self.namespace, keys[positions], self.features[_as_slice(index[positions])])
+        store.put(self.namespace, keys[positions], self.features[_as_slice(index[positions])])
         self._store_seconds += time.thread_time() - start
         waiting.clear()
 

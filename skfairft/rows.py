@@ -105,7 +105,7 @@ def item_rows(X: Any, preprocess: Callable[[Any], Any] | None) -> Rows:
     Raises
     ------
     ValueError
-        For a dataset without length, or with neither item access.
+        For a dataset without length or item access.
     """
     if not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):
         raise ValueError(

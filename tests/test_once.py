@@ -276,6 +276,41 @@ class TestInputs:
         with pytest.warns(UserWarning, match="hold Opaque objects.*not stored"):
             extractor.transform(rows)
 
+    @pytest.mark.parametrize("num_workers", [0, 2])
+    def test_rows_of_which_only_some_can_be_compared(self, data, tmp_path, num_workers):
+        """Those before are found; one that another process is computing is waited for no more."""
+        X = data[0]
+
+        class Opaque:
+            def __init__(self, number):
+                self.number = number
+
+            def __int__(self):
+                return self.number
+
+        rows = pd.Series([*range(200), *map(Opaque, range(200, N))], index=np.arange(N) + 7)
+        store = DiskStore(tmp_path)
+        extractor = FrozenFeatureExtractor(
+            Counting(),
+            preprocess=Lookup(X),
+            batch_size=50,
+            num_workers=num_workers,
+            memory=store,
+        )
+        claim = store.claim
+
+        def all_elsewhere(namespace, keys):  # as if another process were at them
+            monkeypatch.undo()
+            return np.zeros_like(claim(namespace, keys))
+
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            monkeypatch.setattr(store, "claim", all_elsewhere)
+            with pytest.warns(UserWarning, match="hold Opaque objects"):
+                found = extractor.fit_transform(rows)
+        np.testing.assert_allclose(
+            found, FrozenFeatureExtractor(Counting()).fit_transform(X), rtol=1e-6
+        )
+
     @pytest.mark.parametrize("estimator", [FrozenFeatureExtractor, FairLowRankHeadClassifier])
     def test_a_mapping_is_an_error(self, data, estimator):
         tokens = {"input_ids": torch.ones(N, 5), "attention_mask": torch.ones(N, 5)}

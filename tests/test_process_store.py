@@ -1,6 +1,8 @@
 """What outgrows the process's memory goes to a folder, and nothing is forgotten on the way."""
 
+import copy
 import gc
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +122,16 @@ class TestItsFolder:
         folder, rows = done.stdout.split()
         assert rows == "100"
         assert not Path(folder).exists()
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda store: pickle.loads(pickle.dumps(store))])
+def test_a_copy_is_empty_with_the_same_bound(store, copied):
+    put(store, b"a", range(150))
+    other = copied(store)
+    assert other.info().rows == 0
+    assert other.memory.max_bytes == store.memory.max_bytes
+    put(other, b"a", range(3))
+    assert store.info().rows == 150
 
 
 def test_it_is_what_none_stands_for():

@@ -25,7 +25,8 @@ class ProcessStore:
 
     Of features that outgrow the bound by themselves, the first would be forgotten
     while the last are stored, and each pass over the rows would find none of them.
-    They go to a folder that is gone with the process.
+    They go to a folder that is gone with the process. A pickle or deep copy is an
+    empty store with the same bound.
 
     Parameters
     ----------
@@ -52,6 +53,9 @@ class ProcessStore:
 
     def __repr__(self) -> str:
         return f"ProcessStore({self.memory!r})"
+
+    def __reduce__(self) -> Any:
+        return ProcessStore, (self.memory,)
 
     def lookup(self, namespace: bytes, keys: Keys) -> Found:
         """Return which keys are stored and their features, as `MemoryStore.lookup`."""
