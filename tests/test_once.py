@@ -379,6 +379,18 @@ def test_counting_in_a_way_that_the_bytecode_does_not_show(data, tmp_path, memor
     np.testing.assert_allclose(extractor.transform(data[0]), 4.0 * first)
 
 
+def test_a_module_that_trains_itself_is_another_one_after_a_run(data):
+    class Learns(Counting):
+        def forward(self, x):
+            features = super().forward(x)
+            getattr(self, "wei" + "ght").mul_(2.0)
+            return features
+
+    extractor = FrozenFeatureExtractor(Learns())
+    first = extractor.fit_transform(data[0])
+    np.testing.assert_allclose(extractor.transform(data[0]), 2.0 * first, rtol=1e-6)
+
+
 class Edited(Counting):
     def forward(self, x):
         return super().forward(x) + 1.0
@@ -541,9 +553,10 @@ class TestMemory:
             extractor.fit_transform(data[0])
         Broken.fail = False
         done = threading.Event()
+        other = clone(extractor).set_params(memory=DiskStore(tmp_path))  # as another process
 
         def again():
-            extractor.transform(data[0])
+            other.transform(data[0])
             done.set()
 
         threading.Thread(target=again, daemon=True).start()
@@ -607,15 +620,18 @@ class TestShortMemory:
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_workers_prepare_ahead_and_in_order(data, num_workers):
     """The second batch is made while the module runs the first; without workers it is not."""
-    second_made, seen = threading.Event(), []
+    second_made, seen, made = threading.Event(), [], []
 
     class Waits(Counting):
         def forward(self, x):
             if self.rows == 0:
                 seen.append(second_made.wait(10 if num_workers else 0))
+                time.sleep(0.2)  # time to make more than may wait in memory
+                assert len(made) <= 2 * num_workers + 1
             return super().forward(x)
 
     def make(rows):
+        made.append(rows[0])
         if rows[0] == 20:
             second_made.set()
         return torch.from_numpy(data[0][rows])
