@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,15 +11,22 @@ from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
 
 from ._encoding import encode_groups, python_value
+from ._warn import warn_user
+from .constraints import parity
 from .exceptions import FairnessWarning
 
-__all__ = ["check_group_weights", "check_groups", "check_weights"]
+__all__ = [
+    "check_constraint",
+    "check_fairness_parameters",
+    "check_group_weights",
+    "check_groups",
+    "check_head_for_solver",
+    "check_weights",
+]
 
 # The importance of a group is a mean over its rows; below this many it is mostly noise.
 MIN_GROUP_ROWS = 2
 
-# Warnings point to the line that called fit, which calls check_groups.
-_STACKLEVEL = 3
 
 _ROUTING_HINT = (
     "Inside a Pipeline or GridSearchCV, enable "
@@ -30,7 +36,12 @@ _ROUTING_HINT = (
 
 
 def check_groups(
-    sensitive_features: Any, group_weights: Any, classes: NDArray[Any], labels: NDArray[np.int64]
+    sensitive_features: Any,
+    group_weights: Any,
+    classes: NDArray[Any],
+    labels: NDArray[np.int64],
+    *,
+    needed_by: str | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return groups and codes; without sensitive features one group, and a warning.
 
@@ -44,6 +55,8 @@ def check_groups(
         Class labels.
     labels : ndarray of shape (n,), int64
         Class of each row.
+    needed_by : str or None
+        The parameter that makes no sense without at least two groups.
 
     Returns
     -------
@@ -55,7 +68,8 @@ def check_groups(
     Raises
     ------
     ValueError
-        As `encode_groups`, and for group weights without groups.
+        As `encode_groups`, for group weights without groups, and for fewer than two groups
+        where they are needed.
 
     Warns
     -----
@@ -64,19 +78,28 @@ def check_groups(
     """
     if sensitive_features is not None:
         groups, codes = encode_groups(sensitive_features, len(labels))
+        if needed_by is not None and len(groups) == 1:
+            raise ValueError(
+                f"{needed_by} needs at least two groups to compare, but all {len(labels)} rows "
+                f"belong to the group {python_value(groups[0])!r}."
+            )
         _report_thin_groups(groups, codes, classes, labels)
         return groups, codes
+    if needed_by is not None:
+        raise ValueError(
+            f"{needed_by} needs groups, but fit got no sensitive_features; pass "
+            f"fit(X, y, sensitive_features=groups). {_ROUTING_HINT}"
+        )
     if group_weights is not None and not isinstance(group_weights, str):
         raise ValueError(
             "group_weights are set but fit got no sensitive_features to apply them to; pass "
             "fit(X, y, sensitive_features=groups)."
         )
-    warnings.warn(
+    warn_user(
         "fit got no sensitive_features: the importance is pooled over all rows, and nothing "
         "is neutralized between groups. Pass fit(X, y, sensitive_features=groups). "
         f"{_ROUTING_HINT}",
         FairnessWarning,
-        stacklevel=_STACKLEVEL,
     )
     return np.array(["all"], dtype=object), np.zeros(len(labels), dtype=np.int64)
 
@@ -89,12 +112,11 @@ def _report_thin_groups(
 ) -> None:
     """Warn, with counts, of groups on which no statement about fairness can rest."""
     if len(groups) == 1:
-        warnings.warn(
+        warn_user(
             f"sensitive_features is constant: all {len(codes)} rows belong to the group "
             f"{python_value(groups[0])!r}. There is nothing to neutralize; the importance is "
             "that of the whole data.",
             FairnessWarning,
-            stacklevel=_STACKLEVEL + 1,
         )
         return
     cells = np.bincount(codes * len(classes) + labels, minlength=len(groups) * len(classes))
@@ -108,11 +130,10 @@ def _report_thin_groups(
             absent = [python_value(label) for label in classes[row == 0]]
             notes.append(f"{name} has no row of class {absent} among its {row.sum()}")
     if notes:
-        warnings.warn(
+        warn_user(
             f"Some groups are too thin for their importance to mean much: {'; '.join(notes)}. "
             "Merge groups, gather more rows, or lower their group_weights.",
             FairnessWarning,
-            stacklevel=_STACKLEVEL + 1,
         )
 
 
@@ -224,3 +245,112 @@ def check_group_weights(
             "them positive."
         )
     return weights / weights.sum()
+
+
+def check_fairness_parameters(clf: Any) -> None:
+    """Refuse parameters of fairness that would have no effect, or contradict each other.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        Whose parameters are valid one by one.
+
+    Raises
+    ------
+    ValueError
+        Saying which, and what to do.
+    """
+    if clf.constraint is None and (clf.fairness_weight or clf.difference_bound is not None):
+        name = "fairness_weight" if clf.fairness_weight else "difference_bound"
+        raise ValueError(
+            f"{name}={getattr(clf, name)} has nothing to act on, because constraint is None; set "
+            'constraint="demographic_parity" or another one.'
+        )
+    if clf.fairness_weight and clf.difference_bound is not None:
+        raise ValueError(
+            f"fairness_weight={clf.fairness_weight} and difference_bound={clf.difference_bound} "
+            "are both set, but a bound makes fit look for the weight; set one of them."
+        )
+    if clf.warm_start and clf.solver == "closed_form":
+        raise ValueError(
+            "warm_start=True goes on training a head, and solver='closed_form' trains none; set "
+            "warm_start=False or another solver."
+        )
+    if not clf.calibrate and clf.solver != "fine_tune":
+        raise ValueError(
+            f"calibrate=False is a way to train, and solver={clf.solver!r} does not train against "
+            'a penalty; set solver="fine_tune" or calibrate=True.'
+        )
+
+
+def check_constraint(
+    constraint: str | None,
+    classes: NDArray[Any],
+    groups: NDArray[Any],
+    labels: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    w: NDArray[np.float64],
+) -> None:
+    """Refuse a constraint on rates that some groups do not have.
+
+    Parameters
+    ----------
+    constraint : str or None
+        One of `CONSTRAINTS`.
+    classes, groups : ndarray
+        Encoded by ``labels`` and ``codes``.
+    labels, codes : ndarray of shape (n,), int64
+        Class and group of each row.
+    w : ndarray of shape (n,)
+        Sample weights.
+
+    Raises
+    ------
+    ValueError
+        Naming the groups and the classes.
+    """
+    if constraint is None:
+        return
+    rule = parity(constraint, len(classes))
+    table = np.zeros((len(classes), len(groups)))
+    np.add.at(table, (labels, codes), w)
+    missing = []
+    counts = rule.events.numpy() @ table
+    for m, g in np.argwhere(counts == 0):
+        wanted = [python_value(c) for c in classes[rule.events[m].numpy() > 0]]
+        note = f"{python_value(groups[g])!r} has no row of class {' or '.join(map(repr, wanted))}"
+        missing += [] if note in missing else [note]
+    if missing:
+        raise ValueError(
+            f"constraint={constraint!r} compares rates that some groups do not have: "
+            f"{'; '.join(missing)} (or only rows of weight zero). Merge groups or gather more "
+            "rows; demographic_parity asks for no class of its own."
+        )
+
+
+def check_head_for_solver(head: Any, solver: str, n_classes: int) -> None:
+    """Refuse a classification head where one of label and group together is needed.
+
+    Parameters
+    ----------
+    head, solver
+        As given to the classifier.
+    n_classes : int
+        Number of classes k.
+
+    Raises
+    ------
+    ValueError
+        For an ``nn.Linear`` as wide as the number of classes with ``solver="plug_in"``.
+    """
+    layers = list(head) if hasattr(head, "__len__") else [head]
+    if (
+        solver == "plug_in"
+        and len(layers) == 1
+        and getattr(layers[0], "out_features", None) == n_classes
+    ):
+        raise ValueError(
+            f"head has {n_classes} outputs, one per class, but solver='plug_in' needs the "
+            "probabilities of label and group together, which such a head does not hold. Pass "
+            "head=None, or the hidden layer before it."
+        )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections import OrderedDict
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -24,25 +24,36 @@ from torch import Tensor, nn
 
 from ._encoding import encode_labels, to_array
 from ._modules import ModuleParamsMixin, resolve_device
-from ._validation import check_group_weights, check_groups, check_weights
+from ._validation import (
+    check_constraint,
+    check_fairness_parameters,
+    check_group_weights,
+    check_groups,
+    check_head_for_solver,
+    check_weights,
+)
+from ._warn import warn_user
+from .batches import TensorRows
+from .bound import weakest_weight
+from .constraints import CONSTRAINTS, parity
 from .exceptions import FairnessWarning
 from .extractor import FrozenFeatureExtractor
-from .factorization import floor_importance, neutralize, resolve_rank, weighted_svd
+from .fitting import FitProblem, FittedHead, HeadFitter, HeadSettings
 from .forward import device_of
-from .head import LowRankHead, StandardizedHead, head_scores, single_score_head
-from .holdout import hold_out
-from .initial import previous_head
+from .head import CellVote, head_scores, single_score_head
 from .mapped import Features, as_features, block_rows, is_mapped, release_pages
-from .measure import Measured, measure
 from .parallel import threads_over_blocks
 from .rows import refuse_mapping
-from .training import TensorRows, fine_tune
 
 __all__ = ["FairLowRankHeadClassifier"]
 
 # Up to this many numbers (512 MiB in float64) features in memory are converted to double
 # precision once. Larger ones are converted block by block in each pass: the result is the same.
 _DOUBLE_LIMIT = 2**26
+
+# A weight that takes away less than this share of what it says is reported, unless the weight or
+# the distance without a constraint is small.
+_LEAST_SHARE, _SMALL_WEIGHT, _SMALL_DISTANCE = 0.2, 0.25, 0.02
 
 
 class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimator):
@@ -52,6 +63,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     (empirical Fisher information, Eq. 1 of [1]_), neutralizes that importance
     (Eq. 2), factorizes the head by an SVD weighted with it (Eq. 4), and
     fine-tunes the two small factors with skorch. The extractor never changes.
+
+    That alone does not make predictions fair. A ``constraint`` does, by as much as
+    ``fairness_weight`` or ``difference_bound`` says; `fairness_path` shows what it costs.
 
     Parameters
     ----------
@@ -69,14 +83,43 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         in (0, 1] is the share of importance-weighted energy (squared singular
         values) to keep. None keeps the head as one full matrix, without factors
         (the paper's transfer-learning baseline, TL).
-    importance : {"fisher", "uniform"}, default="fisher"
-        What weights the SVD: neutralized Fisher importance, or nothing (the
-        paper's baseline f+SVD).
+    importance : {"fisher", "uniform", "covariance"}, default="fisher"
+        What weights the SVD: neutralized Fisher importance; nothing (the paper's
+        baseline f+SVD); or the covariance of the features, so that the scores
+        rather than the weights change least. The closed form of a constraint is
+        much better in the last.
     group_weights : dict, Series, array-like of shape (G,), "proportional" or None, default=None
         Weights of the groups in Eq. 2; scaled to sum 1. A dict, or the index of a
         Series, names each group (tuples where there are several columns), an array
         follows the order of ``groups_``, "proportional" follows the groups' sizes,
         None is equal weights.
+    constraint : str or None, default=None
+        Which rates are to be equal between the groups: "demographic_parity" (of
+        positive predictions), "true_positive_rate_parity",
+        "false_positive_rate_parity", or "equalized_odds" (both). With two classes
+        ``classes_[1]`` is positive, with more each class in turn against the rest.
+    fairness_weight : float, default=0.0
+        How much the constraint counts, in [0, 1]: about the share of the disparity
+        that is taken away, whatever the data. 0 is no constraint, 1 as much parity
+        as the head can have on the training rows: of mean probabilities where it is
+        trained, of mean scores in closed form, of decisions by the plug-in rule.
+    difference_bound : float or None, default=None
+        In place of a weight: the weakest one is looked for whose distance between
+        the groups (see `skfairft.metrics`; for equalized odds the sum of the
+        differences in true and in false positive rate) is at most this on
+        ``validation_fraction`` of the rows, which are held out for it.
+    solver : {"fine_tune", "closed_form", "plug_in"}, default="fine_tune"
+        How the head comes to meet the constraint. "fine_tune": the two factors are
+        trained against a penalty on the differences of the mean probabilities.
+        "closed_form": nothing is trained; the SVD is penalized with the differences
+        of the mean scores, and the bias is fitted anew. "plug_in": the head
+        estimates the probabilities of class and group together (here a rank below
+        ``k G - 1`` bites), and the most accurate fair rule decides by them: it
+        estimates the group from the features, and needs it at `fit` only.
+    calibrate : bool, default=True
+        False trains on ``loss + fairness_weight * distance``, with probabilities in
+        place of predictions in the distance: our reading of the paper's baselines
+        Retrain+DP and Retrain+EO, with weights 0.1, 0.5 and 0.9.
     C : float, default=1.0
         Inverse strength of the L2 penalty on the classification weights (in
         standardized features), as in scikit-learn's LogisticRegression; for the
@@ -105,9 +148,10 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         held-out rows are used for nothing else. "auto" does so for a head with an
         activation, which would overfit; a linear head has its penalty ``C``.
     validation_fraction : float, default=0.1
-        Share of rows held out.
-    n_iter_no_change : int, default=5
-        Epochs without improvement after which the training stops.
+        Share of rows held out, for early stopping or for ``difference_bound``.
+    n_iter_no_change : int or None, default=None
+        Epochs without improvement after which the training stops. None is 1 for
+        L-BFGS, each of whose epochs is up to 20 iterations, and 5 for other optimizers.
     tol : float or None, default=1e-4
         Least relative improvement of the loss that counts. None trains for exactly
         ``max_epochs``, with early stopping it counts every improvement.
@@ -143,6 +187,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         What weighted the SVD: ``I_N`` with its floor, or ones.
     singular_values_ : ndarray of shape (min(d, k),)
         Of the weighted weight matrix.
+    fairness_weight_ : float
+        The weight in use: ``fairness_weight``, or what ``difference_bound`` led to.
+    difference_ : float
+        With ``difference_bound``: the distance that was reached on the held-out rows.
+    difference_interval_ : ndarray of shape (2,)
+        Its 95 % bootstrap interval. The rows chose the weight, so expect a little more
+        on others.
     head_ : nn.Module
         The trained head, features -> logits, on the CPU.
     net_ : skorch.NeuralNetClassifier
@@ -155,11 +206,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     Warns
     -----
     FairnessWarning
-        In `fit`, if there are no sensitive features, or groups too thin for a
-        statement.
+        In `fit`, if there are no sensitive features, groups too thin for a
+        statement, or a ``difference_bound`` that no weight meets.
 
     See Also
     --------
+    fairness_path : The whole trade-off, from one extraction of the features.
     FrozenFeatureExtractor : Features of a torch module as a transformer.
     split_head : Cuts a model into extractor and head.
 
@@ -190,6 +242,18 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     LowRankHead(in_features=10, rank=1, out_features=2)
     >>> clf.group_importance_.shape
     (2, 10)
+
+    With a constraint, a quarter of the rows held out to find its weight:
+
+    >>> fair = FairLowRankHeadClassifier(
+    ...     constraint="demographic_parity",
+    ...     difference_bound=0.1,
+    ...     solver="plug_in",
+    ...     validation_fraction=0.25,
+    ...     random_state=0,
+    ... ).fit(X, y, sensitive_features=s)
+    >>> bool(fair.difference_ <= 0.1), 0 < fair.fairness_weight_ < 1
+    (True, True)
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -200,7 +264,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             Interval(Real, 0, 1, closed="right"),
             None,
         ],
-        "importance": [StrOptions({"fisher", "uniform"})],
+        "importance": [StrOptions({"fisher", "uniform", "covariance"})],
+        "constraint": [StrOptions(set(CONSTRAINTS)), None],
+        "fairness_weight": [Interval(Real, 0, 1, closed="both")],
+        "difference_bound": [Interval(Real, 0, 2, closed="left"), None],
+        "solver": [StrOptions({"fine_tune", "closed_form", "plug_in"})],
+        "calibrate": ["boolean"],
         "group_weights": [dict, "array-like", StrOptions({"proportional"}), None],
         "C": [Interval(Real, 0, None, closed="right")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
@@ -212,7 +281,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Interval(Real, 0, None, closed="left"), None],
         "callbacks": [list, None],
         "warm_start": ["boolean"],
@@ -229,6 +298,11 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         rank: int | float | None = None,
         importance: str = "fisher",
         group_weights: Any = None,
+        constraint: str | None = None,
+        fairness_weight: float = 0.0,
+        difference_bound: float | None = None,
+        solver: str = "fine_tune",
+        calibrate: bool = True,
         C: float = 1.0,
         class_weight: Any = None,
         max_epochs: int = 100,
@@ -239,7 +313,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         weight_decay: float = 0.0,
         early_stopping: bool | str = "auto",
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 5,
+        n_iter_no_change: int | None = None,
         tol: float | None = 1e-4,
         callbacks: list[Any] | None = None,
         warm_start: bool = False,
@@ -252,6 +326,11 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.rank = rank
         self.importance = importance
         self.group_weights = group_weights
+        self.constraint = constraint
+        self.fairness_weight = fairness_weight
+        self.difference_bound = difference_bound
+        self.solver = solver
+        self.calibrate = calibrate
         self.C = C
         self.class_weight = class_weight
         self.max_epochs = max_epochs
@@ -301,32 +380,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Raises
         ------
         ValueError
-            For invalid parameters, data, groups or weights, or a module whose
-            output is not one row of finite features per row of X.
+            For invalid parameters, data, groups or weights, a constraint that these
+            groups cannot be held to, or a module whose output is not one row of
+            finite features per row of X.
         """
-        self._validate_params()
-        _check_optimizer(self.optimizer)
-        classes, labels = encode_labels(y)
-        refuse_mapping(X)
-        check_consistent_length(X, labels)
-        groups, codes = check_groups(sensitive_features, self.group_weights, classes, labels)
-        w = check_weights(sample_weight, self.class_weight, classes, labels)
-        # Only to find a mistake now and not after the extractor, which may run for hours.
-        check_group_weights(self.group_weights, groups, np.bincount(codes, weights=w))
-        Z = as_features(self._fit_features(X))
-        if isinstance(Z, Tensor) and Z.numel() <= _DOUBLE_LIMIT:
-            Z = Z.double()
-        fitted_head = self._warm_head(classes, Z)
-        self.classes_, self.groups_ = classes, groups
-
-        # None is fresh entropy: drawing from NumPy's global state would change it.
-        random_state = (
-            np.random.RandomState()
-            if self.random_state is None
-            else check_random_state(self.random_state)
-        )
+        prepared = self._prepare(X, y, sample_weight, sensitive_features)
         with threads_over_blocks():
-            self._fit_head(Z, labels, codes, w, fitted_head, random_state)
+            self._fit_head(*prepared)
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -357,7 +417,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Returns
         -------
         ndarray of shape (n, k), float64
-            Softmax of the logits, columns in the order of ``classes_``.
+            Softmax of the logits, columns in the order of ``classes_``. With
+            ``solver="plug_in"`` and a weight above 0 these are the shares of the votes
+            that decide, fair ones, and no longer estimates of the label's frequency.
         """
         return softmax(self._logits(X), axis=1)
 
@@ -397,6 +459,47 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         head.to(device_of(extractor))
         return nn.Sequential(OrderedDict(extractor=extractor, head=head)).eval()
 
+    def _prepare(
+        self, X: Any, y: Any, sample_weight: Any, sensitive_features: Any
+    ) -> tuple[FitProblem, nn.Module | None, np.random.RandomState]:
+        """Check everything, and only then run the extractor, which may take hours."""
+        self._validate_params()
+        _check_optimizer(self.optimizer)
+        check_fairness_parameters(self)
+        classes, labels = encode_labels(y)
+        refuse_mapping(X)
+        check_consistent_length(X, labels)
+        check_head_for_solver(self.head, self.solver, len(classes))
+        needed_by = None if self.constraint is None else f"constraint={self.constraint!r}"
+        if needed_by is None and self.solver == "plug_in":
+            needed_by = "solver='plug_in'"
+        groups, codes = check_groups(
+            sensitive_features, self.group_weights, classes, labels, needed_by=needed_by
+        )
+        w = check_weights(sample_weight, self.class_weight, classes, labels)
+        check_group_weights(self.group_weights, groups, np.bincount(codes, weights=w))
+        check_constraint(self.constraint, classes, groups, labels, codes, w)
+        earlier = self._earlier_head(classes)
+        Z = as_features(self._fit_features(X))
+        if isinstance(Z, Tensor) and Z.numel() <= _DOUBLE_LIMIT:
+            Z = Z.double()
+        if earlier is not None and len(self.importance_) != Z.shape[1]:
+            raise ValueError(
+                f"warm_start=True goes on from a head for {len(self.importance_)} features but the "
+                f"data has {Z.shape[1]}; set warm_start=False."
+            )
+        self.classes_, self.groups_ = classes, groups
+        rows = TensorRows(Z, *map(torch.from_numpy, (labels, w, codes)))
+        # None is fresh entropy: drawing from NumPy's global state would change it.
+        random_state = (
+            np.random.RandomState()
+            if self.random_state is None
+            else check_random_state(self.random_state)
+        )
+        only_sample = check_weights(sample_weight, None, classes, labels)
+        problem = FitProblem(rows, len(groups), torch.from_numpy(only_sample))
+        return problem, earlier, random_state
+
     def _fit_features(self, X: Any) -> NDArray[Any]:
         """Set up the extractor and return the features of X."""
         extractor = self.feature_extractor
@@ -429,7 +532,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             return X
         return validate_data(self, to_array(X), reset=reset, dtype=[np.float32, np.float64])
 
-    def _warm_head(self, classes: NDArray[Any], Z: Features) -> nn.Module | None:
+    def _earlier_head(self, classes: NDArray[Any]) -> nn.Module | None:
         """Return the head to go on from, None to start afresh."""
         if not (self.warm_start and hasattr(self, "head_")):
             return None
@@ -438,10 +541,11 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 f"warm_start=True goes on from a head for the classes {self.classes_.tolist()} but "
                 f"y has {classes.tolist()}; set warm_start=False."
             )
-        if len(self.importance_) != Z.shape[1]:
+        voting = any(isinstance(part, CellVote) for part in self.head_.modules())
+        if voting != (self.solver == "plug_in"):
             raise ValueError(
-                f"warm_start=True goes on from a head for {len(self.importance_)} features but the "
-                f"data has {Z.shape[1]}; set warm_start=False."
+                f"warm_start=True goes on from a head of another solver than {self.solver!r}, "
+                "which it cannot; set warm_start=False."
             )
         return self.head_
 
@@ -450,137 +554,142 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         """Whether the head has an activation inside."""
         return isinstance(self.head, nn.Sequential) and len(self.head) > 1
 
+    def _settings(self, groups: NDArray[Any]) -> HeadSettings:
+        early_stopping = self._nonlinear if self.early_stopping == "auto" else self.early_stopping
+        return HeadSettings(
+            head=self.head,
+            rank=self.rank,
+            importance=self.importance,
+            group_shares=partial(check_group_weights, self.group_weights, groups),
+            C=self.C,
+            constraint=self.constraint,
+            solver=self.solver,
+            calibrate=self.calibrate,
+            early_stopping=bool(early_stopping)
+            and self.max_epochs > 0
+            and self.solver != "closed_form",
+            validation_fraction=self.validation_fraction,
+            training={
+                "nonlinear": self._nonlinear,
+                "optimizer": self.optimizer,
+                "optimizer_kwargs": self.optimizer_kwargs,
+                "lr": self.lr,
+                "weight_decay": self.weight_decay,
+                "batch_size": self.batch_size,
+                "max_epochs": self.max_epochs,
+                "tol": self.tol,
+                "patience": self.n_iter_no_change,
+                "callbacks": self.callbacks,
+                "device": resolve_device(self.device, torch.device("cpu")),
+                "verbose": int(self.verbose),
+            },
+        )
+
+    def _fitter(
+        self,
+        data: TensorRows,
+        groups: NDArray[Any],
+        classes: NDArray[Any],
+        random_state: np.random.RandomState,
+        earlier_head: nn.Module | None = None,
+    ) -> HeadFitter:
+        return HeadFitter(
+            data,
+            n_classes=len(classes),
+            n_groups=len(groups),
+            settings=self._settings(groups),
+            random_state=random_state,
+            fitted=earlier_head,
+        )
+
+    def _fitted_copy(self, fitted: FittedHead, **params: Any) -> Self:
+        """Return a classifier with other parameters and the head that belongs to them."""
+        new = clone(self).set_params(**params)
+        for name in ("classes_", "groups_", "n_features_in_", "feature_names_in_"):
+            if hasattr(self, name):
+                setattr(new, name, getattr(self, name))
+        new.feature_extractor_ = self.feature_extractor_
+        new.fairness_weight_ = new.fairness_weight
+        new._store(fitted)
+        return new
+
     def _fit_head(
         self,
-        Z: Features,
-        labels: NDArray[np.int64],
-        codes: NDArray[np.int64],
-        w: NDArray[np.float64],
-        fitted_head: nn.Module | None,
+        problem: FitProblem,
+        earlier: nn.Module | None,
         random_state: np.random.RandomState,
     ) -> None:
         """Carry out Algorithm 1 on the features."""
-        data = TensorRows(Z, torch.from_numpy(labels), torch.from_numpy(w))
-        rows, held_out = self._split(labels, codes, w, random_state)
-        train = data.take(rows)
-        measured = measure(
-            train.Z,
-            train.y,
-            torch.from_numpy(codes if rows is None else codes[rows]),
-            train.w,
-            n_groups=len(self.groups_),
-            n_classes=len(self.classes_),
-            C=self.C,
-            head=self.head,
-            start=None if fitted_head is None else previous_head(fitted_head),
-        )
-        head = self._factorize(measured)
-        valid = None if held_out is None else data.take(held_out)
-        seed = random_state.randint(np.iinfo(np.int32).max)
-        self._train(head, measured, train, valid, seed)
-
-    def _split(
-        self,
-        labels: NDArray[np.int64],
-        codes: NDArray[np.int64],
-        w: NDArray[np.float64],
-        random_state: np.random.RandomState,
-    ) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
-        """Return the rows to train on and those held out; None means all and none."""
-        early_stopping = self._nonlinear if self.early_stopping == "auto" else self.early_stopping
-        if not early_stopping or self.max_epochs == 0:
-            return None, None
-        cells = labels * len(self.groups_) + codes
-        held_out = hold_out(cells, w, self.validation_fraction, random_state)
-        return np.delete(np.arange(len(labels)), held_out), held_out
-
-    def _factorize(self, measured: Measured) -> LowRankHead:
-        """Neutralize the importance and cut the head to rank (Eqs. 2 and 4)."""
-        start, statistics = measured.start, measured.statistics
-        shares = check_group_weights(self.group_weights, self.groups_, statistics.weights.numpy())
-        importance = neutralize(statistics.importance, torch.from_numpy(shares))
-        if self.importance == "fisher" and not importance.any():
-            warnings.warn(
-                "The Fisher importance is zero for every feature: all features are zero, or the "
-                "head already fits every row with certainty. The SVD is not weighted.",
-                FairnessWarning,
-                stacklevel=4,
+        data, held_out = problem.rows, None
+        if self.difference_bound is not None:
+            data, held_out = problem.hold_out(self.validation_fraction, random_state)
+        fitter = self._fitter(data, self.groups_, self.classes_, random_state, earlier)
+        for name in ("difference_", "difference_interval_"):
+            if hasattr(self, name):
+                delattr(self, name)
+        if held_out is None or self.constraint is None or self.difference_bound is None:
+            fitted, self.fairness_weight_ = fitter.fit(self.fairness_weight), self.fairness_weight
+            if self.fairness_weight and self.calibrate:
+                self._report_share(*fitter.decisions(fitted.head))
+        else:
+            found = weakest_weight(
+                fitter,
+                held_out,
+                parity(self.constraint, len(self.classes_)),
+                groups=self.groups_,
+                n_classes=len(self.classes_),
+                bound=self.difference_bound,
+                random_state=random_state,
             )
-        if self.importance == "uniform" or not importance.any():
-            importance = torch.ones_like(importance)
-        else:
-            mean, scale = measured.moments
-            importance = floor_importance(importance, (mean.square() + scale.square()).sqrt())
-        decomposition = weighted_svd(start.weight, importance)
-        full_rank = len(decomposition.S)
-        if self.rank is None:
-            self.rank_ = full_rank
-            head = LowRankHead(start.weight, None, start.bias)
-        else:
-            if isinstance(self.rank, Integral) and self.rank > full_rank:
-                warnings.warn(
-                    f"rank={self.rank} is above min(d, k) = {full_rank}, the rank of any head of "
-                    f"shape {tuple(start.weight.shape)}; using {full_rank}.",
-                    UserWarning,
-                    stacklevel=4,
-                )
-            self.rank_ = resolve_rank(self.rank, decomposition.S)
-            head = LowRankHead(*decomposition.factors(self.rank_), start.bias)
-        self.group_importance_ = statistics.importance.numpy()
-        self.importance_ = importance.numpy()
-        self.singular_values_ = decomposition.S.numpy()
-        return head
+            fitted, self.fairness_weight_ = found.fitted, found.weight
+            self.difference_, self.difference_interval_ = found.distance, found.interval
+            self._report_bound(self.difference_bound)
+        self._store(fitted)
 
-    def _train(
-        self,
-        head: LowRankHead,
-        measured: Measured,
-        train: TensorRows,
-        valid: TensorRows | None,
-        seed: int,
-    ) -> None:
-        """Fine-tune the head and store it."""
-        start = measured.start
-        output_scale = start.output_layer_scale(train.Z, train.w)
-        module = StandardizedHead(head, start.tail, *measured.moments, output_scale, torch.float64)
-        # LogisticRegression penalizes ||w||^2 / 2 for the margin w of two classes; their two
-        # columns -w/2 and w/2 have half that norm.
-        columns = 2.0 if len(self.classes_) == 2 else 1.0
-        total = float(train.w.sum())
-        self.net_ = fine_tune(
-            module,
-            train.with_unit_mean_weights(),
-            None if valid is None else valid.with_unit_mean_weights(),
-            n_classes=len(self.classes_),
-            l2=columns / (self.C * total),
-            nonlinear=self._nonlinear,
-            optimizer=self.optimizer,
-            optimizer_kwargs=self.optimizer_kwargs,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            batch_size=self.batch_size,
-            max_epochs=self.max_epochs,
-            tol=self.tol,
-            patience=self.n_iter_no_change,
-            callbacks=self.callbacks,
-            device=resolve_device(self.device, torch.device("cpu")),
-            seed=seed,
-            verbose=int(self.verbose),
+    def _report_share(self, before: float, after: float) -> None:
+        """Warn if the weight took away much less than it says, from the training rows."""
+        wanted = self.fairness_weight * before
+        small = before <= _SMALL_DISTANCE or self.fairness_weight < _SMALL_WEIGHT
+        if small or before - after >= _LEAST_SHARE * wanted:
+            return
+        advice = "try another solver"
+        if self.solver == "closed_form" and self.importance != "covariance":
+            advice = 'set importance="covariance", which suits this solver better'
+        warn_user(
+            f"fairness_weight={self.fairness_weight:.3g} did little: the distance between the "
+            f"groups' decisions on the training rows was {before:.3f} without a constraint and is "
+            f"{after:.3f} now. To change that, {advice}, or raise the weight.",
+            FairnessWarning,
         )
-        # L-BFGS remembers dozens of vectors as long as all parameters; a pickle needs none.
-        self.net_.optimizer_.state.clear()
-        self.history_ = self.net_.history
-        # The way through standardized features rounds; an untrained head needs none of it.
-        untouched = head if start.tail is None else nn.Sequential(head, *copy.deepcopy(start.tail))
-        self.head_ = module.fold() if self.max_epochs else untouched
+
+    def _report_bound(self, bound: float) -> None:
+        """Warn if the bound was not met."""
+        if self.difference_ <= bound:
+            return
+        low, high = self.difference_interval_
+        warn_user(
+            f"difference_bound={bound} was not met: the nearest was a difference of "
+            f"{self.difference_:.3f} (95 % interval {low:.3f} to {high:.3f}) on the held-out rows, "
+            f"at fairness_weight={self.fairness_weight_:.3g}. Hold out more rows "
+            "(validation_fraction), allow a larger difference, or try another solver.",
+            FairnessWarning,
+        )
+
+    def _store(self, fitted: FittedHead) -> None:
+        self.head_, self.net_, self.rank_ = fitted.head, fitted.net, fitted.rank
+        self.history_ = fitted.net.history
+        self.group_importance_ = fitted.group_importance.numpy()
+        self.importance_ = fitted.importance.numpy()
+        self.singular_values_ = fitted.singular_values.numpy()
+
+    def _features(self, X: Any) -> Features:
+        if self.feature_extractor_ is None:
+            return as_features(self._check_features(X, reset=False))
+        return as_features(self.feature_extractor_.transform(X))
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self, "head_")
-        if self.feature_extractor_ is None:
-            Z = self._check_features(X, reset=False)
-        else:
-            Z = self.feature_extractor_.transform(X)
-        return head_scores(self.head_, as_features(Z)).numpy()
+        return head_scores(self.head_, self._features(X)).numpy()
 
 
 def _check_optimizer(optimizer: Any) -> None:

@@ -6,7 +6,7 @@ matplotlib is imported when a plot is drawn.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,12 +14,29 @@ from sklearn.utils.validation import check_is_fitted
 
 from .metrics import fairness_report
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .path import FairnessPath
+
 __all__ = ["FairnessTradeoffDisplay", "FisherImportanceDisplay"]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, and one marker fewer,
 # so that no pair of the two comes twice among 42 systems.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "X")
+
+# What the difference of a path is, by its constraint.
+_DIFFERENCES = {
+    "demographic_parity": "demographic parity distance\n(largest difference of selection rates)",
+    "equalized_odds": "equalized odds distance\n(difference of true plus of false positive rates)",
+    "true_positive_rate_parity": "largest difference of true positive rates",
+    "false_positive_rate_parity": "largest difference of false positive rates",
+}
+
+_PAIR = (
+    "peers[{!r}] is {!r}; expected (error, difference), two numbers or two arrays of one length."
+)
 
 
 def _axes(ax: Any, figsize: tuple[float, float]) -> Any:
@@ -146,12 +163,12 @@ class FisherImportanceDisplay:
 
 
 class FairnessTradeoffDisplay:
-    """Error against disparity, one point with error bars per system.
+    """Error against disparity, of single systems and along the path of a fairness weight.
 
     Parameters
     ----------
     names : sequence of length m
-        Names of the systems.
+        Names of the systems. Points of one name are one system at several settings, and are joined.
     error : ndarray of shape (m,)
         Error in percent.
     disparity : ndarray of shape (m,)
@@ -160,6 +177,10 @@ class FairnessTradeoffDisplay:
         Lower and upper ends of the error bars.
     disparity_name : str, default="demographic parity distance"
         Label of the axis.
+    table : DataFrame or None, default=None
+        Points of a path, as in `FairnessPath`.
+    chosen : int or None, default=None
+        The row of ``table`` to mark.
 
     Attributes
     ----------
@@ -167,6 +188,10 @@ class FairnessTradeoffDisplay:
         Where it was drawn.
     figure_ : matplotlib Figure
         The figure around it.
+
+    See Also
+    --------
+    fairness_path : Computes the points of a path.
 
     Examples
     --------
@@ -187,6 +212,8 @@ class FairnessTradeoffDisplay:
         error_interval: ArrayLike | None = None,
         disparity_interval: ArrayLike | None = None,
         disparity_name: str = "demographic parity distance",
+        table: pd.DataFrame | None = None,
+        chosen: int | None = None,
     ) -> None:
         self.names = names
         self.error = error
@@ -194,6 +221,81 @@ class FairnessTradeoffDisplay:
         self.error_interval = error_interval
         self.disparity_interval = disparity_interval
         self.disparity_name = disparity_name
+        self.table = table
+        self.chosen = chosen
+
+    @classmethod
+    def from_path(
+        cls,
+        path: FairnessPath,
+        *,
+        chosen: int | None = None,
+        peers: Mapping[str, Any] | pd.DataFrame | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw a path, its Pareto front, and other systems beside it.
+
+        Every point of the path is drawn, those that another point beats fainter. The front's
+        points have their intervals, where the path has them, and are joined by steps: the least
+        difference at each error.
+
+        Parameters
+        ----------
+        path : FairnessPath
+            What `fairness_path` returns.
+        chosen : int or None, default=None
+            A row of ``path.table`` to mark, such as ``path.choose(0.05)``.
+        peers : mapping, DataFrame or None, default=None
+            Systems to compare with, measured on the same rows: a mapping of names to (error,
+            difference), each a number or an array, or a DataFrame with the columns ``name``,
+            ``error`` and ``difference``.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        **kwargs
+            Passed to ``ax.errorbar``.
+
+        Returns
+        -------
+        FairnessTradeoffDisplay
+            With ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        ValueError
+            For a row that the path does not have, or peers that are not in one of these forms.
+
+        Examples
+        --------
+        >>> from skfairft import FairLowRankHeadClassifier, FairnessTradeoffDisplay, fairness_path
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=1000, disparity=0.4, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(
+        ...     constraint="demographic_parity", solver="plug_in", random_state=0
+        ... )
+        >>> path = fairness_path(clf, X, y, sensitive_features=s, weights=5)
+        >>> display = FairnessTradeoffDisplay.from_path(path, chosen=path.choose(0.1))
+        >>> print(display.ax_.get_ylabel())
+        demographic parity distance
+        (largest difference of selection rates)
+        """
+        if chosen is not None and chosen not in path.table.index:
+            raise ValueError(
+                f"chosen={chosen!r} is not a row of the path, whose rows are 0 to "
+                f"{len(path.table) - 1}; pass what path.choose(difference_bound) returns."
+            )
+        names, error, disparity = _peers(peers)
+        display = cls(
+            names=names,
+            error=error,
+            disparity=disparity,
+            disparity_name=_DIFFERENCES[path.constraint],
+            table=path.table,
+            chosen=chosen,
+        )
+        display.plot(ax=ax, **kwargs)
+        display.ax_.set_title(f"on {path.n_held_out:,} held-out rows", fontsize="medium")
+        return display
 
     @classmethod
     def from_predictions(
@@ -268,35 +370,135 @@ class FairnessTradeoffDisplay:
         FairnessTradeoffDisplay
             Itself.
         """
-        ax = _axes(ax, (6.0, 4.5))
-        error, disparity = np.asarray(self.error), np.asarray(self.disparity)
-        for i, name in enumerate(self.names):
+        ax = _axes(ax, (6.0, 4.5) if self.table is None else (7.0, 5.0))
+        used = 0 if self.table is None else self._plot_path(ax, self.table, kwargs)
+        error, disparity = np.asarray(self.error, float), np.asarray(self.disparity, float)
+        names = [str(name) for name in self.names]
+        for i, name in enumerate(dict.fromkeys(names), start=used):
+            at = np.array([j for j, other in enumerate(names) if other == name])
+            at = at[np.argsort(error[at], kind="stable")]
             look = {
                 "color": _COLOURS[i % len(_COLOURS)],
                 "marker": _MARKERS[i % len(_MARKERS)],
-                "linestyle": "none",
+                "linestyle": "none" if len(at) == 1 else ":",
+                "linewidth": 1.0,
                 "markerfacecolor": "none",  # points that coincide stay visible
-                "markersize": 8,
+                "markersize": 8 if len(at) == 1 else 5,
                 "capsize": 3,
-                "label": str(name),
-                "xerr": _bars(self.error_interval, error, i),
-                "yerr": _bars(self.disparity_interval, disparity, i),
+                "label": name,
+                "xerr": _bars(self.error_interval, error, at),
+                "yerr": _bars(self.disparity_interval, disparity, at),
+                "zorder": 3,
             }
-            ax.errorbar(error[i], disparity[i], **(look | kwargs))
+            ax.errorbar(error[at], disparity[at], **(look | kwargs))
         ax.set_xlabel("error: 100 - weighted F1 (%)")
         ax.set_ylabel(self.disparity_name)
         # Parity is 0, and must be in sight. On an axis that holds other points, keep them in.
-        tops = disparity if self.disparity_interval is None else self.disparity_interval
-        ax.set_ylim(0.0, max(1.1 * float(np.nanmax(tops)), ax.get_ylim()[1]))
+        ax.set_ylim(0.0, max(1.1 * self._top(), ax.get_ylim()[1]))
         ax.legend(frameon=False)
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
+    def _top(self) -> float:
+        """Return the largest disparity to be seen, bars included."""
+        tops = [self.disparity if self.disparity_interval is None else self.disparity_interval]
+        if self.table is not None:
+            tops.append(self.table["difference"])
+        return max(float(np.nanmax(np.asarray(top, float), initial=0.0)) for top in tops)
 
-def _bars(interval: ArrayLike | None, value: NDArray[Any], i: int) -> NDArray[Any] | None:
-    """Return the lengths of one point's error bars, shape (2, 1), from its interval."""
+    def _plot_path(self, ax: Any, table: pd.DataFrame, kwargs: dict[str, Any]) -> int:
+        """Draw the points of a path, one look for each solver and rank; return how many looks."""
+        front = table[table["on_front"]].sort_values("weighted_f1_error")
+        # Between two points of the front, the difference that less error allows is the first's.
+        steps = {"where": "post", "color": "0.35", "linewidth": 1.0, "zorder": 1}
+        ax.step(front["weighted_f1_error"], front["difference"], label="Pareto front", **steps)
+        series = table.groupby(["solver", "rank"], sort=False, dropna=False)
+        one_rank = table["rank"].nunique(dropna=False) == 1
+        for i, (_, part) in enumerate(series):
+            solver, rank = part.iloc[0][["solver", "rank"]]
+            name = solver if one_rank else _name(solver, rank)
+            colour = _COLOURS[i % len(_COLOURS)]
+            look = {
+                "color": colour,
+                "marker": _MARKERS[i % len(_MARKERS)],
+                "linestyle": "none",
+                "markersize": 4.5,
+            }
+            beaten = {"alpha": 0.45, "markeredgewidth": 0.0}
+            _errorbar(ax, part[~part["on_front"]], look | beaten | kwargs)
+            best = {
+                "label": name,
+                "ecolor": (colour, 0.2),
+                "elinewidth": 0.8,
+                "zorder": 2.5,
+            }
+            _errorbar(ax, part[part["on_front"]], look | best | kwargs, bars=True)
+        if self.chosen is not None:
+            row = table.loc[self.chosen]
+            ring = {
+                "color": "black",
+                "linestyle": "none",
+                "marker": "o",
+                "markerfacecolor": "none",
+                "markersize": 13,
+                "markeredgewidth": 1.5,
+                "zorder": 4,
+                "label": f"chosen: {row['solver']}, fairness weight {row['fairness_weight']:.3g}",
+            }
+            # Not ax.plot, whose lines the legend would name before all others.
+            ax.errorbar(row["weighted_f1_error"], row["difference"], **(ring | kwargs))
+        return len(series)
+
+
+def _errorbar(ax: Any, points: pd.DataFrame, look: dict[str, Any], bars: bool = False) -> None:
+    """Draw rows of a path's table, with their intervals or without."""
+    for key, name in (("xerr", "weighted_f1_error"), ("yerr", "difference")) if bars else ():
+        interval = points[[f"{name}_low", f"{name}_high"]]
+        value = points[name].to_numpy()
+        look = {key: _bars(interval, value, np.arange(len(value)))} | look
+    ax.errorbar(points["weighted_f1_error"], points["difference"], **look)
+
+
+def _name(solver: str, rank: float | None) -> str:
+    """Return the name of a series in the legend; a missing rank is that of the whole matrix."""
+    return f"{solver}, full rank" if rank is None or np.isnan(rank) else f"{solver}, rank {rank:g}"
+
+
+def _peers(peers: Any) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
+    """Return names, errors and differences of other systems, each (m,)."""
+    form = "a mapping of names to (error, difference)"
+    if hasattr(peers, "columns"):
+        missing = [name for name in ("name", "error", "difference") if name not in peers]
+        if missing:
+            raise ValueError(
+                f"peers is a DataFrame with the columns {list(peers)}; {missing} are missing. It "
+                f"needs name, error and difference; or pass {form}."
+            )
+        error, difference = (peers[name].to_numpy(np.float64) for name in ("error", "difference"))
+        return list(map(str, peers["name"])), error, difference
+    if peers is not None and not isinstance(peers, Mapping):
+        raise ValueError(f"peers is a {type(peers).__name__}; expected {form}, or a DataFrame.")
+    names: list[str] = []
+    points: list[NDArray[np.float64]] = []
+    for name, pair in (peers or {}).items():
+        try:
+            block = np.stack([np.atleast_1d(np.asarray(one, dtype=np.float64)) for one in pair])
+        except (TypeError, ValueError) as problem:
+            raise ValueError(_PAIR.format(name, pair)) from problem
+        if block.ndim != 2 or len(block) != 2:
+            raise ValueError(_PAIR.format(name, pair))
+        names += [str(name)] * block.shape[1]
+        points.append(block)
+    together = np.concatenate(points, axis=1) if points else np.zeros((2, 0))
+    return names, together[0], together[1]
+
+
+def _bars(
+    interval: ArrayLike | None, value: NDArray[Any], at: NDArray[np.int64]
+) -> NDArray[Any] | None:
+    """Return the lengths of some points' error bars, shape (2, m), from their intervals."""
     if interval is None:
         return None
-    low, high = np.asarray(interval, dtype=np.float64)[i]
+    low, high = np.asarray(interval, dtype=np.float64)[at].T
     # A percentile interval of a statistic that cannot be negative may lie beside its value.
-    return np.maximum([[value[i] - low], [high - value[i]]], 0.0)
+    return np.maximum([value[at] - low, high - value[at]], 0.0)

@@ -13,7 +13,15 @@ from torch import Tensor, nn
 
 from .mapped import Features, double_blocks
 
-__all__ = ["LowRankHead", "StandardizedHead", "head_scores", "single_score_head", "split_tail"]
+__all__ = [
+    "CellVote",
+    "LowRankHead",
+    "StandardizedHead",
+    "head_scores",
+    "shift_scores",
+    "single_score_head",
+    "split_tail",
+]
 
 # Least size of a direction of B, as a share of the largest.
 _LEAST_SIZE = 0.01
@@ -64,6 +72,44 @@ class LowRankHead(nn.Module):
         """Return the three widths, for torch's repr."""
         rank = "full" if self.B is None else self.A.shape[1]
         return f"in_features={len(self.A)}, rank={rank}, out_features={len(self.bias)}"
+
+
+class CellVote(nn.Module):
+    """Class scores from those of cells of label and group, each of which votes for classes.
+
+    ``log(softmax(scores) @ vote) + bias``: the probabilities of the classes are those of the
+    cells times their votes. See `skfairft.plug_in`.
+
+    Parameters
+    ----------
+    vote : Tensor of shape (c, k)
+        Rows are non-negative with sum 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> vote = CellVote(torch.tensor([[1.0, 0.0], [0.25, 0.75]]))
+    >>> vote(torch.zeros(1, 2)).exp()
+    tensor([[0.6250, 0.3750]])
+    """
+
+    vote: Tensor
+    bias: Tensor
+
+    def __init__(self, vote: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("vote", vote.detach().clone())
+        self.register_buffer("bias", vote.new_zeros(vote.shape[1]))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Map scores of cells (n, c) to scores of classes (n, k)."""
+        p = torch.softmax(scores, dim=1) @ self.vote
+        # No class is impossible: where rounding says so, a score of -inf would only spread NaN.
+        return p.clamp_min(torch.finfo(p.dtype).tiny).log() + self.bias
+
+    def extra_repr(self) -> str:
+        """Return both widths, for torch's repr."""
+        return f"cells={len(self.vote)}, out_features={self.vote.shape[1]}"
 
 
 class StandardizedHead(nn.Module):
@@ -197,7 +243,9 @@ def head_scores(head: nn.Module, Z: Features) -> Tensor:
     Tensor of shape (n, k), float64
         Logits.
     """
-    exact = copy.deepcopy(head).double()
+    exact = head
+    if any(tensor.dtype != torch.float64 for tensor in head.state_dict().values()):
+        exact = copy.deepcopy(head).double()
     with torch.no_grad():
         scores = [exact(block) for _, block in double_blocks(Z)]
         return torch.cat(scores) if scores else exact(Z[:].double())
@@ -224,8 +272,35 @@ def single_score_head(head: nn.Module) -> nn.Module:
             A, B = (first.A @ column, None) if first.B is None else (first.A, first.B @ column)
             return nn.Sequential(LowRankHead(A, B, first.bias @ column), nn.Flatten(0))
         *activation, output = tail
+        if isinstance(output, CellVote):
+            return nn.Sequential(first, *tail, _Difference())
         assert isinstance(output, nn.Linear)
         single = nn.utils.skip_init(nn.Linear, output.in_features, 1, dtype=output.weight.dtype)
         single.weight.copy_(difference.to(output.weight).T @ output.weight)
         single.bias.copy_(output.bias @ difference.to(output.bias))
         return nn.Sequential(first, *activation, single, nn.Flatten(0))
+
+
+class _Difference(nn.Module):
+    """The second score minus the first."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return scores[:, 1] - scores[:, 0]
+
+
+def shift_scores(head: nn.Module, shift: Tensor) -> nn.Module:
+    """Return a copy of a fitted head with numbers added to its scores: moved thresholds.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Fitted head with k outputs; it is not changed.
+    shift : Tensor of shape (k,)
+        What to add.
+    """
+    out = copy.deepcopy(head)
+    last = out if isinstance(out, LowRankHead) else list(out.children())[-1]
+    assert isinstance(last, (LowRankHead, CellVote, nn.Linear))
+    with torch.no_grad():
+        last.bias += shift.to(last.bias)
+    return out

@@ -1,4 +1,4 @@
-"""The hold-out for early stopping."""
+"""Rows held out, for early stopping or to measure a bound or a path."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def hold_out(
     size = min(max(1, round(fraction * len(counted))), len(spare))
     if size == 0:
         raise ValueError(
-            f"early_stopping cannot hold out any of {len(counted)} rows and leave one of each "
-            "class and group to train on. Gather more rows or set early_stopping=False."
+            f"None of {len(counted)} rows can be held out such that one of each class and group is "
+            "left to train on. Gather more rows, or do without early_stopping and difference_bound."
         )
     # Rows at equal distances in the order of the cells, from a random first one.
     steps = np.floor(np.linspace(0, size, len(spare) + 1) + random_state.uniform())

@@ -20,7 +20,14 @@ from .mapped import (
 )
 from .parallel import map_blocks
 
-__all__ = ["StartingHead", "column_moments", "fit_linear_head", "previous_head", "starting_head"]
+__all__ = [
+    "StartingHead",
+    "column_moments",
+    "fit_linear_head",
+    "previous_head",
+    "refit_output",
+    "starting_head",
+]
 
 # A feature whose standard deviation is below this share of its largest magnitude is constant.
 _CONSTANT = 1e-7
@@ -204,6 +211,8 @@ def starting_head(
     n_classes: int,
     C: float,
     moments: Moments | None = None,
+    *,
+    hidden: bool = False,
 ) -> StartingHead:
     """Return the dense head that a ``head`` parameter stands for.
 
@@ -216,6 +225,8 @@ def starting_head(
         outputs by logistic regression.
     Z, y, w, n_classes, C, moments
         As for `fit_linear_head`.
+    hidden : bool, default=False
+        Take a pre-trained layer for a hidden one whatever its width.
 
     Returns
     -------
@@ -235,10 +246,40 @@ def starting_head(
     bias = torch.zeros(linear.out_features, dtype=torch.float64)
     if linear.bias is not None:
         bias = linear.bias.detach().cpu().double().clone()
-    if linear.out_features == n_classes and not after:
+    if linear.out_features == n_classes and not after and not hidden:
         return StartingHead(weight, bias, None)
     activation = nn.Sequential(*copy.deepcopy(after)).eval()
     layer = StartingHead(weight, bias, None)
+    return StartingHead(weight, bias, _output_layer(layer, activation, Z, y, w, n_classes, C))
+
+
+def refit_output(
+    start: StartingHead, Z: Features, y: Tensor, w: Tensor, n_classes: int, C: float
+) -> nn.Sequential:
+    """Return the tail of a head with a new output layer, fitted on the hidden layer's outputs.
+
+    Parameters
+    ----------
+    start : StartingHead
+        A head with a tail; it is not changed.
+    Z, y, w, n_classes, C
+        As for `fit_linear_head`.
+    """
+    assert start.tail is not None
+    activation = nn.Sequential(*copy.deepcopy(list(start.tail)[:-1]))
+    return _output_layer(start, activation, Z, y, w, n_classes, C)
+
+
+def _output_layer(
+    layer: StartingHead,
+    activation: nn.Sequential,
+    Z: Features,
+    y: Tensor,
+    w: Tensor,
+    n_classes: int,
+    C: float,
+) -> nn.Sequential:
+    """Return an activation and a linear layer fitted behind it."""
     hidden = _mapped_rows(lambda block: activation(layer.output(block)), Z)
     output_weight, output_bias = fit_linear_head(hidden, y, w, n_classes, C)
     # skip_init: the usual initialization would draw from torch's global random state.
@@ -246,7 +287,7 @@ def starting_head(
     with torch.no_grad():
         output.weight.copy_(output_weight.T)
         output.bias.copy_(output_bias)
-    return StartingHead(weight, bias, nn.Sequential(*activation, output))
+    return nn.Sequential(*activation, output)
 
 
 def previous_head(fitted: nn.Module) -> StartingHead:

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from .mapped import Features, block_rows
 from .parallel import map_blocks
 
-__all__ = ["fit_logistic"]
+__all__ = ["fit_logistic", "refit_bias"]
 
 # Tighter than scikit-learn's 1e-4: the fine-tuning starts where this ends, and a step there
 # costs more.
@@ -34,6 +34,11 @@ _MAX_ITER = 10_000
 # Pairs of vectors that L-BFGS remembers: each saves some passes over the features and costs
 # next to nothing.
 _MEMORY = 30
+
+# Newton's method for a bias alone ends here: a gradient's rounding is some 1e-16.
+_BIAS_STEPS, _BIAS_TOL = 100, 1e-12
+# Share of the decrease that the slope promises for which a step is taken.
+_ARMIJO = 0.25
 
 # Second moments of some rows precondition the problem: of all rows up to this many products, so
 # that the order of the rows does not show where that costs nothing, otherwise of some rows per
@@ -111,6 +116,82 @@ def fit_logistic(
         },
     )
     return objective.raw(objective.standardized(result.x))
+
+
+def refit_bias(Z: Features, y: Tensor, w: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Minimize the weighted cross-entropy over the bias alone.
+
+    Afterwards the mean probability of each class is its share of the rows.
+
+    Newton's method. Where the loss is so far from a quadratic that its step does not pay, that of
+    generalized iterative scaling [1]_, which cannot fail to: the logarithm of the classes' shares
+    minus that of their mean probabilities.
+
+    Parameters
+    ----------
+    Z : Tensor or MappedFeatures of shape (n, d)
+        Features; the logits (n, k) are computed once, and held in memory.
+    y : Tensor of shape (n,), int64
+        Encoded labels 0..k-1, of which each has a row of positive weight.
+    w : Tensor of shape (n,), float64
+        Sample weights.
+    weight : Tensor of shape (d, k), float64
+        Weight of the head.
+    bias : Tensor of shape (k,), float64
+        Where to start. A constant added to all of it changes no probability: its mean is kept.
+
+    Returns
+    -------
+    Tensor of shape (k,), float64
+        The bias.
+
+    References
+    ----------
+    .. [1] J. N. Darroch and D. Ratcliff, "Generalized iterative scaling for log-linear models",
+       The Annals of Mathematical Statistics 43(5), 1972.
+
+    Examples
+    --------
+    >>> Z, y = torch.zeros(4, 1), torch.tensor([0, 1, 1, 1])
+    >>> one, zero = torch.ones(4).double(), torch.zeros(2).double()
+    >>> bias = refit_bias(Z, y, one, torch.zeros(1, 2).double(), zero)
+    >>> torch.softmax(bias, dim=0)
+    tensor([0.2500, 0.7500], dtype=torch.float64)
+    """
+    k = len(bias)
+    row_share = w / w.sum()
+    class_share = torch.bincount(y, row_share, minlength=k)
+    logits = torch.cat([*map_blocks(lambda _, block: block @ weight, Z)])
+
+    def loss_at(bias: Tensor) -> tuple[float, Tensor, Tensor]:
+        """Return the loss, the log of the mean probabilities (k,) and the Hessian (k, k)."""
+
+        def part(rows: slice, block: Tensor) -> tuple[float, Tensor, Tensor]:
+            log_p = torch.log_softmax(block + bias, dim=1)
+            share = row_share[rows, None]
+            value = -float((share * log_p.gather(1, y[rows, None])).sum())
+            p = log_p.exp()
+            return value, torch.logsumexp(log_p + share.log(), dim=0), -(p.T @ (p * share))
+
+        values, logs, products = zip(*map_blocks(part, logits), strict=True)
+        log_mean = torch.logsumexp(torch.stack(logs), dim=0)
+        return sum(values), log_mean, torch.stack(products).sum(dim=0) + log_mean.exp().diag()
+
+    loss, log_mean, hessian = loss_at(bias)
+    for _ in range(_BIAS_STEPS):
+        gradient = log_mean.exp() - class_share
+        if float(gradient.abs().max()) <= _BIAS_TOL:
+            break
+        # The Hessian of a softmax is singular along the constants, which change nothing. Where it
+        # is singular otherwise the step is not finite, and so is not taken.
+        step, _ = torch.linalg.solve_ex(hessian + 1.0 / k, -gradient)
+        found = loss_at(bias + step)
+        if not found[0] <= loss + _ARMIJO * float(gradient @ step) + _LOSS_TOL * loss:
+            step = class_share.log() - log_mean
+            found = loss_at(bias + step)
+        bias = bias + step - step.mean()
+        loss, log_mean, hessian = found
+    return bias
 
 
 class _Objective:

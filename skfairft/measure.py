@@ -60,6 +60,7 @@ def measure(
     n_classes: int,
     C: float,
     head: nn.Module | None,
+    hidden: bool = False,
     start: StartingHead | None = None,
 ) -> Measured:
     """Return the starting head, the moments and the Fisher statistics of a dataset.
@@ -76,7 +77,7 @@ def measure(
         Sample weights.
     n_groups, n_classes : int
         Numbers of groups and of classes.
-    C, head
+    C, head, hidden
         As for `starting_head`.
     start : StartingHead, optional
         To start from, in place of one fitted on the data.
@@ -95,7 +96,9 @@ def measure(
 
     def compute() -> Measured:
         moments = column_moments(Z, w)
-        first = starting_head(head, Z, y, w, n_classes, C, moments) if start is None else start
+        first = start
+        if first is None:
+            first = starting_head(head, Z, y, w, n_classes, C, moments, hidden=hidden)
         statistics = layer_fisher(
             Z, y, codes, w, n_groups=n_groups, layer=first.output, tail=first.tail
         )
@@ -103,7 +106,7 @@ def measure(
 
     if start is not None:
         return compute()
-    key = fingerprint(_content(Z), y, codes, w, n_groups, n_classes, C, head)
+    key = fingerprint(_content(Z), y, codes, w, n_groups, n_classes, C, head, hidden)
     with _memo_lock:
         if key in _memo:
             _memo.move_to_end(key)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-import warnings
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from skorch import NeuralNetClassifier
 from skorch.callbacks import Callback, EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
@@ -18,16 +15,12 @@ from skorch.dataset import unpack_data
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ._warn import warn_user
+from .batches import TensorBatches, TensorRows
+from .constraints import ParityPenalty, cell_counts, mass_table, weighed_mass
 from .head import StandardizedHead
-from .mapped import (
-    Features,
-    MappedFeatures,
-    as_features,
-    block_rows,
-    block_slices,
-    double_block,
-    is_mapped,
-)
+from .mapped import block_slices, double_block
+from .running_mass import RunningMass
 
 __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
 
@@ -36,105 +29,7 @@ __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
 # of the time even for narrow heads.
 _MINIBATCH_SHARE, _MINIBATCH_LEAST, _MINIBATCH_MOST = 0.1, 32, 1024
 _MINIBATCH_LR = 0.001
-
-
-# Share of a GPU's free memory that features may take; larger ones go there block by block.
-_DEVICE_SHARE = 0.5
-
-
-class TensorRows(torch.utils.data.Dataset[Any]):
-    """Features, labels and weights, cut by slices or index tensors.
-
-    Parameters
-    ----------
-    Z : Tensor, MappedFeatures or array of shape (n, d)
-        Features.
-    y : Tensor of shape (n,), int64, optional
-        Encoded labels; None for prediction.
-    w : Tensor of shape (n,), float64, optional
-        Sample weights.
-    """
-
-    def __init__(self, Z: Any, y: Tensor | None = None, w: Tensor | None = None) -> None:
-        if is_mapped(Z):
-            Z = as_features(Z)
-        self.Z: Features = Z if isinstance(Z, MappedFeatures) else torch.as_tensor(Z)
-        self.y = torch.zeros(len(self.Z), dtype=torch.int64) if y is None else y
-        self.w = torch.ones(len(self.Z), dtype=torch.float64) if w is None else w
-
-    def __len__(self) -> int:
-        return len(self.Z)
-
-    def __getitem__(self, rows: Any) -> tuple[dict[str, Features], Tensor]:
-        # The weights travel with the features: skorch's scoring callbacks expect labels in y.
-        return {"Z": self._features(rows), "w": self.w[rows]}, self.y[rows]
-
-    def _features(self, rows: Any) -> Features:
-        """Return features as a tensor; mapped ones of more than a block stay where they are."""
-        if isinstance(self.Z, Tensor):
-            return self.Z[rows]
-        Z = self.Z.take(rows)
-        return Z[:] if len(Z) <= block_rows(Z.shape[1]) else Z
-
-    def take(self, index: NDArray[np.int64] | None) -> TensorRows:
-        """Return some of the rows by their numbers; None is all of them."""
-        if index is None:
-            return self
-        Z = self.Z[index] if isinstance(self.Z, Tensor) else self.Z.take(index)
-        return TensorRows(Z, self.y[index], self.w[index])
-
-    def with_unit_mean_weights(self) -> TensorRows:
-        """Return the rows with weights scaled to mean 1."""
-        return TensorRows(self.Z, self.y, self.w / self.w.mean())
-
-    def to(self, device: torch.device) -> TensorRows:
-        """Return the rows on a device; features too large for it stay, and go in blocks."""
-        Z = self.Z.to(device) if isinstance(self.Z, Tensor) and _fits(self.Z, device) else self.Z
-        return TensorRows(Z, self.y.to(device), self.w.to(device))
-
-
-def _fits(Z: Tensor, device: torch.device) -> bool:
-    if device.type != "cuda" or Z.device == device:
-        return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return Z.nbytes <= _DEVICE_SHARE * free
-
-
-class TensorBatches:
-    """Iterate over `TensorRows` in slices: skorch's iterator, without a DataLoader.
-
-    A DataLoader fetches row by row and collates, which costs more than the head's
-    own arithmetic.
-
-    Parameters
-    ----------
-    dataset : TensorRows
-        What to iterate over.
-    batch_size : int
-        Rows per batch. If that is all of them, they are passed on uncopied and in
-        their order.
-    seed : int, optional
-        Shuffle anew in each epoch, from a generator of its own; None keeps the order.
-    """
-
-    def __init__(self, dataset: TensorRows, batch_size: int, seed: int | None = None) -> None:
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self._generator = None if seed is None else torch.Generator().manual_seed(seed)
-
-    def __iter__(self) -> Iterator[Any]:
-        n_rows = len(self.dataset)
-        if n_rows <= self.batch_size:
-            yield self.dataset[:]
-        elif self._generator is None:
-            for start in range(0, n_rows, self.batch_size):
-                yield self.dataset[start : start + self.batch_size]
-        else:
-            order = torch.randperm(n_rows, generator=self._generator)
-            if isinstance(self.dataset.Z, Tensor):
-                order = order.to(self.dataset.Z.device)
-            for rows in order.split(self.batch_size):
-                yield self.dataset[rows]
+_MINIBATCH_PATIENCE = 5
 
 
 class EpochBar(Callback):
@@ -168,6 +63,12 @@ class HeadNet(NeuralNetClassifier):
     Batches of more than a block of rows (`block_rows`) are worked off block by block:
     their losses and gradients add up to the batch's.
 
+    A parity penalty adds ``value(mass)`` (see `ParityPenalty`), where the table ``mass``
+    is that of all rows, also in minibatches: see `RunningMass`. The gradient of a batch of
+    B of n rows is ``n / B`` times that by its own rows' probabilities, so that over an
+    epoch the gradients average to that of all rows. The loss of the hold-out includes the
+    penalty at its own table.
+
     Parameters
     ----------
     module : StandardizedHead
@@ -175,14 +76,27 @@ class HeadNet(NeuralNetClassifier):
     *args
         As for skorch's NeuralNetClassifier.
     l2 : float
-        Strength of the penalty.
+        Strength of the L2 penalty.
+    penalty : ParityPenalty, optional
+        Of the training rows; without one the rows need no groups.
     **kwargs
         As for skorch's NeuralNetClassifier.
     """
 
-    def __init__(self, module: Any, *args: Any, l2: float = 0.0, **kwargs: Any) -> None:
+    # While training in minibatches.
+    _running: RunningMass | None = None
+
+    def __init__(
+        self,
+        module: Any,
+        *args: Any,
+        l2: float = 0.0,
+        penalty: ParityPenalty | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(module, *args, **kwargs)
         self.l2 = l2
+        self.penalty = penalty
 
     # Only what training needs: scoring each epoch would cost as much as the epoch itself.
     @property
@@ -221,40 +135,104 @@ class HeadNet(NeuralNetClassifier):
         self._set_training(True)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         logits: Tensor | None = None
+        slope: Tensor | None = None
+        if self.penalty is not None:
+            # The penalty is no sum over rows, but its gradient is, once the table is known.
+            with torch.no_grad():
+                ahead = self.infer(inputs, **fit_params)
+            value, slope = self._penalty_at(ahead, y, inputs)
+            total += value
         room = None
         for rows in slices:
             block, room = double_block(Z, rows, room)
-            part = {"Z": block, "w": inputs["w"][rows]}
+            part = {name: values[rows] for name, values in inputs.items() if name != "Z"}
+            part["Z"] = block
             y_pred = self.infer(part, **fit_params)
             # Backward at once: the graph of one block is held, not that of all rows.
             share = len(y_pred) / len(y)
             loss = share * self.get_loss(y_pred, y[rows], X=part, training=False)
-            loss.backward()
             total += loss.detach()
+            if slope is not None:
+                loss = loss + _weighed(y_pred, y[rows], part, slope)
+            loss.backward()
             if logits is None:
                 logits = y_pred.new_empty(len(y), y_pred.shape[1])
             logits[rows] = y_pred.detach()
         if self.l2:
-            penalty = self._penalty()
-            penalty.backward()
-            total += penalty.detach()
+            shrinkage = self._shrinkage()
+            shrinkage.backward()
+            total += shrinkage.detach()
         assert logits is not None
         return {"loss": total, "y_pred": logits}
 
     def get_loss(
         self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False
     ) -> Tensor:
-        """Return the loss of one batch, with the penalty while training."""
+        """Return the loss of one batch, with the penalties while training."""
         loss = (self.criterion_(y_pred, y_true) * X["w"]).mean()
-        return loss + self._penalty() if training and self.l2 else loss
+        if not training:
+            return loss
+        if self.penalty is not None:
+            value, slope = self._penalty_at(y_pred, y_true, X)
+            weighed = _weighed(y_pred, y_true, X, slope)
+            loss = loss + value + (weighed - weighed.detach())  # value, with the gradient
+        return loss + self._shrinkage() if self.l2 else loss
 
-    def _penalty(self) -> Tensor:
+    def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
+        """Return loss and logits of the hold-out, the loss with its own disparity."""
+        step = super().validation_step(batch, **fit_params)
+        if self.penalty is not None:
+            inputs, y = unpack_data(batch)
+            codes, w = inputs["codes"], inputs["w"]
+            p = torch.softmax(step["y_pred"].double(), dim=1)
+            mass, count = mass_table(p, y, codes, w, n_groups=self.penalty.count.shape[1])
+            held_out = dataclasses.replace(self.penalty, count=count.cpu())
+            step["loss"] = step["loss"] + held_out.value(mass.cpu()).to(self.device)
+        return step
+
+    def _shrinkage(self) -> Tensor:
         return 0.5 * self.l2 * self.module_.squared_norm()
+
+    def _penalty_at(self, logits: Tensor, y: Tensor, inputs: Any) -> tuple[Tensor, Tensor]:
+        """Bring the table up to date with a batch, and return the penalty there and its slope.
+
+        The slope is scaled by what the batch's rows stand for.
+        """
+        assert self.penalty is not None
+        p = torch.softmax(logits.detach().double(), dim=1)
+        share = 1.0
+        if self._running is None:
+            n_groups = self.penalty.count.shape[1]
+            mass, _ = mass_table(p, y, inputs["codes"], inputs["w"], n_groups=n_groups)
+        else:
+            mass = self._running.update(inputs["numbers"], p)
+            share = len(y) / len(self._running)
+        # On the CPU, where dozens of operations on a few numbers take the least time.
+        value, slope = self.penalty.slope(mass.cpu())
+        return value.to(self.device), slope.to(self.device) / share
+
+    def _keep_table(self, train: TensorRows) -> None:
+        """At the start of an epoch of minibatches, fill the table or sum it anew."""
+        assert self.penalty is not None
+        if self.batch_size == -1 or len(train) <= self.batch_size:
+            return  # each batch has its own
+        if self._running is not None:
+            self._running.refresh()
+            return
+        assert train.codes is not None
+        self._set_training(True)
+        with torch.no_grad():
+            p = torch.softmax(self.infer(train[:][0]).double(), dim=1)
+        n_groups = self.penalty.count.shape[1]
+        self._running = RunningMass(p, train.y, train.codes, train.w, n_groups=n_groups)
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> HeadNet:
         """Train, and keep only whole epochs in the history."""
         self._epoch_start: dict[str, Tensor] | None = None
-        super().partial_fit(X, y, classes, **fit_params)
+        try:
+            super().partial_fit(X, y, classes, **fit_params)
+        finally:
+            self._running = None
         if self._epoch_start is not None:
             # Not before: at the end of the training callbacks look at the last row.
             del self.history_[-1]
@@ -274,11 +252,13 @@ class HeadNet(NeuralNetClassifier):
             raise  # skorch's partial_fit takes it from here
         return self
 
-    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
         """Remember the parameters, in case the epoch does not end."""
-        super().on_epoch_begin(net, **kwargs)
+        super().on_epoch_begin(net, dataset_train=dataset_train, **kwargs)
         state = self.module_.state_dict()
         self._epoch_start = {name: value.clone() for name, value in state.items()}
+        if self.penalty is not None:
+            self._keep_table(dataset_train)
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         """Forget them again."""
@@ -293,6 +273,12 @@ class HeadNet(NeuralNetClassifier):
         )
 
 
+def _weighed(logits: Tensor, y: Tensor, inputs: Any, slope: Tensor) -> Tensor:
+    """Return a number whose gradient is the penalty's, see `ParityPenalty.slope`."""
+    p = torch.softmax(logits.double(), dim=1)
+    return weighed_mass(p, y, inputs["codes"], inputs["w"], slope)
+
+
 def fine_tune(
     module: StandardizedHead,
     train: TensorRows,
@@ -300,6 +286,7 @@ def fine_tune(
     *,
     n_classes: int,
     l2: float,
+    penalty: ParityPenalty | None = None,
     nonlinear: bool = False,
     optimizer: type[torch.optim.Optimizer] | None,
     optimizer_kwargs: dict[str, Any] | None,
@@ -308,7 +295,7 @@ def fine_tune(
     batch_size: int | None,
     max_epochs: int,
     tol: float | None,
-    patience: int,
+    patience: int | None,
     callbacks: Any,
     device: torch.device,
     seed: int,
@@ -327,12 +314,16 @@ def fine_tune(
         Number of classes.
     l2 : float
         See `HeadNet`.
+    penalty : ParityPenalty, optional
+        What the disparity between groups costs; the rows then need their groups. One of
+        strength 0 is none.
     nonlinear : bool, default=False
         Whether the head has an activation inside; then the default optimizer is AdamW.
     optimizer, optimizer_kwargs, lr, weight_decay, batch_size, max_epochs, tol
         As for `FairLowRankHeadClassifier`.
-    patience : int
-        Epochs without a relative improvement of ``tol`` after which to stop.
+    patience : int or None
+        Epochs without a relative improvement of ``tol`` after which to stop; None as for
+        ``n_iter_no_change``.
     callbacks : list or None
         More skorch callbacks.
     device : torch.device
@@ -350,7 +341,8 @@ def fine_tune(
     Raises
     ------
     ValueError
-        If the training diverged, or the optimizer has no weight decay to set.
+        If the training diverged, the optimizer has no weight decay to set, or the penalty
+        is that of other rows.
 
     Warns
     -----
@@ -359,6 +351,10 @@ def fine_tune(
     UserWarning
         If it was interrupted.
     """
+    if penalty is not None and penalty.strength == 0:
+        penalty = None
+    if penalty is not None:
+        _check_rows(penalty, train, valid)
     if optimizer is None:
         full_batch = lr is None and batch_size is None and not nonlinear
         optimizer = torch.optim.LBFGS if full_batch else torch.optim.AdamW
@@ -374,7 +370,9 @@ def fine_tune(
         settings = {"line_search_fn": "strong_wolfe", "history_size": 20, **settings}
         lr = 1.0 if lr is None else lr
         batch_size = -1 if batch_size is None else batch_size
+        patience = 1 if patience is None else patience
     else:
+        patience = _MINIBATCH_PATIENCE if patience is None else patience
         lr = _MINIBATCH_LR if lr is None else lr
         if batch_size is None:
             share = int(_MINIBATCH_SHARE * len(train))
@@ -394,6 +392,7 @@ def fine_tune(
         criterion__reduction="none",
         classes=list(range(n_classes)),
         l2=l2,
+        penalty=penalty,
         optimizer=optimizer,
         lr=lr,
         max_epochs=max_epochs,
@@ -402,6 +401,8 @@ def fine_tune(
         iterator_train=TensorBatches,
         iterator_train__seed=seed,
         iterator_valid=TensorBatches,
+        # The hold-out's disparity is that of all its rows, not the mean over batches.
+        iterator_valid__batch_size=batch_size if penalty is None else -1,
         train_split=None if valid is None else partial(_hold_out, valid=valid.to(device)),
         callbacks=own,
         device=device,
@@ -425,6 +426,19 @@ def fine_tune(
     return net
 
 
+def _check_rows(penalty: ParityPenalty, train: TensorRows, valid: TensorRows | None) -> None:
+    if train.codes is None or (valid is not None and valid.codes is None):
+        raise ValueError("A parity penalty needs the groups of the rows: give TensorRows codes.")
+    n_classes, n_groups = penalty.count.shape
+    count = cell_counts(train.y, train.codes, train.w, n_classes=n_classes, n_groups=n_groups)
+    if not torch.allclose(count.cpu(), penalty.count):
+        raise ValueError(
+            f"The parity penalty is that of rows with the weights {penalty.count.tolist()} by "
+            f"class and group, but the training rows have {count.tolist()}; use the weights as "
+            "they are in training."
+        )
+
+
 # skorch.helper.predefined_split does the same, but importing it imports scikit-learn's
 # pipelines, a tenth of a second.
 def _hold_out(
@@ -442,17 +456,15 @@ def _report_end(net: HeadNet, max_epochs: int, tol: float | None) -> None:
             "finite. Use a smaller lr, or leave optimizer, lr and batch_size at None."
         )
     if net.interrupted_:
-        warnings.warn(
+        warn_user(
             f"Training was interrupted; the head holds what was trained in {len(net.history)} "
             "whole epochs.",
             UserWarning,
-            stacklevel=6,
         )
     elif tol is not None and len(net.history) >= max_epochs and not net.stopped_early():
-        warnings.warn(
+        warn_user(
             f"Training stopped after max_epochs={max_epochs} before the loss settled to within "
             f"tol={tol}. An undertrained head can look fairer than it is: raise max_epochs, or "
             "set tol=None to train for a fixed number of epochs.",
             ConvergenceWarning,
-            stacklevel=6,
         )

@@ -8,6 +8,7 @@ import math
 
 import numpy as np
 import torch
+from scipy.optimize import linprog
 from torch.nn import functional as F
 
 
@@ -97,3 +98,73 @@ def logistic_objective(coef, intercept, X, y, w, C):
             scores = np.array([0.0, scores[0]])
         total += weight * (np.logaddexp.reduce(scores) - scores[label])
     return C * total + 0.5 * (coef**2).sum()
+
+
+def parity_moments(constraint, n_classes):
+    """The moments of a constraint: (label whose rate it is, true labels of the rows that count)."""
+    labels = [1] if n_classes == 2 else range(n_classes)
+    everyone = set(range(n_classes))
+    kinds = {
+        "demographic_parity": lambda j: [everyone],
+        "equalized_odds": lambda j: [{j}, everyone - {j}],
+        "true_positive_rate_parity": lambda j: [{j}],
+        "false_positive_rate_parity": lambda j: [everyone - {j}],
+    }
+    return [(j, [(j, event) for event in kinds[constraint](j)]) for j in labels]
+
+
+def group_rate(p, y, codes, w, label, event, groups):
+    """Weighted mean of p[:, label] over rows whose label and group are in the sets, or None."""
+    total, count = 0.0, 0.0
+    for row in range(len(p)):
+        if int(y[row]) in event and int(codes[row]) in groups:
+            total, count = total + w[row] * p[row, label], count + float(w[row])
+    return total / count if count else None
+
+
+def parity_penalty(p, y, codes, w, constraint, n_groups, form):
+    """``sum(gaps**2)`` or the distance, of probabilities (n, k); differentiable in them."""
+    squares, distances = torch.zeros(()).double(), []
+    for _, moments in parity_moments(constraint, p.shape[1]):
+        distance = torch.zeros(()).double()
+        for label, event in moments:
+            pooled = group_rate(p, y, codes, w, label, event, set(range(n_groups)))
+            each = [group_rate(p, y, codes, w, label, event, {g}) for g in range(n_groups)]
+            rates = [rate for rate in each if rate is not None]
+            for rate in rates:
+                squares = squares + (rate - pooled) ** 2
+            if len(rates) > 1:
+                distance = distance + max(rates) - min(rates)
+        distances.append(distance)
+    return squares if form == "squared_gaps" else max(distances)
+
+
+def randomized_optimum(p, w, constraint, n_classes, n_groups, bound):
+    """Most expected accuracy of any rule whose rates differ between groups by a bound at most.
+
+    ``p`` (n, k * G) are the probabilities of label y and group g, at column y * G + g. A linear
+    program over the probability h[x, j] with which point x is given label j.
+    """
+    p = p.numpy().reshape(len(p), n_classes, n_groups)
+    share = (w / w.sum()).numpy()
+    gain = share[:, None] * p.sum(axis=2)
+    differences = []
+    for _, moments in parity_moments(constraint, n_classes):
+        for label, event in moments:
+            rates = []
+            for g in range(n_groups):
+                cells = share * p[:, sorted(event), g].sum(axis=1)
+                rate = np.zeros((len(p), n_classes))
+                rate[:, label] = cells / cells.sum()
+                rates.append(rate.ravel())
+            differences += [a - b for a in rates for b in rates if a is not b]
+    found = linprog(
+        -gain.ravel(),
+        A_ub=np.array(differences),
+        b_ub=np.full(len(differences), bound),
+        A_eq=np.kron(np.eye(len(p)), np.ones(n_classes)),
+        b_eq=np.ones(len(p)),
+        bounds=(0.0, 1.0),
+    )
+    assert found.success
+    return -found.fun

@@ -54,7 +54,27 @@ def predict(new, rows=X, **params):
     return fit(rows, **params).predict(new)
 
 
+class Never(nn.Module):
+    """A feature extractor that is not to run: what is wrong is to be said before."""
+
+    def forward(self, x):
+        raise AssertionError("the feature extractor ran first")
+
+
+def held(before=True, **params):
+    """Fit with a constraint; with ``before`` the extractor must not run."""
+    extractor = {"feature_extractor": Never()} if before else {}
+    return fit(**{"constraint": "demographic_parity", **extractor, **params})
+
+
+def go_on(first, second):
+    """Fit, and go on with other parameters."""
+    clf = held(False, warm_start=True, **first)
+    return clf.set_params(**second).fit(X, Y, sensitive_features=S)
+
+
 nan, inf = float("nan"), float("inf")
+NO_POSITIVES = np.where((S == 1) | (Y == 1), "a", "b")  # in group b
 FRAME = pd.DataFrame({"sex": np.where(S, "f", "m"), "age": np.arange(60) % 2})
 
 # (name, how to provoke it, exact type, all of these words)
@@ -358,6 +378,123 @@ ERRORS = [
     ),
     ("an empty head", lambda: fit(head=nn.Sequential()), ValueError, ["Sequential", "nn.Linear"]),
     ("cutting a single layer", lambda: split_head(nn.Linear(2, 2)), ValueError, ["head=None"]),
+    # --- constraints
+    (
+        "a constraint without groups",
+        lambda: held(s=None),
+        ValueError,
+        ["constraint='demographic_parity' needs groups", "no sensitive_features", "Pipeline"],
+    ),
+    (
+        "a constraint on one group",
+        lambda: held(s=["f"] * 60),
+        ValueError,
+        ["at least two groups", "all 60 rows", "'f'"],
+    ),
+    (
+        "plug_in without groups",
+        lambda: held(s=None, constraint=None, solver="plug_in"),
+        ValueError,
+        ["solver='plug_in' needs groups", "fit(X, y, sensitive_features=groups)"],
+    ),
+    *(
+        (
+            f"{constraint} of a group without the class",
+            lambda constraint=constraint: held(s=NO_POSITIVES, constraint=constraint),
+            ValueError,
+            [constraint, "'b' has no row of class 1", "Merge groups", "demographic_parity asks"],
+        )
+        for constraint in ("equalized_odds", "true_positive_rate_parity")
+    ),
+    (
+        "false positive rates of a group without negatives",
+        lambda: held(s=NO_POSITIVES, y=1 - Y, constraint="false_positive_rate_parity"),
+        ValueError,
+        ["'b' has no row of class 0"],
+    ),
+    (
+        "a class of a group that has no weight",
+        lambda: held(w=1.0 - (Y & S), constraint="equalized_odds"),
+        ValueError,
+        ["1 has no row of class 1", "rows of weight zero"],
+    ),
+    (
+        "a weight without a constraint",
+        lambda: held(constraint=None, fairness_weight=0.5),
+        ValueError,
+        ["fairness_weight=0.5", "constraint is None", 'constraint="demographic_parity"'],
+    ),
+    (
+        "a bound without a constraint",
+        lambda: held(constraint=None, difference_bound=0.1),
+        ValueError,
+        ["difference_bound=0.1", "constraint is None"],
+    ),
+    (
+        "a weight and a bound",
+        lambda: held(fairness_weight=0.5, difference_bound=0.1),
+        ValueError,
+        ["fairness_weight=0.5", "difference_bound=0.1", "both set", "set one of them"],
+    ),
+    (
+        "a weight above 1",
+        lambda: held(fairness_weight=1.5),
+        ValueError,
+        ["fairness_weight", "[0.0, 1.0]", "Got 1.5"],
+    ),
+    ("a negative weight", lambda: held(fairness_weight=-0.1), ValueError, ["Got -0.1"]),
+    ("a weight of NaN", lambda: held(fairness_weight=nan), ValueError, ["fairness_weight"]),
+    (
+        "a negative bound",
+        lambda: held(difference_bound=-0.1),
+        ValueError,
+        ["difference_bound", "Got -0.1"],
+    ),
+    (
+        "an unknown constraint",
+        lambda: held(constraint="equal_opportunity"),
+        ValueError,
+        ["constraint", "'true_positive_rate_parity'", "'equal_opportunity'"],
+    ),
+    (
+        "an unknown solver",
+        lambda: held(solver="exact"),
+        ValueError,
+        ["solver", "'closed_form'", "'fine_tune'", "'plug_in'", "'exact'"],
+    ),
+    *(
+        (
+            f"calibrate=False with {solver}",
+            lambda solver=solver: held(solver=solver, calibrate=False),
+            ValueError,
+            ["calibrate=False", f"solver='{solver}'", 'solver="fine_tune"', "calibrate=True"],
+        )
+        for solver in ("closed_form", "plug_in")
+    ),
+    (
+        "too few rows held out for a bound",
+        lambda: held(False, s=[*("b" if i < 3 else "a" for i in range(60))], difference_bound=0.2),
+        ValueError,
+        ["difference_bound=0.2", "1 of 2 groups", "validation_fraction", "merge"],
+    ),
+    *(
+        (
+            f"plug_in with {type(head).__name__} as wide as the classes",
+            lambda head=head: held(False, solver="plug_in", head=head),
+            ValueError,
+            ["2 outputs", "solver='plug_in'", "label and group together", "head=None"],
+        )
+        for head in (nn.Linear(8, 2), nn.Sequential(nn.Linear(8, 2)))
+    ),
+    *(
+        (
+            f"going on from {first} with {second}",
+            lambda first=first, second=second: go_on({"solver": first}, {"solver": second}),
+            ValueError,
+            ["warm_start=True", "another solver", "warm_start=False"],
+        )
+        for first, second in (("fine_tune", "plug_in"), ("plug_in", "closed_form"))
+    ),
     # --- parameters
     ("rank 0", lambda: fit(rank=0), ValueError, ["rank", "[1, inf)", "Got 0"]),
     ("negative rank", lambda: fit(rank=-2), ValueError, ["rank", "Got -2"]),
@@ -397,7 +534,7 @@ ERRORS = [
         "too few rows to hold out",
         lambda: fit(X[:4], [0, 0, 1, 1], [0, 1, 0, 1], early_stopping=True),
         ValueError,
-        ["cannot hold out any of 4 rows", "early_stopping=False"],
+        ["None of 4 rows can be held out", "early_stopping"],
     ),
 ]
 
@@ -408,6 +545,8 @@ ERRORS = [
     ids=[row[0] for row in ERRORS],
 )
 @pytest.mark.filterwarnings("ignore:fit got no sensitive_features")
+@pytest.mark.filterwarnings("ignore:sensitive_features is constant")
+@pytest.mark.filterwarnings("ignore:Some groups are too thin")
 def test_error(provoke, kind, words):
     with pytest.raises(kind) as caught:
         provoke()
@@ -473,6 +612,18 @@ WARNINGS = [
         ["rank=3", "min(d, k) = 2", "(8, 2)", "using 2"],
     ),
     ("labels as a column", lambda: fit(y=Y[:, None]), DataConversionWarning, ["column-vector"]),
+    (
+        "a group without positives, held to demographic parity",
+        lambda: held(False, s=NO_POSITIVES, fairness_weight=0.5),
+        FairnessWarning,
+        ["'b' has no row of class [1]"],
+    ),
+    (
+        "a bound that is not met",
+        lambda: held(False, difference_bound=0.0, validation_fraction=0.5, random_state=0),
+        FairnessWarning,
+        ["difference_bound=0.0 was not met", "held-out rows", "validation_fraction", "solver"],
+    ),
     ("an importance of zero", certain, FairnessWarning, ["zero for every feature", "certainty"]),
     (
         "not converged",

@@ -1,6 +1,7 @@
 """The examples run, or say what they lack; the benchmark of backbones counts what it claims to."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -106,6 +107,27 @@ class TestWithDataAndPackages:
             assert float(low) == pytest.approx(float(full), abs=0.1)
         married, single = re.findall(r"married: (\d+)%", out)
         assert int(married) > int(single)
+
+
+@pytest.mark.slow
+def test_adult(tmp_path):
+    """The table has all systems, and a bound takes disparity away where rank does not."""
+    out = script(EXAMPLES / "adult_demo.py", "--seeds", "1", "--output", str(tmp_path))
+    rows = {
+        (row["layer"], row["system"]): row
+        for row in json.loads((tmp_path / "results.json").read_text())
+    }
+    assert len(rows) == 11
+    plain = rows["last 64x2", "TL"]
+    for name in ("f+SVD, rank 1", "paper, rank 1"):
+        assert rows["last 64x2", name]["DDP"] == pytest.approx(plain["DDP"], abs=0.02)
+    for solver in ("plug_in", "fine_tune", "closed_form"):
+        bounded = rows["last 64x2", f"bound 0.05, {solver}"]
+        assert bounded["DDP"] < 0.5 * plain["DDP"]
+        assert plain["Err"] < bounded["Err"] < plain["Err"] + 5.0
+        assert solver in out
+    for name in ("tradeoff.png", "importance.png", "report.html"):
+        assert (tmp_path / name).stat().st_size > 5_000
 
 
 @pytest.fixture

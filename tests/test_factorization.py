@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import torch
 from oracles import alternating_least_squares, eckart_young, weighted_error
+from scipy.optimize import minimize
 
 from skfairft.factorization import (
+    DIRECTION_TOLERANCE,
     IMPORTANCE_FLOOR,
+    METRIC_RIDGE,
     floor_importance,
     neutralize,
+    parity_svd,
+    regularized_metric,
     resolve_rank,
     weighted_svd,
 )
@@ -22,6 +27,82 @@ def make(d=10, k=4, seed=0):
     W = torch.randn(d, k, generator=generator, dtype=torch.float64)
     exponent = 4 * torch.rand(d, generator=generator, dtype=torch.float64) - 2
     return W, 10**exponent
+
+
+def make_metric(d=10, seed=0):
+    """A symmetric positive definite matrix whose eigenvalues span four decades."""
+    generator = torch.Generator().manual_seed(seed)
+    Q = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=torch.float64)).Q
+    return Q * torch.logspace(-2, 2, d, dtype=torch.float64) @ Q.T
+
+
+def make_directions(d=10, groups=3, events=1, seed=0):
+    """Group means minus the overall mean, of unequal groups, in each event: rank-deficient."""
+    generator = torch.Generator().manual_seed(seed)
+    columns = []
+    for _ in range(events):
+        means = torch.randn(d, groups, generator=generator, dtype=torch.float64)
+        share = torch.softmax(torch.randn(groups, generator=generator, dtype=torch.float64), 0)
+        columns.append(means - (means @ share)[:, None])
+    return torch.cat(columns, dim=1)
+
+
+def matrix_of(metric):
+    return torch.diag(metric.square()) if metric.ndim == 1 else metric
+
+
+def metric_error(W, metric, M):
+    """||C^1/2 (M - W)||^2."""
+    return float(((M - W) * (matrix_of(metric) @ (M - W))).sum())
+
+
+def fitted_lambda(W, metric, D, weight):
+    """Lambda by bisection on ||D^T M|| of the full-rank solution, from the method's formula."""
+    C = matrix_of(metric)
+
+    def left(strength):
+        M = torch.linalg.solve(C + strength * D @ D.T, C @ W)
+        return float((D.T @ M).norm() / (D.T @ W).norm())
+
+    low, high = 0.0, 1.0
+    while left(high) > 1 - weight:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if left(middle) > 1 - weight else (low, middle)
+    return middle
+
+
+def best_of_restarts(loss, size, restarts=8):
+    """Least loss that L-BFGS finds from random starts."""
+
+    def flat(x):
+        leaf = torch.from_numpy(x).requires_grad_()
+        value = loss(leaf)
+        return value.item(), torch.autograd.grad(value, leaf)[0].numpy()
+
+    options = {"maxiter": 20_000, "maxfun": 10**6, "gtol": 1e-12, "ftol": 1e-16}
+    rng = np.random.default_rng(0)
+    return min(
+        minimize(flat, rng.normal(size=size), jac=True, method="L-BFGS-B", options=options).fun
+        for _ in range(restarts)
+    )
+
+
+METRICS = pytest.mark.parametrize(
+    "metric", [make()[1], make_metric()], ids=["importance", "matrix"]
+)
+DIRECTIONS = pytest.mark.parametrize(
+    "D",
+    [
+        make_directions(groups=2)[:, :1],
+        make_directions(groups=2),
+        make_directions(groups=4),
+        make_directions(groups=3, events=2),
+        make_directions(groups=8, events=2),
+    ],
+    ids=["one", "two groups", "four groups", "two events", "as many as features"],
+)
 
 
 def two_class_head(seed):
@@ -205,19 +286,343 @@ class TestWeightedSVD:
         W, importance = make()
         W = W.float().requires_grad_()
         svd = weighted_svd(W, importance.float())
-        assert {t.dtype for t in (svd.importance, svd.U, svd.S, svd.Vt)} == {torch.float64}
+        assert {t.dtype for t in (svd.A, svd.U, svd.S, svd.Vt)} == {torch.float64}
         exact = weighted_svd(W.detach().double(), importance.float().double())
         torch.testing.assert_close(svd.S, exact.S, rtol=1e-12, atol=0)
         assert not svd.factors(2)[0].requires_grad
 
     def test_result_is_frozen_and_its_factors_are_copies(self):
         svd = weighted_svd(*make())
-        before = svd.Vt.clone()
+        before = svd.A.clone(), svd.Vt.clone()
         for factor in svd.factors(2):
             factor.zero_()
-        assert torch.equal(svd.Vt, before)
+        assert torch.equal(svd.A, before[0])
+        assert torch.equal(svd.Vt, before[1])
         with pytest.raises(dataclasses.FrozenInstanceError):
-            svd.S = before
+            svd.S = before[1]
+
+
+class TestMatrixMetric:
+    def test_a_diagonal_one_is_the_importance_squared(self):
+        W, importance = make()
+        A, B = weighted_svd(W, torch.diag(importance.square())).factors(2)
+        a, b = weighted_svd(W, importance).factors(2)
+        torch.testing.assert_close(A @ B, a @ b)
+        torch.testing.assert_close(B, b)
+
+    @pytest.mark.parametrize("rank", [1, 2, 3])
+    def test_truncation_attains_the_eckart_young_bound(self, rank):
+        (W, _), C = make(), make_metric()
+        values, vectors = torch.linalg.eigh(C)
+        root = vectors * values.sqrt() @ vectors.T
+        bound = torch.linalg.svdvals(root @ W)[rank:].square().sum().item()
+        svd = weighted_svd(W, C)
+        A, B = svd.factors(rank)
+        assert metric_error(W, C, A @ B) == pytest.approx(bound, rel=1e-9)
+        torch.testing.assert_close(svd.S, torch.linalg.svdvals(root @ W))
+        # Control: its diagonal alone is another metric.
+        a, b = weighted_svd(W, C.diagonal().sqrt()).factors(rank)
+        assert metric_error(W, C, a @ b) > 1.05 * bound
+
+    @pytest.mark.parametrize("rank", [1, 2, 4])
+    def test_a_change_of_coordinates_changes_nothing(self, rank):
+        # z -> z T turns the weights of the same function into T^-1 W, its covariance into T^T C T.
+        (W, importance), C = make(), make_metric()
+        T = torch.randn(10, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        D = make_directions()
+        for weight in (0.0, 0.4, 1.0):
+            A, B = parity_svd(W, C, D).at(weight).factors(rank)
+            a, b = parity_svd(T.inverse() @ W, T.T @ C @ T, T.T @ D).at(weight).factors(rank)
+            torch.testing.assert_close(T @ a, A, rtol=1e-7, atol=1e-8)
+            torch.testing.assert_close(b, B, rtol=1e-7, atol=1e-8)
+        # Control: of an importance only the scales are free.
+        if rank < 4:
+            A, B = weighted_svd(W, importance).factors(rank)
+            a, b = weighted_svd(T.inverse() @ W, importance).factors(rank)
+            assert not torch.allclose(T @ a @ b, A @ B, rtol=1e-2)
+
+    @pytest.mark.parametrize("noise", [0.0, 1e-32])
+    def test_a_singular_one_becomes_definite_by_a_share_of_the_sizes(self, noise):
+        C = make_metric()
+        duplicate, dead = torch.eye(10, dtype=torch.float64), torch.eye(10, dtype=torch.float64)
+        duplicate[:, 1] = 3 * duplicate[:, 0]  # feature 1 is three times feature 0
+        dead[4, 4] = 0.0
+        singular = dead @ duplicate.T @ C @ duplicate @ dead
+        W, _ = make()
+        D = dead @ duplicate.T @ make_directions()
+        with pytest.raises(torch.linalg.LinAlgError):
+            weighted_svd(W, singular)  # control
+        # What rounding leaves of a constant feature must not count as a feature.
+        singular[4, 4], D[4] = noise, noise**0.5
+        size = singular.diagonal().sqrt()
+        size[4] = 1.0
+        metric = regularized_metric(singular, size)
+        for weight in (0.0, 0.5, 1.0):
+            A, B = parity_svd(W, metric, D).at(weight).factors(4)
+            torch.testing.assert_close((A @ B)[4], W[4], rtol=0, atol=1e-6)
+            left = float((D.T @ A @ B).norm() / (D.T @ W).norm())
+            assert left == pytest.approx(1 - weight, abs=1e-9)
+
+    @pytest.mark.parametrize(("share", "definite"), [(1.0, True), (1e-8, False)])
+    def test_the_least_ridge_is_enough_for_equal_features(self, share, definite):
+        # Ten copies of one feature: rounding alone can make an eigenvalue negative.
+        copies = 10.0 ** torch.arange(-5, 5, dtype=torch.float64)
+        moment = torch.outer(copies, copies)
+        metric = regularized_metric(moment, copies, share * METRIC_RIDGE)
+        W = make()[0] / copies[:, None]
+        if not definite:
+            with pytest.raises(torch.linalg.LinAlgError):
+                weighted_svd(W, metric)
+            return
+        A, B = weighted_svd(W, metric).factors(4)
+        torch.testing.assert_close(copies @ A @ B, copies @ W, rtol=1e-8, atol=1e-8)
+
+    @pytest.mark.parametrize("ridge", [METRIC_RIDGE, 0.05])
+    def test_the_ridge_does_not_depend_on_units(self, ridge):
+        C, units = make_metric(), 10.0 ** torch.arange(-5, 5, dtype=torch.float64)
+        size = C.diagonal().sqrt()
+        found = regularized_metric(units[:, None] * C * units, units * size, ridge)
+        expected = units[:, None] * regularized_metric(C, size, ridge) * units
+        torch.testing.assert_close(found, expected, rtol=1e-14, atol=0)
+        torch.testing.assert_close(
+            regularized_metric(C, size, ridge), C + ridge * torch.diag(C.diagonal())
+        )
+
+    def test_the_ridge_does_not_change_its_argument(self):
+        C = make_metric()
+        before = C.clone()
+        regularized_metric(C, torch.ones(10))
+        assert torch.equal(C, before)
+
+
+class TestParitySVD:
+    @METRICS
+    @DIRECTIONS
+    @pytest.mark.parametrize("k", [1, 2, 4])
+    @pytest.mark.parametrize("weight", [0.0, 1e-9, 0.1, 0.5, 0.9, 0.999, 1 - 1e-9, 1.0])
+    def test_the_weight_is_the_share_of_disparity_removed(self, metric, D, weight, k):
+        W = make()[0][:, :k]
+        A, B = parity_svd(W, metric, D).at(weight).factors(k)
+        left = float((D.T @ A @ B).norm() / (D.T @ W).norm())
+        assert left == pytest.approx(1 - weight, rel=1e-9, abs=1e-12)
+
+    @METRICS
+    def test_one_direction_has_the_lambda_of_the_design(self, metric):
+        W, _ = make()
+        D, C = make_directions()[:, :1], matrix_of(metric)
+        for weight in (0.1, 0.5, 0.99):
+            strength = weight / (1 - weight) / (D.T @ torch.linalg.solve(C, D))
+            expected = torch.linalg.solve(C + strength * D @ D.T, C @ W)
+            A, B = parity_svd(W, metric, D).at(weight).factors(4)
+            torch.testing.assert_close(A @ B, expected)
+
+    @METRICS
+    @DIRECTIONS
+    @pytest.mark.parametrize("rank", [1, 2, 4])
+    def test_is_the_methods_formula(self, metric, D, rank):
+        W, C = make()[0], matrix_of(metric)
+        strength = fitted_lambda(W, metric, D, 0.7)
+        H = C + strength * D @ D.T
+        values, vectors = torch.linalg.eigh(H)
+        root = vectors * values.sqrt() @ vectors.T
+        U, S, Vt = torch.linalg.svd(root @ torch.linalg.solve(H, C @ W), full_matrices=False)
+        expected = torch.linalg.solve(root, (U * S)[:, :rank] @ Vt[:rank])
+        A, B = parity_svd(W, metric, D).at(0.7).factors(rank)
+        torch.testing.assert_close(A @ B, expected, rtol=1e-6, atol=1e-8)
+
+    @METRICS
+    @pytest.mark.parametrize("weight", [0.3, 0.9])
+    @pytest.mark.parametrize("rank", [1, 2])
+    def test_no_restart_of_a_search_does_better(self, metric, weight, rank):
+        W, C = make()[0], matrix_of(metric)
+        D = C @ make_directions()  # so that they matter in the metric
+        strength = fitted_lambda(W, metric, D, weight)
+
+        def objective(M):
+            away = M - W
+            return (away * (C @ away)).sum() + strength * (D.T @ M).square().sum()
+
+        A, B = parity_svd(W, metric, D).at(weight).factors(rank)
+        ours = float(objective(A @ B))
+        root = torch.linalg.cholesky(C, upper=True)
+
+        def loss(x):  # in coordinates where the search is well conditioned
+            a, b = x[: 10 * rank].reshape(10, rank), x[10 * rank :].reshape(rank, 4)
+            return objective(torch.linalg.solve_triangular(root, a, upper=True) @ b)
+
+        found = best_of_restarts(loss, 14 * rank)
+        assert found >= ours * (1 - 1e-8)
+        assert found == pytest.approx(ours, rel=1e-6)  # control: the search is a serious one
+        # Control: truncating the unpenalized matrix is worse.
+        a, b = weighted_svd(W, metric).factors(rank)
+        assert float(objective(a @ b)) > 1.01 * ours
+
+    @METRICS
+    @DIRECTIONS
+    @pytest.mark.parametrize("rank", [1, 2, 4])
+    def test_weight_one_is_exact_linear_parity(self, metric, D, rank):
+        W, _ = make()
+        path = parity_svd(W, metric, D)
+        A, B = path.at(1.0).factors(rank)
+        assert A.isfinite().all()
+        assert (D.T @ A @ B).abs().max() < 1e-10
+        # Control: not before.
+        A, B = path.at(0.99).factors(rank)
+        assert (D.T @ A @ B).abs().max() > 1e-5
+
+    @METRICS
+    @pytest.mark.parametrize("rank", [1, 2, 4])
+    def test_weight_one_is_the_nearest_matrix_with_parity(self, metric, rank):
+        W, C = make()[0], matrix_of(metric)
+        D = C @ make_directions()
+        A, B = parity_svd(W, metric, D).at(1.0).factors(rank)
+        ours = metric_error(W, metric, A @ B)
+        if rank == 4:
+            # Equality-constrained least squares, one column of W at a time, by its KKT system.
+            basis = torch.linalg.svd(D, full_matrices=False).U[:, :2]
+            zero = torch.zeros(2, 2, dtype=torch.float64)
+            kkt = torch.cat([torch.cat([C, basis], 1), torch.cat([basis.T, zero], 1)])
+            right = torch.cat([C @ W, torch.zeros(2, 4, dtype=torch.float64)])
+            torch.testing.assert_close(A @ B, torch.linalg.solve(kkt, right)[:10])
+            return
+        # Every M with D^T M = 0 is N X, so that the search needs no constraint.
+        N = torch.linalg.svd(D).U[:, 2:]
+        root = torch.linalg.cholesky(N.T @ C @ N, upper=True)
+
+        def loss(x):
+            a, b = x[: 8 * rank].reshape(8, rank), x[8 * rank :].reshape(rank, 4)
+            away = N @ torch.linalg.solve_triangular(root, a, upper=True) @ b - W
+            return (away * (C @ away)).sum()
+
+        found = best_of_restarts(loss, 12 * rank)
+        assert found >= ours * (1 - 1e-8)
+        assert found == pytest.approx(ours, rel=1e-6)
+        # Control: truncating first and projecting then is worse.
+        a, b = weighted_svd(W, metric).factors(rank)
+        a, b = parity_svd(a @ b, metric, D).at(1.0).factors(rank)
+        assert metric_error(W, metric, a @ b) > 1.001 * ours
+
+    def test_a_general_solver_under_constraints_agrees(self):
+        W, C, D = make(d=5, k=3)[0], make_metric()[:5, :5], make_directions(d=5, groups=3)[:, :2]
+
+        def loss(x):
+            away = np.outer(x[:5], x[5:]) - W.numpy()
+            return float((away * (C.numpy() @ away)).sum())
+
+        parity = {"type": "eq", "fun": lambda x: D.numpy().T @ x[:5]}
+        rng = np.random.default_rng(0)
+        options = {"maxiter": 2000, "ftol": 1e-14}
+        runs = [
+            minimize(loss, rng.normal(size=8), constraints=parity, method="SLSQP", options=options)
+            for _ in range(8)
+        ]
+        found = min(runs, key=lambda run: run.fun)
+        assert np.abs(parity["fun"](found.x)).max() < 1e-12
+        A, B = parity_svd(W, C, D).at(1.0).factors(1)
+        assert found.fun == pytest.approx(metric_error(W, C, A @ B), rel=1e-6)
+
+    @METRICS
+    @DIRECTIONS
+    def test_weight_zero_is_equation_4_bit_for_bit(self, metric, D):
+        W, _ = make()
+        ours, plain = parity_svd(W, metric, D).at(0.0), weighted_svd(W, metric)
+        for rank in (1, 2, 4):
+            for factor, expected in zip(ours.factors(rank), plain.factors(rank), strict=True):
+                assert torch.equal(factor, expected)
+        assert torch.equal(ours.S, plain.S)
+
+    @METRICS
+    def test_a_path_is_its_points(self, metric):
+        W, D = make()[0], make_directions(groups=3, events=2)
+        path = parity_svd(W, metric, D)
+        errors = []
+        for weight in np.linspace(0, 1, 25):
+            A, B = path.at(weight).factors(2)
+            alone = parity_svd(W, metric, D).at(weight).factors(2)
+            assert torch.equal(A, alone[0])
+            assert torch.equal(B, alone[1])
+            errors.append(metric_error(W, metric, torch.cat([A]) @ B))
+        full = [
+            metric_error(W, metric, path.at(w).A @ path.at(w).Vt) for w in np.linspace(0, 1, 25)
+        ]
+        assert full == sorted(full)  # less disparity costs more
+        assert errors[-1] > errors[0]
+
+    @METRICS
+    def test_is_continuous_at_its_ends(self, metric):
+        W, D = make()[0], make_directions()
+        path = parity_svd(W, metric, D)
+        for end, near in ((0.0, 1e-9), (1.0, 1 - 1e-9)):
+            for rank in (1, 4):
+                A, B = path.at(end).factors(rank)
+                a, b = path.at(near).factors(rank)
+                torch.testing.assert_close(a @ b, A @ B, rtol=1e-4, atol=1e-6)
+
+    @METRICS
+    def test_repeated_directions_count_once_at_weight_one(self, metric):
+        W, D = make()[0], make_directions(groups=2)
+        independent = D[:, :1]
+        A, B = parity_svd(W, metric, independent).at(1.0).factors(2)
+        for repeated in (D, torch.cat([D, 3 * D, 0 * D], dim=1)):
+            a, b = parity_svd(W, metric, repeated).at(1.0).factors(2)
+            torch.testing.assert_close(a @ b, A @ B)
+
+    def test_directions_of_rounding_are_none(self):
+        W, importance = make()[0], torch.ones(10)
+        D = torch.zeros(10, 2, dtype=torch.float64)
+        D[0, 0] = 1.0
+        for size, kept in ((1.01, 2), (0.99, 1)):
+            D[1, 1] = size * DIRECTION_TOLERANCE
+            A, B = parity_svd(W, importance, D).at(1.0).factors(4)
+            assert (A @ B)[:2].abs().amax(dim=1).lt(1e-12).sum() == kept
+
+    @METRICS
+    @pytest.mark.parametrize("columns", [0, 3])
+    def test_without_disparity_every_weight_is_the_same(self, metric, columns):
+        W = make()[0]
+        W[:3] = 0.0
+        D = torch.zeros(10, columns, dtype=torch.float64)
+        D[:3] = torch.eye(3, dtype=torch.float64)[:, :columns]
+        if metric.ndim == 2:  # W has no gap in either sense
+            metric = torch.block_diag(metric[:3, :3], metric[3:, 3:])
+        A, B = weighted_svd(W, metric).factors(2)
+        for weight in (0.0, 0.5, 1.0):
+            a, b = parity_svd(W, metric, D).at(weight).factors(2)
+            torch.testing.assert_close(a @ b, A @ B)
+
+    def test_directions_of_very_different_size_keep_the_share_exact(self):
+        # The equation for lambda has roots over many decades.
+        W = make()[0]
+        D = torch.zeros(10, 3, dtype=torch.float64)
+        D[0, 0], D[1, 1], D[2, 2] = 1e6, 1.0, 1e-2
+        W[:3] = torch.tensor([[1e-6], [1.0], [1e2]])  # the same disparity in each
+        for weight in (0.01, 0.3, 0.5, 0.7, 0.99, 1 - 1e-9):
+            A, B = parity_svd(W, torch.ones(10), D).at(weight).factors(4)
+            left = float((D.T @ A @ B).norm() / (D.T @ W).norm())
+            assert left == pytest.approx(1 - weight, rel=1e-9)
+
+    @METRICS
+    @pytest.mark.parametrize("c", [1e-100, 1e-8, 1e8, 1e100])
+    def test_sizes_of_directions_and_metric_do_not_matter(self, metric, c):
+        W, D = make()[0], make_directions()
+        A, B = parity_svd(W, metric, D).at(0.6).factors(2)
+        for a, b in (
+            parity_svd(W, metric, c * D).at(0.6).factors(2),
+            parity_svd(W, c * metric, D).at(0.6).factors(2),
+        ):
+            torch.testing.assert_close(a, A, rtol=1e-8, atol=1e-10)
+            torch.testing.assert_close(b, B, rtol=1e-8, atol=1e-10)
+
+    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize("weight", [0.5, 1.0])
+    def test_rounding_does_not_decide_the_signs(self, seed, weight):
+        W, importance = two_class_head(seed)
+        D = make_directions(d=6, seed=seed)
+        order = torch.randperm(6, generator=torch.Generator().manual_seed(seed))
+        A, B = parity_svd(W, importance, D).at(weight).factors(1)
+        a, b = parity_svd(W[order], importance[order], D[order]).at(weight).factors(1)
+        torch.testing.assert_close(a, A[order])
+        torch.testing.assert_close(b, B)
 
 
 class TestResolveRank:

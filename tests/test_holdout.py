@@ -65,7 +65,7 @@ def test_as_many_as_there_are_to_spare(n):
     """Five cells; whatever is asked for, at least one row and at most those to spare."""
     cells = np.arange(n) % 5
     if n == 5:
-        with pytest.raises(ValueError, match="cannot hold out any of 5 rows"):
+        with pytest.raises(ValueError, match="None of 5 rows can be held out"):
             hold_out(cells, np.ones(n), 0.9, np.random.RandomState(0))
         return
     assert len(hold_out(cells, np.ones(n), 0.001, np.random.RandomState(0))) == 1

@@ -107,6 +107,19 @@ class TestTensorRows:
         assert inputs["Z"].dtype == inputs["w"].dtype == torch.float64
         assert inputs["w"].tolist() == [1.0, 1.0, 1.0]
 
+    def test_groups_stay_with_their_rows(self):
+        Z, y, w = torch.zeros(5, 2), torch.arange(5), torch.arange(1.0, 6.0).double()
+        rows = TensorRows(Z, y, w, 10 * y)
+        chosen = rows.take(np.array([4, 0, 2])).with_unit_mean_weights().to(torch.device("cpu"))
+        assert chosen.codes.tolist() == [40, 0, 20]
+        inputs, labels = chosen[torch.tensor([2, 1])]
+        assert inputs["codes"].tolist() == (10 * labels).tolist() == [20, 0]
+        # Numbers are those of the rows it has, not of those it was taken from.
+        assert inputs["numbers"].tolist() == [2, 1]
+
+    def test_without_groups_has_no_numbers(self):
+        assert set(TensorRows(torch.zeros(3, 2))[:][0]) == {"Z", "w"}
+
 
 class TestTensorBatches:
     N = 103
@@ -123,6 +136,15 @@ class TestTensorBatches:
             assert torch.equal(inputs["w"], 2.0 * y)
             order.append(y)
         return order
+
+    @pytest.mark.parametrize("seed", [None, 0])
+    @pytest.mark.parametrize("batch_size", [10, 103])
+    def test_rows_know_their_numbers(self, batch_size, seed):
+        rows, codes = self.rows(), torch.arange(self.N) % 3
+        rows = TensorRows(rows.Z, rows.y, rows.w, codes)
+        for inputs, y in TensorBatches(rows, batch_size, seed):
+            assert torch.equal(inputs["numbers"], y)
+            assert torch.equal(inputs["codes"], y % 3)
 
     @pytest.mark.parametrize("seed", [None, 0])
     @pytest.mark.parametrize("batch_size", [1, 10, 102, 103, 1000])

@@ -1,0 +1,1 @@
+"""Parts of the benchmark `benchmarks/tradeoff.py`: data, methods, runs and scores."""

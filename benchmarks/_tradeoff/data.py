@@ -1,0 +1,217 @@
+"""Frozen features, labels and groups of six tasks, cached as npz files.
+
+============================ ===== ==================== ==================================
+task                         width label given group    rows of one seed
+============================ ===== ==================== ==================================
+adult-10, -64, -128          d     income given sex     the 40 % that did not pre-train
+adult-64-sex-race            64    income given sex     the same
+                                   and White or not
+lfw                          512   Heavy_Makeup given   all 13,143 images
+                                   Male
+celeba                       512   Wavy_Hair given Male the 23,415 images of odd identities
+============================ ===== ==================== ==================================
+
+Adult: for each seed, 60 % of the rows pre-train a ReLU network with two hidden layers of d units,
+and the features of the other 40 % are its last hidden activations; these rows are split 40/20/40
+into train, val and test, stratified by label and group. (Of the ten groups of sex and race, the
+smallest would have some 25 test rows and hardly any positive one; so race is White or not.)
+
+Images: the pooled output of a ResNet-18 at 64 px. Nobody is in two parts: for each seed, 40 % of
+the people are the test part and a third of the others are val.
+
+The images and weights lie in the folder that the environment variable SKFAIRFT_DATA names
+(``lfw/images_96.zip``, ``celeba/images_64.zip``, each with ``attributes.csv.gz``, and
+``weights/resnet18_celeba64_attributes.pth``).
+
+Features are standardized with mean and standard deviation of the train part, for all methods.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.compose import make_column_transformer
+from sklearn.model_selection import train_test_split
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from torch import nn
+
+from skfairft import FrozenFeatureExtractor
+from skfairft.datasets import fetch_adult
+from skfairft.preprocessing import ImageFiles
+
+from .resnet18 import load_resnet18
+
+ADULT = {"adult-10": 10, "adult-64": 64, "adult-128": 128, "adult-64-sex-race": 64}
+IMAGES = {
+    "lfw": ("lfw/images_96.zip", "lfw/attributes.csv.gz", "person", "Heavy_Makeup"),
+    "celeba": ("celeba/images_64.zip", "celeba/attributes.csv.gz", "identity", "Wavy_Hair"),
+}
+WEIGHTS = "weights/resnet18_celeba64_attributes.pth"
+DATASETS = [*ADULT, *IMAGES]
+DEFAULT_CACHE = Path(tempfile.gettempdir()) / "skfairft-tradeoff"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one part: features, labels, groups."""
+
+    Z: np.ndarray  # (n, d) float32
+    y: np.ndarray  # (n,) 0 or 1
+    s: np.ndarray  # (n,) codes 0..G-1
+
+
+@dataclass(frozen=True)
+class Split:
+    """One task under one seed."""
+
+    name: str
+    seed: int
+    train: Part
+    val: Part
+    test: Part
+    n_groups: int
+
+
+def load(name: str, seed: int, cache: Path | str = DEFAULT_CACHE) -> Split:
+    """Return a task's split; what is not in the folder ``cache`` is made first.
+
+    Parameters
+    ----------
+    name : str
+        One of `DATASETS`.
+    seed : int
+        Of the split and, for Adult, of the network.
+    cache : path
+        Folder of the features.
+
+    Returns
+    -------
+    Split
+        With standardized features.
+    """
+    cache = Path(cache)
+    if name in ADULT:
+        width = ADULT[name]
+        stored = _cached(cache / f"adult-{width}-{seed}.npz", lambda: _adult(width, seed))
+        Z, y = stored["Z"], stored["y"]
+        s = stored["sex"] + 2 * stored["white"] if name.endswith("sex-race") else stored["sex"]
+        cells = y + 2 * s
+        dev, test = train_test_split(
+            np.arange(len(y)), test_size=0.4, random_state=seed, stratify=cells
+        )
+        train, val = train_test_split(dev, test_size=1 / 3, random_state=seed, stratify=cells[dev])
+    else:
+        stored = _cached(cache / f"{name}.npz", lambda: _images(name))
+        Z, y, s, people = (stored[key] for key in ("Z", "y", "s", "people"))
+        order = np.random.default_rng(seed).permutation(np.unique(people))
+        n_test = round(0.4 * len(order))
+        n_val = round((len(order) - n_test) / 3)
+        who = (order[n_test + n_val :], order[n_test : n_test + n_val], order[:n_test])
+        train, val, test = (np.flatnonzero(np.isin(people, some)) for some in who)
+    scaler = StandardScaler().fit(Z[train].astype(np.float64))
+    parts = [
+        Part(scaler.transform(Z[rows].astype(np.float64)).astype(np.float32), y[rows], s[rows])
+        for rows in (train, val, test)
+    ]
+    return Split(name, seed, *parts, n_groups=int(s.max()) + 1)
+
+
+def missing(name: str) -> str | None:
+    """Return what a task lacks here."""
+    if name in ADULT:
+        return None
+    data = os.environ.get("SKFAIRFT_DATA")
+    if data is None:
+        return "set SKFAIRFT_DATA to the folder that holds lfw/, celeba/ and weights/"
+    gone = [path for path in (*IMAGES[name][:2], WEIGHTS) if not Path(data, path).exists()]
+    return f"not in SKFAIRFT_DATA: {', '.join(gone)}" if gone else None
+
+
+def _cached(path: Path, make) -> dict[str, np.ndarray]:
+    """Return the arrays of a file, which is made first if there is none."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = make()
+        partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.npz")
+        np.savez(partial, **arrays)
+        partial.replace(path)
+    with np.load(path) as stored:
+        return dict(stored)
+
+
+def _adult(width: int, seed: int) -> dict[str, np.ndarray]:
+    """Pre-train a network, and return its features of the rows that it did not see."""
+    X, y, s = fetch_adult(return_X_y_s=True)
+    labels = y.to_numpy().astype(np.int64)
+    female = (s["sex"] == "Female").to_numpy()
+    pre, task = train_test_split(
+        np.arange(len(y)), test_size=0.4, random_state=seed, stratify=labels + 2 * female
+    )
+    categorical = X.select_dtypes("category").columns
+    encoder = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), categorical),
+        remainder=StandardScaler(),
+    ).fit(X.iloc[pre])
+    inputs = encoder.transform(X).astype(np.float32)
+    body = _pretrain(inputs[pre], labels[pre], width, seed)[:-1]
+    with torch.no_grad():
+        Z = body(torch.from_numpy(inputs[task])).numpy()
+    return {
+        "Z": Z,
+        "y": labels[task],
+        "sex": female[task].astype(np.int64),
+        "white": (s["race"] == "White").to_numpy()[task].astype(np.int64),
+    }
+
+
+def _pretrain(X: np.ndarray, y: np.ndarray, width: int, seed: int) -> nn.Sequential:
+    """Train a ReLU network of two hidden layers, as anyone's backbone might be trained."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = nn.Sequential(
+            *(nn.Linear(X.shape[1], width), nn.ReLU()),
+            *(nn.Linear(width, width), nn.ReLU()),
+            nn.Linear(width, 2),
+        )
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        inputs, labels = torch.from_numpy(X), torch.from_numpy(y)
+        for _ in range(4):
+            for rows in torch.randperm(len(inputs)).split(256):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(model(inputs[rows]), labels[rows]).backward()
+                optimizer.step()
+    return model
+
+
+def _images(name: str) -> dict[str, np.ndarray]:
+    """Extract the features of all images of a task."""
+    data = Path(os.environ["SKFAIRFT_DATA"])
+    images, attributes, people, label = IMAGES[name]
+    table = pd.read_csv(data / attributes)
+    if name == "celeba":  # the even ones trained the network
+        table = table[table["identity"] % 2 == 1]
+    model, wanted = load_resnet18(data / WEIGHTS)
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(data / images) as archive:
+            archive.extractall(folder, members=table["image"].tolist())
+        model.forward = model.features
+        Z = FrozenFeatureExtractor(
+            model.to(memory_format=torch.channels_last),
+            preprocess=ImageFiles(wanted["size"], mean=wanted["mean"], std=wanted["std"]),
+            channels_last=True,
+            batch_size=64,
+            memory=False,
+        ).fit_transform([str(Path(folder) / image) for image in table["image"]])
+    return {
+        "Z": np.asarray(Z, dtype=np.float32),
+        "y": table[label].to_numpy().astype(np.int64),
+        "s": table["Male"].to_numpy().astype(np.int64),
+        "people": pd.factorize(table[people])[0],
+    }

@@ -1,0 +1,294 @@
+"""Scores of curves, from the stored confusion counts.
+
+Err is 100 minus weighted F1, ΔDP the largest difference between groups in selection rate, ΔEO the
+sum of those in true and false positive rate (groups without such rows are left out).
+
+- **front**: the candidates that are Pareto-minimal in (Err, Δ) on val. Their test points are what
+  a method is judged by: what to choose is decided on val, never on test.
+- **hypervolume**: the area that the front's test points dominate up to the reference point
+  (1.5 Err0, Δ0), as a share of the box between that and (Err0, 0), where (Err0, Δ0) is the test
+  point of the unconstrained logistic regression on the same split. It is 0 for a method that
+  gains nothing on logistic regression and 1 for parity at no cost; beyond the reference, points
+  count nothing. A second reference, 2 Err0, shows how much hangs on that choice.
+- **at a budget**: the candidate of lowest val Err among those with val Δ within the budget, and
+  its test Err and Δ; if none is within, the one of the smallest val Δ, counted as missed. Besides,
+  the lowest test Err among the front's points whose test Δ is within the budget, which peeks at
+  test (NaN if there is none).
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from skfairft._cells import demographic_parity, equalized_odds, rates_of, weighted_f1
+
+BUDGETS = {"demographic_parity": (0.05, 0.02), "equalized_odds": (0.10, 0.05)}
+REFERENCES = (1.5, 2.0)  # times the error of logistic regression
+BASELINE = "logistic regression"
+POSITIVE = np.array([1])
+
+
+def measures(counts: Any, constraint: str) -> np.ndarray:
+    """Return (m, 2), Err and the constraint's Δ, of counts (m, G, 2, 2)."""
+    counts = np.asarray(counts, dtype=np.float64)
+    rates = rates_of(counts, POSITIVE)
+    distance = demographic_parity if constraint == "demographic_parity" else equalized_odds
+    error = 100.0 * (1.0 - weighted_f1(counts.sum(axis=1)))
+    return np.column_stack([error, distance(rates)])
+
+
+def pareto(points: np.ndarray) -> np.ndarray:
+    """Return the rows of ``points`` (m, 2) that no other dominates, by rising first coordinate.
+
+    Of equal points the first is kept; rows with NaN are left out.
+    """
+    rows = np.flatnonzero(np.isfinite(points).all(axis=1))
+    rows = rows[np.lexsort((points[rows, 1], points[rows, 0]))]
+    before = np.minimum.accumulate(np.concatenate([[np.inf], points[rows, 1]]))[:-1]
+    return rows[points[rows, 1] < before]
+
+
+def hypervolume(points: np.ndarray, reference: tuple[float, float]) -> float:
+    """Return the area dominated by ``points`` (m, 2) within ``reference``."""
+    points = points[np.isfinite(points).all(axis=1)]
+    points = points[(points < reference).all(axis=1)]
+    front = points[pareto(points)]
+    if len(front) == 0:
+        return 0.0
+    right = np.append(front[1:, 0], reference[0])
+    return float(((right - front[:, 0]) * (reference[1] - front[:, 1])).sum())
+
+
+def at_budget(val: np.ndarray, test: np.ndarray, budget: float) -> dict[str, float]:
+    """Return test Err and Δ of what val would choose, and the best on test within the budget."""
+    finite = np.isfinite(val).all(axis=1)
+    within = finite & (val[:, 1] <= budget)
+    if within.any():
+        chosen = np.flatnonzero(within)[val[within, 0].argmin()]
+    elif finite.any():
+        chosen = np.flatnonzero(finite)[val[finite, 1].argmin()]
+    else:
+        return {"Err": np.nan, "Δ": np.nan, "missed": True, "best": np.nan}
+    front = test[pareto(val)]
+    best = front[front[:, 1] <= budget, 0]
+    return {
+        "Err": float(test[chosen, 0]),
+        "Δ": float(test[chosen, 1]),
+        "missed": not within.any(),
+        "best": float(best.min()) if len(best) else np.nan,
+    }
+
+
+def score(results: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return one row for each result, failures included.
+
+    The column "front" holds the test points (f, 2) of the val front.
+    """
+    base = {
+        (r["dataset"], r["seed"], r["constraint"]): measures(r["test"], r["constraint"])[0]
+        for r in results
+        if r["method"] == BASELINE and r["error"] is None
+    }
+    rows = []
+    for r in results:
+        row: dict[str, Any] = {
+            key: r[key] for key in ("dataset", "constraint", "method", "needs_group", "seed")
+        }
+        rows.append(row)
+        row["failed"] = r["error"] is not None
+        start = base.get((r["dataset"], r["seed"], r["constraint"]))
+        if row["failed"] or start is None:
+            continue
+        val, test = (measures(r[part], r["constraint"]) for part in ("val", "test"))
+        front = test[pareto(val)]
+        row |= {"candidates": len(val), "on front": len(front), "seconds": r["seconds"]}
+        row["CPU seconds"] = r.get("cpu_seconds", np.nan)
+        for times in REFERENCES:
+            area = hypervolume(front, (times * start[0], start[1]))
+            row[f"hypervolume {times}"] = area / ((times - 1) * start[0] * start[1])
+        for budget in BUDGETS[r["constraint"]]:
+            found = at_budget(val, test, budget)
+            row |= {f"{name} at {budget}": value for name, value in found.items()}
+        row["front"] = front
+    return pd.DataFrame(rows)
+
+
+def summary(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return means and standard deviations over the seeds, by dataset, constraint and method.
+
+    The columns are pairs (score, "mean" or "std"); of "missed" the mean is a share.
+    """
+    keys = ["dataset", "constraint", "method"]
+    grouped = scores.drop(columns=["front", "needs_group"]).groupby(keys, sort=False)
+    numbers = [
+        name
+        for name in scores.columns
+        if name not in (*keys, "front", "needs_group", "seed", "failed")
+    ]
+    parts = {}
+    for name in numbers:
+        values = pd.to_numeric(scores[name]).groupby([scores[key] for key in keys], sort=False)
+        parts[name, "mean"], parts[name, "std"] = values.mean(), values.std()
+    out = pd.DataFrame(parts)
+    out["seeds", "count"] = grouped["failed"].count()
+    out["failed", "count"] = grouped["failed"].sum()
+    return out
+
+
+def paired(scores: pd.DataFrame, ours: str, column: str = "hypervolume 1.5") -> pd.DataFrame:
+    """Compare a method with each other one, seed by seed, with 95 % intervals.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Of `score`.
+    ours : str
+        The method.
+    column : str
+        What to compare.
+
+    Returns
+    -------
+    DataFrame
+        For each dataset, constraint and peer: the means, the difference "ours - peer" with
+        Student's interval over the seeds, and the ratio ours / peer, the exponential of the mean
+        log ratio with its interval, where all values are positive (else NaN: the difference is
+        what counts then).
+    """
+    rows = []
+    for (dataset, constraint), part in scores.groupby(["dataset", "constraint"], sort=False):
+        table = part.pivot_table(index="seed", columns="method", values=column)
+        if ours not in table:
+            continue
+        for peer in table.columns.drop(ours):
+            both = table[[ours, peer]].dropna()
+            a, b = both[ours].to_numpy(), both[peer].to_numpy()
+            row = {"dataset": dataset, "constraint": constraint, "peer": peer, "seeds": len(a)}
+            row |= {"ours": a.mean(), "peer's": b.mean()} if len(a) else {}
+            low, mid, high = t_interval(a - b)
+            row |= {"difference": mid, "difference low": low, "difference high": high}
+            positive = len(a) > 0 and (a > 0).all() and (b > 0).all()
+            low, mid, high = t_interval(np.log(a / b)) if positive else [np.nan] * 3
+            row |= {"ratio": np.exp(mid), "ratio low": np.exp(low), "ratio high": np.exp(high)}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Return low, mean and high of Student's interval of a mean."""
+    n = len(values)
+    if n == 0:
+        return np.nan, np.nan, np.nan
+    mean = float(values.mean())
+    if n == 1:
+        return np.nan, mean, np.nan
+    half = float(stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
+    return mean - half, mean, mean + half
+
+
+def markdown(scores: pd.DataFrame) -> str:
+    """Return a table for each dataset and constraint: mean ± standard deviation over the seeds.
+
+    A star marks the methods that need the group at prediction.
+    """
+    table = summary(scores)
+    needs = scores.groupby("method")["needs_group"].first()
+    out = []
+    for (dataset, constraint), part in table.groupby(level=[0, 1], sort=False):
+        delta = "ΔDP" if constraint == "demographic_parity" else "ΔEO"
+        budgets = BUDGETS[constraint]
+        out += [f"### {dataset}, {constraint.replace('_', ' ')}", ""]
+        header = ["method", "seeds", "candidates", *(f"hypervolume, {t} Err0" for t in REFERENCES)]
+        for budget in budgets:
+            wanted = f"{delta} ≤ {budget} on val"
+            header += [f"Err, {wanted}", f"its {delta}", "missed", f"best Err, {delta} ≤ {budget}"]
+        header += ["seconds", "CPU seconds"]
+        out += [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+        part = part.sort_values(("hypervolume 1.5", "mean"), ascending=False)
+        for (_, _, name), row in part.iterrows():
+            seeds, failed = int(row["seeds", "count"]), int(row["failed", "count"])
+            cells = [f"{name}{' *' if needs[name] else ''}"]
+            cells.append(f"{seeds - failed}" + (f" ({failed} failed)" if failed else ""))
+            if failed == seeds:
+                out.append(f"| {' | '.join(cells)} |" + " |" * (len(header) - 2))
+                continue
+            cells.append(f"{row['candidates', 'mean']:.0f}")
+            cells += [_cell(row, f"hypervolume {times}", 3) for times in REFERENCES]
+            for budget in budgets:
+                cells += [_cell(row, f"Err at {budget}", 2), _cell(row, f"Δ at {budget}", 3)]
+                cells.append(f"{row[f'missed at {budget}', 'mean'] * (seeds - failed):.0f}")
+                cells.append(_cell(row, f"best at {budget}", 2))
+            cells += [_cell(row, "seconds", 2), _cell(row, "CPU seconds", 2)]
+            out.append(f"| {' | '.join(cells)} |")
+        out.append("")
+    return "\n".join(out)
+
+
+def _cell(row: pd.Series, name: str, digits: int) -> str:
+    mean, std = row[name, "mean"], row[name, "std"]
+    if np.isnan(mean):
+        return "-"
+    return f"{mean:.{digits}f}" + ("" if np.isnan(std) else f" ± {std:.{digits}f}")
+
+
+def plot(scores: pd.DataFrame, path: Any) -> None:
+    """Draw a panel for each dataset and constraint, and save the figure.
+
+    A curve is, at each disparity, the mean over the seeds of the lowest test Err among the front's
+    points of at most that disparity; it begins where all seeds have such a point.
+    """
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("Agg")
+    scores = scores[~scores["failed"] & scores["front"].notna()]
+    datasets = list(dict.fromkeys(scores["dataset"]))
+    constraints = sorted(set(scores["constraint"]))
+    methods = list(dict.fromkeys(scores["method"]))
+    colours = dict(zip(methods, itertools.cycle(plt.get_cmap("tab20").colors), strict=False))
+    shape = len(constraints), len(datasets)
+    figure, axes = plt.subplots(
+        *shape, figsize=(4 * shape[1], 3.6 * shape[0]), squeeze=False, layout="constrained"
+    )
+    for (i, constraint), (j, dataset) in itertools.product(
+        enumerate(constraints), enumerate(datasets)
+    ):
+        ax = axes[i, j]
+        here = scores[(scores["constraint"] == constraint) & (scores["dataset"] == dataset)]
+        base = here[here["method"] == BASELINE]["front"]
+        start = np.mean([front[0] for front in base], axis=0)
+        levels = np.linspace(0, 1.15 * start[1], 200)
+        for name, part in here.groupby("method", sort=False):
+            if name == BASELINE:
+                ax.plot(start[1], start[0], "k*", markersize=10, label=name, zorder=3)
+                continue
+            curves = np.array([_lowest(front, levels) for front in part["front"]])
+            style = "--" if part["needs_group"].iloc[0] else "-"
+            ax.plot(levels, curves.mean(axis=0), style, color=colours[name], label=name)
+        ax.set(xlim=(0, levels[-1]), ylim=(0.93 * start[0], 1.6 * start[0]))
+        ax.set_title(f"{dataset}, {len(base)} seeds", fontsize="medium")
+        ax.set_xlabel("ΔDP" if constraint == "demographic_parity" else "ΔEO")
+        ax.set_ylabel("Err (%)")
+    labels = {}
+    for ax in axes.flat:
+        labels |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    figure.legend(
+        labels.values(),
+        labels,
+        loc="outside lower center",
+        ncols=max(2, shape[1]),
+        fontsize="small",
+    )
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _lowest(front: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Return the lowest Err of the points with at most each level of disparity, NaN if none."""
+    within = front[None, :, 1] <= levels[:, None]
+    lowest = np.where(within, front[None, :, 0], np.inf).min(axis=1)
+    return np.where(np.isfinite(lowest), lowest, np.nan)

@@ -1,0 +1,130 @@
+"""Rows of features, labels, weights and groups, and the batches an epoch is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .mapped import Features, MappedFeatures, as_features, block_rows, is_mapped
+
+__all__ = ["TensorBatches", "TensorRows"]
+
+# Share of a GPU's free memory that features may take; larger ones go there block by block.
+_DEVICE_SHARE = 0.5
+
+
+class TensorRows(torch.utils.data.Dataset[Any]):
+    """Features, labels and weights, cut by slices or index tensors.
+
+    Parameters
+    ----------
+    Z : Tensor, MappedFeatures or array of shape (n, d)
+        Features.
+    y : Tensor of shape (n,), int64, optional
+        Encoded labels; None for prediction.
+    w : Tensor of shape (n,), float64, optional
+        Sample weights.
+    codes : Tensor of shape (n,), int64, optional
+        Encoded groups 0..G-1, which only a parity penalty needs. With them go the
+        numbers of the rows, by which it remembers them.
+    """
+
+    def __init__(
+        self,
+        Z: Any,
+        y: Tensor | None = None,
+        w: Tensor | None = None,
+        codes: Tensor | None = None,
+    ) -> None:
+        if is_mapped(Z):
+            Z = as_features(Z)
+        self.Z: Features = Z if isinstance(Z, MappedFeatures) else torch.as_tensor(Z)
+        self.y = torch.zeros(len(self.Z), dtype=torch.int64) if y is None else y
+        self.w = torch.ones(len(self.Z), dtype=torch.float64) if w is None else w
+        self.codes = codes
+        self._numbers = None if codes is None else torch.arange(len(codes), device=codes.device)
+
+    def __len__(self) -> int:
+        return len(self.Z)
+
+    def __getitem__(self, rows: Any) -> tuple[dict[str, Features], Tensor]:
+        # The weights travel with the features: skorch's scoring callbacks expect labels in y.
+        inputs: dict[str, Features] = {"Z": self._features(rows), "w": self.w[rows]}
+        if self.codes is not None:
+            assert self._numbers is not None
+            inputs |= {"codes": self.codes[rows], "numbers": self._numbers[rows]}
+        return inputs, self.y[rows]
+
+    def _features(self, rows: Any) -> Features:
+        """Return features as a tensor; mapped ones of more than a block stay where they are."""
+        if isinstance(self.Z, Tensor):
+            return self.Z[rows]
+        Z = self.Z.take(rows)
+        return Z[:] if len(Z) <= block_rows(Z.shape[1]) else Z
+
+    def take(self, index: NDArray[np.int64] | None) -> TensorRows:
+        """Return some of the rows by their numbers; None is all of them."""
+        if index is None:
+            return self
+        Z = self.Z[index] if isinstance(self.Z, Tensor) else self.Z.take(index)
+        codes = None if self.codes is None else self.codes[index]
+        return TensorRows(Z, self.y[index], self.w[index], codes)
+
+    def with_unit_mean_weights(self) -> TensorRows:
+        """Return the rows with weights scaled to mean 1."""
+        return TensorRows(self.Z, self.y, self.w / self.w.mean(), self.codes)
+
+    def to(self, device: torch.device) -> TensorRows:
+        """Return the rows on a device; features too large for it stay, and go in blocks."""
+        Z = self.Z.to(device) if isinstance(self.Z, Tensor) and _fits(self.Z, device) else self.Z
+        codes = None if self.codes is None else self.codes.to(device)
+        return TensorRows(Z, self.y.to(device), self.w.to(device), codes)
+
+
+def _fits(Z: Tensor, device: torch.device) -> bool:
+    if device.type != "cuda" or Z.device == device:
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return Z.nbytes <= _DEVICE_SHARE * free
+
+
+class TensorBatches:
+    """Iterate over `TensorRows` in slices: skorch's iterator, without a DataLoader.
+
+    A DataLoader fetches row by row and collates, which costs more than the head's
+    own arithmetic.
+
+    Parameters
+    ----------
+    dataset : TensorRows
+        What to iterate over.
+    batch_size : int
+        Rows per batch. If that is all of them, they are passed on uncopied and in
+        their order.
+    seed : int, optional
+        Shuffle anew in each epoch, from a generator of its own; None keeps the order.
+    """
+
+    def __init__(self, dataset: TensorRows, batch_size: int, seed: int | None = None) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self._generator = None if seed is None else torch.Generator().manual_seed(seed)
+
+    def __iter__(self) -> Iterator[Any]:
+        n_rows = len(self.dataset)
+        if n_rows <= self.batch_size:
+            yield self.dataset[:]
+        elif self._generator is None:
+            for start in range(0, n_rows, self.batch_size):
+                yield self.dataset[start : start + self.batch_size]
+        else:
+            order = torch.randperm(n_rows, generator=self._generator)
+            if isinstance(self.dataset.Z, Tensor):
+                order = order.to(self.dataset.Z.device)
+            for rows in order.split(self.batch_size):
+                yield self.dataset[rows]

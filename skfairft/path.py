@@ -1,0 +1,458 @@
+"""The whole trade-off of a classifier: fairness weights, ranks and solvers on held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import check_consistent_length
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ._auc import auc_with_error
+from ._bootstrap import bootstrap_counts
+from ._cells import (
+    demographic_parity,
+    equalized_odds,
+    rates_of,
+    weighted_f1,
+)
+from ._encoding import encode_groups, to_label_array
+from ._validation import check_fairness_parameters
+from ._warn import warn_user
+from .batches import TensorRows
+from .bound import decision_counts, distances, interrupted, interval_around, warn_of_empty
+from .classifier import FairLowRankHeadClassifier
+from .constraints import Parity, parity
+from .exceptions import FairnessWarning
+from .fitting import FittedHead
+from .head import head_scores, shift_scores
+from .parallel import threads_over_blocks
+from .rows import refuse_mapping
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FairnessPath", "fairness_path"]
+
+# The columns of the table that have an interval, and what the curve is about.
+METRICS = (
+    "weighted_f1_error",
+    "difference",
+    "demographic_parity_distance",
+    "equalized_odds_distance",
+    "accuracy",
+    "roc_auc",
+)
+
+# Thresholds at which the share of positive decisions is this many times the head's own.
+_LEAST_SHARE, _MOST_SHARE = 0.7, 1.3
+
+# Two-sided 95 % of a normal distribution.
+_NORMAL = 1.959964
+
+
+class _Candidate(NamedTuple):
+    """A head before it is measured with intervals."""
+
+    settings: dict[str, Any]
+    share: float
+    fitted: FittedHead
+    shift: Tensor  # (k,), added to the scores of the head
+    scores: Tensor  # (n, k) on the held-out rows, with the shift
+
+
+@dataclass(frozen=True)
+class FairnessPath:
+    """Points of a trade-off, and the classifier of each.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per point. Columns: ``solver``, ``rank`` (as asked for), ``fairness_weight``,
+        ``positive_share`` (see `fairness_path`), then each metric on the held-out rows with the
+        ends of its 95 % interval in columns ``_low`` and ``_high``, and ``on_front``: no other
+        point has less error and no more difference, or less difference and no more error.
+    classifiers : list of FairLowRankHeadClassifier
+        The fitted classifiers, in the order of the rows.
+    constraint : str
+        What ``difference`` measures.
+    n_held_out : int
+        Number of held-out rows.
+    """
+
+    table: pd.DataFrame
+    classifiers: list[FairLowRankHeadClassifier]
+    constraint: str
+    n_held_out: int
+
+    def choose(self, difference_bound: float) -> int:
+        """Return the row of the least error whose held-out difference is within a bound.
+
+        Parameters
+        ----------
+        difference_bound : float
+            Largest difference.
+
+        Returns
+        -------
+        int
+            For ``table.loc`` and ``classifiers``.
+
+        Raises
+        ------
+        ValueError
+            If no difference is defined.
+
+        Warns
+        -----
+        FairnessWarning
+            If there is none: then the row of the smallest difference is returned.
+        """
+        within = self.table[self.table["difference"] <= difference_bound]
+        if len(within):
+            order = np.lexsort((within["difference"], within["weighted_f1_error"]))
+            return int(within.index.to_numpy()[order[0]])
+        if self.table["difference"].isna().all():
+            raise ValueError(
+                "The difference is undefined at every point: the held-out rows lack a class that "
+                "the constraint asks for in all groups but one. Hold out more rows."
+            )
+        nearest = int(np.nanargmin(self.table["difference"].to_numpy()))
+        warn_user(
+            f"No point has a difference of at most {difference_bound}; the nearest has "
+            f"{self.table['difference'].iloc[nearest]:.3f}, on {self.n_held_out} held-out rows.",
+            FairnessWarning,
+        )
+        return nearest
+
+
+def fairness_path(
+    clf: FairLowRankHeadClassifier,
+    X: Any,
+    y: ArrayLike,
+    *,
+    sensitive_features: Any,
+    sample_weight: ArrayLike | None = None,
+    weights: int | ArrayLike = 25,
+    ranks: Sequence[int | float | None] | None = None,
+    solvers: Sequence[str] | None = None,
+    thresholds: int = 13,
+    held_out: float | tuple[Any, Any, Any] = 0.25,
+    n_boot: int = 1000,
+) -> FairnessPath:
+    """Fit a classifier for many fairness weights and measure each on held-out rows.
+
+    The features are extracted once, what does not depend on the weight is computed once, and the
+    training of each head starts at the one before.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        With a ``constraint``. It is not changed.
+    X, y, sample_weight, sensitive_features
+        As for its `fit`.
+    weights : int or array-like, default=25
+        Fairness weights in [0, 1]; an int is that many from 0 to 1.
+    ranks : sequence or None, default=None
+        Ranks; None is that of ``clf``.
+    solvers : sequence of str or None, default=None
+        Solvers; None is that of ``clf``.
+    thresholds : int, default=13
+        With two classes, each head is also tried with thresholds at which the share of positive
+        decisions is 0.7 to 1.3 times its own, so many of them; those on the front are kept. 1
+        leaves thresholds alone. The column ``positive_share`` says how many times.
+    held_out : float or tuple (X, y, sensitive_features), default=0.25
+        Share of the rows, stratified by class and group, on which the points are measured, or
+        other rows to measure them on.
+    n_boot : int, default=1000
+        Resamples behind the intervals; 0 for none. That of the AUC is DeLong's.
+
+    Returns
+    -------
+    FairnessPath
+        With ``table`` and ``classifiers``.
+
+    Raises
+    ------
+    ValueError
+        As `fit`; for a classifier without constraint or with a bound; for weights outside [0, 1].
+    KeyboardInterrupt
+        If it was interrupted before the first head was fitted.
+
+    Warns
+    -----
+    FairnessWarning
+        If the held-out rows lack a class in a group. UserWarning if it was interrupted: what was
+        fitted until then is returned.
+
+    Notes
+    -----
+    Points that are chosen by their values on the held-out rows look a little better there than
+    they are. Measure the chosen classifier on rows of its own.
+
+    Examples
+    --------
+    >>> from skfairft import FairLowRankHeadClassifier, fairness_path
+    >>> from skfairft.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(n_samples=1000, disparity=0.4, random_state=0)
+    >>> clf = FairLowRankHeadClassifier(
+    ...     constraint="demographic_parity", solver="plug_in", random_state=0
+    ... )
+    >>> path = fairness_path(clf, X, y, sensitive_features=s, weights=5, thresholds=1)
+    >>> path.table["difference"].round(2).tolist() == sorted(
+    ...     path.table["difference"].round(2), reverse=True
+    ... )
+    True
+    >>> best = path.classifiers[path.choose(difference_bound=0.1)]
+    >>> best.predict(X[:3]).shape
+    (3,)
+    """
+    if not isinstance(clf, FairLowRankHeadClassifier):
+        raise TypeError(
+            f"fairness_path got a {type(clf).__name__}; expected a FairLowRankHeadClassifier. Of a "
+            "pipeline, pass its last step, and X as the steps before transform it."
+        )
+    constraint, weights = _check(clf, weights, thresholds, held_out)
+    variants = _variants(clf, ranks, solvers)
+    clf = clone(clf)
+    problem, _, random_state = clf._prepare(X, y, sample_weight, sensitive_features)
+    rows = problem.rows
+    if isinstance(held_out, tuple):
+        outside = _encoded(clf, *held_out)
+    else:
+        rows, outside = problem.hold_out(held_out, random_state)
+    seed = random_state.randint(np.iinfo(np.int32).max)
+    rule = parity(constraint, len(clf.classes_))
+    warn_of_empty(rule, outside, clf.groups_)
+    heads = _heads(clf, variants, rows, weights, seed)
+    total = len(weights) * len(variants)
+    candidates: list[_Candidate] = []
+    with threads_over_blocks():
+        try:
+            for settings, fitted in tqdm(heads, total=total, disable=not clf.verbose, unit="head"):
+                if interrupted(fitted):
+                    raise KeyboardInterrupt
+                scores = head_scores(fitted.head, outside.Z)
+                shift = torch.zeros(scores.shape[1], dtype=torch.float64)
+                candidates.append(_Candidate(settings, 1.0, fitted, shift, scores))
+        except KeyboardInterrupt:
+            if not candidates:
+                raise
+            warn_user(
+                f"Interrupted: the path holds {len(candidates)} of {total} heads.", UserWarning
+            )
+    tables = _tables(candidates, outside, len(clf.groups_))
+    if len(clf.classes_) == 2 and thresholds > 1:
+        candidates += [moved for each in candidates for moved in _moved(each, thresholds)]
+        tables = _tables(candidates, outside, len(clf.groups_))
+        points = _metrics(tables, rule)
+        front = pareto_front(points["weighted_f1_error"], points["difference"])
+        kept = [i for i, each in enumerate(candidates) if front[i] or each.share == 1.0]
+        candidates, tables = [candidates[i] for i in kept], tables[kept]
+    return FairnessPath(
+        table=_frame(candidates, tables, outside, rule, n_boot, seed),
+        classifiers=[
+            clf._fitted_copy(
+                each.fitted.with_head(shift_scores(each.fitted.head, each.shift)), **each.settings
+            )
+            for each in candidates
+        ],
+        constraint=constraint,
+        n_held_out=len(outside),
+    )
+
+
+def pareto_front(error: ArrayLike, difference: ArrayLike) -> NDArray[np.bool_]:
+    """Tell which points no other point beats: less of one and no more of the other.
+
+    Parameters
+    ----------
+    error, difference : array-like of shape (m,)
+        Both the smaller the better; NaN is beaten by all.
+
+    Returns
+    -------
+    ndarray of shape (m,), bool
+
+    Examples
+    --------
+    >>> pareto_front([1.0, 2.0, 3.0, 3.0], [0.3, 0.4, 0.1, 0.1]).tolist()
+    [True, False, True, True]
+    """
+    a, b = (np.nan_to_num(np.asarray(x, dtype=np.float64), nan=np.inf) for x in (error, difference))
+    finite = np.isfinite(a) & np.isfinite(b)
+    less = (a[:, None] <= a) & (b[:, None] <= b) & ((a[:, None] < a) | (b[:, None] < b))
+    return finite & ~less.any(axis=0)
+
+
+def _check(
+    clf: FairLowRankHeadClassifier, weights: Any, thresholds: Any, held_out: Any
+) -> tuple[str, NDArray[np.float64]]:
+    if clf.constraint is None or clf.difference_bound is not None:
+        raise ValueError(
+            f"fairness_path got a classifier with constraint={clf.constraint!r} and "
+            f"difference_bound={clf.difference_bound!r}; it draws the whole curve of a constraint "
+            "without a bound. Afterwards path.choose(difference_bound) picks a point."
+        )
+    if not isinstance(thresholds, Integral) or thresholds < 1:
+        raise ValueError(f"thresholds={thresholds!r}; expected a whole number of at least 1.")
+    if isinstance(held_out, tuple):
+        fits = len(held_out) == 3
+    else:
+        fits = isinstance(held_out, Real) and 0.0 < float(held_out) < 1.0
+    if not fits:
+        held_out = f"a tuple of {len(held_out)}" if isinstance(held_out, tuple) else held_out
+        raise ValueError(
+            f"held_out={held_out!r}; expected a share in (0, 1), or a tuple (X, y, "
+            "sensitive_features)."
+        )
+    steps = isinstance(weights, Integral) and not isinstance(weights, bool)
+    values = np.linspace(0.0, 1.0, max(int(weights), 0)) if steps else np.unique(weights)
+    if not len(values) or not (values >= 0.0).all() or not (values <= 1.0).all():
+        raise ValueError(f"weights={weights!r}; expected fairness weights in [0, 1], or how many.")
+    return clf.constraint, values
+
+
+def _variants(
+    clf: FairLowRankHeadClassifier, ranks: Sequence[Any] | None, solvers: Sequence[str] | None
+) -> list[FairLowRankHeadClassifier]:
+    """Return the classifier with each solver and rank, checked."""
+    variants = []
+    for solver in [clf.solver] if solvers is None else solvers:
+        for rank in [clf.rank] if ranks is None else ranks:
+            one = clone(clf).set_params(solver=solver, rank=rank)
+            one._validate_params()
+            check_fairness_parameters(one)
+            variants.append(one)
+    if not variants:
+        raise ValueError(
+            f"ranks={ranks!r} and solvers={solvers!r} leave nothing to fit; None is that of clf."
+        )
+    return variants
+
+
+def _heads(
+    clf: FairLowRankHeadClassifier,
+    variants: Sequence[FairLowRankHeadClassifier],
+    rows: TensorRows,
+    weights: NDArray[np.float64],
+    seed: int,
+) -> Iterator[tuple[dict[str, Any], FittedHead]]:
+    """Yield the heads with the parameters that set them apart."""
+    for one in variants:
+        fitter = one._fitter(rows, clf.groups_, clf.classes_, np.random.RandomState(seed))
+        apart = {"solver": one.solver, "rank": one.rank}
+        for weight, fitted in zip(weights, fitter.fit_path(weights), strict=True):
+            yield {**apart, "fairness_weight": float(weight)}, fitted
+
+
+def _moved(candidate: _Candidate, thresholds: int) -> Iterator[_Candidate]:
+    """Yield a two-class head with other thresholds."""
+    scores = candidate.scores
+    margin = (scores[:, 1] - scores[:, 0]).numpy()
+    positive = float((margin > 0).mean())
+    for share in np.linspace(_LEAST_SHARE, _MOST_SHARE, thresholds):
+        wanted = float(share) * positive
+        if abs(share - 1.0) < 1e-9 or not 0.0 < wanted < 1.0:
+            continue
+        threshold = float(np.quantile(margin, 1.0 - wanted))
+        shift = torch.tensor([0.5, -0.5], dtype=torch.float64) * threshold
+        yield candidate._replace(
+            share=float(share),
+            shift=shift,
+            scores=scores + shift,
+        )
+
+
+def _encoded(clf: FairLowRankHeadClassifier, X: Any, y: Any, sensitive_features: Any) -> TensorRows:
+    """Return other rows in the classes and groups of the classifier."""
+    labels = to_label_array(y, name="held_out's y")
+    refuse_mapping(X)
+    check_consistent_length(X, labels)
+    columns = ("y", labels, clf.classes_), ("sensitive_features", sensitive_features, clf.groups_)
+    encoded = []
+    for name, column, known in columns:
+        values, codes = encode_groups(column, len(labels), name=f"held_out's {name}")
+        number = {value: code for code, value in enumerate(known.tolist())}
+        unknown = [value for value in values.tolist() if value not in number]
+        if unknown:
+            raise ValueError(
+                f"held_out's {name} holds {unknown}, but the training rows only {known.tolist()}; "
+                "drop the other rows, or train with such rows too."
+            )
+        encoded.append(torch.tensor([number[value] for value in values.tolist()])[codes])
+    return TensorRows(clf._features(X), encoded[0], None, encoded[1])
+
+
+def _tables(candidates: list[_Candidate], rows: TensorRows, n_groups: int) -> NDArray[np.float64]:
+    """Return the decisions of each candidate, (m, G, k, k), by group, label and decision."""
+    k = candidates[0].scores.shape[1]
+    shape = n_groups, k, k
+    return np.stack(
+        [
+            np.bincount(
+                decision_counts(each.scores, rows, n_groups), rows.w.numpy(), int(np.prod(shape))
+            ).reshape(shape)
+            for each in candidates
+        ]
+    )
+
+
+def _metrics(tables: NDArray[np.float64], rule: Parity) -> dict[str, NDArray[np.float64]]:
+    """Return the metrics of tables (b, G, k, k), each (b,)."""
+    k = tables.shape[-1]
+    rates = rates_of(tables, np.array([1]) if k == 2 else np.arange(k))
+    pooled = tables.sum(axis=-3)
+    return {
+        "weighted_f1_error": 100.0 * (1.0 - weighted_f1(pooled)),
+        "difference": distances(rule, tables),
+        "demographic_parity_distance": demographic_parity(rates),
+        "equalized_odds_distance": equalized_odds(rates),
+        "accuracy": np.trace(pooled, axis1=-2, axis2=-1) / pooled.sum(axis=(-2, -1)),
+    }
+
+
+def _frame(
+    candidates: list[_Candidate],
+    tables: NDArray[np.float64],
+    rows: TensorRows,
+    rule: Parity,
+    n_boot: int,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the table of all points."""
+    import pandas as pd
+
+    n_groups, k = tables.shape[1:3]
+    points = _metrics(tables, rule)
+    records = []
+    for i, each in enumerate(candidates):
+        record = {**each.settings, "positive_share": each.share}
+        drawn = []
+        if n_boot:
+            code = decision_counts(each.scores, rows, n_groups)
+            rng = np.random.default_rng(seed)  # the same resamples for all points
+            blocks = bootstrap_counts(code, rows.w.numpy(), (n_groups, k, k), n_boot, rng)
+            drawn = [_metrics(block, rule) for block in blocks]
+        for name, values in points.items():
+            samples = np.concatenate([np.empty(0), *(block[name] for block in drawn)])
+            low, high = interval_around(values[i], samples)
+            record |= {name: values[i], f"{name}_low": low, f"{name}_high": high}
+        area, error = auc_with_error(rows.y.numpy(), each.scores.numpy())
+        record |= {
+            "roc_auc": area,
+            "roc_auc_low": max(area - _NORMAL * error, 0.0),
+            "roc_auc_high": min(area + _NORMAL * error, 1.0),
+        }
+        records.append(record)
+    frame = pd.DataFrame.from_records(records)
+    frame["rank"] = pd.Series([each["rank"] for each in records], dtype=object)  # None stays None
+    frame["on_front"] = pareto_front(frame["weighted_f1_error"], frame["difference"])
+    return frame

@@ -1,0 +1,266 @@
+"""The weakest weight that meets a bound on rows that were held out."""
+
+import numpy as np
+import pytest
+import torch
+from oracles import parity_moments
+from skorch.callbacks import Callback
+
+from skfairft import FairLowRankHeadClassifier, FairnessWarning, bound
+from skfairft.batches import TensorRows
+from skfairft.bound import interval_around, warn_of_empty
+from skfairft.constraints import CONSTRAINTS, parity
+from skfairft.datasets import make_biased_classification
+from skfairft.fitting import FitProblem
+
+SOLVERS = ["fine_tune", "closed_form", "plug_in"]
+DP = "demographic_parity"
+GRID = np.linspace(0.0, 1.0, 21)
+
+
+def make_data(k=2, n=800):
+    return make_biased_classification(
+        n,
+        12,
+        n_classes=k,
+        n_groups=k,
+        n_proxies=4,
+        disparity=0.8,
+        proxy=2.0,
+        class_sep=0.9,
+        random_state=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data()
+
+
+def make_clf(**params):
+    return FairLowRankHeadClassifier(
+        **{"constraint": DP, "random_state": 0, "validation_fraction": 0.3, **params}
+    )
+
+
+def fit(data, **params):
+    X, y, s = data
+    return make_clf(**params).fit(X, y, sensitive_features=s)
+
+
+def parts(data, fraction=0.3):
+    """The rows that were fitted and those held out, as `fit` cuts them."""
+    X, y, s = data
+    rows = TensorRows(torch.from_numpy(X), torch.from_numpy(y), None, torch.from_numpy(s))
+    problem = FitProblem(rows, len(np.unique(s)), torch.ones(len(y)).double())
+    cut = problem.hold_out(fraction, np.random.RandomState(0))
+    return tuple(tuple(part.numpy() for part in (each.Z, each.y, each.codes)) for each in cut)
+
+
+def distance(rows, predicted, constraint=DP, n_classes=2):
+    """By definition: the largest over labels of the differences in rates between groups."""
+    _, y, s = rows
+
+    def difference(label, event):
+        inside = np.isin(y, list(event))
+        return np.ptp([np.mean(predicted[inside & (s == g)] == label) for g in np.unique(s)])
+
+    return max(
+        sum(difference(label, event) for label, event in moments)
+        for _, moments in parity_moments(constraint, n_classes)
+    )
+
+
+class TestWeakest:
+    @pytest.mark.parametrize(
+        ("solver", "constraint", "k"),
+        [
+            ("fine_tune", DP, 2),
+            ("closed_form", DP, 2),
+            ("closed_form", "equalized_odds", 3),
+            ("plug_in", "equalized_odds", 2),
+            ("plug_in", DP, 3),
+        ],
+    )
+    def test_meets_the_bound_where_less_does_not(self, solver, constraint, k):
+        """Each weight of the grid is fitted alone to the same rows, and measured by definition."""
+        data = make_data(k)
+        train, held_out = parts(data)
+        limit = 0.3 if constraint == DP else 0.45
+        clf = fit(data, solver=solver, constraint=constraint, difference_bound=limit)
+        predicted = clf.predict(held_out[0])
+        assert clf.difference_ == pytest.approx(distance(held_out, predicted, constraint, k))
+        assert clf.difference_ <= limit
+        assert 0.0 < clf.fairness_weight_ < 1.0
+
+        def alone(weight):
+            one = make_clf(solver=solver, constraint=constraint, fairness_weight=weight, tol=1e-7)
+            one.fit(train[0], train[1], sensitive_features=train[2])
+            return distance(held_out, one.predict(held_out[0]), constraint, k)
+
+        below = GRID[: np.searchsorted(GRID, clf.fairness_weight_ - 1e-9)]
+        if solver == "fine_tune":  # from another start training ends a little elsewhere
+            below = below[:-1]
+        assert min(map(alone, below)) > limit
+        assert alone(clf.fairness_weight_) <= limit + (0.05 if solver == "fine_tune" else 1e-9)
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_the_step_before_does_not_meet_it(self, data, solver):
+        """The search ends within a step of the last halving."""
+        train, held_out = parts(data)
+        clf = fit(data, solver=solver, difference_bound=0.4)
+        step = 0.05 / 2**bound._HALVINGS
+        one = make_clf(solver=solver, fairness_weight=clf.fairness_weight_ - 1.001 * step)
+        one.fit(train[0], train[1], sensitive_features=train[2])
+        slack = 0.03 if solver == "fine_tune" else 0.0
+        assert distance(held_out, one.predict(held_out[0])) > 0.4 - slack
+        assert (clf.fairness_weight_ / step) == pytest.approx(round(clf.fairness_weight_ / step))
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_a_bound_met_without_it_costs_nothing(self, data, solver):
+        train, held_out = parts(data)
+        clf = fit(data, solver=solver, difference_bound=1.5)
+        assert clf.fairness_weight_ == 0.0
+        plain = make_clf(solver=solver).fit(train[0], train[1], sensitive_features=train[2])
+        np.testing.assert_array_equal(
+            clf.decision_function(held_out[0]), plain.decision_function(held_out[0])
+        )
+
+    @pytest.mark.parametrize("solver", SOLVERS[1:])
+    def test_a_tighter_bound_takes_more_weight(self, data, solver):
+        weights = [
+            fit(data, solver=solver, difference_bound=limit).fairness_weight_
+            for limit in (0.7, 0.5, 0.3)
+        ]
+        assert weights == sorted(weights)
+        assert weights[0] < weights[2]
+
+    def test_a_bound_that_cannot_be_met_gives_the_nearest(self, data):
+        with pytest.warns(FairnessWarning, match="difference_bound=0.0 was not met") as caught:
+            clf = fit(data, solver="closed_form", difference_bound=0.0)
+        message = str(caught[0].message)
+        assert f"{clf.difference_:.3f}" in message
+        assert f"fairness_weight={clf.fairness_weight_:.3g}" in message
+        assert caught[0].filename == __file__
+        train, held_out = parts(data)
+        found = []
+        for weight in GRID:
+            one = make_clf(solver="closed_form", fairness_weight=weight)
+            one.fit(train[0], train[1], sensitive_features=train[2])
+            found.append(distance(held_out, one.predict(held_out[0])))
+        assert min(found) > 0.0
+        assert clf.difference_ == pytest.approx(min(found))
+        assert clf.fairness_weight_ == GRID[np.argmin(found)]
+
+    @pytest.mark.parametrize("constraint", CONSTRAINTS)
+    def test_twice_the_same(self, data, constraint):
+        first, second = (
+            fit(data, solver="plug_in", constraint=constraint, difference_bound=0.5)
+            for _ in range(2)
+        )
+        assert first.fairness_weight_ == second.fairness_weight_
+        np.testing.assert_array_equal(first.difference_interval_, second.difference_interval_)
+
+
+class TestAttributes:
+    @pytest.mark.parametrize("limit", [0.05, 0.4])
+    def test_the_interval_holds_the_difference(self, data, limit):
+        clf = fit(data, solver="plug_in", difference_bound=limit)
+        low, high = clf.difference_interval_
+        assert low <= clf.difference_ <= high
+        # As wide as a binomial's: of two groups with 120 held-out rows each.
+        assert 0.1 < high - low < 0.3
+
+    def test_more_rows_make_it_narrower(self):
+        widths = [
+            np.ptp(
+                fit(make_data(n=n), solver="closed_form", difference_bound=0.4).difference_interval_
+            )
+            for n in (400, 6400)
+        ]
+        assert widths[0] / widths[1] == pytest.approx(4.0, rel=0.3)
+
+    def test_go_with_the_bound(self, data):
+        X, y, s = data
+        clf = fit(data, solver="closed_form", difference_bound=0.4)
+        assert isinstance(clf.difference_, float)
+        clf.set_params(difference_bound=None, fairness_weight=0.25).fit(X, y, sensitive_features=s)
+        assert clf.fairness_weight_ == 0.25
+        assert not hasattr(clf, "difference_")
+        assert not hasattr(clf, "difference_interval_")
+
+    def test_held_out_rows_are_used_for_nothing_else(self, data):
+        """Whatever the features held out are, each weight's head is the same."""
+        X, y, s = data
+        _, (held_out, _, _) = parts(data)
+        poisoned = np.where(np.isin(X[:, :1], held_out[:, :1]), 1e3 * X, X)
+        params = {"solver": "closed_form", "difference_bound": 1.9}
+        assert not np.array_equal(poisoned, X)
+        clean, other = fit(data, **params), fit((poisoned, y, s), **params)
+        np.testing.assert_array_equal(other.decision_function(X), clean.decision_function(X))
+        assert other.difference_ != clean.difference_
+
+
+class Stops(Callback):
+    """Raises KeyboardInterrupt as Ctrl-C does, in the training of one of the heads."""
+
+    def __init__(self, head):
+        self.head, self.heads = head, 0
+
+    def on_train_begin(self, net, **kwargs):
+        self.heads += 1
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.heads == self.head:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_search_has_no_answer(data):
+    X, y, s = data
+    clf = make_clf(difference_bound=0.05, callbacks=[Stops(3)])
+    with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y, sensitive_features=s)
+    assert not hasattr(clf, "head_")
+
+
+class TestTooFewHeldOut:
+    def few(self, n_positive):
+        """Rows of which one group has few positives."""
+        X, y, s = make_data()
+        keep = (y == 0) | (s == 1) | (np.cumsum((y == 1) & (s == 0)) <= n_positive)
+        return X[keep], y[keep], s[keep]
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_is_an_error_before_anything_is_fitted(self, solver):
+        rows = self.few(2)
+        params = {"constraint": "equalized_odds", "validation_fraction": 0.1, "solver": solver}
+        with pytest.raises(ValueError, match=r"in 1 of 2 groups, among \d+ rows. Hold out more"):
+            fit(rows, difference_bound=0.2, **params)
+        assert np.isfinite(fit(self.few(30), difference_bound=1.9, **params).difference_)
+
+    def test_groups_without_rows_are_named(self):
+        y, codes = torch.tensor([0, 1, 0, 1, 0]), torch.tensor([0, 0, 1, 1, 2])
+        rows = TensorRows(torch.zeros(5, 1), y, None, codes)
+        groups = np.array(["a", "b", "c"], dtype=object)
+        with pytest.warns(FairnessWarning, match=r"groups \['c'\] lack a class"):
+            warn_of_empty(parity("true_positive_rate_parity", 2), rows, groups)
+        warn_of_empty(parity(DP, 2), rows, groups)  # asks for no class
+
+
+class TestInterval:
+    def test_is_that_of_the_quantiles(self):
+        samples = np.random.default_rng(0).normal(size=1000)
+        np.testing.assert_allclose(
+            interval_around(0.0, samples), np.quantile(samples, [0.025, 0.975])
+        )
+
+    def test_holds_the_value(self):
+        samples = np.linspace(0.5, 1.0, 101)
+        assert interval_around(0.2, samples)[0] == 0.2
+        assert interval_around(1.2, samples)[1] == 1.2
+
+    def test_leaves_out_what_is_undefined(self):
+        samples = np.array([0.1, np.nan, 0.1])
+        np.testing.assert_allclose(interval_around(0.1, samples), 0.1)
+        assert np.isnan(interval_around(np.nan, np.full(3, np.nan))).all()
+        assert np.isnan(interval_around(0.1, np.empty(0))).all()

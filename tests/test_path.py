@@ -1,0 +1,507 @@
+"""The whole trade-off: its table is what its classifiers do, its heads those of single fits."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from skorch.callbacks import Callback
+from torch import nn
+
+from skfairft import FairLowRankHeadClassifier, FairnessWarning, fairness_path, path
+from skfairft.datasets import make_biased_classification
+from skfairft.metrics import (
+    demographic_parity_distance,
+    equalized_odds_distance,
+    weighted_f1_error,
+)
+from skfairft.path import METRICS, FairnessPath, pareto_front
+
+SOLVERS = ["fine_tune", "closed_form", "plug_in"]
+DP, EO = "demographic_parity", "equalized_odds"
+WEIGHTS = [0.0, 0.5, 1.0]
+
+
+def make_data(k=2, n=600, seed=0):
+    return make_biased_classification(
+        n,
+        12,
+        n_classes=k,
+        n_groups=k,
+        n_proxies=4,
+        disparity=0.8,
+        proxy=2.0,
+        class_sep=0.9,
+        random_state=seed,
+    )
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data()
+
+
+@pytest.fixture(scope="module")
+def other():
+    """Rows of the same kind to measure on."""
+    return make_data(n=401, seed=1)
+
+
+def make_clf(**params):
+    return FairLowRankHeadClassifier(
+        **{"constraint": DP, "solver": "closed_form", "random_state": 0, **params}
+    )
+
+
+def trace(data, clf=None, *, feature_extractor=None, **settings):
+    """A path of few points, without intervals unless asked for."""
+    X, y, s = data
+    settings = {"weights": WEIGHTS, "thresholds": 1, "n_boot": 0, **settings}
+    clf = make_clf(feature_extractor=feature_extractor) if clf is None else clf
+    return fairness_path(clf, X, y, sensitive_features=s, **settings)
+
+
+class TestTable:
+    def test_has_a_row_for_each_head(self, data):
+        found = trace(data, solvers=SOLVERS[1:], ranks=[1, None, 0.9])
+        table = found.table
+        intervals = [name + end for name in METRICS for end in ("", "_low", "_high")]
+        assert table.columns.tolist() == [
+            "solver",
+            "rank",
+            "fairness_weight",
+            "positive_share",
+            *intervals,
+            "on_front",
+        ]
+        assert len(table) == len(found.classifiers) == 2 * 3 * 3
+        assert table.index.tolist() == list(range(18))
+        keys = [(s, r, w) for s in SOLVERS[1:] for r in (1, None, 0.9) for w in WEIGHTS]
+        assert (
+            list(zip(table["solver"], table["rank"], table["fairness_weight"], strict=True)) == keys
+        )
+        for clf, (solver, rank, weight) in zip(found.classifiers, keys, strict=True):
+            assert (clf.solver, clf.rank, clf.fairness_weight) == (solver, rank, weight)
+            assert clf.fairness_weight_ == weight
+        assert (table["positive_share"] == 1.0).all()
+        assert found.constraint == DP
+        assert found.n_held_out == 150
+
+    @pytest.mark.parametrize("constraint", [DP, EO])
+    @pytest.mark.parametrize("k", [2, 3])
+    def test_is_what_the_classifiers_do(self, constraint, k):
+        data, (X, y, s) = make_data(k), make_data(k, 401, seed=1)
+        found = trace(
+            data,
+            make_clf(constraint=constraint),
+            solvers=SOLVERS,
+            ranks=[1],
+            thresholds=5,
+            held_out=(X, y, s),
+        )
+        assert found.n_held_out == 401
+        assert (len(found.table) > 9) == (k == 2)
+        for row, clf in zip(found.table.to_dict("records"), found.classifiers, strict=True):
+            predicted = clf.predict(X)
+            parity = demographic_parity_distance(y, predicted, sensitive_features=s)
+            odds = equalized_odds_distance(y, predicted, sensitive_features=s)
+            assert row["demographic_parity_distance"] == pytest.approx(parity, abs=1e-12)
+            assert row["equalized_odds_distance"] == pytest.approx(odds, abs=1e-12)
+            expected = parity if constraint == DP else odds
+            assert row["difference"] == pytest.approx(expected, abs=1e-12)
+            error = weighted_f1_error(y, predicted)
+            assert row["weighted_f1_error"] == pytest.approx(error, abs=1e-9)
+            assert row["accuracy"] == pytest.approx(accuracy_score(y, predicted), abs=1e-12)
+            proba = clf.predict_proba(X)
+            area = roc_auc_score(y, proba[:, 1] if k == 2 else proba, multi_class="ovr")
+            assert row["roc_auc"] == pytest.approx(area, abs=1e-9)
+
+    def test_the_front_is_that_of_brute_force(self, data):
+        table = trace(data, solvers=SOLVERS, weights=9, thresholds=7).table
+        points = list(zip(table["weighted_f1_error"], table["difference"], strict=True))
+        expected = [
+            not any(
+                error <= own_error and gap <= own_gap and (error, gap) != (own_error, own_gap)
+                for error, gap in points
+            )
+            for own_error, own_gap in points
+        ]
+        assert table["on_front"].tolist() == expected
+        assert 3 < sum(expected) < len(points)
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_more_weight_is_less_difference_and_more_error(self, data, solver):
+        table = trace(data, solvers=[solver], held_out=0.5).table
+        assert table["difference"].is_monotonic_decreasing
+        assert table["difference"].iloc[-1] < 0.4 * table["difference"].iloc[0]
+        assert table["weighted_f1_error"].is_monotonic_increasing
+
+    def test_labels_and_groups_of_any_type(self, data, other):
+        def named(X, y, s):
+            return X, np.array(["no", "yes"])[y], [["f", "m"][code] for code in s]
+
+        plain = trace(data, held_out=other)
+        words = trace(named(*data), held_out=named(*other))
+        assert words.table.equals(plain.table)
+        assert words.classifiers[0].classes_.tolist() == ["no", "yes"]
+
+
+def test_pareto_front_of_ties_and_unknowns():
+    error = [1.0, 1.0, 2.0, 2.0, np.nan, 0.5]
+    difference = [0.5, 0.5, 0.5, 0.1, 0.0, np.nan]
+    assert pareto_front(error, difference).tolist() == [True, True, False, True, False, False]
+
+
+class TestHeads:
+    @pytest.mark.parametrize("constraint", [DP, EO])
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_are_those_of_single_fits(self, data, other, solver, constraint):
+        X, y, s = data
+        clf = make_clf(solver=solver, constraint=constraint, tol=1e-6)
+        found = trace(data, clf, held_out=other)
+        shifts = []
+        for weight, one in zip(WEIGHTS, found.classifiers, strict=True):
+            single = clone(clf).set_params(fairness_weight=weight).fit(X, y, sensitive_features=s)
+            ours, theirs = one.predict_proba(X), single.predict_proba(X)
+            # The plug-in rule's multipliers start at those of the weight before.
+            slack = {"fine_tune": 0.02, "closed_form": 1e-12, "plug_in": 0.005}[solver]
+            np.testing.assert_allclose(ours, theirs, atol=slack)
+            assert one.get_params() == single.get_params()
+            assert set(vars(single)) == set(vars(one))
+            shifts.append(np.abs(theirs - found.classifiers[0].predict_proba(X)).mean())
+        assert shifts[2] > 0.03
+
+    def test_can_be_used_as_fitted_classifiers(self, data):
+        X, y, s = data
+        found = trace(data, solvers=SOLVERS)
+        for clf in found.classifiers:
+            with torch.no_grad():
+                scores = clf.to_torch()(torch.from_numpy(X))
+            np.testing.assert_allclose(scores, clf.decision_function(X), atol=1e-9)
+            assert clf.groups_.tolist() == [0, 1]
+            assert clf.n_features_in_ == 12
+        # Fitting one again changes no other.
+        before = found.classifiers[1].decision_function(X)
+        found.classifiers[0].fit(X, 1 - y, sensitive_features=s)
+        np.testing.assert_array_equal(found.classifiers[1].decision_function(X), before)
+
+    def test_the_extractor_runs_once(self, data, other):
+        rows = []
+
+        class Counting(nn.Module):
+            def forward(self, x):
+                rows.append(len(x))
+                return x
+
+        trace(data, feature_extractor=Counting(), solvers=SOLVERS, ranks=[1, None], thresholds=3)
+        assert sum(rows) == 600
+        trace(data, feature_extractor=Counting(), solvers=SOLVERS, held_out=other)
+        assert sum(rows) == 600 + 401  # of the second run the rows to measure on alone
+
+    def test_the_classifier_is_not_changed(self, data):
+        X, y, s = data
+        clf = make_clf(fairness_weight=0.3)
+        before = clf.get_params()
+        first = trace(data, clf)
+        assert clf.get_params() == before
+        with pytest.raises(NotFittedError):
+            clf.predict(X)
+        fitted = clone(clf).fit(X, y, sensitive_features=s)
+        expected = fitted.decision_function(X)
+        second = trace(data, fitted)
+        np.testing.assert_array_equal(fitted.decision_function(X), expected)
+        assert second.table.equals(first.table)
+
+    def test_held_out_rows_are_stratified_and_used_for_nothing_else(self, data, monkeypatch):
+        X, y, s = data
+        seen = []
+        head_scores = path.head_scores
+        monkeypatch.setattr(
+            path, "head_scores", lambda head, Z: seen.append(Z) or head_scores(head, Z)
+        )
+        clean = trace(data)
+        held_out = np.isin(X[:, 0], seen[0][:, 0])
+        cells = 2 * y + s
+        taken, sizes = np.bincount(cells[held_out]), np.bincount(cells)
+        assert np.abs(taken - 0.25 * sizes).max() <= 1
+        poisoned = trace((np.where(held_out[:, None], 1e3 * X, X), y, s))
+        for ours, theirs in zip(poisoned.classifiers, clean.classifiers, strict=True):
+            np.testing.assert_array_equal(ours.decision_function(X), theirs.decision_function(X))
+        assert not poisoned.table["accuracy"].equals(clean.table["accuracy"])
+
+    def test_seeds_hold_other_rows_out(self, data):
+        tables = [trace(data, make_clf(random_state=seed)).table for seed in (0, 0, 1)]
+        assert tables[0].equals(tables[1])
+        assert not tables[0].equals(tables[2])
+
+    def test_weights_are_repeated_rows(self, data, other):
+        w = np.random.default_rng(0).integers(1, 4, size=len(data[0]))
+        weighted = trace(data, sample_weight=w, held_out=other).table
+        repeated = trace(tuple(np.repeat(part, w, axis=0) for part in data), held_out=other).table
+        numbers = [name for name in METRICS if name != "roc_auc"]
+        np.testing.assert_allclose(weighted[numbers], repeated[numbers], atol=1e-9)
+        assert not np.allclose(weighted[numbers], trace(data, held_out=other).table[numbers])
+
+
+class TestThresholds:
+    def test_move_the_share_of_positive_decisions(self, data, other):
+        X = other[0]
+        found = trace(data, thresholds=7, held_out=other, solvers=["closed_form", "plug_in"])
+        own = {}
+        for row, clf in zip(found.table.to_dict("records"), found.classifiers, strict=True):
+            key, share = (row["solver"], row["fairness_weight"]), np.mean(clf.predict(X) == 1)
+            if row["positive_share"] == 1.0:
+                own[key] = share
+            else:
+                assert row["on_front"]
+                assert share == pytest.approx(row["positive_share"] * own[key], abs=2 / len(X))
+        assert set(found.table["positive_share"].round(9)) >= {0.7, 1.0}
+        assert set(found.table["positive_share"].round(9)) <= {0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3}
+
+    def test_leave_the_ranking_alone(self, data, other):
+        table = trace(data, thresholds=7, held_out=other).table
+        assert len(table) > 3
+        assert (table.groupby("fairness_weight")["roc_auc"].nunique() == 1).all()
+
+    def test_add_to_the_front_and_keep_the_heads(self, data, other):
+        alone = trace(data, held_out=other).table
+        more = trace(data, thresholds=7, held_out=other).table
+        kept = more[more["positive_share"] == 1.0].drop(columns="on_front")
+        assert kept.reset_index(drop=True).equals(alone.drop(columns="on_front"))
+        assert more["on_front"].sum() > alone["on_front"].sum()
+
+    def test_are_of_two_classes(self):
+        table = trace(make_data(3), thresholds=7).table
+        assert len(table) == 3
+
+
+class TestIntervals:
+    @pytest.mark.parametrize("k", [2, 3])
+    def test_hold_their_points(self, k):
+        table = trace(make_data(k), weights=7, thresholds=3, n_boot=200).table
+        for name in METRICS:
+            assert (table[f"{name}_low"] <= table[name]).all()
+            assert (table[name] <= table[f"{name}_high"]).all()
+            assert (table[f"{name}_low"] < table[f"{name}_high"]).all()
+
+    def test_shrink_with_more_rows(self, data):
+        widths = []
+        for n in (300, 4800):
+            table = trace(data, weights=[0.0], n_boot=400, held_out=make_data(n=n, seed=1)).table
+            widths.append([float(table[f"{m}_high"][0] - table[f"{m}_low"][0]) for m in METRICS])
+        ratios = np.divide(*widths)  # 4 on average
+        assert ((ratios > 2.2) & (ratios < 6)).all()
+
+    def test_without_resamples_are_unknown(self, data):
+        table = trace(data, n_boot=0).table
+        for name in METRICS[:-1]:
+            assert table[[f"{name}_low", f"{name}_high"]].isna().all(axis=None)
+            assert table[name].notna().all()
+        assert table["roc_auc_low"].notna().all()  # DeLong's
+
+    def test_are_of_the_same_resamples_for_all_points(self, data):
+        """Heads that decide alike have the same intervals."""
+        table = trace(data, ranks=[1, None], n_boot=50).table
+        plain = table[table["fairness_weight"] == 0.0]
+        assert plain["accuracy_low"].nunique() == 1
+        assert plain["difference_high"].nunique() == 1
+
+
+@pytest.fixture(scope="module")
+def found():
+    return trace(make_data(), weights=9, thresholds=5)
+
+
+class TestChoose:
+    @pytest.mark.parametrize("limit", [0.1, 0.3, 0.6, 1.0])
+    def test_the_least_error_within_the_bound(self, found, limit):
+        best = found.choose(limit)
+        inside = found.table[found.table["difference"] <= limit]
+        assert found.table["difference"][best] <= limit
+        assert found.table["weighted_f1_error"][best] == inside["weighted_f1_error"].min()
+        assert found.table["on_front"][best]
+
+    def test_warns_where_none_is_within(self, found):
+        with pytest.warns(
+            FairnessWarning, match="No point has a difference of at most -1"
+        ) as record:
+            best = found.choose(-1)
+        assert found.table["difference"][best] == found.table["difference"].min()
+        assert record[0].filename == __file__
+        assert "150 held-out rows" in str(record[0].message)
+
+    def test_is_an_error_where_there_is_no_difference(self, found):
+        undefined = FairnessPath(found.table.assign(difference=np.nan), found.classifiers, DP, 150)
+        with pytest.raises(ValueError, match=r"undefined at every point.*Hold out more rows"):
+            undefined.choose(0.1)
+
+
+class Stops(Callback):
+    """Raises KeyboardInterrupt as Ctrl-C does, in the training of one of the heads."""
+
+    heads = 0
+
+    def __init__(self, head):
+        self.head = head
+
+    def on_train_begin(self, net, **kwargs):
+        Stops.heads += 1
+
+    def on_epoch_end(self, net, **kwargs):
+        if Stops.heads == self.head:
+            raise KeyboardInterrupt
+
+
+class TestInterrupted:
+    @pytest.fixture(autouse=True)
+    def _no_heads(self):
+        Stops.heads = 0
+
+    @pytest.mark.filterwarnings("ignore:Training was interrupted")
+    def test_in_training_it_keeps_the_heads_before(self, data):
+        clf = make_clf(solver="fine_tune", callbacks=[Stops(3)])
+        with pytest.warns(UserWarning, match="the path holds 2 of 5 heads") as record:
+            found = trace(data, clf, weights=5)
+        assert record[-1].filename == __file__
+        whole = trace(data, make_clf(solver="fine_tune"), weights=5)
+        assert found.table["fairness_weight"].tolist() == [0.0, 0.25]
+        for name in METRICS:
+            assert found.table[name].tolist() == whole.table[name][:2].tolist()
+        assert len(found.classifiers) == 2
+
+    def test_elsewhere_too(self, data, monkeypatch):
+        calls = []
+        head_scores = path.head_scores
+
+        def interrupted(head, Z):
+            calls.append(None)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return head_scores(head, Z)
+
+        monkeypatch.setattr(path, "head_scores", interrupted)
+        with pytest.warns(UserWarning, match="the path holds 2 of 3 heads"):
+            assert len(trace(data).table) == 2
+
+    @pytest.mark.filterwarnings("ignore:Training was interrupted")
+    def test_before_the_first_head_there_is_nothing_to_keep(self, data):
+        with pytest.raises(KeyboardInterrupt):
+            trace(data, make_clf(solver="fine_tune", callbacks=[Stops(1)]))
+
+
+def never(x):
+    raise AssertionError("the extractor ran before the parameters were checked")
+
+
+class Never(nn.Module):
+    def forward(self, x):
+        return never(x)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"weights": [0.0, 1.5]}, ["weights=[0.0, 1.5]", "in [0, 1]"]),
+            ({"weights": [-0.1]}, ["weights=[-0.1]"]),
+            ({"weights": [np.nan]}, ["weights=[nan]"]),
+            ({"weights": []}, ["weights=[]"]),
+            ({"weights": 0}, ["weights=0", "how many"]),
+            ({"thresholds": 0}, ["thresholds=0", "at least 1"]),
+            ({"thresholds": 1.5}, ["thresholds=1.5", "whole number"]),
+            ({"held_out": 0.0}, ["held_out=0.0", "(0, 1)", "tuple (X, y, sensitive_features)"]),
+            ({"held_out": 1}, ["held_out=1;"]),
+            ({"held_out": None}, ["held_out=None"]),
+            ({"held_out": (1, 2)}, ["tuple of 2", "(X, y, sensitive_features)"]),
+            ({"solvers": ["exact"]}, ["solver", "'plug_in'", "Got 'exact'"]),
+            ({"solvers": []}, ["solvers=[]"]),
+            ({"ranks": [1, 0]}, ["rank", "Got 0"]),
+            ({"ranks": []}, ["ranks=[]", "None is that of clf"]),
+        ],
+    )
+    def test_of_settings_come_before_the_extractor(self, data, settings, words):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            trace(data, feature_extractor=Never(), **settings)
+        assert [word for word in words if word not in str(caught.value)] == [], caught.value
+
+    def test_the_extractor_would_have_run(self, data):
+        with pytest.raises(AssertionError, match="before the parameters"):
+            trace(data, feature_extractor=Never())
+
+    def test_weights_that_are_numbers_of_numpy(self, data):
+        table = trace(data, weights=np.int64(3), thresholds=np.int64(1)).table
+        assert table["fairness_weight"].tolist() == WEIGHTS
+
+    @pytest.mark.parametrize(
+        ("params", "words"),
+        [
+            ({"constraint": None}, ["constraint=None", "difference_bound=None"]),
+            ({"difference_bound": 0.1}, ["difference_bound=0.1", "path.choose"]),
+        ],
+    )
+    def test_of_the_classifier(self, data, params, words):
+        with pytest.raises(ValueError, match="draws the whole curve") as caught:
+            trace(data, make_clf(feature_extractor=Never(), **params))
+        assert [word for word in words if word not in str(caught.value)] == []
+
+    def test_solvers_that_do_not_go_with_it(self, data):
+        clf = make_clf(feature_extractor=Never(), solver="fine_tune", calibrate=False)
+        with pytest.raises(ValueError, match="calibrate=False is a way to train"):
+            trace(data, clf, solvers=["fine_tune", "closed_form"])
+
+    def test_a_pipeline(self, data):
+        with pytest.raises(TypeError, match=r"a Pipeline; expected .* its last step"):
+            trace(data, make_pipeline(make_clf()))
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda X, y, s: (X, y, s + 1), ["sensitive_features holds [2]", "only [0, 1]"]),
+            (lambda X, y, s: (X, y + 1, s), ["held_out's y holds [2]", "only [0, 1]", "drop"]),
+            (lambda X, y, s: (X, y, s[:-1]), ["held_out's sensitive_features has 400 rows"]),
+            (lambda X, y, s: (X[:-1], y, s), ["inconsistent", "400", "401"]),
+            (lambda X, y, s: (X[:, :-1], y, s), ["11 features", "12"]),
+        ],
+    )
+    def test_of_rows_held_out(self, data, other, change, words):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            trace(data, held_out=change(*other))
+        assert [word for word in words if word not in str(caught.value)] == [], caught.value
+
+    @pytest.mark.filterwarnings("ignore:fit got no sensitive_features")
+    def test_without_groups(self, data):
+        with pytest.raises(ValueError, match="needs groups"):
+            trace((*data[:2], None))
+
+
+class TestEmptyCells:
+    @pytest.mark.parametrize("n_boot", [0, 50])
+    def test_a_group_without_a_class_is_left_out_and_named(self, n_boot):
+        """Of three groups two can still be compared."""
+        X, y, s = make_biased_classification(600, 12, n_groups=3, disparity=0.6, random_state=0)
+        held_out = tuple(part[(s != 0) | (y == 0)] for part in (X, y, s))
+        clf = make_clf(constraint="true_positive_rate_parity")
+        with pytest.warns(FairnessWarning, match=r"groups \[0\] lack a class") as record:
+            found = trace((X, y, s), clf, held_out=held_out, n_boot=n_boot)
+        assert record[0].filename == __file__
+        predicted = found.classifiers[0].predict(X)
+        rates = [np.mean(predicted[(s == g) & (y == 1)]) for g in (1, 2)]
+        assert found.table["difference"][0] == pytest.approx(np.ptp(rates))
+
+    @pytest.mark.parametrize("n_boot", [0, 50])
+    def test_with_one_group_left_nothing_is_known(self, data, n_boot):
+        X, y, s = data
+        held_out = tuple(part[(s == 1) | (y == 0)] for part in (X, y, s))
+        clf = make_clf(constraint="true_positive_rate_parity")
+        with pytest.warns(FairnessWarning, match=r"groups \[0\] lack a class"):
+            found = trace(data, clf, held_out=held_out, n_boot=n_boot, thresholds=3)
+        assert found.table["difference"].isna().all()
+        assert found.table["accuracy"].notna().all()
+        assert not found.table["on_front"].any()
+
+    def test_demographic_parity_asks_for_no_class(self, data):
+        X, y, s = data
+        held_out = tuple(part[(s == 1) | (y == 0)] for part in (X, y, s))
+        assert trace(data, held_out=held_out).table["difference"].notna().all()
