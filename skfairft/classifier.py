@@ -41,6 +41,7 @@ from .extractor import FrozenFeatureExtractor
 from .fitting import FitProblem, FittedHead, HeadFitter, HeadSettings
 from .forward import device_of
 from .head import CellVote, head_scores, single_score_head
+from .judge import HeldOutRows
 from .mapped import Features, as_features, block_rows, is_mapped, release_pages
 from .parallel import threads_over_blocks
 from .rows import refuse_mapping
@@ -632,14 +633,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             if self.fairness_weight and self.calibrate:
                 self._report_share(*fitter.decisions(fitted.head))
         else:
+            rule = parity(self.constraint, len(self.classes_))
             found = weakest_weight(
                 fitter,
-                held_out,
-                parity(self.constraint, len(self.classes_)),
-                groups=self.groups_,
-                n_classes=len(self.classes_),
-                bound=self.difference_bound,
-                random_state=random_state,
+                HeldOutRows(held_out, rule, self.groups_),
+                self.difference_bound,
+                random_state,
             )
             fitted, self.fairness_weight_ = found.fitted, found.weight
             self.difference_, self.difference_interval_ = found.distance, found.interval

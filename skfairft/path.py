@@ -16,23 +16,17 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ._auc import auc_with_error
-from ._bootstrap import bootstrap_counts
-from ._cells import (
-    demographic_parity,
-    equalized_odds,
-    rates_of,
-    weighted_f1,
-)
 from ._encoding import encode_groups, to_label_array
 from ._validation import check_fairness_parameters
 from ._warn import warn_user
 from .batches import TensorRows
-from .bound import decision_counts, distances, interrupted, interval_around, warn_of_empty
+from .bound import interrupted
 from .classifier import FairLowRankHeadClassifier
-from .constraints import Parity, parity
+from .constraints import parity
 from .exceptions import FairnessWarning
 from .fitting import FittedHead
 from .head import head_scores, shift_scores
+from .judge import HeldOutRows, interval_around, pareto_front
 from .parallel import threads_over_blocks
 from .rows import refuse_mapping
 
@@ -59,13 +53,14 @@ _NORMAL = 1.959964
 
 
 class _Candidate(NamedTuple):
-    """A head before it is measured with intervals."""
+    """A head and its decisions on the held-out rows."""
 
     settings: dict[str, Any]
-    share: float
     fitted: FittedHead
-    shift: Tensor  # (k,), added to the scores of the head
-    scores: Tensor  # (n, k) on the held-out rows, with the shift
+    scores: Tensor  # (n, k), of the head
+    share: float  # of positive decisions, as a multiple of the head's own
+    shift: Tensor  # (k,), which added to the scores leads to it
+    table: NDArray[np.float64]  # (G, k, k)
 
 
 @dataclass(frozen=True)
@@ -229,8 +224,8 @@ def fairness_path(
     else:
         rows, outside = problem.hold_out(held_out, random_state)
     seed = random_state.randint(np.iinfo(np.int32).max)
-    rule = parity(constraint, len(clf.classes_))
-    warn_of_empty(rule, outside, clf.groups_)
+    judge = HeldOutRows(outside, parity(constraint, len(clf.classes_)), clf.groups_)
+    judge.warn_of_empty()
     heads = _heads(clf, variants, rows, weights, seed)
     total = len(weights) * len(variants)
     candidates: list[_Candidate] = []
@@ -239,25 +234,22 @@ def fairness_path(
             for settings, fitted in tqdm(heads, total=total, disable=not clf.verbose, unit="head"):
                 if interrupted(fitted):
                     raise KeyboardInterrupt
-                scores = head_scores(fitted.head, outside.Z)
-                shift = torch.zeros(scores.shape[1], dtype=torch.float64)
-                candidates.append(_Candidate(settings, 1.0, fitted, shift, scores))
+                candidates.append(_candidate(settings, fitted, judge))
         except KeyboardInterrupt:
             if not candidates:
                 raise
             warn_user(
                 f"Interrupted: the path holds {len(candidates)} of {total} heads.", UserWarning
             )
-    tables = _tables(candidates, outside, len(clf.groups_))
     if len(clf.classes_) == 2 and thresholds > 1:
-        candidates += [moved for each in candidates for moved in _moved(each, thresholds)]
-        tables = _tables(candidates, outside, len(clf.groups_))
-        points = _metrics(tables, rule)
+        candidates += [moved for each in candidates for moved in _moved(each, thresholds, judge)]
+        points = judge.metrics(np.stack([each.table for each in candidates]))
         front = pareto_front(points["weighted_f1_error"], points["difference"])
-        kept = [i for i, each in enumerate(candidates) if front[i] or each.share == 1.0]
-        candidates, tables = [candidates[i] for i in kept], tables[kept]
+        candidates = [
+            each for each, best in zip(candidates, front, strict=True) if best or each.share == 1.0
+        ]
     return FairnessPath(
-        table=_frame(candidates, tables, outside, rule, n_boot, seed),
+        table=_frame(candidates, judge, n_boot, seed),
         classifiers=[
             clf._fitted_copy(
                 each.fitted.with_head(shift_scores(each.fitted.head, each.shift)), **each.settings
@@ -267,29 +259,6 @@ def fairness_path(
         constraint=constraint,
         n_held_out=len(outside),
     )
-
-
-def pareto_front(error: ArrayLike, difference: ArrayLike) -> NDArray[np.bool_]:
-    """Tell which points no other point beats: less of one and no more of the other.
-
-    Parameters
-    ----------
-    error, difference : array-like of shape (m,)
-        Both the smaller the better; NaN is beaten by all.
-
-    Returns
-    -------
-    ndarray of shape (m,), bool
-
-    Examples
-    --------
-    >>> pareto_front([1.0, 2.0, 3.0, 3.0], [0.3, 0.4, 0.1, 0.1]).tolist()
-    [True, False, True, True]
-    """
-    a, b = (np.nan_to_num(np.asarray(x, dtype=np.float64), nan=np.inf) for x in (error, difference))
-    finite = np.isfinite(a) & np.isfinite(b)
-    less = (a[:, None] <= a) & (b[:, None] <= b) & ((a[:, None] < a) | (b[:, None] < b))
-    return finite & ~less.any(axis=0)
 
 
 def _check(
@@ -353,10 +322,15 @@ def _heads(
             yield {**apart, "fairness_weight": float(weight)}, fitted
 
 
-def _moved(candidate: _Candidate, thresholds: int) -> Iterator[_Candidate]:
+def _candidate(settings: dict[str, Any], fitted: FittedHead, judge: HeldOutRows) -> _Candidate:
+    scores = head_scores(fitted.head, judge.rows.Z)
+    shift = torch.zeros(scores.shape[1], dtype=torch.float64)
+    return _Candidate(settings, fitted, scores, 1.0, shift, judge.table(judge.cells(scores)))
+
+
+def _moved(candidate: _Candidate, thresholds: int, judge: HeldOutRows) -> Iterator[_Candidate]:
     """Yield a two-class head with other thresholds."""
-    scores = candidate.scores
-    margin = (scores[:, 1] - scores[:, 0]).numpy()
+    margin = (candidate.scores[:, 1] - candidate.scores[:, 0]).numpy()
     positive = float((margin > 0).mean())
     for share in np.linspace(_LEAST_SHARE, _MOST_SHARE, thresholds):
         wanted = float(share) * positive
@@ -364,11 +338,8 @@ def _moved(candidate: _Candidate, thresholds: int) -> Iterator[_Candidate]:
             continue
         threshold = float(np.quantile(margin, 1.0 - wanted))
         shift = torch.tensor([0.5, -0.5], dtype=torch.float64) * threshold
-        yield candidate._replace(
-            share=float(share),
-            shift=shift,
-            scores=scores + shift,
-        )
+        table = judge.table(judge.cells(candidate.scores + shift))
+        yield candidate._replace(share=float(share), shift=shift, table=table)
 
 
 def _encoded(clf: FairLowRankHeadClassifier, X: Any, y: Any, sensitive_features: Any) -> TensorRows:
@@ -391,61 +362,25 @@ def _encoded(clf: FairLowRankHeadClassifier, X: Any, y: Any, sensitive_features:
     return TensorRows(clf._features(X), encoded[0], None, encoded[1])
 
 
-def _tables(candidates: list[_Candidate], rows: TensorRows, n_groups: int) -> NDArray[np.float64]:
-    """Return the decisions of each candidate, (m, G, k, k), by group, label and decision."""
-    k = candidates[0].scores.shape[1]
-    shape = n_groups, k, k
-    return np.stack(
-        [
-            np.bincount(
-                decision_counts(each.scores, rows, n_groups), rows.w.numpy(), int(np.prod(shape))
-            ).reshape(shape)
-            for each in candidates
-        ]
-    )
-
-
-def _metrics(tables: NDArray[np.float64], rule: Parity) -> dict[str, NDArray[np.float64]]:
-    """Return the metrics of tables (b, G, k, k), each (b,)."""
-    k = tables.shape[-1]
-    rates = rates_of(tables, np.array([1]) if k == 2 else np.arange(k))
-    pooled = tables.sum(axis=-3)
-    return {
-        "weighted_f1_error": 100.0 * (1.0 - weighted_f1(pooled)),
-        "difference": distances(rule, tables),
-        "demographic_parity_distance": demographic_parity(rates),
-        "equalized_odds_distance": equalized_odds(rates),
-        "accuracy": np.trace(pooled, axis1=-2, axis2=-1) / pooled.sum(axis=(-2, -1)),
-    }
-
-
 def _frame(
-    candidates: list[_Candidate],
-    tables: NDArray[np.float64],
-    rows: TensorRows,
-    rule: Parity,
-    n_boot: int,
-    seed: int,
+    candidates: list[_Candidate], judge: HeldOutRows, n_boot: int, seed: int
 ) -> pd.DataFrame:
     """Return the table of all points."""
     import pandas as pd
 
-    n_groups, k = tables.shape[1:3]
-    points = _metrics(tables, rule)
+    points = judge.metrics(np.stack([each.table for each in candidates]))
     records = []
     for i, each in enumerate(candidates):
         record = {**each.settings, "positive_share": each.share}
         drawn = []
         if n_boot:
-            code = decision_counts(each.scores, rows, n_groups)
-            rng = np.random.default_rng(seed)  # the same resamples for all points
-            blocks = bootstrap_counts(code, rows.w.numpy(), (n_groups, k, k), n_boot, rng)
-            drawn = [_metrics(block, rule) for block in blocks]
+            cells = judge.cells(each.scores + each.shift)
+            drawn = [judge.metrics(block) for block in judge.resampled(cells, n_boot, seed)]
         for name, values in points.items():
             samples = np.concatenate([np.empty(0), *(block[name] for block in drawn)])
             low, high = interval_around(values[i], samples)
             record |= {name: values[i], f"{name}_low": low, f"{name}_high": high}
-        area, error = auc_with_error(rows.y.numpy(), each.scores.numpy())
+        area, error = auc_with_error(judge.rows.y.numpy(), each.scores.numpy())
         record |= {
             "roc_auc": area,
             "roc_auc_low": max(area - _NORMAL * error, 0.0),

@@ -8,10 +8,10 @@ from skorch.callbacks import Callback
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, bound
 from skfairft.batches import TensorRows
-from skfairft.bound import interval_around, warn_of_empty
 from skfairft.constraints import CONSTRAINTS, parity
 from skfairft.datasets import make_biased_classification
 from skfairft.fitting import FitProblem
+from skfairft.judge import HeldOutRows, interval_around
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
 DP = "demographic_parity"
@@ -243,8 +243,8 @@ class TestTooFewHeldOut:
         rows = TensorRows(torch.zeros(5, 1), y, None, codes)
         groups = np.array(["a", "b", "c"], dtype=object)
         with pytest.warns(FairnessWarning, match=r"groups \['c'\] lack a class"):
-            warn_of_empty(parity("true_positive_rate_parity", 2), rows, groups)
-        warn_of_empty(parity(DP, 2), rows, groups)  # asks for no class
+            HeldOutRows(rows, parity("true_positive_rate_parity", 2), groups).warn_of_empty()
+        HeldOutRows(rows, parity(DP, 2), groups).warn_of_empty()  # asks for no class
 
 
 class TestInterval:

@@ -12,12 +12,13 @@ from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, fairness_path, path
 from skfairft.datasets import make_biased_classification
+from skfairft.judge import pareto_front
 from skfairft.metrics import (
     demographic_parity_distance,
     equalized_odds_distance,
     weighted_f1_error,
 )
-from skfairft.path import METRICS, FairnessPath, pareto_front
+from skfairft.path import METRICS, FairnessPath
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
 DP, EO = "demographic_parity", "equalized_odds"
