@@ -22,8 +22,8 @@ import json
 import tempfile
 from pathlib import Path
 
-import _tradeoff.ours  # noqa: F401 - registers our methods
 from _tradeoff.data import DATASETS, DEFAULT_CACHE, missing
+from _tradeoff.ours import add_unions
 from _tradeoff.peers import CONSTRAINTS, METHODS, quiet
 from _tradeoff.run import read, run_all
 from _tradeoff.score import markdown, plot, score
@@ -68,6 +68,7 @@ def main() -> None:
         if r["dataset"] in datasets and r["constraint"] in options.constraints
         if r["method"] in {*options.methods, "logistic regression"} and r["seed"] in seeds
     ]
+    results = add_unions(results)
     order = {name: i for i, name in enumerate(DATASETS)}
     results.sort(key=lambda r: (order[r["dataset"]], r["constraint"], r["seed"]))
     scores = score(results)

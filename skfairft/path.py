@@ -370,6 +370,7 @@ def _frame(
 
     points = judge.metrics(np.stack([each.table for each in candidates]))
     records = []
+    areas: dict[int, tuple[float, float]] = {}  # a moved threshold changes no rank
     for i, each in enumerate(candidates):
         record = {**each.settings, "positive_share": each.share}
         drawn = []
@@ -380,7 +381,9 @@ def _frame(
             samples = np.concatenate([np.empty(0), *(block[name] for block in drawn)])
             low, high = interval_around(values[i], samples)
             record |= {name: values[i], f"{name}_low": low, f"{name}_high": high}
-        area, error = auc_with_error(judge.rows.y.numpy(), each.scores.numpy())
+        if id(each.scores) not in areas:
+            areas[id(each.scores)] = auc_with_error(judge.rows.y.numpy(), each.scores.numpy())
+        area, error = areas[id(each.scores)]
         record |= {
             "roc_auc": area,
             "roc_auc_low": max(area - _NORMAL * error, 0.0),

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from skfairft import FairLowRankHeadClassifier, fairness_path
 from skfairft.head import head_scores
@@ -40,20 +41,26 @@ def _path(
             held_out=(val.Z, val.y, val.s),
             n_boot=0,
         )
+    features: dict[int, Tensor] = {}
     for row, found in zip(path.table.itertuples(), path.classifiers, strict=True):
         label = f"{row.solver} rank={row.rank} weight={row.fairness_weight:.3g}"
-        yield f"{label} share={row.positive_share:.3g}", _Predict(found)
+        yield f"{label} share={row.positive_share:.3g}", _Predict(found, features)
 
 
 class _Predict:
-    """Predict, without the checks of X that would be repeated for each of a hundred heads."""
+    """Predict, without what would be repeated for each of a hundred heads: checks, conversion."""
 
-    def __init__(self, clf: FairLowRankHeadClassifier) -> None:
-        self.head = clf.head_
+    def __init__(self, clf: FairLowRankHeadClassifier, features: dict[int, Tensor]) -> None:
+        self.head, self.features = clf.head_, features
 
     def __call__(self, part: Part) -> np.ndarray:
-        return head_scores(self.head, as_features(part.Z)).argmax(dim=1).numpy()
+        if id(part) not in self.features:
+            self.features[id(part)] = as_features(part.Z).double()
+        return head_scores(self.head, self.features[id(part)]).argmax(dim=1).numpy()
 
+
+# What a stored result holds for each candidate, and for all of them.
+JOINED, TIMES = ("labels", "val", "test"), ("seconds", "cpu_seconds")
 
 PLUG_IN: dict[str, Any] = {"solver": "plug_in"}
 LOW_RANKS: dict[str, Any] = {"solver": "plug_in", "ranks": [2, 3]}
@@ -75,5 +82,30 @@ _register("plug-in, ranks 2, 3 and full", PLUG_IN, LOW_RANKS)
 _register("closed form", CLOSED)
 _register("closed form, Fisher metric", {"solver": "closed_form", "rank": 1})
 _register("trained", TRAINED)
-_register("plug-in and closed form", PLUG_IN, LOW_RANKS, CLOSED)
-_register("all solvers", PLUG_IN, LOW_RANKS, CLOSED, TRAINED)
+
+# Curves made of others': their candidates together, at the price of all.
+UNIONS = {
+    "ours, plug-in and closed form": [
+        "ours, plug-in, ranks 2, 3 and full",
+        "ours, closed form",
+    ],
+    "ours, all solvers": [
+        "ours, plug-in, ranks 2, 3 and full",
+        "ours, closed form",
+        "ours, trained",
+    ],
+}
+
+
+def add_unions(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return results and, where all of its members are there, each union."""
+    found = {(r["dataset"], r["seed"], r["constraint"], r["method"]): r for r in results}
+    out = list(results)
+    for dataset, seed, constraint in dict.fromkeys(key[:3] for key in found):
+        for name, members in UNIONS.items():
+            parts = [found.get((dataset, seed, constraint, member)) for member in members]
+            if all(part is not None and part["error"] is None for part in parts):
+                union = {key: sum((part[key] for part in parts), []) for key in JOINED}
+                times = {key: sum(part.get(key, 0.0) for part in parts) for key in TIMES}
+                out.append({**parts[0], **union, **times, "method": name})
+    return out
