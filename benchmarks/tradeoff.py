@@ -26,7 +26,7 @@ from _tradeoff.data import DATASETS, DEFAULT_CACHE, missing
 from _tradeoff.ours import add_unions
 from _tradeoff.peers import CONSTRAINTS, METHODS, quiet
 from _tradeoff.run import read, run_all
-from _tradeoff.score import markdown, plot, score
+from _tradeoff.score import OURS, against_peers, markdown, overview, plot, score
 
 
 def main() -> None:
@@ -72,7 +72,11 @@ def main() -> None:
     order = {name: i for i, name in enumerate(DATASETS)}
     results.sort(key=lambda r: (order[r["dataset"]], r["constraint"], r["seed"]))
     scores = score(results)
-    text = markdown(scores)
+    text = f"## Hypervolume\n\n{overview(scores)}\n"
+    for name in dict.fromkeys(scores["method"]):
+        if name.startswith(OURS):
+            text += f"## {name}, beside the best peer\n\n{against_peers(scores, name)}\n"
+    text += f"## All scores\n\n{markdown(scores)}"
     failures = [r for r in results if r["error"] is not None]
     if failures:
         text += f"\n{len(failures)} of {len(results)} curves failed:\n"

@@ -200,12 +200,12 @@ class TestPath:
         chosen = path.choose(0.1)
         ax = FairnessTradeoffDisplay.from_path(path, chosen=chosen).ax_
         row = path.table.loc[chosen]
-        (ring,) = (one for one in ax.containers if one.get_label().startswith("chosen"))
+        (ring,) = (one for one in ax.containers if str(one.get_label()).startswith("chosen"))
         assert f"weight {row['fairness_weight']:.3g}" in ring.get_label()
         np.testing.assert_array_equal(drawn(ring)[0], [row[XY]])
         assert ring.lines[0].get_markerfacecolor() == "none"  # the point stays visible
         without = FairnessTradeoffDisplay.from_path(path).ax_
-        assert not any(one.get_label().startswith("chosen") for one in without.containers)
+        assert not any(str(one.get_label()).startswith("chosen") for one in without.containers)
 
     @pytest.mark.parametrize("form", ["mapping", "frame"])
     def test_peers_are_drawn_beside_it_a_curve_in_the_order_of_its_error(self, path, form):

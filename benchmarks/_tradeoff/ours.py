@@ -105,7 +105,7 @@ def add_unions(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for name, members in UNIONS.items():
             parts = [found.get((dataset, seed, constraint, member)) for member in members]
             if all(part is not None and part["error"] is None for part in parts):
-                union = {key: sum((part[key] for part in parts), []) for key in JOINED}
+                union = {key: [each for part in parts for each in part[key]] for key in JOINED}
                 times = {key: sum(part.get(key, 0.0) for part in parts) for key in TIMES}
                 out.append({**parts[0], **union, **times, "method": name})
     return out

@@ -191,6 +191,74 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, f
     return mean - half, mean, mean + half
 
 
+SYMBOL = {"demographic_parity": "ΔDP", "equalized_odds": "ΔEO"}
+OURS = "ours, "
+SLOWEST = "ExponentiatedGradient"
+# Of ours, what a figure shows; the others are parts of these.
+DRAWN = {"ours, closed form": "#56B4E9", "ours, plug-in": "#0072B2", "ours, all solvers": "black"}
+
+
+def overview(scores: pd.DataFrame, column: str = "hypervolume 1.5") -> str:
+    """Return a table for each constraint: hypervolume of each method on each dataset.
+
+    Mean ± standard deviation over the seeds; methods without the group at prediction first, each
+    part by the mean over the datasets.
+    """
+    needs = scores.groupby("method")["needs_group"].first()
+    out = []
+    for constraint, part in scores[scores["method"] != BASELINE].groupby("constraint", sort=True):
+        datasets = list(dict.fromkeys(part["dataset"]))
+        table = part.groupby(["method", "dataset"])[column].agg(["mean", "std"])
+        level = table["mean"].unstack().mean(axis=1)
+        order = sorted(level.index, key=lambda name: (needs[name], -level[name]))
+        out += [f"**{constraint.replace('_', ' ').capitalize()}**", ""]
+        out += [f"| method | {' | '.join(datasets)} |", "|---" * (1 + len(datasets)) + "|"]
+        for name in order:
+            cells = []
+            for dataset in datasets:
+                known = (name, dataset) in table.index
+                cells.append(_cell(table.loc[(name, dataset)], 3) if known else "-")
+            out.append(f"| {name}{' *' if needs[name] else ''} | {' | '.join(cells)} |")
+        out.append("")
+    return "\n".join(out)
+
+
+def against_peers(scores: pd.DataFrame, ours: str, column: str = "hypervolume 1.5") -> str:
+    """Return a table of a method of ours beside the best peer of each dataset and constraint.
+
+    The best is that of the highest mean among those that do not need the group at prediction.
+    """
+    peers = scores[~scores["needs_group"] & ~scores["method"].str.startswith(OURS)]
+    pairs = paired(scores, ours, column)
+    if not len(pairs):
+        return ""
+    seconds = scores.pivot_table(
+        index=["dataset", "constraint", "seed"], columns="method", values="CPU seconds"
+    )
+    header = ["dataset", "Δ", "ours", "best peer", "its", "difference, 95 %", "ratio of means"]
+    header += ["CPU seconds", "EG's / ours"]
+    out = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for (dataset, constraint), part in peers.groupby(["dataset", "constraint"], sort=False):
+        best = part.groupby("method")[column].mean().idxmax()
+        rows = pairs[
+            (pairs["dataset"] == dataset)
+            & (pairs["constraint"] == constraint)
+            & (pairs["peer"] == best)
+        ]
+        if not len(rows):
+            continue
+        row = rows.iloc[0]
+        time = seconds.loc[(dataset, constraint)]
+        faster = time[SLOWEST] / time[ours] if SLOWEST in time else pd.Series([np.nan])
+        mine, theirs = row["ours"], row["peer's"]
+        cells = [dataset, SYMBOL[constraint], f"{mine:.3f}", best, f"{theirs:.3f}"]
+        low, high = row["difference low"], row["difference high"]
+        cells += [f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"]
+        cells += [f"{mine / theirs:.2f}", f"{time[ours].mean():.2f}"]
+        out.append(f"| {' | '.join([*cells, f'{faster.median():.0f}'])} |")
+    return "\n".join([*out, ""])
+
+
 def markdown(scores: pd.DataFrame) -> str:
     """Return a table for each dataset and constraint: mean ± standard deviation over the seeds.
 
@@ -218,19 +286,19 @@ def markdown(scores: pd.DataFrame) -> str:
                 out.append(f"| {' | '.join(cells)} |" + " |" * (len(header) - 2))
                 continue
             cells.append(f"{row['candidates', 'mean']:.0f}")
-            cells += [_cell(row, f"hypervolume {times}", 3) for times in REFERENCES]
+            cells += [_cell(row[f"hypervolume {times}"], 3) for times in REFERENCES]
             for budget in budgets:
-                cells += [_cell(row, f"Err at {budget}", 2), _cell(row, f"Δ at {budget}", 3)]
+                cells += [_cell(row[f"Err at {budget}"], 2), _cell(row[f"Δ at {budget}"], 3)]
                 cells.append(f"{row[f'missed at {budget}', 'mean'] * (seeds - failed):.0f}")
-                cells.append(_cell(row, f"best at {budget}", 2))
-            cells += [_cell(row, "seconds", 2), _cell(row, "CPU seconds", 2)]
+                cells.append(_cell(row[f"best at {budget}"], 2))
+            cells += [_cell(row["seconds"], 2), _cell(row["CPU seconds"], 2)]
             out.append(f"| {' | '.join(cells)} |")
         out.append("")
     return "\n".join(out)
 
 
-def _cell(row: pd.Series, name: str, digits: int) -> str:
-    mean, std = row[name, "mean"], row[name, "std"]
+def _cell(values: Any, digits: int) -> str:
+    mean, std = float(values["mean"]), float(values["std"])
     if np.isnan(mean):
         return "-"
     return f"{mean:.{digits}f}" + ("" if np.isnan(std) else f" ± {std:.{digits}f}")
@@ -246,43 +314,49 @@ def plot(scores: pd.DataFrame, path: Any) -> None:
 
     plt.switch_backend("Agg")
     scores = scores[~scores["failed"] & scores["front"].notna()]
-    datasets = list(dict.fromkeys(scores["dataset"]))
-    constraints = sorted(set(scores["constraint"]))
-    methods = list(dict.fromkeys(scores["method"]))
-    colours = dict(zip(methods, itertools.cycle(plt.get_cmap("tab20").colors), strict=False))
-    shape = len(constraints), len(datasets)
-    figure, axes = plt.subplots(
-        *shape, figsize=(4 * shape[1], 3.6 * shape[0]), squeeze=False, layout="constrained"
+    drawn = [
+        name
+        for name in dict.fromkeys(scores["method"])
+        if name in DRAWN or not name.startswith(OURS)
+    ]
+    peers = [name for name in drawn if name not in DRAWN]
+    looks = {name: {"color": colour, "linewidth": 2.2} for name, colour in DRAWN.items()}
+    looks |= {
+        name: {"color": colour, "linewidth": 1.0}
+        for name, colour in zip(peers, itertools.cycle(plt.get_cmap("tab20").colors), strict=False)
+    }
+    panels = list(
+        itertools.product(sorted(set(scores["constraint"])), dict.fromkeys(scores["dataset"]))
     )
-    for (i, constraint), (j, dataset) in itertools.product(
-        enumerate(constraints), enumerate(datasets)
-    ):
-        ax = axes[i, j]
+    columns = 3
+    figure, axes = plt.subplots(
+        -(-len(panels) // columns),
+        columns,
+        figsize=(13, 3.3 * -(-len(panels) // columns) + 1),
+        squeeze=False,
+        layout="constrained",
+    )
+    labels: dict[str, Any] = {}
+    for ax, (constraint, dataset) in zip(axes.flat, panels, strict=False):
         here = scores[(scores["constraint"] == constraint) & (scores["dataset"] == dataset)]
         base = here[here["method"] == BASELINE]["front"]
         start = np.mean([front[0] for front in base], axis=0)
         levels = np.linspace(0, 1.15 * start[1], 200)
-        for name, part in here.groupby("method", sort=False):
-            if name == BASELINE:
-                ax.plot(start[1], start[0], "k*", markersize=10, label=name, zorder=3)
+        (labels[BASELINE],) = ax.plot(start[1], start[0], "k*", markersize=10, zorder=4)
+        for name in peers + [name for name in DRAWN if name in drawn]:
+            part = here[here["method"] == name]
+            if name == BASELINE or not len(part):
                 continue
             curves = np.array([_lowest(front, levels) for front in part["front"]])
             style = "--" if part["needs_group"].iloc[0] else "-"
-            ax.plot(levels, curves.mean(axis=0), style, color=colours[name], label=name)
-        ax.set(xlim=(0, levels[-1]), ylim=(0.93 * start[0], 1.6 * start[0]))
+            (labels[name],) = ax.plot(levels, curves.mean(axis=0), style, **looks[name])
+        ax.set(xlim=(0, levels[-1]), ylim=(0.95 * start[0], 1.5 * start[0]))
         ax.set_title(f"{dataset}, {len(base)} seeds", fontsize="medium")
-        ax.set_xlabel("ΔDP" if constraint == "demographic_parity" else "ΔEO")
+        ax.set_xlabel(SYMBOL[constraint])
         ax.set_ylabel("Err (%)")
-    labels = {}
-    for ax in axes.flat:
-        labels |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-    figure.legend(
-        labels.values(),
-        labels,
-        loc="outside lower center",
-        ncols=max(2, shape[1]),
-        fontsize="small",
-    )
+    for ax in list(axes.flat)[len(panels) :]:
+        ax.remove()
+    figure.legend(labels.values(), labels, loc="outside lower center", ncols=4, fontsize="small")
     figure.savefig(path, dpi=130)
     plt.close(figure)
 
