@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
 
 from ._encoding import encode_groups, python_value
 from ._warn import warn_user
-from .constraints import parity
+from .constraints import cell_counts, parity
 from .exceptions import FairnessWarning
 
 __all__ = [
@@ -312,10 +313,11 @@ def check_constraint(
     if constraint is None:
         return
     rule = parity(constraint, len(classes))
-    table = np.zeros((len(classes), len(groups)))
-    np.add.at(table, (labels, codes), w)
-    missing = []
-    counts = rule.events.numpy() @ table
+    table = cell_counts(
+        *map(torch.from_numpy, (labels, codes, w)), n_classes=len(classes), n_groups=len(groups)
+    )
+    missing: list[str] = []
+    counts = rule.counts(table).numpy()
     for m, g in np.argwhere(counts == 0):
         wanted = [python_value(c) for c in classes[rule.events[m].numpy() > 0]]
         note = f"{python_value(groups[g])!r} has no row of class {' or '.join(map(repr, wanted))}"

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from .fitting import FittedHead, HeadFitter
 from .head import head_scores
-from .judge import HeldOutRows, interval_around
+from .judge import JudgedRows, interval_around
 
-__all__ = ["BoundSearch", "interrupted", "weakest_weight"]
+__all__ = ["BoundSearch", "weakest_weight"]
 
 # A grid first, because the distance of held-out decisions is not monotone in the weight; then
 # the interval before the weight found is halved this often: steps of 0.003 in the weight.
@@ -43,14 +43,9 @@ class BoundSearch:
     interval: NDArray[np.float64]
 
 
-def interrupted(fitted: FittedHead) -> bool:
-    """Tell whether Ctrl-C ended the training of a head before its time."""
-    return bool(getattr(fitted.net, "interrupted_", False))
-
-
 def weakest_weight(
     fitter: HeadFitter,
-    held_out: HeldOutRows,
+    held_out: JudgedRows,
     bound: float,
     random_state: np.random.RandomState,
 ) -> BoundSearch:
@@ -60,7 +55,7 @@ def weakest_weight(
     ----------
     fitter : HeadFitter
         Of the other rows.
-    held_out : HeldOutRows
+    held_out : JudgedRows
         The rows, and the constraint.
     bound : float
         On the distance.
@@ -90,35 +85,30 @@ def weakest_weight(
         )
     held_out.warn_of_empty()
 
-    def judge(weight: float, fitted: FittedHead) -> BoundSearch:
-        if interrupted(fitted):
-            raise KeyboardInterrupt
-        cells = held_out.cells(head_scores(fitted.head, held_out.rows.Z))
-        distance = float(held_out.distances(held_out.table(cells)[None])[0])
-        drawn = held_out.resampled(cells, _N_BOOT, seed)
-        samples = np.concatenate([held_out.distances(block) for block in drawn])
-        return BoundSearch(fitted, weight, distance, interval_around(distance, samples))
+    def cells(fitted: FittedHead) -> NDArray[np.int64]:
+        return held_out.cells(head_scores(fitted.head, held_out.rows.Z))
 
-    seed = random_state.randint(2**31, size=4)
-    before: BoundSearch | None = None
-    nearest: BoundSearch | None = None
+    def distance(fitted: FittedHead) -> float:
+        if fitted.interrupted:
+            raise KeyboardInterrupt
+        return float(held_out.distances(held_out.table(cells(fitted))[None])[0])
+
+    tried: list[tuple[float, float, FittedHead]] = []  # distance, weight, head
     for weight, fitted in zip(_GRID, fitter.fit_path(_GRID), strict=True):
-        found = judge(float(weight), fitted)
-        if nearest is None or found.distance < nearest.distance:
-            nearest = found
-        if found.distance <= bound:
+        tried.append((distance(fitted), float(weight), fitted))
+        if tried[-1][0] <= bound:
             break
-        before = found
-    assert nearest is not None
-    if nearest.distance > bound or before is None:
-        return nearest
-    found = nearest
-    low = before.weight
-    for _ in range(_HALVINGS):
-        middle = (low + found.weight) / 2.0
-        between = judge(middle, fitter.fit(middle, found.fitted))
-        if between.distance <= bound:
-            found = between
-        else:
-            low = middle
-    return found
+    reached, weight, fitted = min(tried, key=lambda one: one[0])
+    if reached <= bound and len(tried) > 1:
+        low = tried[-2][1]
+        for _ in range(_HALVINGS):
+            middle = (low + weight) / 2.0
+            between = fitter.fit(middle, fitted)
+            there = distance(between)
+            if there <= bound:
+                reached, weight, fitted = there, middle, between
+            else:
+                low = middle
+    drawn = held_out.resampled(cells(fitted), _N_BOOT, random_state.randint(2**31, size=4))
+    samples = np.concatenate([held_out.distances(block) for block in drawn])
+    return BoundSearch(fitted, weight, reached, interval_around(reached, samples))

@@ -41,7 +41,7 @@ from .extractor import FrozenFeatureExtractor
 from .fitting import FitProblem, FittedHead, HeadFitter, HeadSettings
 from .forward import device_of
 from .head import CellVote, head_scores, single_score_head
-from .judge import HeldOutRows
+from .judge import JudgedRows
 from .mapped import Features, as_features, block_rows, is_mapped, release_pages
 from .parallel import threads_over_blocks
 from .rows import refuse_mapping
@@ -185,7 +185,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     group_importance_ : ndarray of shape (G, d)
         ``I_g = sqrt(F_g)``.
     importance_ : ndarray of shape (d,)
-        What weighted the SVD: ``I_N`` with its floor, or ones.
+        What weighted the SVD: ``I_N`` with its floor, or ones. With
+        ``importance="covariance"``, whose weights are a matrix, ``I_N`` all the same.
     singular_values_ : ndarray of shape (min(d, k),)
         Of the weighted weight matrix.
     fairness_weight_ : float
@@ -631,12 +632,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         if held_out is None or self.constraint is None or self.difference_bound is None:
             fitted, self.fairness_weight_ = fitter.fit(self.fairness_weight), self.fairness_weight
             if self.fairness_weight and self.calibrate:
-                self._report_share(*fitter.decisions(fitted.head))
+                self._report_share(problem.rows, fitter.unconstrained(), fitted.head)
         else:
             rule = parity(self.constraint, len(self.classes_))
             found = weakest_weight(
                 fitter,
-                HeldOutRows(held_out, rule, self.groups_),
+                JudgedRows(held_out, rule, self.groups_),
                 self.difference_bound,
                 random_state,
             )
@@ -645,8 +646,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             self._report_bound(self.difference_bound)
         self._store(fitted)
 
-    def _report_share(self, before: float, after: float) -> None:
+    def _report_share(self, rows: TensorRows, plain: nn.Module, fair: nn.Module) -> None:
         """Warn if the weight took away much less than it says, from the training rows."""
+        assert self.constraint is not None
+        judge = JudgedRows(rows, parity(self.constraint, len(self.classes_)), self.groups_)
+        tables = [judge.table(judge.cells(head_scores(head, rows.Z))) for head in (plain, fair)]
+        before, after = judge.distances(np.stack(tables))
         wanted = self.fairness_weight * before
         small = before <= _SMALL_DISTANCE or self.fairness_weight < _SMALL_WEIGHT
         if small or before - after >= _LEAST_SHARE * wanted:

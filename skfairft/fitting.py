@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ._warn import warn_user
 from .batches import TensorRows
-from .constraints import Parity, ParityPenalty, cell_counts, mass_table, parity
+from .constraints import Parity, ParityPenalty, cell_counts, parity
 from .disparity import disparity_directions, feature_covariance
 from .exceptions import FairnessWarning
 from .factorization import (
@@ -103,6 +103,11 @@ class FittedHead:
     group_importance: Tensor
     importance: Tensor
     singular_values: Tensor
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the training before its time."""
+        return bool(getattr(self.net, "interrupted_", False))
 
     def with_head(self, head: nn.Module) -> FittedHead:
         """Return the same with another head."""
@@ -239,23 +244,15 @@ class HeadFitter:
             head, tail = self._refit(head, tail)
         return self._finish(head, tail, found.S, weight, trained=trained)
 
-    def decisions(self, head: nn.Module) -> tuple[float, float]:
-        """Return the distance on the training rows without a constraint, and that of a head."""
-        assert self._parity is not None
-        rows, start = self._rows, self._measured.start
-        plain = LowRankHead(start.weight, None, start.bias)
-        layers: list[nn.Module] = [plain, *([] if start.tail is None else start.tail)]
+    def unconstrained(self) -> nn.Module:
+        """Return the head that a constraint starts from, at full rank."""
+        start = self._measured.start
+        layers: list[nn.Module] = [LowRankHead(start.weight, None, start.bias)]
+        layers += [] if start.tail is None else start.tail
         if self._cells is not None:
-            votes_of_label = nn.functional.one_hot(self._cells // self._n_groups, self._n_classes)
-            layers.append(CellVote(votes_of_label.double()))
-        out = []
-        for each in (nn.Sequential(*layers), head):
-            decided = head_scores(each, rows.Z).argmax(dim=1)
-            p = nn.functional.one_hot(decided, self._n_classes).double()
-            assert rows.codes is not None
-            table = mass_table(p, rows.y, rows.codes, rows.w, n_groups=self._n_groups)
-            out.append(float(self._parity.distance(self._parity.rates(*table))))
-        return out[0], out[1]
+            labels = nn.functional.one_hot(self._cells // self._n_groups, self._n_classes)
+            layers.append(CellVote(labels.double()))
+        return nn.Sequential(*layers)
 
     def fit_path(self, weights: NDArray[np.float64]) -> Iterator[FittedHead]:
         """Fit a head for each of several weights, in their order, each near the one before."""
@@ -273,8 +270,11 @@ class HeadFitter:
         return self._parity is not None and self._cells is None
 
     def _suits(self, head: nn.Module, found: WeightedSVD) -> bool:
-        """Tell whether a head has the rank that is asked for."""
-        first, _ = split_tail(head)
+        """Tell whether a head has the rank that is asked for, and else the shape of the start."""
+        start = self._measured.start
+        first, tail = split_tail(head)
+        if first.weight.shape != start.weight.shape or (tail is None) != (start.tail is None):
+            return False
         rank = self._settings.rank
         wanted = None if rank is None else resolve_rank(rank, found.S)
         return wanted == (None if first.B is None else len(first.B))

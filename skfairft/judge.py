@@ -1,4 +1,4 @@
-"""Decisions measured on rows that a head was not fitted on, with intervals."""
+"""Decisions measured on rows, held out as a rule, with intervals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .batches import TensorRows
 from .constraints import Parity, cell_counts
 from .exceptions import FairnessWarning
 
-__all__ = ["HeldOutRows", "interval_around", "pareto_front"]
+__all__ = ["JudgedRows", "interval_around", "pareto_front"]
 
 Floats = NDArray[np.float64]
 
@@ -26,8 +26,8 @@ _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class HeldOutRows:
-    """Held-out rows and what decisions about them are measured by.
+class JudgedRows:
+    """Rows and what decisions about them are measured by.
 
     Parameters
     ----------

@@ -20,13 +20,12 @@ from ._encoding import encode_groups, to_label_array
 from ._validation import check_fairness_parameters
 from ._warn import warn_user
 from .batches import TensorRows
-from .bound import interrupted
 from .classifier import FairLowRankHeadClassifier
 from .constraints import parity
 from .exceptions import FairnessWarning
 from .fitting import FittedHead
 from .head import head_scores, shift_scores
-from .judge import HeldOutRows, interval_around, pareto_front
+from .judge import JudgedRows, interval_around, pareto_front
 from .parallel import threads_over_blocks
 from .rows import refuse_mapping
 
@@ -224,7 +223,7 @@ def fairness_path(
     else:
         rows, outside = problem.hold_out(held_out, random_state)
     seed = random_state.randint(np.iinfo(np.int32).max)
-    judge = HeldOutRows(outside, parity(constraint, len(clf.classes_)), clf.groups_)
+    judge = JudgedRows(outside, parity(constraint, len(clf.classes_)), clf.groups_)
     judge.warn_of_empty()
     heads = _heads(clf, variants, rows, weights, seed)
     total = len(weights) * len(variants)
@@ -232,7 +231,7 @@ def fairness_path(
     with threads_over_blocks():
         try:
             for settings, fitted in tqdm(heads, total=total, disable=not clf.verbose, unit="head"):
-                if interrupted(fitted):
+                if fitted.interrupted:
                     raise KeyboardInterrupt
                 candidates.append(_candidate(settings, fitted, judge))
         except KeyboardInterrupt:
@@ -322,13 +321,13 @@ def _heads(
             yield {**apart, "fairness_weight": float(weight)}, fitted
 
 
-def _candidate(settings: dict[str, Any], fitted: FittedHead, judge: HeldOutRows) -> _Candidate:
+def _candidate(settings: dict[str, Any], fitted: FittedHead, judge: JudgedRows) -> _Candidate:
     scores = head_scores(fitted.head, judge.rows.Z)
     shift = torch.zeros(scores.shape[1], dtype=torch.float64)
     return _Candidate(settings, fitted, scores, 1.0, shift, judge.table(judge.cells(scores)))
 
 
-def _moved(candidate: _Candidate, thresholds: int, judge: HeldOutRows) -> Iterator[_Candidate]:
+def _moved(candidate: _Candidate, thresholds: int, judge: JudgedRows) -> Iterator[_Candidate]:
     """Yield a two-class head with other thresholds."""
     margin = (candidate.scores[:, 1] - candidate.scores[:, 0]).numpy()
     positive = float((margin > 0).mean())
@@ -362,9 +361,7 @@ def _encoded(clf: FairLowRankHeadClassifier, X: Any, y: Any, sensitive_features:
     return TensorRows(clf._features(X), encoded[0], None, encoded[1])
 
 
-def _frame(
-    candidates: list[_Candidate], judge: HeldOutRows, n_boot: int, seed: int
-) -> pd.DataFrame:
+def _frame(candidates: list[_Candidate], judge: JudgedRows, n_boot: int, seed: int) -> pd.DataFrame:
     """Return the table of all points."""
     import pandas as pd
 

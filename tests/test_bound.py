@@ -11,7 +11,7 @@ from skfairft.batches import TensorRows
 from skfairft.constraints import CONSTRAINTS, parity
 from skfairft.datasets import make_biased_classification
 from skfairft.fitting import FitProblem
-from skfairft.judge import HeldOutRows, interval_around
+from skfairft.judge import JudgedRows, interval_around
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
 DP = "demographic_parity"
@@ -243,8 +243,8 @@ class TestTooFewHeldOut:
         rows = TensorRows(torch.zeros(5, 1), y, None, codes)
         groups = np.array(["a", "b", "c"], dtype=object)
         with pytest.warns(FairnessWarning, match=r"groups \['c'\] lack a class"):
-            HeldOutRows(rows, parity("true_positive_rate_parity", 2), groups).warn_of_empty()
-        HeldOutRows(rows, parity(DP, 2), groups).warn_of_empty()  # asks for no class
+            JudgedRows(rows, parity("true_positive_rate_parity", 2), groups).warn_of_empty()
+        JudgedRows(rows, parity(DP, 2), groups).warn_of_empty()  # asks for no class
 
 
 class TestInterval:

@@ -19,6 +19,7 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning
+from skfairft.batches import TensorRows
 from skfairft.constraints import CONSTRAINTS
 from skfairft.datasets import make_biased_classification
 from skfairft.head import CellVote, LowRankHead, head_scores
@@ -456,26 +457,48 @@ class TestShareThatIsTaken:
 
     clf = FairLowRankHeadClassifier(constraint=DP, solver="closed_form", fairness_weight=1.0)
 
+    def report(self, before, after, **params):
+        """Of two groups of 100 rows, of which that many more in the second are accepted."""
+        rows = TensorRows(
+            torch.arange(200.0)[:, None].double(),
+            torch.arange(200) % 2,
+            None,
+            torch.arange(200) // 100,
+        )
+        clf = clone(self.clf).set_params(**params)
+        clf.classes_, clf.groups_ = np.arange(2), np.arange(2)
+
+        def accept(count):  # the last ones, all of the second group
+            weight = torch.tensor([[0.0, 1.0]]).double()
+            return LowRankHead(weight, None, torch.tensor([200.0 - count - 0.5, 0.0]).double())
+
+        clf._report_share(rows, accept(before), accept(after))
+
     def test_what_is_reported(self):
-        self.clf._report_share(0.4, 0.2)
+        self.report(40, 20)
         with pytest.warns(FairnessWarning, match='was 0.400 .* is 0.390 now.*"covariance"'):
-            self.clf._report_share(0.4, 0.39)
+            self.report(40, 39)
         with pytest.warns(FairnessWarning, match="another solver"):
-            clone(self.clf).set_params(importance="covariance")._report_share(0.4, 0.39)
-        clone(self.clf).set_params(fairness_weight=0.1)._report_share(0.4, 0.39)
-        self.clf._report_share(0.01, 0.01)
+            self.report(40, 39, importance="covariance")
+        self.report(40, 39, fairness_weight=0.1)
+        self.report(1, 1)
 
     @pytest.mark.parametrize("solver", SOLVERS)
-    def test_what_is_measured(self, data, solver):
-        """The distances of decisions on the training rows, without and with the constraint."""
+    def test_the_head_that_a_constraint_starts_from(self, data, solver):
         X, y, s = data
-        plain = fit(data, solver=solver, fairness_weight=0.0, early_stopping=False)
-        fair = fit(data, solver=solver, fairness_weight=0.5, early_stopping=False)
+        plain = fit(data, solver=solver, fairness_weight=0.0, rank=None)
+        fair = fit(data, solver=solver, fairness_weight=0.5, rank=None)
         rows = plain._prepare(X, y, None, s)[0].rows
         fitter = plain._fitter(rows, plain.groups_, plain.classes_, np.random.RandomState(0))
-        found = [
-            demographic_parity_distance(y, clf.predict(X), sensitive_features=s)
-            for clf in (plain, fair)
-        ]
-        assert fitter.decisions(fair.head_) == pytest.approx(found, abs=0.01)
-        assert found[0] > found[1] + 0.05
+        found = head_scores(fitter.unconstrained(), rows.Z).argmax(dim=1).numpy()
+        assert (found == plain.predict(X)).mean() > 0.99
+        assert (found == fair.predict(X)).mean() < 0.97
+
+    def test_warm_start_after_another_head_starts_afresh(self, data):
+        X, y, s = data
+        layer = nn.Sequential(nn.Linear(X.shape[1], 4), nn.ReLU())
+        clf = fit(data, head=layer, fairness_weight=0.5, warm_start=True, max_epochs=5, tol=None)
+        clf.set_params(head=None, max_epochs=100, tol=1e-4).fit(X, y, sensitive_features=s)
+        np.testing.assert_allclose(
+            clf.predict_proba(X), fit(data, fairness_weight=0.5).predict_proba(X), atol=1e-6
+        )
