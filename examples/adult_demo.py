@@ -69,14 +69,14 @@ SOLVERS = {
 }
 
 
-def pretrain(X: np.ndarray, y: np.ndarray, seed: int) -> nn.Sequential:
+def pretrain(X: np.ndarray, y: np.ndarray, seed: int, width: int = WIDTH) -> nn.Sequential:
     """Train a ReLU network of two hidden layers, as anyone's backbone might be trained."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = nn.Sequential(
-            *(nn.Linear(X.shape[1], WIDTH), nn.ReLU()),
-            *(nn.Linear(WIDTH, WIDTH), nn.ReLU()),
-            nn.Linear(WIDTH, 2),
+            *(nn.Linear(X.shape[1], width), nn.ReLU()),
+            *(nn.Linear(width, width), nn.ReLU()),
+            nn.Linear(width, 2),
         )
         optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         inputs, labels = torch.from_numpy(X), torch.from_numpy(y)

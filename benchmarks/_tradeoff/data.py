@@ -29,6 +29,7 @@ Features are standardized with mean and standard deviation of the train part, fo
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -40,13 +41,15 @@ import torch
 from sklearn.compose import make_column_transformer
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from torch import nn
 
 from skfairft import FrozenFeatureExtractor
 from skfairft.datasets import fetch_adult
 from skfairft.preprocessing import ImageFiles
 
 from .resnet18 import load_resnet18
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
+from adult_demo import pretrain
 
 ADULT = {"adult-10": 10, "adult-64": 64, "adult-128": 128, "adult-64-sex-race": 64}
 IMAGES = {
@@ -160,7 +163,7 @@ def _adult(width: int, seed: int) -> dict[str, np.ndarray]:
         remainder=StandardScaler(),
     ).fit(X.iloc[pre])
     inputs = encoder.transform(X).astype(np.float32)
-    body = _pretrain(inputs[pre], labels[pre], width, seed)[:-1]
+    body = pretrain(inputs[pre], labels[pre], seed, width)[:-1]
     with torch.no_grad():
         Z = body(torch.from_numpy(inputs[task])).numpy()
     return {
@@ -169,25 +172,6 @@ def _adult(width: int, seed: int) -> dict[str, np.ndarray]:
         "sex": female[task].astype(np.int64),
         "white": (s["race"] == "White").to_numpy()[task].astype(np.int64),
     }
-
-
-def _pretrain(X: np.ndarray, y: np.ndarray, width: int, seed: int) -> nn.Sequential:
-    """Train a ReLU network of two hidden layers, as anyone's backbone might be trained."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = nn.Sequential(
-            *(nn.Linear(X.shape[1], width), nn.ReLU()),
-            *(nn.Linear(width, width), nn.ReLU()),
-            nn.Linear(width, 2),
-        )
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-        inputs, labels = torch.from_numpy(X), torch.from_numpy(y)
-        for _ in range(4):
-            for rows in torch.randperm(len(inputs)).split(256):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(model(inputs[rows]), labels[rows]).backward()
-                optimizer.step()
-    return model
 
 
 def _images(name: str) -> dict[str, np.ndarray]:
