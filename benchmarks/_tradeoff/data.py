@@ -17,46 +17,33 @@ into train, val and test, stratified by label and group. (Of the ten groups of s
 smallest would have some 25 test rows and hardly any positive one; so race is White or not.)
 
 Images: the pooled output of a ResNet-18 at 64 px. Nobody is in two parts: for each seed, 40 % of
-the people are the test part and a third of the others are val.
-
-The images and weights lie in the folder that the environment variable SKFAIRFT_DATA names
-(``lfw/images_96.zip``, ``celeba/images_64.zip``, each with ``attributes.csv.gz``, and
-``weights/resnet18_celeba64_attributes.pth``).
+the people are the test part and a third of the others are val. `_shared.faces` says which files
+it takes; the table above is of the small copies of the images and the ResNet-18 trained on CelebA.
 
 Features are standardized with mean and standard deviation of the train part, for all methods.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
+from _shared import faces
 from sklearn.compose import make_column_transformer
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from skfairft import FrozenFeatureExtractor
 from skfairft.datasets import fetch_adult
-from skfairft.preprocessing import ImageFiles
-
-from .resnet18 import load_resnet18
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
 from adult_demo import pretrain
 
 ADULT = {"adult-10": 10, "adult-64": 64, "adult-128": 128, "adult-64-sex-race": 64}
-IMAGES = {
-    "lfw": ("lfw/images_96.zip", "lfw/attributes.csv.gz", "person", "Heavy_Makeup"),
-    "celeba": ("celeba/images_64.zip", "celeba/attributes.csv.gz", "identity", "Wavy_Hair"),
-}
-WEIGHTS = "weights/resnet18_celeba64_attributes.pth"
+IMAGES = {"lfw": "Heavy_Makeup", "celeba": "Wavy_Hair"}  # their labels
 DATASETS = [*ADULT, *IMAGES]
 DEFAULT_CACHE = Path(tempfile.gettempdir()) / "skfairft-tradeoff"
 
@@ -102,7 +89,7 @@ def load(name: str, seed: int, cache: Path | str = DEFAULT_CACHE) -> Split:
     cache = Path(cache)
     if name in ADULT:
         width = ADULT[name]
-        stored = _cached(cache / f"adult-{width}-{seed}.npz", lambda: _adult(width, seed))
+        stored = faces.cached(cache / f"adult-{width}-{seed}.npz", lambda: _adult(width, seed))
         Z, y = stored["Z"], stored["y"]
         s = stored["sex"] + 2 * stored["white"] if name.endswith("sex-race") else stored["sex"]
         cells = y + 2 * s
@@ -111,8 +98,9 @@ def load(name: str, seed: int, cache: Path | str = DEFAULT_CACHE) -> Split:
         )
         train, val = train_test_split(dev, test_size=1 / 3, random_state=seed, stratify=cells[dev])
     else:
-        stored = _cached(cache / f"{name}.npz", lambda: _images(name))
-        Z, y, s, people = (stored[key] for key in ("Z", "y", "s", "people"))
+        images = faces.load_faces(name, "resnet18", cache)
+        Z, people = images.Z, images.people
+        y, s = (images.attributes[key].to_numpy() for key in (IMAGES[name], "Male"))
         order = np.random.default_rng(seed).permutation(np.unique(people))
         n_test = round(0.4 * len(order))
         n_val = round((len(order) - n_test) / 3)
@@ -128,25 +116,7 @@ def load(name: str, seed: int, cache: Path | str = DEFAULT_CACHE) -> Split:
 
 def missing(name: str) -> str | None:
     """Return what a task lacks here."""
-    if name in ADULT:
-        return None
-    data = os.environ.get("SKFAIRFT_DATA")
-    if data is None:
-        return "set SKFAIRFT_DATA to the folder that holds lfw/, celeba/ and weights/"
-    gone = [path for path in (*IMAGES[name][:2], WEIGHTS) if not Path(data, path).exists()]
-    return f"not in SKFAIRFT_DATA: {', '.join(gone)}" if gone else None
-
-
-def _cached(path: Path, make) -> dict[str, np.ndarray]:
-    """Return the arrays of a file, which is made first if there is none."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arrays = make()
-        partial = path.with_name(f"{path.stem}.{os.getpid()}.partial.npz")
-        np.savez(partial, **arrays)
-        partial.replace(path)
-    with np.load(path) as stored:
-        return dict(stored)
+    return None if name in ADULT else faces.missing(name, "resnet18")
 
 
 def _adult(width: int, seed: int) -> dict[str, np.ndarray]:
@@ -171,31 +141,4 @@ def _adult(width: int, seed: int) -> dict[str, np.ndarray]:
         "y": labels[task],
         "sex": female[task].astype(np.int64),
         "white": (s["race"] == "White").to_numpy()[task].astype(np.int64),
-    }
-
-
-def _images(name: str) -> dict[str, np.ndarray]:
-    """Extract the features of all images of a task."""
-    data = Path(os.environ["SKFAIRFT_DATA"])
-    images, attributes, people, label = IMAGES[name]
-    table = pd.read_csv(data / attributes)
-    if name == "celeba":  # the even ones trained the network
-        table = table[table["identity"] % 2 == 1]
-    model, wanted = load_resnet18(data / WEIGHTS)
-    with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(data / images) as archive:
-            archive.extractall(folder, members=table["image"].tolist())
-        model.forward = model.features
-        Z = FrozenFeatureExtractor(
-            model.to(memory_format=torch.channels_last),
-            preprocess=ImageFiles(wanted["size"], mean=wanted["mean"], std=wanted["std"]),
-            channels_last=True,
-            batch_size=64,
-            memory=False,
-        ).fit_transform([str(Path(folder) / image) for image in table["image"]])
-    return {
-        "Z": np.asarray(Z, dtype=np.float32),
-        "y": table[label].to_numpy().astype(np.int64),
-        "s": table["Male"].to_numpy().astype(np.int64),
-        "people": pd.factorize(table[people])[0],
     }

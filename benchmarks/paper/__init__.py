@@ -1,0 +1,1 @@
+"""A reproduction of the tables of arXiv:2403.00625."""

@@ -1,0 +1,115 @@
+"""Does neutralization help anywhere? What counts as help, settled before the experiments ran.
+
+A *regime* is one experiment on one task with everything but the system fixed: layer, rank, rows,
+epochs, Fisher information. In each, the paper's method is compared with TL and with f+SVD, paired
+over the seeds. Against a reference it
+
+- **helps** if, in ΔDP or in ΔEO, it is lower by at least `LEAST` in the mean, and that is
+  significant (one-sided paired t-test, 5 %, adjusted by Holm for all regimes, both measures and
+  both references), and Err is equal or lower: the upper end of the 95 % interval of its difference
+  is at most `EQUAL_ERR`;
+- **costs** if the same holds but for Err: bias went down with, perhaps, accuracy (what is
+  undertrained, or predicts one class, looks fair);
+- **hurts** if ΔDP or ΔEO is significantly higher, by at least `LEAST`, adjusted alike;
+- and else makes **no difference** that these seeds can show.
+
+The claim that neutralization reduces bias holds in general only if it helps against both references
+in most regimes; where it helps at all is listed whatever the answer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from .paired import Interval, difference, holm
+
+LEAST = {"DDP": 0.01, "DEO": 0.02}
+EQUAL_ERR = 0.25  # percentage points
+SIGNIFICANCE = 0.05
+REFERENCES = ("TL", "f+SVD")
+# What tells regimes apart, besides experiment and task. A reference need not have all of them: TL
+# has no rank.
+KEYS = ("rank_asked", "rows", "max_epochs", "trained", "fisher", "at")
+EXPERIMENTS = ("figure4", "table2", "ranks", "many", "few", "budget", "fisher")
+
+
+def compare(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per regime and reference, with the outcome.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of `runs.read`.
+
+    Returns
+    -------
+    DataFrame
+        Columns experiment, task, the `KEYS`, reference, seeds; for Err, DDP and DEO the reference's
+        mean, and mean, low and high of "paper minus reference"; the adjusted p-values; outcome.
+    """
+    frame = frame[frame["experiment"].isin(EXPERIMENTS)]
+    keys = [key for key in KEYS if key in frame]
+    found = []
+    for (experiment, task), part in frame.groupby(["experiment", "task"], sort=False):
+        ours = part[part["system"] == "paper"]
+        for values, rows in ours.groupby(keys, dropna=False, sort=False):
+            regime = dict(zip(keys, values, strict=True))
+            for name in REFERENCES:
+                reference = _reference(part[part["system"] == name], regime)
+                if len(reference):
+                    row = {"experiment": experiment, "task": task, **regime, "reference": name}
+                    found.append(row | _differences(rows, reference))
+    out = pd.DataFrame(found)
+    return out.assign(**_outcomes(out)) if len(out) else out
+
+
+def _reference(rows: pd.DataFrame, regime: dict) -> pd.DataFrame:
+    """Return the reference's rows of a regime; settings that it does not have do not count."""
+    for key, value in regime.items():
+        if rows[key].notna().any():
+            missing = rows[key].isna() if pd.isna(value) else rows[key] == value
+            rows = rows[missing]
+    return rows
+
+
+def _differences(ours: pd.DataFrame, reference: pd.DataFrame) -> dict:
+    a, b = ours.set_index("seed"), reference.set_index("seed")
+    out: dict = {}
+    for column in ("Err", "DDP", "DEO"):
+        one: Interval = difference(a[column], b[column])
+        out |= {
+            "seeds": one.n,
+            f"{column} reference": float(b[column].mean()),
+            f"{column} mean": one.mean,
+            f"{column} low": one.low,
+            f"{column} high": one.high,
+            f"{column} p": one.p_below,
+        }
+    return out
+
+
+def _outcomes(table: pd.DataFrame) -> dict:
+    """Return the adjusted p-values and the outcome of each row."""
+    lower = np.column_stack([table[f"{measure} p"] for measure in LEAST])
+    adjusted = {}
+    for side, p in (("lower", lower), ("higher", 1 - lower)):
+        # What is the same in all seeds is neither lower nor higher.
+        p = np.where(np.column_stack([table[f"{m} mean"] == 0 for m in LEAST]), 1.0, p)
+        adjusted[side] = holm(p.ravel()).reshape(p.shape)
+    sizes = np.column_stack([table[f"{measure} mean"] for measure in LEAST])
+    least = np.array(list(LEAST.values()))
+    less = ((adjusted["lower"] < SIGNIFICANCE) & (sizes <= -least)).any(axis=1)
+    more = ((adjusted["higher"] < SIGNIFICANCE) & (sizes >= least)).any(axis=1)
+    equal = (table["Err high"] <= EQUAL_ERR).to_numpy()
+    outcome = np.select(
+        [more & less, more, less & equal, less],
+        ["mixed", "hurts", "helps", "costs"],
+        "no difference",
+    )
+    columns = {
+        f"{measure} {side}": values[:, i]
+        for side, values in adjusted.items()
+        for i, measure in enumerate(LEAST)
+    }
+    return columns | {"outcome": outcome}
