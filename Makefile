@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo test test-slow lint wheel clean
+.PHONY: demo reproduce test test-slow lint wheel clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,8 +15,13 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed
 	$(RUN) examples/adult_demo.py --output demo-output
 
+# Every table and figure of the paper; goes on where it was interrupted. The faces need SKFAIRFT_DATA.
+reproduce: $(VENV)/installed
+	$(RUN) benchmarks/paper
+
+# One process per core, each with one thread.
 test: $(VENV)/installed
-	$(RUN) -m pytest -q
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/installed
 	$(RUN) -m pytest -q -m slow

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from paper.tasks import DEFAULT_CACHE  # noqa: E402
 
 def main() -> int:
     """Run what the command line says."""
+    # Being terminated ends the processes of the pool, too, as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     lines = "\n".join(f"  {name:9} {each.title}" for name, each in EXPERIMENTS.items())
     parser = argparse.ArgumentParser(
         prog="python benchmarks/paper",

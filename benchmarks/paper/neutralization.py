@@ -11,6 +11,7 @@ over the seeds. Against a reference it
 - **costs** if the same holds but for Err: bias went down with, perhaps, accuracy (what is
   undertrained, or predicts one class, looks fair);
 - **hurts** if ΔDP or ΔEO is significantly higher, by at least `LEAST`, adjusted alike;
+- is **mixed** if one of the two is so much lower and the other so much higher;
 - and else makes **no difference** that these seeds can show.
 
 The claim that neutralization reduces bias holds in general only if it helps against both references
@@ -22,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .paired import Interval, difference, holm
+from .paired import Interval, by_seed, difference, holm
 
 LEAST = {"DDP": 0.01, "DEO": 0.02}
 EQUAL_ERR = 0.25  # percentage points
@@ -74,13 +75,12 @@ def _reference(rows: pd.DataFrame, regime: dict) -> pd.DataFrame:
 
 
 def _differences(ours: pd.DataFrame, reference: pd.DataFrame) -> dict:
-    a, b = ours.set_index("seed"), reference.set_index("seed")
-    out: dict = {}
+    out: dict = {"seeds": len(set(ours["seed"]) & set(reference["seed"]))}
     for column in ("Err", "DDP", "DEO"):
-        one: Interval = difference(a[column], b[column])
+        a, b = by_seed(ours, column), by_seed(reference, column)
+        one: Interval = difference(a, b)
         out |= {
-            "seeds": one.n,
-            f"{column} reference": float(b[column].mean()),
+            f"{column} reference": float(b.mean()),
             f"{column} mean": one.mean,
             f"{column} low": one.low,
             f"{column} high": one.high,

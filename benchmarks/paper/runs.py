@@ -25,8 +25,11 @@ import torch
 from _shared.faces import load_faces
 from tqdm.auto import tqdm
 
-from .experiments import EXPERIMENTS, Bench
-from .systems import choose_C
+from skfairft import FairLowRankHeadClassifier
+from skfairft.datasets import make_biased_classification
+
+from .experiments import EXPERIMENTS
+from .systems import Bench, choose_C
 from .tasks import Store, Task, faces_of, few_rows, load, missing, with_train
 
 PACKAGES = ("skfairft", "torch", "skorch", "scikit-learn", "fairlearn", "numpy", "scipy")
@@ -110,6 +113,9 @@ def _strength(task: Task, cache: Path, quick: bool) -> float:
 def _start_process() -> None:
     """Prepare a process of the pool: one thread each, the pool uses the cores."""
     torch.set_num_threads(1)
+    # The first fit of a process loads what the others find loaded, and would seem slow.
+    X, y, s = make_biased_classification(100, random_state=0)
+    FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
     # Rows name the warnings of their fits; those of loading data were said before.
     warnings.filterwarnings("ignore", message="IProgress not found")
 
@@ -188,12 +194,15 @@ def _about(results: Path) -> dict[str, Any]:
 
 
 def read(results: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return all stored rows, each with its experiment, task and seed, and what they ran on."""
-    rows = []
-    for path in sorted(results.glob("*.[0-9]*.json")):
-        unit = json.loads(path.read_text())
-        keys = {key: unit[key] for key in ("experiment", "task", "seed")}
-        rows += [keys | row for row in unit["rows"]]
+    """Return all stored rows, with experiment, task and seed, and what they ran on.
+
+    In the order of `EXPERIMENTS`.
+    """
+    stored = [json.loads(path.read_text()) for path in results.glob("*.[0-9]*.json")]
+    places = [(name, task) for name, each in EXPERIMENTS.items() for task in each.tasks]
+    stored.sort(key=lambda unit: (places.index((unit["experiment"], unit["task"])), unit["seed"]))
+    keys = ("experiment", "task", "seed")
+    rows = [{key: unit[key] for key in keys} | row for unit in stored for row in unit["rows"]]
     return rows, _about(results)
 
 

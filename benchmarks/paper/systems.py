@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -193,3 +194,25 @@ def choose_C(task: Task) -> float:
             errors.append(weighted_f1_error(task.val.y, clf.predict(task.val.Z)))
     forget()
     return grid[int(np.argmin(errors))]
+
+
+def epochs_of(epochs: int | None) -> dict:
+    """Return the settings of exactly so many epochs; None is until the training ends itself."""
+    if epochs is None:
+        return {}
+    # Of AdamW for every layer: L-BFGS would be at its optimum after one epoch.
+    stop = {"early_stopping": False, "tol": None}
+    return {"max_epochs": 0} if epochs == 0 else {"max_epochs": epochs, "lr": 1e-3, **stop}
+
+
+@dataclass
+class Bench:
+    """What an experiment works on: a task, C for its fits, and whether to be quick about it."""
+
+    task: Task
+    C: float
+    quick: bool = False
+
+    def fit(self, system: str, settings: dict, **columns) -> Row:
+        """Return the row of one fit; ``columns`` may hold its settings, to be found by."""
+        return fit(self.task, system, self.C, settings, **columns)

@@ -1,0 +1,137 @@
+"""What the report says besides figures: nothing here depends on what was measured."""
+
+from __future__ import annotations
+
+HEAD = """# The paper's evaluation, rerun
+
+Zhang and Zhou, *Bias Mitigation in Fine-tuning Pre-trained Models for Enhanced Fairness and
+Efficiency* ([arXiv:2403.00625](https://arxiv.org/abs/2403.00625)), claim by claim. All of this
+page, text and figures, is made by `make reproduce` from [reproduction.json](reproduction.json).
+"""
+
+OUTCOMES = """The method was compared with TL and with f+SVD in {n} cases, in and beyond the paper's
+protocol: it **helps in {helps}**, lowers bias without showing equal error in {costs}, hurts in
+{hurts}, is mixed in {mixed}, and makes no difference that ten seeds can show in {no_difference}
+([where, and what counts as help](#does-neutralization-help-anywhere))."""
+
+MEASURED = """## How it was measured
+
+- {seeds} seeds; each draws its own split and, for Adult, pre-trains its own networks. "±" is the
+  standard deviation over the seeds. "a (b to c)" is the mean of a paired difference, seed by seed,
+  with its 95 % interval (Student's; the splits overlap, so it is a little too narrow).
+- Err is 100 less weighted F1, in percent. ΔDP is the difference between the groups' rates of
+  positive predictions, ΔEO the sum of their differences in true and in false positive rate; of
+  several groups the largest difference, of several classes the largest over the classes.
+- Test rows judge only. C, the strength of the L2 penalty, is chosen for TL on the validation rows
+  and used for all systems of that task and seed.
+- The rules of the verdicts (`benchmarks/paper/claims.py`) and what counts as help
+  (`benchmarks/paper/neutralization.py`) were committed before the seeds ran. A claim about a trend
+  (more with more of something) compares means; all others compare intervals.
+- Linear heads are trained to their optimum (L-BFGS). Layers with an output layer behind them:
+  AdamW, a tenth of the training rows held out to stop by.
+- {fits}
+- {cores} cores, no GPU; Python {python}, {versions}.
+  {duration}
+"""
+
+# What each section says before its tables.
+INTROS = {
+    "table1": """
+Means over the seeds. The least cell is the number of test rows of the rarest combination of label
+and group: rates of it are coarse, above all on LFW, where it is men with heavy makeup. The paper's
+rows are in the claim below.
+""",
+    "figure1": """
+The network is frozen, so fine-tuning leaves the representation as pre-training made it; it changes
+the head, and so which rows are predicted as positive. The table has the AUC with which a linear
+probe tells women from men (0.5: not at all) and the measures of the fine-tuned head (TL).
+""",
+    "figure3": """
+Agreement of the two groups' importances I_g = √F_g over the features: at 1 they are parallel, and
+then their neutralized mean weights the SVD as either of them would. The control shuffles the
+groups. "Fitted on each group" is the other reading of the paper's text: each head is trained on one
+group's rows.
+""",
+    "figure4": """
+Rank 1 for last layers, where every rank can represent every two-class head; rank 2 for layers with
+an output layer behind them.
+""",
+    "table2": """
+f_F is trained on the loss plus intensity times the absolute covariance of group and score, in
+standardized units (for equalized odds within each label). The paper does not say how the intensity
+enters; of eight readings, this one came closest to its ladder on held-out pre-training rows without
+collapsing to a constant (`benchmarks/paper/pretrain.py`). All on the new task's test rows. Last
+column: the paper's Err and bias, pre-trained → fine-tuned.
+""",
+    "table3": """
+Retrain adds intensity times the distance, with probabilities in place of predictions, to the loss:
+of the head alone, from the pre-trained one, or of the whole network. Ours are held to the
+constraint with a weight, at the lowest rank that serves them, and with the thresholds that they
+come with. On the faces the whole network was not retrained: without a GPU that would take many
+hours.
+""",
+    "weights": """
+The weight is that of the second group (women; men on CelebA); the other group has the rest. 0.5 is
+the paper's.
+""",
+    "ranks": """
+Parameters are all that are trained, biases and a new output layer included. Seconds are those of
+the whole fit, one thread each: first head, Fisher pass, SVD and training. TL, the full layer
+without factors, pays for the Fisher pass too, because the estimator always reports it.
+""",
+    "many": """
+"Proportional" weights the groups by size, as a Fisher information that knows no groups would. The
+accuracy gap is the largest difference between groups, in percentage points. The synthetic task is
+made to suit neutralization: each group has features of its own, and one group is small. ΔEO of
+occupations is a maximum over 14 classes, some of them rare, and so is noisy.
+""",
+    "few": """
+C is chosen anew for each number of rows, on the validation rows.
+""",
+    "budget": """
+Epochs of AdamW at a learning rate of 0.001; 0 is the factorization untouched. The last six columns
+are the paper's method minus TL and minus f+SVD, bold where the 95 % interval excludes 0. Whatever
+is undertrained can look fair, so differences in bias mean nothing without those in Err.
+""",
+    "fisher": """
+Importance measured at the pre-trained layer or at the one that TL has fitted; with the labels
+(empirical, the paper's) or with their expectation under the head's own probabilities (true). The
+layer that is cut is the pre-trained one each time (the fitted one where there is none). The last
+four columns are the paper's method with that importance minus f+SVD of the same rank.
+""",
+}
+
+HELP = """## Does neutralization help anywhere?
+
+Settled before the run: beside a reference, the paper's method helps if its ΔDP is lower by at least
+{DDP} or its ΔEO by {DEO} in the mean, significantly (one-sided paired t-test, 5 %, adjusted by Holm
+for both measures of all comparisons), while the 95 % interval of Err stays at or below
++{error} points. "Less bias, not equal Err" is the same but for that. The comparisons of different
+experiments overlap; f+SVD has the same rank and knows no importance, TL has the full layer.
+"""
+
+POWER = """With ten seeds and so many comparisons only large effects show: "no difference" is
+not equality. Unadjusted, one-sided at 5 %: {unadjusted}, of {n}; chance alone would give about
+{chance:.0f} each. In {same} of them the two heads are the same in all three measures.
+"""
+
+FOOT = """## Not rerun
+
+- The paper's checkpoints, splits and training settings are not published, and its ResNet-18 and
+  CelebA are not those at hand (`benchmarks/paper/tasks.py` says what is). A claim that is not
+  reproduced here may hold in a setting that the paper does not describe.
+- The figures of its Table 3 and of its ablation were not in the text at hand: only the claims about
+  them are judged.
+- Whole networks of vision were not retrained.
+
+## Run it
+
+```sh
+make reproduce                               # everything; resumes where it was interrupted
+python benchmarks/paper table2 report        # one experiment, and the page
+python benchmarks/paper --quick --docs out   # two seeds, 800 rows, 1,500 images
+```
+
+Adult is part of the package. LFW, CelebA and the backbones' weights lie in the folder that
+`SKFAIRFT_DATA` names; what is missing is left out, and the run says what it is and where to get it.
+"""

@@ -1,0 +1,204 @@
+"""docs/reproduction.md and its figures, from the rows of the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from . import prose, store
+from .claims import findings
+from .experiments import EXPERIMENTS
+from .figures import CAPTIONS, draw_all
+from .labels import DIGITS, MEASURES, task_label
+from .neutralization import EQUAL_ERR, LEAST, SIGNIFICANCE, compare
+from .paired import pick
+from .tables import TABLES, folded, markdown
+from .verdicts import NOT, PARTLY, REPRODUCED, Finding, signed
+
+NAME, FIGURES = "reproduction", "images/reproduction"
+OUTCOMES = {
+    "helps": "helps",
+    "costs": "less bias, not equal Err",
+    "mixed": "mixed",
+    "hurts": "hurts",
+    "no difference": "no difference",
+}
+
+
+def write_report(rows: list[dict[str, Any]], about: dict[str, Any], docs: Path) -> None:
+    """Write reproduction.json, reproduction.md and the figures into a folder of documents.
+
+    Parameters
+    ----------
+    rows, about
+        Of `runs.read`; without rows, those of the reproduction.json that is there.
+    docs : path
+        The folder.
+    """
+    (docs / FIGURES).mkdir(parents=True, exist_ok=True)
+    if rows:
+        store.write(docs / f"{NAME}.json", rows, about)
+    frame, about = store.read(docs / f"{NAME}.json")
+    drawn = draw_all(frame, docs / FIGURES)
+    (docs / f"{NAME}.md").write_text(render(frame, about, drawn), encoding="utf-8")
+    print(f"Wrote {docs / NAME}.md, {NAME}.json and {len(drawn)} figures.")
+
+
+def render(frame: pd.DataFrame, about: dict[str, Any], figures: Iterable[str]) -> str:
+    """Return the report as Markdown.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of `store.read`.
+    about : dict
+        What they ran on.
+    figures : iterable of str
+        Names of the figures that there are.
+    """
+    found, outcomes = findings(frame), compare(frame)
+    parts = [prose.HEAD, _summary(found, outcomes), _measured(frame, about)]
+    for name, table in TABLES.items():
+        rows = pick(frame, experiment=name)
+        if not len(rows):
+            continue
+        pictures = "\n\n".join(
+            f"![{caption}]({FIGURES}/{figure}.svg)"
+            for figure, (experiment, caption) in CAPTIONS.items()
+            if experiment == name and figure in set(figures)
+        )
+        claims = "\n\n".join(_finding(each) for each in found if each.experiment == name)
+        title = f"## {EXPERIMENTS[name].title}"
+        parts += [title, claims, prose.INTROS[name], pictures, table(rows)]
+    parts += [_regimes(outcomes), prose.FOOT]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _summary(found: list[Finding], outcomes: pd.DataFrame) -> str:
+    """Return the verdicts in a sentence and a table."""
+    verdicts = [each.verdict for each in found]
+    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in (REPRODUCED, PARTLY, NOT))
+    lines = [f"**Of {len(found)} claims: {counts}.**"]
+    if len(outcomes):
+        of = outcomes["outcome"].value_counts()
+        lines.append(
+            prose.OUTCOMES.format(
+                n=len(outcomes),
+                **{key.replace(" ", "_"): of.get(key, 0) for key in OUTCOMES},
+            )
+        )
+    table = markdown(
+        ["claim", "where", "verdict"],
+        ([each.claim, each.source, f"**{each.verdict}**"] for each in found),
+    )
+    return "\n".join(lines) + f"\n\n{table}"
+
+
+def _measured(frame: pd.DataFrame, about: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    extraction = about["extraction seconds"] / 60
+    duration = f"The run took {about['seconds'] / 60:.0f} minutes, from features "
+    duration += f"extracted in {extraction:.0f}." if extraction >= 1 else "extracted before."
+    return prose.MEASURED.format(
+        seeds=frame["seed"].nunique(),
+        cores=about["cores"],
+        python=about["python"],
+        versions=versions,
+        duration=duration,
+        fits=_fits(frame),
+    )
+
+
+def _fits(frame: pd.DataFrame) -> str:
+    """Return how many fits ended unfinished, or predict one class."""
+    fits = frame[frame["parameters"].notna() & frame["Err"].notna()]
+    ended = fits["warnings"].map(lambda names: "ConvergenceWarning" in (names or []))
+    constant = fits[(fits["DDP"] == 0) & (fits["DEO"] == 0)]
+    where = ", ".join(
+        f"{count} in “{_short_title(name)}”"
+        for name, count in constant.groupby("experiment", sort=False).size().items()
+    )
+    text = f"Of {len(fits):,} fits, {ended.sum()} reached the limit of epochs"
+    text += f" and {len(constant)} give all groups the same rates, as a constant does"
+    return f"{text}: {where}." if where else f"{text}."
+
+
+def _finding(each: Finding) -> str:
+    """Return a claim with the figures of both sides, its verdict and, unless it holds, why."""
+    lines = [
+        f"**{each.claim}** ({each.source}): **{each.verdict}**.",
+        "",
+        f"- Paper: {each.paper}.",
+        f"- Here: {each.ours}.",
+    ]
+    if each.reason and each.verdict != REPRODUCED:
+        lines.append(f"- {each.reason}")
+    return "\n".join(lines)
+
+
+def _regimes(outcomes: pd.DataFrame) -> str:
+    """Return the section on where neutralization helps."""
+    intro = prose.HELP.format(**LEAST, error=EQUAL_ERR)
+    if not len(outcomes):
+        return intro
+    unadjusted = "; ".join(
+        f"{MEASURES[m]} lower in {(outcomes[f'{m} p'] < SIGNIFICANCE).sum()}, higher in "
+        f"{(outcomes[f'{m} p'] > 1 - SIGNIFICANCE).sum()}"
+        for m in LEAST
+    )
+    chance = SIGNIFICANCE * len(outcomes)
+    same = sum((outcomes[[f"{m} mean" for m in MEASURES]] == 0).all(axis=1))
+    power = prose.POWER.format(n=len(outcomes), unadjusted=unadjusted, chance=chance, same=same)
+    counts = markdown(
+        ["experiment", "beside", *OUTCOMES.values()],
+        (
+            [_short_title(name), reference, *(f"{(part['outcome'] == o).sum()}" for o in OUTCOMES)]
+            for (name, reference), part in outcomes.groupby(["experiment", "reference"], sort=False)
+        ),
+    )
+    order = outcomes["outcome"].map(list(OUTCOMES).index)
+    listed = [
+        _regime_row(row)
+        for _, row in outcomes.loc[order.sort_values(kind="stable").index].iterrows()
+    ]
+    header = [
+        "outcome",
+        "beside",
+        "regime",
+        *(f"{m}: reference, difference" for m in MEASURES.values()),
+    ]
+    shown = [row for row in listed if row[0] != "no difference"]
+    rest = [row for row in listed if row[0] == "no difference"]
+    parts = [intro, counts, power]
+    if shown:
+        parts += ['All that is not "no difference":', markdown(header, shown)]
+    parts.append(folded(f"The {len(rest)} others", markdown(header, rest)))
+    return "\n\n".join(part.strip("\n") for part in parts)
+
+
+def _regime_row(row: pd.Series) -> list[str]:
+    cells = [
+        f"{row[f'{m} reference']:.{digits}f}, {signed(row[f'{m} mean'], digits)} "
+        f"({signed(row[f'{m} low'], digits)} to {signed(row[f'{m} high'], digits)})"
+        for m, digits in DIGITS.items()
+    ]
+    return [OUTCOMES[row["outcome"]], row["reference"], _regime(row), *cells]
+
+
+def _short_title(name: str) -> str:
+    return EXPERIMENTS[name].title.split(": ")[-1]
+
+
+def _regime(row: pd.Series) -> str:
+    """Return a regime in words."""
+    words = [_short_title(row["experiment"]), task_label(row["task"])]
+    forms = {"rank_asked": "rank {:g}", "rows": "{:g} rows", "max_epochs": "{:g} epochs"}
+    words += [form.format(row[key]) for key, form in forms.items() if pd.notna(row.get(key))]
+    if pd.notna(row.get("trained")):
+        words.append("trained" if row["trained"] else "untrained")
+    if pd.notna(row.get("fisher")):
+        words.append(f"{row['fisher']} Fisher at the {row['at']} layer")
+    return "; ".join(words)
