@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from paper import store, tables  # noqa: E402
+from paper import paired, store, tables, verdicts  # noqa: E402
 from paper.experiments import EXPERIMENTS  # noqa: E402
 from paper.figures import CAPTIONS  # noqa: E402
 from paper.report import FIGURES, render, write_report  # noqa: E402
@@ -57,8 +57,9 @@ class TestThePage:
 
     def test_another_result_makes_another_page(self, stored):
         frame, about = stored
-        changed = frame.assign(Err=frame["Err"] + 1)
-        assert render(changed, about, []) != render(frame, about, [])
+        part = frame[frame["experiment"] == "figure4"]
+        changed = part.assign(Err=part["Err"] + 1)
+        assert render(changed, about, []) != render(part, about, [])
 
 
 class TestStore:
@@ -87,6 +88,12 @@ class TestStore:
 
 
 class TestTables:
+    def test_differences_as_text(self):
+        low = paired.interval([-0.3, -0.1])
+        assert verdicts.text(low, 1) == "\N{MINUS SIGN}0.2 (\N{MINUS SIGN}1.5 to +1.1)"
+        assert verdicts.text(paired.interval([0.0, 0.0]), 3) == "0 in all seeds"
+        assert verdicts.text(paired.interval([np.nan]), 3) == "-"
+
     def test_mean_std(self):
         assert tables.mean_std(pd.Series([1.0, 3.0, None]), 2) == "2.00 ± 1.41"
         assert tables.mean_std(pd.Series([2.0]), 1) == "2.0"

@@ -80,6 +80,8 @@ def representations(frame: pd.DataFrame) -> Finding:
         "AUC of a linear probe for the group among predicted positives: "
         f"f_B {biased.mean():.3f}, f_F (DP 0.9) {fair.mean():.3f}; f_F minus f_B {text(less, 3)}",
         verdict([_lower(less), True if left.above else None]),
+        "The penalty acts on the score. In directions that the score does not use, the "
+        "representation may tell the groups apart as well as before.",
     )
 
 
@@ -360,7 +362,7 @@ def fewer_parameters(frame: pd.DataFrame) -> Finding:
         saved = 100 * (1 - least / full)
         at = saved[saved >= 90].index
         shown.append(
-            f"{task_label(task)} ({full:,.0f}): rank 1 saves {saved.iloc[0]:.0f} %"
+            f"{task_label(task)} ({full:,.0f}): rank 1 saves {saved.iloc[0]:.1f} %"
             + (f", over 90 % up to rank {max(at):.0f}" if len(at) else "")
         )
         cases.append(bool(len(at)))
@@ -397,6 +399,9 @@ def faster(frame: pd.DataFrame) -> Finding:
         "no figures",
         "seconds of fit at the lowest rank, as a ratio to TL: " + "; ".join(shown),
         verdict(cases),
+        "Factors have fewer numbers to train but may need more epochs, and the extraction of the "
+        "features, where there is one, takes longer than any head. They save time where the full "
+        "layer is large.",
     )
 
 
@@ -418,6 +423,9 @@ def uneven_weights(frame: pd.DataFrame) -> Finding:
         "Err on test of the weight with the least Err on val, minus equal weights: "
         + "; ".join(shown),
         verdict(cases),
+        "The intervals hold 0: what differs between the weights is noise."
+        if all(case is None for case in cases)
+        else "",
     )
 
 

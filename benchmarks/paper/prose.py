@@ -38,8 +38,7 @@ MEASURED = """## How it was measured
 INTROS = {
     "table1": """
 Means over the seeds. The least cell is the number of test rows of the rarest combination of label
-and group: rates of it are coarse, above all on LFW, where it is men with heavy makeup. The paper's
-rows are in the claim below.
+and group: rates of it are coarse, above all on LFW, where it is men with heavy makeup.
 """,
     "figure1": """
 The network is frozen, so fine-tuning leaves the representation as pre-training made it; it changes
@@ -67,8 +66,8 @@ column: the paper's Err and bias, pre-trained → fine-tuned.
 Retrain adds intensity times the distance, with probabilities in place of predictions, to the loss:
 of the head alone, from the pre-trained one, or of the whole network. Ours are held to the
 constraint with a weight, at the lowest rank that serves them, and with the thresholds that they
-come with. On the faces the whole network was not retrained: without a GPU that would take many
-hours.
+come with. The first figure sets the whole network (dotted) beside heads on its ten frozen features.
+On the faces the whole network was not retrained: without a GPU that would take many hours.
 """,
     "weights": """
 The weight is that of the second group (women; men on CelebA); the other group has the rest. 0.5 is
@@ -110,9 +109,9 @@ for both measures of all comparisons), while the 95 % interval of Err stays at o
 experiments overlap; f+SVD has the same rank and knows no importance, TL has the full layer.
 """
 
-POWER = """With ten seeds and so many comparisons only large effects show: "no difference" is
-not equality. Unadjusted, one-sided at 5 %: {unadjusted}, of {n}; chance alone would give about
-{chance:.0f} each. In {same} of them the two heads are the same in all three measures.
+POWER = """With ten seeds and so many comparisons only large effects show: "no difference" is not
+equality. Unadjusted, one-sided at 5 %, of {n}: {unadjusted}; chance alone would give
+about {chance:.0f} each. In {same} of them the two heads are the same in all three measures.
 """
 
 FOOT = """## Not rerun

@@ -189,13 +189,14 @@ def _regime_row(row: pd.Series) -> list[str]:
 
 
 def _short_title(name: str) -> str:
-    return EXPERIMENTS[name].title.split(": ")[-1]
+    title = EXPERIMENTS[name].title.split(": ")[-1]
+    return title[0].upper() + title[1:]
 
 
 def _regime(row: pd.Series) -> str:
     """Return a regime in words."""
     words = [_short_title(row["experiment"]), task_label(row["task"])]
-    forms = {"rank_asked": "rank {:g}", "rows": "{:g} rows", "max_epochs": "{:g} epochs"}
+    forms = {"rank_asked": "rank {:g}", "rows": "{:g} rows", "max_epochs": "epochs: {:g}"}
     words += [form.format(row[key]) for key, form in forms.items() if pd.notna(row.get(key))]
     if pd.notna(row.get("trained")):
         words.append("trained" if row["trained"] else "untrained")

@@ -45,12 +45,14 @@ class Finding:
     experiment: str = ""
 
 
-def text(found: Interval, digits: int, unit: str = "") -> str:
+def text(found: Interval, digits: int) -> str:
     """Return "mean (low to high)" with signs."""
     if found.n == 0:
         return "-"
+    if found.mean == found.low == found.high == 0:
+        return "0 in all seeds"
     mean, low, high = (signed(x, digits) for x in (found.mean, found.low, found.high))
-    return f"{mean}{unit} ({low} to {high})"
+    return f"{mean} ({low} to {high})"
 
 
 def signed(value: float, digits: int) -> str:
