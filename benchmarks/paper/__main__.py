@@ -35,7 +35,7 @@ def main() -> int:
     parser.add_argument("what", nargs="*", metavar="experiment", help="names, or report")
     parser.add_argument("--seeds", type=int, help="number of seeds (10; quick 2)")
     parser.add_argument(
-        "--quick", action="store_true", help="1,500 images, 800 training rows, two seeds"
+        "--quick", action="store_true", help="1,000 images, 500 training rows, two seeds"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--cache", type=Path, help="folder of features and networks")
@@ -64,4 +64,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. What is finished is stored; the same command goes on from there.")

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,7 +34,7 @@ from .systems import Bench, choose_C
 from .tasks import Store, Task, faces_of, few_rows, load, missing, with_train
 
 PACKAGES = ("skfairft", "torch", "skorch", "scikit-learn", "fairlearn", "numpy", "scipy")
-QUICK_ROWS, QUICK_IMAGES = 800, 1500
+QUICK_ROWS, QUICK_IMAGES = 500, 1000
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,8 @@ def _strength(task: Task, cache: Path, quick: bool) -> float:
 
 def _start_process() -> None:
     """Prepare a process of the pool: one thread each, the pool uses the cores."""
+    # Ctrl-C reaches all processes of a terminal: the parent ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     # The first fit of a process loads what the others find loaded, and would seem slow.
     X, y, s = make_biased_classification(100, random_state=0)
@@ -120,10 +123,13 @@ def _start_process() -> None:
     warnings.filterwarnings("ignore", message="IProgress not found")
 
 
-def _work(unit: Unit, cache: Path, results: Path, quick: bool) -> float:
-    found = run_unit(unit, cache, quick)
-    _write(unit.path(results), found)
-    return found["seconds"]
+def _work(unit: Unit, cache: Path, results: Path, quick: bool) -> tuple[Unit, str | None]:
+    """Run and store a unit; return it and, if it failed, why."""
+    try:
+        _write(unit.path(results), run_unit(unit, cache, quick))
+    except Exception:
+        return unit, traceback.format_exc()
+    return unit, None
 
 
 def run(
@@ -140,7 +146,7 @@ def run(
     cache, results : path
         Folders of features and networks, and of the units' rows.
     quick : bool
-        On 1,500 images and 800 training rows each.
+        On 1,000 images of each dataset and 500 training rows.
     jobs : int
         Processes.
     """
@@ -159,23 +165,17 @@ def run(
     before, start = about["seconds"], time.perf_counter()
     failed = 0
     # Spawned: forked children of a process that has used torch's threads may hang.
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_start_process)
+    work = partial(_work, cache=cache, results=results, quick=quick)
+    pool = get_context("spawn").Pool(jobs, _start_process)
     with pool, tqdm(total=len(due), unit="unit", mininterval=1) as bar:
-        waiting = {pool.submit(_work, unit, cache, results, quick): unit for unit in due}
-        try:
-            for done in as_completed(waiting):
-                unit = waiting[done]
-                bar.set_postfix_str(f"{unit.experiment}, {unit.task}, seed {unit.seed}")
-                bar.update()
-                if done.exception() is not None:
-                    failed += 1
-                    text = "".join(traceback.format_exception(done.exception()))
-                    tqdm.write(f"{unit} failed:\n{text}", file=sys.stderr)
-                about["seconds"] = before + time.perf_counter() - start
-                _write(results / "about.json", about)
-        except BaseException:
-            pool.shutdown(cancel_futures=True, wait=False)
-            raise
+        for unit, error in pool.imap_unordered(work, due):
+            bar.set_postfix_str(f"{unit.experiment}, {unit.task}, seed {unit.seed}")
+            bar.update()
+            if error is not None:
+                failed += 1
+                tqdm.write(f"{unit} failed:\n{error}", file=sys.stderr)
+            about["seconds"] = before + time.perf_counter() - start
+            _write(results / "about.json", about)
     return failed
 
 
@@ -208,6 +208,6 @@ def read(results: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 def _write(path: Path, value: Any) -> None:
     """Write JSON, whole or not at all."""
-    partial = path.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(value))
-    partial.replace(path)
+    unfinished = path.with_suffix(f".{os.getpid()}.partial")
+    unfinished.write_text(json.dumps(value))
+    unfinished.replace(path)
