@@ -473,7 +473,12 @@ ERRORS = [
     ),
     (
         "too few rows held out for a bound",
-        lambda: held(False, s=[*("b" if i < 3 else "a" for i in range(60))], difference_bound=0.2),
+        lambda: held(
+            False,
+            s=[*("b" if i < 3 else "a" for i in range(60))],
+            difference_bound=0.2,
+            random_state=0,
+        ),
         ValueError,
         ["difference_bound=0.2", "1 of 2 groups", "validation_fraction", "merge"],
     ),
