@@ -25,8 +25,9 @@ MEASURED = """## How it was measured
 - Test rows judge only. C, the strength of the L2 penalty, is chosen for TL on the validation rows
   and used for all systems of that task and seed.
 - The rules of the verdicts (`benchmarks/paper/claims.py`) and what counts as help
-  (`benchmarks/paper/neutralization.py`) were committed before the seeds ran. A claim about a trend
-  (more with more of something) compares means; all others compare intervals.
+  (`benchmarks/paper/neutralization.py`) were committed before the seeds ran; mends of details since
+  then changed no verdict. A claim about a trend (more with more of something) compares means, all
+  others compare intervals.
 - Linear heads are trained to their optimum (L-BFGS). Layers with an output layer behind them:
   AdamW, a tenth of the training rows held out to stop by.
 - {fits}
