@@ -191,7 +191,7 @@ def figure4_paired(frame: pd.DataFrame) -> Figure | None:
             forest(ax, up - np.arange(len(tasks)), found, **look)
         list_tasks(ax, tasks, labelled=ax is axes[0, 0])
         ax.set(xlabel=f"difference in {DIFFERENCES[column]}")
-        ax.locator_params(axis="x", nbins=4)
+        ax.locator_params(axis="x", nbins=3)
     return finish(figure, confidence(rows))
 
 
