@@ -328,15 +328,15 @@ def adult(store):
 
 def test_parts_of_adult_share_no_rows_and_have_table_1s_proportions(adult):
     data = tasks._adult(0)
-    numbers = [data[name] for name in ("pre", "train", "val", "test")]
-    assert sorted(np.concatenate(numbers)) == list(range(len(data["y"])))
+    numbers = [data.pre, *tasks._adult_parts(data, 0).values()]
+    assert sorted(np.concatenate(numbers)) == list(range(len(data.y)))
     sizes = np.array([len(rows) for rows in numbers])
     np.testing.assert_allclose(sizes[0] / sizes.sum(), 0.6, atol=1e-4)
     ours = sizes[1:] / sizes[1:].sum()
     np.testing.assert_allclose(ours, np.array(verdicts.TABLE_1["Adult"]) / 27602, atol=2e-4)
-    cells = data["y"] + 2 * data["sex"]
+    cells = data.y + 2 * data.female
     for part, rows in zip((adult.train, adult.val, adult.test), numbers[1:], strict=True):
-        np.testing.assert_array_equal(part.X, data["X"][rows])
+        np.testing.assert_array_equal(part.X, data.X[rows])
         np.testing.assert_array_equal(part.y + 2 * part.s, cells[rows])
         share = np.bincount(cells[rows]) / len(rows)  # stratified
         np.testing.assert_allclose(share, np.bincount(cells) / len(cells), atol=1e-3)

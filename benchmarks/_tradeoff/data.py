@@ -33,11 +33,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from _shared import faces
-from sklearn.compose import make_column_transformer
+from _shared.adult import load_adult
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-from skfairft.datasets import fetch_adult
+from sklearn.preprocessing import StandardScaler
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
 from adult_demo import pretrain
@@ -121,24 +119,13 @@ def missing(name: str) -> str | None:
 
 def _adult(width: int, seed: int) -> dict[str, np.ndarray]:
     """Pre-train a network, and return its features of the rows that it did not see."""
-    X, y, s = fetch_adult(return_X_y_s=True)
-    labels = y.to_numpy().astype(np.int64)
-    female = (s["sex"] == "Female").to_numpy()
-    pre, task = train_test_split(
-        np.arange(len(y)), test_size=0.4, random_state=seed, stratify=labels + 2 * female
-    )
-    categorical = X.select_dtypes("category").columns
-    encoder = make_column_transformer(
-        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), categorical),
-        remainder=StandardScaler(),
-    ).fit(X.iloc[pre])
-    inputs = encoder.transform(X).astype(np.float32)
-    body = pretrain(inputs[pre], labels[pre], seed, width)[:-1]
+    adult = load_adult(seed)
+    body = pretrain(adult.X[adult.pre], adult.y[adult.pre], seed, width)[:-1]
     with torch.no_grad():
-        Z = body(torch.from_numpy(inputs[task])).numpy()
+        Z = body(torch.from_numpy(adult.X[adult.task])).numpy()
     return {
         "Z": Z,
-        "y": labels[task],
-        "sex": female[task].astype(np.int64),
-        "white": (s["race"] == "White").to_numpy()[task].astype(np.int64),
+        "y": adult.y[adult.task],
+        "sex": adult.female[adult.task],
+        "white": adult.white[adult.task],
     }

@@ -35,11 +35,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _shared.adult import Adult, encode, load_adult
 from _shared.faces import Faces, backbone_head, load_faces
 from _shared.faces import missing as missing_faces
-from sklearn.compose import make_column_transformer
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from torch import nn
 
 from skfairft.datasets import fetch_adult
@@ -153,28 +152,13 @@ def faces_of(name: str) -> tuple[str, str] | None:
 
 
 @lru_cache(maxsize=1)
-def _adult(seed: int) -> dict[str, np.ndarray]:
-    """Return encoded inputs, labels and groups of all rows, and the rows of each part."""
-    X, y, s = fetch_adult(return_X_y_s=True)
-    labels = y.to_numpy().astype(np.int64)
-    female = (s["sex"] == "Female").to_numpy().astype(np.int64)
-    cells = labels + 2 * female
-    pre, task = train_test_split(
-        np.arange(len(y)), test_size=0.4, random_state=seed, stratify=cells
-    )
-    categorical = X.select_dtypes("category").columns
-    encoder = make_column_transformer(
-        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), categorical),
-        remainder=StandardScaler(),
-    ).fit(X.iloc[pre])
-    return {
-        "X": encoder.transform(X).astype(np.float32),
-        "y": labels,
-        "sex": female,
-        "white": (s["race"] == "White").to_numpy().astype(np.int64),
-        "pre": pre,
-        **_three_parts(task, cells[task], seed),
-    }
+def _adult(seed: int) -> Adult:
+    return load_adult(seed)
+
+
+def _adult_parts(data: Adult, seed: int) -> dict[str, np.ndarray]:
+    """Return the new task's rows of each part."""
+    return _three_parts(data.task, (data.y + 2 * data.female)[data.task], seed)
 
 
 def _three_parts(rows: np.ndarray, cells: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -200,8 +184,7 @@ def _cached_network(path: Path, make: Callable[[], nn.Sequential]) -> nn.Sequent
 
 def _adult_task(name: str, seed: int, store: Store) -> Task:
     data = _adult(seed)
-    pre = data["pre"]
-    X, y, sex = (data[key][pre] for key in ("X", "y", "sex"))
+    X, y, sex = (values[data.pre] for values in (data.X, data.y, data.female))
     hidden = name.endswith("hidden layer")
     if hidden:
         path = store.folder / f"adult-64-{seed}.pt"
@@ -217,11 +200,11 @@ def _adult_task(name: str, seed: int, store: Store) -> Task:
         model = _cached_network(path, lambda: pretrain(X, y, sex, seed=seed, **settings))
         body, head, rank = model[:-1], model[-1], 1
     with torch.no_grad():
-        Z = body(torch.from_numpy(data["X"])).numpy()
-    s = data["sex"] + 2 * data["white"] if "sex and race" in name else data["sex"]
+        Z = body(torch.from_numpy(data.X)).numpy()
+    s = data.female + 2 * data.white if "sex and race" in name else data.female
     parts = [
-        Part(*(values[data[part]] for values in (Z, data["y"], s, data["X"])))
-        for part in ("train", "val", "test")
+        Part(*(values[rows] for values in (Z, data.y, s, data.X)))
+        for rows in _adult_parts(data, seed).values()
     ]
     return Task(name, seed, *parts, head=head, model=model, rank=rank)
 
@@ -235,12 +218,7 @@ def _occupation(name: str, seed: int, store: Store) -> Task:
     # Two of the 14 have so few women (or rows) that both cannot be stratified for.
     _, task = train_test_split(np.arange(len(y)), test_size=0.4, random_state=seed, stratify=y)
     rows = _three_parts(task, y[task], seed)
-    categorical = X.select_dtypes("category").columns
-    encoder = make_column_transformer(
-        (OneHotEncoder(handle_unknown="ignore", sparse_output=False), categorical),
-        remainder=StandardScaler(),
-    ).fit(X.iloc[rows["train"]])
-    Z = encoder.transform(X).astype(np.float32)
+    Z = encode(X, rows["train"])
     parts = [Part(Z[rows[part]], y[rows[part]], female[rows[part]]) for part in rows]
     return Task(name, seed, *parts, rank=4)
 
