@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def main() -> None:
         if r["dataset"] in datasets and r["constraint"] in options.constraints
         if r["method"] in {*options.methods, "logistic regression"} and r["seed"] in seeds
     ]
+    if not results:
+        sys.exit(f"Nothing to score in {options.results}.")
     results = add_unions(results)
     order = {name: i for i, name in enumerate(DATASETS)}
     results.sort(key=lambda r: (order[r["dataset"]], r["constraint"], r["seed"]))
