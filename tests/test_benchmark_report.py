@@ -1,9 +1,12 @@
 """The page of the paper's rerun is what its rows say, and the whole of it runs."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ from paper import paired, store, tables, verdicts  # noqa: E402
 from paper.experiments import EXPERIMENTS  # noqa: E402
 from paper.figures import CAPTIONS  # noqa: E402
 from paper.report import FIGURES, render, write_report  # noqa: E402
+from paper.runs import is_whole  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +40,12 @@ class TestThePage:
             part = frame[frame["experiment"] == name]
             assert set(part["task"]) == set(experiment.tasks)
             assert (part.groupby("task")["seed"].nunique() == 10).all()
+
+    def test_a_part_is_not_the_whole(self, stored):
+        rows = stored[0][["experiment", "task", "seed"]].drop_duplicates()
+        assert is_whole(rows.to_dict("records"))
+        assert not is_whole(rows[rows["seed"] < 9].to_dict("records"))
+        assert not is_whole(rows[rows["task"] != "hair, resnet18, last"].to_dict("records"))
 
     def test_shows_both_forms_of_every_figure(self):
         shown = set(
@@ -119,6 +129,34 @@ class TestTables:
 def test_without_rows_and_without_a_page_there_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_report([], {}, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_goes_on(tmp_path, how):
+    command = [sys.executable, str(ROOT / "benchmarks" / "paper"), "table2", "report", "--quick"]
+    command += ["--cache", str(tmp_path)]
+    results = tmp_path / "results"
+    page = (DOCS / "reproduction.md").read_bytes()
+    # Processes of a shell's background ignore SIGINT, and theirs do, too: Python's own handler.
+    take = "import signal, sys, os; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    start = [sys.executable, "-c", take + "os.execv(sys.argv[1], sys.argv[1:])", *command]
+    run = subprocess.Popen(start, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    while not list(results.glob("table2-*.json")):
+        assert run.poll() is None
+        time.sleep(0.05)
+    os.killpg(run.pid, how)
+    _, said = run.communicate(timeout=30)
+    assert run.returncode != 0
+    assert ("goes on from there" in said) == (how == signal.SIGINT)
+    kept = {path: path.stat().st_mtime_ns for path in results.glob("table2-*.json")}
+    assert 0 < len(kept) < 14
+    subprocess.run(command, check=True, capture_output=True)
+    assert len(list(results.glob("table2-*.json"))) == 14
+    assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
+    # Its page is that of a part, and does not take the place of the whole one.
+    assert (tmp_path / "docs" / "reproduction.md").exists()
+    assert (DOCS / "reproduction.md").read_bytes() == page
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from paper.experiments import EXPERIMENTS  # noqa: E402
-from paper.runs import read, run  # noqa: E402
+from paper.runs import is_whole, read, run  # noqa: E402
 from paper.tasks import DEFAULT_CACHE  # noqa: E402
 
 
@@ -40,7 +40,9 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--cache", type=Path, help="folder of features and networks")
     parser.add_argument("--results", type=Path, help="folder of stored rows")
-    parser.add_argument("--docs", type=Path, default=HERE.parents[1] / "docs")
+    parser.add_argument(
+        "--docs", type=Path, help="folder of the page (docs/ for the whole run, else in the cache)"
+    )
     options = parser.parse_args()
     unknown = set(options.what) - {*EXPERIMENTS, "report"}
     if unknown:
@@ -59,7 +61,10 @@ def main() -> int:
     if "report" in options.what or not options.what:
         from paper.report import write_report  # draws: loads matplotlib
 
-        write_report(*read(results), options.docs)
+        rows, about = read(results)
+        # The page of a part must not take the place of the whole one.
+        whole = not rows or (is_whole(rows) and not options.quick)
+        write_report(rows, about, options.docs or (HERE.parents[1] if whole else cache) / "docs")
     return 1 if failed else 0
 
 

@@ -5,7 +5,6 @@ Functions from a `Bench` to rows, as in `of_paper`.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 
 import torch
@@ -21,8 +20,8 @@ from .systems import (
     Row,
     choose_C,
     epochs_of,
-    estimator,
     fit,
+    fitted,
     least_cosine,
     main_three,
     paper,
@@ -87,49 +86,33 @@ def fisher_choices(bench: Bench) -> Iterator[Row]:
     mean, scale = column_moments(Z, w)
     size = (mean.square() + scale.square()).sqrt()
     first = starting_head(task.head, Z, y, w, task.n_classes, bench.C)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        clf = estimator(task, bench.C, **tl())
-        clf.fit(train.Z, train.y, sensitive_features=train.s)
-    layer, tail = split_tail(clf.head_)
-    fitted = StartingHead(layer.weight.detach().double(), layer.bias.detach().double(), tail)
-    found = {}
-    for at, start in (("pre-trained", first), ("fitted", fitted)):
+    layer, tail = split_tail(fitted(task, bench.C, **tl()).head_)
+    last = StartingHead(layer.weight.detach().double(), layer.bias.detach().double(), tail)
+    n_groups = int(s.max()) + 1
+    for at, start in (("pre-trained", first), ("fitted", last)):
         if at == "pre-trained" and task.head is None:
             continue
-        for kind in ("empirical", "true"):
-            if kind == "empirical":
-                statistics = layer_fisher(
-                    Z,
-                    y,
-                    s,
-                    w,
-                    n_groups=int(s.max()) + 1,
-                    layer=start.output,
-                    tail=start.tail,
-                )
-            else:
-                statistics = true_fisher(Z, s, start)
-            groups = statistics.importance
-            found[at, kind] = groups
-            weights = torch.full((len(groups),), 1 / len(groups), dtype=torch.float64)
-            importance = floor_importance(neutralize(groups, weights), size)
+        here = {"layer": start.output, "tail": start.tail}
+        kinds = {
+            "empirical": layer_fisher(Z, y, s, w, n_groups=n_groups, **here).importance,
+            "true": true_fisher(Z, s, start).importance,
+        }
+        weights = torch.full((n_groups,), 1 / n_groups, dtype=torch.float64)
+        importance = {
+            kind: floor_importance(neutralize(groups, weights), size)
+            for kind, groups in kinds.items()
+        }
+        for kind, groups in kinds.items():
+            both = torch.stack([importance[kind], importance["empirical"]])
             for epochs in (0, None):
                 yield {
-                    **_with_importance(bench, first, importance, epochs_of(epochs)),
+                    **_with_importance(bench, first, importance[kind], epochs_of(epochs)),
                     "system": "paper",
                     "fisher": kind,
                     "at": at,
                     "trained": epochs is None,
                     "cosine": least_cosine(groups.numpy()),
-                    "cosine with empirical": least_cosine(
-                        torch.stack(
-                            [
-                                importance,
-                                floor_importance(neutralize(found[at, "empirical"], weights), size),
-                            ]
-                        ).numpy()
-                    ),
+                    "cosine with empirical": least_cosine(both.numpy()),
                 }
     for epochs in (0, None):
         for system, settings in (("TL", tl()), ("f+SVD", svd(task.rank))):

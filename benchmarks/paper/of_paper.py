@@ -7,7 +7,6 @@ them.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -27,7 +26,7 @@ from .systems import (
     Row,
     constrained,
     epochs_of,
-    estimator,
+    fitted,
     least_cosine,
     main_three,
     measures,
@@ -65,22 +64,16 @@ def representations(bench: Bench) -> Iterator[Row]:
     linear probe (5-fold, AUC) tells the groups apart, in all features and in the two drawn.
     """
     task = bench.task
-    clf = estimator(task, bench.C, **tl())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        clf.fit(task.train.Z, task.train.y, sensitive_features=task.train.s)
+    clf = fitted(task, bench.C, **tl())
     chosen = clf.predict(task.test.Z) == 1
     Z, s = task.test.Z[chosen], task.test.s[chosen]
-    pca = PCA(2).fit(Z)
-    points = pca.transform(Z)
+    points = PCA(2).fit_transform(Z)
     # Both groups alike, at most 300 of each, so that the larger one does not cover the other.
     shown = min(300, *np.bincount(s, minlength=2))
     rng = np.random.default_rng(task.seed)
     rows = np.concatenate([rng.permutation(np.flatnonzero(s == g))[:shown] for g in (0, 1)])
     yield {
         "system": "TL",
-        "positives": np.bincount(s, minlength=2).tolist(),
-        "explained": float(pca.explained_variance_ratio_.sum()),
         "probe": probe_auc(Z, s),
         "probe of two components": probe_auc(points, s),
         "probe of all rows": probe_auc(task.test.Z, task.test.s),
@@ -135,7 +128,6 @@ def fisher_by_group(bench: Bench) -> Iterator[Row]:
                 "system": at,
                 "groups": groups,
                 "cosine": least_cosine(importance),
-                "cosine of entries": least_cosine(np.sqrt(entries.reshape(2, -1))),
                 "rank correlation": float(spearmanr(*importance).statistic),
                 "ratio": float(importance[1].sum() / importance[0].sum()),
                 # All weights are drawn for the small head, of one seed.
@@ -145,10 +137,7 @@ def fisher_by_group(bench: Bench) -> Iterator[Row]:
 
 def _fitted_linear(part: Part, task: Task, C: float) -> nn.Module:
     """Return a linear head fitted on rows, as in TL."""
-    clf = estimator(with_train(task, part), C, **tl())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return clf.fit(part.Z, part.y, sensitive_features=part.s).head_
+    return fitted(with_train(task, part), C, **tl()).head_
 
 
 def _fisher_entries(head: nn.Module, part: Part, rows: np.ndarray) -> np.ndarray:

@@ -129,7 +129,7 @@ FOOT = """## Not rerun
 ```sh
 make reproduce                               # everything; resumes where it was interrupted
 python benchmarks/paper table2 report        # one experiment, and the page
-python benchmarks/paper --quick --docs out   # two seeds, 500 rows, 1,000 images
+python benchmarks/paper --quick              # two seeds, 500 rows, 1,000 images
 ```
 
 Adult is part of the package. LFW, CelebA and the backbones' weights lie in the folder that

@@ -121,8 +121,10 @@ def _fits(frame: pd.DataFrame) -> str:
         f"{count} in “{_short_title(name)}”"
         for name, count in constant.groupby("experiment", sort=False).size().items()
     )
-    text = f"Of {len(fits):,} fits, {ended.sum()} reached the limit of epochs"
-    text += f" and {len(constant)} give all groups the same rates, as a constant does"
+    undefined = fits[["DDP", "DEO"]].isna().any(axis=1).sum()
+    text = f"Of {len(fits):,} fits, {undefined or 'none'} had an undefined rate on test, "
+    text += f"{ended.sum()} reached the limit of epochs, "
+    text += f"and {len(constant)} give all groups the same rates, as a constant does"
     return f"{text}: {where}." if where else f"{text}."
 
 

@@ -206,6 +206,17 @@ def read(results: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return rows, _about(results)
 
 
+def is_whole(rows: list[dict[str, Any]]) -> bool:
+    """Tell whether rows hold every task of every experiment on ten seeds."""
+    there = {(row["experiment"], row["task"], row["seed"]) for row in rows}
+    return there >= {
+        (name, task, seed)
+        for name, each in EXPERIMENTS.items()
+        for task in each.tasks
+        for seed in range(10)
+    }
+
+
 def _write(path: Path, value: Any) -> None:
     """Write JSON, whole or not at all."""
     unfinished = path.with_suffix(f".{os.getpid()}.partial")
