@@ -8,6 +8,15 @@ import matplotlib as mpl
 import pytest
 import sklearn
 
+# The site's settings and what it generates; its Markdown pages are doctested.
+collect_ignore_glob = [
+    "docs/conf.py",
+    "docs/_extensions/*",
+    "docs/_build/*",
+    "docs/api/*",
+    "docs/auto_examples/*",
+]
+
 mpl.use("Agg")  # doctests draw too, and there may be no screen
 
 

@@ -1,10 +1,17 @@
 """Fair low-rank heads on frozen feature extractors, for scikit-learn."""
 
 from .classifier import FairLowRankHeadClassifier
-from .displays import FairnessTradeoffDisplay, FisherImportanceDisplay
+from .displays import (
+    FairnessTradeoffDisplay,
+    FeatureScatterDisplay,
+    FisherImportanceDisplay,
+    GroupRatesDisplay,
+    SingularSpectrumDisplay,
+)
 from .exceptions import FairnessWarning
 from .extractor import FrozenFeatureExtractor
 from .path import FairnessPath, fairness_path
+from .report import ModelReport, model_report
 from .split import split_head
 
 __version__ = "0.1.0"
@@ -14,8 +21,13 @@ __all__ = [
     "FairnessPath",
     "FairnessTradeoffDisplay",
     "FairnessWarning",
+    "FeatureScatterDisplay",
     "FisherImportanceDisplay",
     "FrozenFeatureExtractor",
+    "GroupRatesDisplay",
+    "ModelReport",
+    "SingularSpectrumDisplay",
     "fairness_path",
+    "model_report",
     "split_head",
 ]

@@ -48,13 +48,12 @@ def _sortable(index: pd.Index) -> pd.Index:
     return columns.set_index(list(columns)).index
 
 
-def _few_rows(cells: Cells, rows: Floats) -> list[str]:
+def _few_rows(cells: Cells, behind: dict[str, Floats], rows: Floats) -> list[str]:
     """Return a note on each group with few rows, in all or behind one of its rates."""
-    needed = by_label(cells, denominators(rows, cells.positives))
     notes = []
     for g, group in enumerate(cells.groups.tolist()):
         total = int(rows[g].sum())
-        few = [f"{int(n[g])} rows for {name}" for name, n in needed.items() if n[g] < FEW_ROWS]
+        few = [f"{int(n[g])} rows for {name}" for name, n in behind.items() if n[g] < FEW_ROWS]
         if few:  # too few in all is said once, not for each rate
             text = f"{total} rows" if total < FEW_ROWS else ", ".join(few)
             notes.append(f"few rows: {' / '.join(group_parts(group))} has {text}")
@@ -117,6 +116,7 @@ def build_report(
     )
     frame_index = _sortable(index)
     rows, counts = cells.count(None), cells.count(cells.weight)
+    behind = by_label(cells, denominators(rows, cells.positives))
     values = statistics(cells, counts)
     metrics = list(values["group"])
     frame = _metric_frame(cells, metrics, counts, rows, frame_index)
@@ -154,5 +154,7 @@ def build_report(
         ),
         confidence_level=float(confidence_level),
         n_boot=int(n_boot),
-        notes=tuple(_few_rows(cells, rows)),
+        support=pd.DataFrame(behind, index=index).astype(np.int64),
+        positive=cells.labels.tolist()[cells.positives[0]] if len(cells.positives) == 1 else None,
+        notes=tuple(_few_rows(cells, behind, rows)),
     )

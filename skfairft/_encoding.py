@@ -121,8 +121,8 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         raise ValueError("y is empty: 0 labels where at least one row per class is needed.")
     if len(classes) < 2:
         raise ValueError(
-            f"y holds one class only, {classes[0]!r} in all {len(labels)} rows; a classifier needs "
-            "at least two classes."
+            f"y holds one class only, {python_value(classes[0])!r} in all {len(labels)} rows; "
+            "a classifier needs at least two classes."
         )
     return classes, codes.astype(np.int64)
 

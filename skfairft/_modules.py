@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import copy
-from typing import Self
+from functools import cache
+from typing import Any, Self
 
 import torch
 from sklearn.base import BaseEstimator, clone
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from .feature_store import DiskStore, MemoryStore
+from .onnx import OnnxModule
 
 # What clones share with their original.
 _SHARED = (nn.Module, MemoryStore, DiskStore)
 
-__all__ = ["ModuleParamsMixin", "describe_module", "resolve_device"]
+__all__ = ["ModuleParamsMixin", "count_parameters", "describe_module", "resolve_device"]
 
 
-def describe_module(module: nn.Module) -> str:
+def count_parameters(module: nn.Module) -> int | None:
+    """Return the number of a module's parameters; None if they cannot be counted.
+
+    Those of an ONNX model are in a file that torch does not look into, those of a lazy
+    module are not there before it first runs.
+    """
+    if any(isinstance(part, OnnxModule) for part in module.modules()):
+        return None
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        return None
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def describe_module(module: nn.Module, *, size: bool = True) -> str:
     """Return a module in one line: its class and number of parameters, or its short repr."""
     if not any(True for _ in module.children()):
         return repr(module)
-    count = sum(parameter.numel() for parameter in module.parameters())
-    return f"{type(module).__name__}(...{count:,} parameters)"
+    count = count_parameters(module) if size else None
+    inside = "..." if count is None else f"...{count:,} parameters"
+    return f"{type(module).__name__}({inside})"
 
 
 def resolve_device(device: str | torch.device | None, default: torch.device) -> torch.device:
@@ -52,8 +69,8 @@ def resolve_device(device: str | torch.device | None, default: torch.device) -> 
 class _OneLine:
     """Stands for a module where an estimator's parameters are printed."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self._text = describe_module(module)
+    def __init__(self, module: nn.Module, *, size: bool) -> None:
+        self._text = describe_module(module, size=size)
 
     def __repr__(self) -> str:
         return self._text
@@ -87,11 +104,26 @@ class ModuleParamsMixin:
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         return BaseEstimator.__repr__(self._with_short_modules(), N_CHAR_MAX)
 
-    def _with_short_modules(self) -> Self:
-        shown = copy.copy(self)
+    def _get_params_html(self, *args: Any, **kwargs: Any) -> Any:
+        """Return scikit-learn's table of parameters (from 1.7 on) with short modules."""
+        # The table cuts a text of more than 30 characters in its middle.
+        shown = self._with_short_modules(size=False)
+        return super(ModuleParamsMixin, shown)._get_params_html(*args, **kwargs)  # type: ignore[misc]
+
+    def _with_short_modules(self, *, size: bool = True) -> Self:
+        shown: Any = copy.copy(self)
+        cls: Any = type(self)
+        shown.__class__ = _printed_class(cls)
         for name, value in vars(self).items():
             if isinstance(value, nn.Module):
-                setattr(shown, name, _OneLine(value))
+                setattr(shown, name, _OneLine(value, size=size))
             elif isinstance(value, ModuleParamsMixin):
-                setattr(shown, name, value._with_short_modules())
+                setattr(shown, name, value._with_short_modules(size=size))
         return shown
+
+
+@cache
+def _printed_class(cls: Any) -> Any:
+    """Return the class again, printed by scikit-learn, which breaks lines only of its own repr."""
+    own = {"__repr__": BaseEstimator.__repr__, "__doc__": cls.__doc__, "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), own)

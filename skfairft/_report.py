@@ -63,6 +63,11 @@ class FairnessReport:
         Nominal coverage of each interval.
     n_boot : int
         Number of bootstrap resamples.
+    support : DataFrame
+        Number of rows that each rate is a share of, without weights; one row per group, one column
+        per rate.
+    positive : object
+        The label that the rates take for positive; None where each of several is in turn.
     notes : tuple of str
         Groups with few rows.
 
@@ -104,6 +109,8 @@ class FairnessReport:
     headline: pd.DataFrame
     confidence_level: float
     n_boot: int
+    support: pd.DataFrame
+    positive: Any
     notes: tuple[str, ...]
 
     def to_frame(self) -> pd.DataFrame:

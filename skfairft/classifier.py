@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ._encoding import encode_labels, to_array
 from ._modules import ModuleParamsMixin, resolve_device
+from ._repr import classifier_block
 from ._validation import (
     check_constraint,
     check_fairness_parameters,
@@ -45,6 +46,7 @@ from .judge import JudgedRows
 from .mapped import Features, as_features, block_rows, is_mapped, release_pages
 from .parallel import threads_over_blocks
 from .rows import refuse_mapping
+from .summary import summarize
 
 __all__ = ["FairLowRankHeadClassifier"]
 
@@ -460,6 +462,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         extractor = copy.deepcopy(self.feature_extractor_.feature_module())
         head.to(device_of(extractor))
         return nn.Sequential(OrderedDict(extractor=extractor, head=head)).eval()
+
+    def _sk_visual_block_(self) -> Any:
+        return classifier_block(self, summarize(self))
 
     def _prepare(
         self, X: Any, y: Any, sample_weight: Any, sensitive_features: Any

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ._modules import ModuleParamsMixin, resolve_device
+from ._repr import extractor_block
 from .extraction import FIRST_ROWS, Extraction
 from .feature_module import MIXED_PRECISION, POOLINGS, FeatureModule, find_layer
 from .feature_store import DiskStore, MemoryStore, ProcessStore, get_store
@@ -101,7 +102,7 @@ class FrozenFeatureExtractor(
         512 MiB, least recently used first out; features of one module that outgrow
         it go to a temporary folder. A folder keeps them on disk, up to 10 GiB,
         shared between processes (``n_jobs > 1``) and kept for later ones. False
-        remembers nothing. A store of `feature_store` has a bound of your own.
+        remembers nothing. A store of `skfairft.feature_store` has a bound of your own.
     max_nbytes : int or None, default=2**29
         Features of more bytes are returned as a memory-mapped array, on a temporary
         file that is gone with the array. None never maps.
@@ -311,6 +312,9 @@ class FrozenFeatureExtractor(
         tags.transformer_tags.preserves_dtype = []  # features have the module's dtype
         tags.input_tags.three_d_array = True
         return tags
+
+    def _sk_visual_block_(self) -> Any:
+        return extractor_block(self)
 
     def _check_rows(self, X: Any, *, reset: bool) -> Rows:
         """Validate X and return its rows."""

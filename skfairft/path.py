@@ -62,7 +62,7 @@ class _Candidate(NamedTuple):
     table: NDArray[np.float64]  # (G, k, k)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FairnessPath:
     """Points of a trade-off, and the classifier of each.
 
@@ -79,12 +79,36 @@ class FairnessPath:
         What ``difference`` measures.
     n_held_out : int
         Number of held-out rows.
+
+    Examples
+    --------
+    >>> from skfairft import FairLowRankHeadClassifier, fairness_path
+    >>> from skfairft.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(n_samples=1000, disparity=0.4, random_state=0)
+    >>> clf = FairLowRankHeadClassifier(
+    ...     constraint="demographic_parity", solver="plug_in", random_state=0
+    ... )
+    >>> path = fairness_path(clf, X, y, sensitive_features=s, weights=5, thresholds=1)
+    >>> path.constraint, len(path.table), len(path.classifiers)
+    ('demographic_parity', 5, 5)
+    >>> path
+    <FairnessPath: 5 points, 4 on the front, demographic_parity on 250 held-out rows>
+    >>> bool(path.table.loc[path.choose(difference_bound=0.1), "difference"] <= 0.1)
+    True
     """
 
     table: pd.DataFrame
     classifiers: list[FairLowRankHeadClassifier]
     constraint: str
     n_held_out: int
+
+    def __repr__(self) -> str:
+        # The fields' own would print every classifier with its network.
+        on_front = int(self.table["on_front"].sum())
+        return (
+            f"<{type(self).__name__}: {len(self.table):,} points, {on_front:,} on the front, "
+            f"{self.constraint} on {self.n_held_out:,} held-out rows>"
+        )
 
     def choose(self, difference_bound: float) -> int:
         """Return the row of the least error whose held-out difference is within a bound.
@@ -150,7 +174,7 @@ def fairness_path(
     ----------
     clf : FairLowRankHeadClassifier
         With a ``constraint``. It is not changed.
-    X, y, sample_weight, sensitive_features
+    X, y, sensitive_features, sample_weight
         As for its `fit`.
     weights : int or array-like, default=25
         Fairness weights in [0, 1]; an int is that many from 0 to 1.

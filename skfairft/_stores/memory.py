@@ -71,7 +71,13 @@ class MemoryStore(BaseStore):
         """Return at once: there is nobody to wait for."""
 
     def info(self) -> StoreInfo:
-        """Return what is stored, and the hits and misses."""
+        """Return what is stored, and the hits and misses.
+
+        Returns
+        -------
+        StoreInfo
+            Rows, bytes, the bound on bytes, hits and misses.
+        """
         with self._lock:
             rows = sum(len(chunk.features) for chunk in self._chunks.values())
             return StoreInfo(rows, self._bytes, self.max_bytes, self._hits, self._misses)

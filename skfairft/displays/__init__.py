@@ -1,0 +1,18 @@
+"""Plots in scikit-learn's style: computed arrays in, ``plot(ax=None)``, ``ax_`` and ``figure_``.
+
+matplotlib is imported when a plot is drawn.
+"""
+
+from ._group_rates import GroupRatesDisplay
+from ._importance import FisherImportanceDisplay
+from ._scatter import FeatureScatterDisplay
+from ._spectrum import SingularSpectrumDisplay
+from ._tradeoff import FairnessTradeoffDisplay
+
+__all__ = [
+    "FairnessTradeoffDisplay",
+    "FeatureScatterDisplay",
+    "FisherImportanceDisplay",
+    "GroupRatesDisplay",
+    "SingularSpectrumDisplay",
+]

@@ -1,0 +1,142 @@
+"""What the displays share: axes, looks, legends, names, and what lies inside an estimator."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection
+from textwrap import fill
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._report import group_parts
+
+__all__ = [
+    "COLOURS",
+    "MARKERS",
+    "bars",
+    "check_known",
+    "group_name",
+    "literal",
+    "look",
+    "new_axes",
+    "note",
+    "place_legend",
+    "predictions",
+    "styled",
+]
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, and one marker fewer,
+# so that no pair of the two comes twice among 42 series.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "X")
+
+# A longer name in a legend is broken into lines.
+_NAME_LENGTH = 34
+# Marks the entries of a legend that are headings.
+_BOLD = "bold"
+
+
+def new_axes(ax: Any, figsize: tuple[float, float]) -> Any:
+    """Return the axes to draw on: those given, or those of a new figure, sizes in inches."""
+    if ax is not None:
+        return ax
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            "Plots need matplotlib, which is not installed: pip install 'skfairft[plots]'."
+        ) from error
+    return plt.subplots(figsize=figsize, layout="constrained")[1]
+
+
+def look(i: int) -> dict[str, Any]:
+    """Return colour and marker of the i-th series."""
+    return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+
+
+def styled(style: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the style of a line with the caller's keywords, ``c`` as good as ``color``, on top."""
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
+    return style | normalize_kwargs(kwargs, Line2D)
+
+
+def note(text: str, *, bold: bool = False) -> Any:
+    """Return a legend entry without a symbol."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], linestyle="none", label=text, gid=_BOLD if bold else None)
+
+
+def place_legend(ax: Any, handles: list[Any] | None = None, *, beside: bool = False) -> None:
+    """Draw the legend where it covers least, or to the right of the axes.
+
+    Beside them there is room only where the figure has a layout engine, as those have that a
+    display makes itself.
+    """
+    handles = ax.get_legend_handles_labels()[0] if handles is None else handles
+    names = [
+        fill(str(handle.get_label()), _NAME_LENGTH, break_long_words=False) for handle in handles
+    ]
+    # Inside the axes points stay visible through it.
+    place: dict[str, Any] = {"loc": "best", "framealpha": 0.6}
+    if beside and ax.figure.get_layout_engine() is not None:
+        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
+    elif beside:
+        place["fontsize"] = "small"
+    legend = ax.legend(handles, names, edgecolor="none", **place)
+    for handle, text in zip(handles, legend.get_texts(), strict=True):
+        if getattr(handle, "get_gid", str)() == _BOLD:
+            text.set_fontweight("bold")
+
+
+def literal(name: Any) -> str:
+    r"""Return a name as matplotlib shows it letter for letter.
+
+    It takes text between dollar signs for formulas, and leaves labels that begin with an
+    underscore out of legends.
+
+    Examples
+    --------
+    >>> literal("$10 to $20"), literal("_other")
+    ('\\$10 to \\$20', ' _other')
+    """
+    text = str(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def group_name(group: Any) -> str:
+    """Return what a group is called in a plot: the values of an intersection, set apart."""
+    return literal(" / ".join(group_parts(group)))
+
+
+def check_known(name: Any, known: Collection[str], what: str) -> None:
+    """Raise a ValueError for a name that is not one of those known."""
+    if name not in known:
+        close = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"Unknown {what} {name!r}.{hint} Expected one of {sorted(known)}.")
+
+
+def predictions(estimator: Any, X: Any) -> Any:
+    """Return an estimator's predictions of X, or say that it makes none."""
+    if not hasattr(estimator, "predict"):
+        raise TypeError(
+            f"estimator is a {type(estimator).__name__} without predict; expected a fitted "
+            "classifier, or a fitted pipeline or search around one."
+        )
+    return estimator.predict(X)
+
+
+def bars(
+    interval: ArrayLike | None, value: NDArray[Any], at: NDArray[np.int64]
+) -> NDArray[Any] | None:
+    """Return the lengths of some points' error bars, shape (2, m), from their intervals."""
+    if interval is None:
+        return None
+    low, high = np.asarray(interval, dtype=np.float64)[at].T
+    # A percentile interval of a statistic that cannot be negative may lie beside its value.
+    return np.maximum([value[at] - low, high - value[at]], 0.0)

@@ -1,0 +1,416 @@
+"""Rates of each group with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .._assembly import FEW_ROWS
+from ..metrics import fairness_report
+from ._common import check_known, group_name, literal, new_axes, predictions
+from ._rates import (
+    GAP,
+    SHORT,
+    WORDS,
+    draw_rate,
+    lay_out,
+    rate_look,
+    split_name,
+    wanted_rates,
+)
+
+if TYPE_CHECKING:
+    from .._report import FairnessReport
+
+__all__ = ["GroupRatesDisplay"]
+
+# Inches for each dot, for each entry of the legend, and for what is below the axes.
+_PITCH, _ENTRY, _MARGIN = 0.14, 0.18, 0.6
+
+
+class GroupRatesDisplay:
+    """Selection rate, true and false positive rate of each group, with intervals.
+
+    A dot for each rate of each group. A rate that is undefined, such as the true positive rate of a
+    group without positives, is written as "undefined". A hollow dot rests on fewer than 30 rows; a
+    star marks its group.
+
+    Parameters
+    ----------
+    groups : sequence of length G
+        Names of the groups.
+    counts : array-like of shape (G,)
+        Their rows.
+    rates : mapping of str to array-like of shape (G,)
+        Rates in [0, 1], NaN if undefined, by "selection_rate", "tpr" and "fpr"; with several
+        positive labels by "tpr[label]" and so on, a block for each label.
+    intervals : mapping of str to array-like of shape (G, 2) or None, default=None
+        Lower and upper ends.
+    differences : mapping of str to float or None, default=None
+        Largest difference between groups of each rate.
+    few : mapping of str to array-like of shape (G,), bool, or None, default=None
+        Which rates rest on few rows.
+    confidence_level : float or None, default=None
+        Nominal coverage of the intervals, in (0, 1).
+    positive : object, default=None
+        The label that the rates take for positive, for the axis; None says nothing of it.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        The figure around it.
+
+    See Also
+    --------
+    skfairft.metrics.fairness_report : The same numbers, and more, as tables.
+
+    Notes
+    -----
+    Intervals of single groups that overlap, or do not, are no test of a difference. Parity of the
+    rates on these rows is not fairness.
+
+    Examples
+    --------
+    >>> from skfairft import GroupRatesDisplay
+    >>> y, pred = [1, 1, 0, 0] * 50, [1, 1, 1, 0, 1, 0, 0, 0] * 25
+    >>> sex = ["f", "f", "f", "f", "m", "m", "m", "m"] * 25
+    >>> display = GroupRatesDisplay.from_predictions(
+    ...     y, pred, sensitive_features=sex, random_state=0
+    ... )
+    >>> display.rates["tpr"].tolist()
+    [1.0, 0.5]
+    >>> [text.get_text() for text in display.ax_.get_yticklabels()]
+    ['f (n=100)', 'm (n=100)']
+    """
+
+    def __init__(
+        self,
+        *,
+        groups: Any,
+        counts: ArrayLike,
+        rates: Mapping[str, ArrayLike],
+        intervals: Mapping[str, ArrayLike] | None = None,
+        differences: Mapping[str, float] | None = None,
+        few: Mapping[str, ArrayLike] | None = None,
+        confidence_level: float | None = None,
+        positive: Any = None,
+    ) -> None:
+        self.groups = groups
+        self.counts = counts
+        self.rates = rates
+        self.intervals = intervals
+        self.differences = differences
+        self.few = few
+        self.confidence_level = confidence_level
+        self.positive = positive
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike,
+        *,
+        sensitive_features: Any,
+        sample_weight: Any = None,
+        pos_label: Any = None,
+        n_boot: int = 1000,
+        confidence_level: float = 0.95,
+        random_state: Any = None,
+        metrics: Sequence[str] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw the rates of a fitted classifier's predictions.
+
+        Parameters
+        ----------
+        estimator : classifier, Pipeline or search
+            Fitted; any that has ``predict``.
+        X : as for ``estimator.predict``
+            n rows.
+        y : array-like of shape (n,)
+            Labels.
+        sensitive_features, sample_weight, pos_label, n_boot, confidence_level, random_state
+            As in `skfairft.metrics.fairness_report`.
+        metrics : sequence of {"selection_rate", "tpr", "fpr"} or None, default=None
+            The rates to draw; None is all three.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure, the higher the more groups there are.
+        **kwargs
+            Passed to ``ax.errorbar``.
+
+        Returns
+        -------
+        GroupRatesDisplay
+            With ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        TypeError
+            For an estimator without ``predict``.
+        ValueError
+            As `fairness_report`, and for an unknown rate.
+        """
+        wanted_rates(metrics)
+        return cls.from_predictions(
+            y,
+            predictions(estimator, X),
+            sensitive_features=sensitive_features,
+            sample_weight=sample_weight,
+            pos_label=pos_label,
+            n_boot=n_boot,
+            confidence_level=confidence_level,
+            random_state=random_state,
+            metrics=metrics,
+            ax=ax,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_pred: ArrayLike,
+        *,
+        sensitive_features: Any,
+        sample_weight: Any = None,
+        pos_label: Any = None,
+        n_boot: int = 1000,
+        confidence_level: float = 0.95,
+        random_state: Any = None,
+        metrics: Sequence[str] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw the rates of predictions.
+
+        Parameters
+        ----------
+        y_true, y_pred : array-like of shape (n,)
+            True and predicted labels. With more than two, each is the positive one in turn, in a
+            block of its own; ``pos_label`` takes one of them.
+        sensitive_features, sample_weight, pos_label, n_boot, confidence_level, random_state
+            As in `skfairft.metrics.fairness_report`.
+        metrics : sequence of {"selection_rate", "tpr", "fpr"} or None, default=None
+            The rates to draw; None is all three.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure, the higher the more groups there are.
+        **kwargs
+            Passed to ``ax.errorbar``.
+
+        Returns
+        -------
+        GroupRatesDisplay
+            With ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        ValueError
+            As `fairness_report`, and for an unknown rate.
+        """
+        wanted_rates(metrics)
+        report = fairness_report(
+            y_true,
+            y_pred,
+            sensitive_features=sensitive_features,
+            sample_weight=sample_weight,
+            pos_label=pos_label,
+            n_boot=n_boot,
+            confidence_level=confidence_level,
+            random_state=random_state,
+        )
+        return cls.from_report(report, metrics=metrics, ax=ax, **kwargs)
+
+    @classmethod
+    def from_report(
+        cls,
+        report: FairnessReport,
+        *,
+        metrics: Sequence[str] | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw the rates of a report.
+
+        Parameters
+        ----------
+        report : FairnessReport
+            What `skfairft.metrics.fairness_report` returns.
+        metrics : sequence of {"selection_rate", "tpr", "fpr"} or None, default=None
+            The rates to draw; None is all three.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure, the higher the more groups there are.
+        **kwargs
+            Passed to ``ax.errorbar``.
+
+        Returns
+        -------
+        GroupRatesDisplay
+            With ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        ValueError
+            For an unknown rate.
+
+        Examples
+        --------
+        >>> from skfairft import GroupRatesDisplay
+        >>> from skfairft.metrics import fairness_report
+        >>> s = ["a", "a", "b", "b"] * 20
+        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
+        >>> display = GroupRatesDisplay.from_report(report, metrics=["selection_rate"])
+        >>> list(display.rates), display.differences
+        (['selection_rate'], {'selection_rate': 0.0})
+        """
+        wanted = wanted_rates(metrics)
+        names = [name for name in map(str, report.by_group) if split_name(name)[0] in wanted]
+        groups = report.by_group.index.tolist()
+        display = cls(
+            groups=groups,
+            counts=report.by_group["count"].to_numpy(),
+            rates={name: report.by_group[name].to_numpy() for name in names},
+            intervals={name: report.group_intervals[name].to_numpy() for name in names}
+            if report.n_boot
+            else None,
+            differences=dict(zip(names, report.differences.loc[names, "value"], strict=True)),
+            few={name: report.support[name].to_numpy() < FEW_ROWS for name in names},
+            confidence_level=report.confidence_level if report.n_boot else None,
+            positive=report.positive,
+        )
+        return display.plot(ax=ax, **kwargs)
+
+    def plot(self, *, ax: Any = None, **kwargs: Any) -> Self:
+        """Draw the rates as dots, the groups below one another.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure, the higher the more groups there are.
+        **kwargs
+            Passed to ``ax.errorbar``.
+
+        Returns
+        -------
+        GroupRatesDisplay
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For rates of another number of groups, outside [0, 1], or of unknown names.
+        """
+        names, rates = self._checked()
+        blocks: dict[str | None, list[str]] = {}  # names by positive label
+        for name in rates:
+            blocks.setdefault(split_name(name)[1], []).append(name)
+        order = [rate for rate in WORDS if any(split_name(name)[0] == rate for name in rates)]
+        layout, bottom = lay_out(list(blocks), len(names), len(order))
+        entries = self._entries(order, single=list(blocks) == [None])
+        head, dots = _ENTRY * (len(entries) + 1), _PITCH * bottom  # inches
+        if ax is not None:
+            dots = ax.get_window_extent().height / ax.figure.dpi - head
+        ax = new_axes(ax, (7.2, head + dots + _MARGIN))
+        from matplotlib.lines import Line2D
+
+        # Room for the legend above the dots; in low axes no more than they take themselves.
+        top = -bottom * min(head / max(dots, _PITCH), 1.0)
+        for label, rows in layout.items():
+            for row in rows:
+                if row.group % 2:  # bands lead the eye from the name to the dots
+                    half = (len(order) + GAP) / 2
+                    ax.axhspan(row.height - half, row.height + half, color="0.95", zorder=0)
+            for name in blocks[label]:
+                offset = order.index(split_name(name)[0]) - (len(order) - 1) / 2
+                heights = np.array([row.height + offset for row in rows])
+                interval, few = ((each or {}).get(name) for each in (self.intervals, self.few))
+                draw_rate(ax, name, rates[name], heights, interval, few, kwargs)
+            if label is not None:
+                start = rows[0].height - (len(order) + GAP) / 2
+                self._head(ax, label, blocks[label], start - GAP / 2)
+        ticks = [(row.height, names[row.group]) for rows in layout.values() for row in rows]
+        ax.set_yticks([height for height, _ in ticks], [name for _, name in ticks])
+        ax.tick_params(axis="y", length=0)
+        ax.set_ylim(bottom, top)
+        ax.set_xlim(-0.02, 1.02)
+        ax.grid(axis="x", color="0.85", linewidth=0.6)
+        ax.set_axisbelow(True)
+        ax.set_xlabel(self._x_label())
+        handles = [Line2D([], [], linestyle="none", markersize=5, **one) for one in entries]
+        ax.legend(handles=handles, loc="upper left", edgecolor="none", fontsize="small")
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _head(self, ax: Any, label: str, names: list[str], height: float) -> None:
+        """Write what a block's rates are of, and their differences."""
+        text = f"class {literal(label)} against the rest"
+        if self.differences is not None:
+            parts = [f"{SHORT[split_name(name)[0]]} {self._difference(name)}" for name in names]
+            text += f"; largest differences: {', '.join(parts)}"
+        ax.text(
+            0.01,
+            height,
+            text,
+            transform=ax.get_yaxis_transform(),
+            fontsize=8,
+            fontweight="bold",
+            verticalalignment="center",
+        )
+
+    def _difference(self, name: str) -> str:
+        value = np.nan if self.differences is None else self.differences.get(name, np.nan)
+        return "undefined" if np.isnan(value) else f"{value:.3f}"
+
+    def _x_label(self) -> str:
+        label = "rate" if self.positive is None else f"rate (positive: {literal(self.positive)})"
+        if self.confidence_level is None:
+            return label
+        return f"{label}, with {100 * self.confidence_level:g} % bootstrap interval"
+
+    def _entries(self, order: list[str], *, single: bool) -> list[dict[str, Any]]:
+        """Return the legend: the rates, and if there is one block only their differences."""
+        entries = []
+        for rate in order:
+            label = WORDS[rate]
+            if single and self.differences is not None:
+                label += f": largest difference {self._difference(rate)}"
+            elif not single and rate != "selection_rate":
+                label += f" ({SHORT[rate]})"
+            entries.append(rate_look(rate) | {"label": label})
+        if any(np.asarray(few).any() for few in (self.few or {}).values()):
+            text = f"hollow, and * at the group: fewer than {FEW_ROWS} rows behind the rate"
+            hollow = {"color": "0.3", "marker": "o", "markerfacecolor": "white"}
+            entries.append(hollow | {"label": text})
+        return entries
+
+    def _checked(self) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
+        """Return the groups' names as the ticks say them, and the rates."""
+        names = [group_name(group) for group in self.groups]
+        counts = np.asarray(self.counts)
+        if counts.shape != (len(names),) or not len(names) or not self.rates:
+            raise ValueError(
+                f"There are {len(names)} groups, {len(self.rates)} rates, and counts of shape "
+                f"{counts.shape}; expected at least one group and one rate, and a count per group."
+            )
+        rates = {name: np.asarray(values, np.float64) for name, values in self.rates.items()}
+        for name, values in rates.items():
+            check_known(split_name(name)[0], WORDS, "rate")
+            if values.shape != (len(names),) or (values < 0).any() or (values > 1).any():
+                raise ValueError(
+                    f"rates[{name!r}] is {values.tolist()}; expected one number in [0, 1], or NaN, "
+                    f"for each of the {len(names)} groups."
+                )
+        starred = np.zeros(len(names), bool)
+        for few in (self.few or {}).values():
+            starred |= np.asarray(few, dtype=bool)
+        ticks = [
+            f"{name} (n={count:,}){'*' * bool(star)}"
+            for name, count, star in zip(names, counts.tolist(), starred, strict=True)
+        ]
+        return ticks, rates

@@ -1,0 +1,120 @@
+"""The rates of a fairness report: their names, which rest on few rows, and where they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._common import bars, check_known, look, styled
+
+__all__ = [
+    "GAP",
+    "SHORT",
+    "WORDS",
+    "Row",
+    "draw_rate",
+    "lay_out",
+    "rate_look",
+    "split_name",
+    "wanted_rates",
+]
+
+WORDS = {
+    "selection_rate": "selection rate",
+    "tpr": "true positive rate",
+    "fpr": "false positive rate",
+}
+SHORT = {"selection_rate": "selection", "tpr": "TPR", "fpr": "FPR"}
+
+# Room between two groups, and above a block for its heading, in dots.
+GAP, _HEADING = 1.1, 1.8
+
+
+class Row(NamedTuple):
+    """A group in a block of rates."""
+
+    height: float  # of its middle, in dots from the top
+    group: int
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Return the rate and the positive label, None where there is one only, of a column's name.
+
+    Examples
+    --------
+    >>> split_name("tpr"), split_name("fpr[a[0]]")
+    (('tpr', None), ('fpr', 'a[0]'))
+    """
+    rate, bracket, label = name.partition("[")
+    return rate, label.removesuffix("]") if bracket else None
+
+
+def wanted_rates(metrics: Sequence[str] | None) -> list[str]:
+    """Return the rates that are to be drawn, in the order of their drawing, or raise."""
+    if metrics is None:
+        return list(WORDS)
+    if isinstance(metrics, str) or not len(metrics):
+        raise ValueError(f"metrics={metrics!r}; expected a list with some of {list(WORDS)}.")
+    for name in metrics:
+        check_known(name, WORDS, "rate")
+    return [name for name in WORDS if name in metrics]
+
+
+def lay_out(
+    labels: Sequence[str | None], n_groups: int, n_rates: int
+) -> tuple[dict[str | None, list[Row]], float]:
+    """Return where the groups of each block are drawn, and where the last block ends, in dots.
+
+    Examples
+    --------
+    >>> layout, bottom = lay_out([None], n_groups=2, n_rates=1)
+    >>> [row.height for row in layout[None]], bottom
+    ([1.05, 3.1500000000000004], 4.2)
+    """
+    layout: dict[str | None, list[Row]] = {}
+    top = 0.0
+    for label in labels:
+        top += _HEADING if label is not None else 0.0
+        pitch = n_rates + GAP
+        layout[label] = [Row(top + (g + 0.5) * pitch, g) for g in range(n_groups)]
+        top += n_groups * pitch
+    return layout, top
+
+
+def rate_look(rate: str) -> dict[str, Any]:
+    """Return colour and marker of a rate, the same in every plot."""
+    return look(list(WORDS).index(rate))
+
+
+def draw_rate(
+    ax: Any,
+    name: str,
+    rates: NDArray[np.float64],
+    heights: NDArray[np.float64],
+    interval: ArrayLike | None,
+    few: ArrayLike | None,
+    kwargs: dict[str, Any],
+) -> None:
+    """Draw one rate of all groups, (G,): dots with bars, and words where it is undefined."""
+    one = rate_look(split_name(name)[0])
+    style = one | {"linestyle": "none", "markersize": 5, "elinewidth": 1.0, "capsize": 2}
+    hollow = np.zeros(len(rates), bool) if few is None else np.asarray(few, dtype=bool)
+    for part, fill in ((~hollow, one["color"]), (hollow, "white")):
+        at = np.flatnonzero(part & ~np.isnan(rates))
+        if len(at):
+            drawn = {"markerfacecolor": fill, "xerr": bars(interval, rates, at)}
+            ax.errorbar(rates[at], heights[at], **styled(style | drawn, kwargs))
+    for height in heights[np.isnan(rates)]:
+        ax.text(
+            0.01,
+            height,
+            f"{WORDS[split_name(name)[0]]} undefined",
+            transform=ax.get_yaxis_transform(),
+            color=one["color"],
+            fontsize=7,
+            fontstyle="italic",
+            verticalalignment="center_baseline",
+        )

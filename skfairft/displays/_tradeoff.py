@@ -1,0 +1,499 @@
+"""Error against disparity, of systems, of a search's candidates, and along a path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from ..metrics import fairness_report
+from ._common import check_known, literal, new_axes, place_legend, predictions
+from ._tradeoff_draw import (
+    MOST_NAMED,
+    Systems,
+    draw_crowd,
+    draw_front,
+    draw_path,
+    draw_ring,
+    draw_systems,
+)
+from ._tradeoff_points import ERROR_NAME, peer_points, search_points
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..path import FairnessPath
+
+__all__ = ["FairnessTradeoffDisplay"]
+
+# A legend of more names than this stands beside the axes.
+_NAMES_INSIDE = 7
+
+# Room below parity, for the markers of points at 0, as a share of the axis.
+_BELOW_PARITY = 0.03
+
+# The metrics of predictions that may be the vertical axis.
+_DISPARITIES = ("demographic_parity_distance", "equalized_odds_distance")
+
+# What the difference of a path is, by its constraint.
+_DIFFERENCES = {
+    "demographic_parity": "demographic parity distance\n(largest difference of selection rates)",
+    "equalized_odds": "equalized odds distance\n(difference of true plus of false positive rates)",
+    "true_positive_rate_parity": "largest difference of true positive rates",
+    "false_positive_rate_parity": "largest difference of false positive rates",
+}
+
+
+class FairnessTradeoffDisplay:
+    """Error against disparity: of systems, of a search's candidates, and along a path.
+
+    The lower left is better. Steps join the points that no other point beats, the Pareto front.
+
+    Parameters
+    ----------
+    names : sequence of length m
+        Names of the systems. Points of one name are one system at several settings, and are joined.
+        Of more than 12 systems only those on the front have their names and intervals.
+    error : ndarray of shape (m,)
+        Error in percent, or another one, the smaller the better. NaN is not drawn.
+    disparity : ndarray of shape (m,)
+        A fairness metric, 0 is parity. NaN is not drawn.
+    error_interval, disparity_interval : ndarray of shape (m, 2) or None, default=None
+        Lower and upper ends of the error bars.
+    error_name : str, default="error: 100 - weighted F1 (%)"
+        Label of the horizontal axis.
+    disparity_name : str, default="demographic parity distance"
+        Label of the vertical axis.
+    table : DataFrame or None, default=None
+        Points of a path, as in `FairnessPath`; the front is then theirs.
+    chosen : int or None, default=None
+        The row of ``table`` to mark; without a table, the number of the point.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        Where it was drawn.
+    figure_ : matplotlib Figure
+        The figure around it.
+
+    See Also
+    --------
+    fairness_path : Computes the points of a path.
+
+    Examples
+    --------
+    >>> from skfairft import FairnessTradeoffDisplay
+    >>> display = FairnessTradeoffDisplay(
+    ...     names=["a", "b"], error=[15.0, 16.0], disparity=[0.18, 0.1]
+    ... ).plot()
+    >>> display.ax_.get_xlabel()
+    'error: 100 - weighted F1 (%)'
+    """
+
+    def __init__(
+        self,
+        *,
+        names: Any,
+        error: ArrayLike,
+        disparity: ArrayLike,
+        error_interval: ArrayLike | None = None,
+        disparity_interval: ArrayLike | None = None,
+        error_name: str = ERROR_NAME,
+        disparity_name: str = "demographic parity distance",
+        table: pd.DataFrame | None = None,
+        chosen: int | None = None,
+    ) -> None:
+        self.names = names
+        self.error = error
+        self.disparity = disparity
+        self.error_interval = error_interval
+        self.disparity_interval = disparity_interval
+        self.error_name = error_name
+        self.disparity_name = disparity_name
+        self.table = table
+        self.chosen = chosen
+
+    @classmethod
+    def from_path(
+        cls,
+        path: FairnessPath,
+        *,
+        chosen: int | None = None,
+        peers: Mapping[str, Any] | pd.DataFrame | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw a path, its Pareto front, and other systems beside it.
+
+        Every point of the path is drawn, those that another point beats fainter. The front's
+        points have their intervals, where the path has them, and are joined by steps: the least
+        difference at each error.
+
+        Parameters
+        ----------
+        path : FairnessPath
+            What `fairness_path` returns.
+        chosen : int or None, default=None
+            A row of ``path.table`` to mark, such as ``path.choose(0.05)``.
+        peers : mapping, DataFrame or None, default=None
+            Systems to compare with, measured on the same rows: a mapping of names to (error,
+            difference), each a number or an array, or a DataFrame with the columns ``name``,
+            ``error`` and ``difference``.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        **kwargs
+            Passed to ``ax.errorbar``.
+
+        Returns
+        -------
+        FairnessTradeoffDisplay
+            With ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        ValueError
+            For a row that the path does not have, or peers that are not in one of these forms.
+
+        Examples
+        --------
+        >>> from skfairft import FairLowRankHeadClassifier, FairnessTradeoffDisplay, fairness_path
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=1000, disparity=0.4, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(
+        ...     constraint="demographic_parity", solver="plug_in", random_state=0
+        ... )
+        >>> path = fairness_path(clf, X, y, sensitive_features=s, weights=5)
+        >>> display = FairnessTradeoffDisplay.from_path(path, chosen=path.choose(0.1))
+        >>> print(display.ax_.get_ylabel())
+        demographic parity distance
+        (largest difference of selection rates)
+        """
+        if chosen is not None and chosen not in path.table.index:
+            raise ValueError(
+                f"chosen={chosen!r} is not a row of the path, whose rows are 0 to "
+                f"{len(path.table) - 1}; pass what path.choose(difference_bound) returns."
+            )
+        names, error, disparity = peer_points(peers)
+        display = cls(
+            names=names,
+            error=error,
+            disparity=disparity,
+            disparity_name=_DIFFERENCES[path.constraint],
+            table=path.table,
+            chosen=chosen,
+        )
+        display.plot(ax=ax, **kwargs)
+        display.ax_.set_title(f"on {path.n_held_out:,} held-out rows", fontsize="medium")
+        return display
+
+    @classmethod
+    def from_predictions(
+        cls,
+        y_true: ArrayLike,
+        y_pred: Mapping[str, ArrayLike],
+        *,
+        sensitive_features: Any,
+        metric: str = "demographic_parity_distance",
+        random_state: Any = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw several systems' predictions of the same rows, with 95 % bootstrap intervals.
+
+        Parameters
+        ----------
+        y_true : array-like of shape (n,)
+            Labels.
+        y_pred : mapping of str to array-like of shape (n,)
+            Predictions by the name of their system.
+        sensitive_features : array-like of shape (n,) or (n, c)
+            Group of each row.
+        metric : {"demographic_parity_distance", "equalized_odds_distance"}
+            The vertical axis.
+        random_state : int, RandomState or None, default=None
+            Of the bootstrap.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        **kwargs
+            Passed to ``ax.errorbar``.
+
+        Returns
+        -------
+        FairnessTradeoffDisplay
+            With ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        ValueError
+            For an unknown metric, predictions without names, and as `fairness_report`.
+        """
+        check_known(metric, _DISPARITIES, "metric")
+        if not isinstance(y_pred, Mapping) or not len(y_pred):
+            raise ValueError(
+                f"y_pred is a {type(y_pred).__name__}; expected a mapping of names to predictions, "
+                "such as {'mine': clf.predict(X)}."
+            )
+        # (systems, 2 metrics, value and low and high)
+        points = np.stack(
+            [
+                fairness_report(
+                    y_true, pred, sensitive_features=sensitive_features, random_state=random_state
+                )
+                .headline.loc[["weighted_f1_error", metric], ["value", "low", "high"]]
+                .to_numpy(dtype=np.float64)
+                for pred in y_pred.values()
+            ]
+        )
+        display = cls(
+            names=list(y_pred),
+            error=points[:, 0, 0],
+            disparity=points[:, 1, 0],
+            error_interval=points[:, 0, 1:],
+            disparity_interval=points[:, 1, 1:],
+            disparity_name=metric.replace("_", " "),
+        )
+        return display.plot(ax=ax, **kwargs)
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike,
+        *,
+        sensitive_features: Any,
+        metric: str = "demographic_parity_distance",
+        random_state: Any = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw one or several fitted classifiers on the same rows, with 95 % bootstrap intervals.
+
+        Parameters
+        ----------
+        estimator : classifier, Pipeline or search, or mapping of str to such
+            Fitted; any that has ``predict``. One alone is named by its class.
+        X : as for ``predict``
+            n rows.
+        y : array-like of shape (n,)
+            Labels.
+        sensitive_features : array-like of shape (n,) or (n, c)
+            Group of each row.
+        metric : {"demographic_parity_distance", "equalized_odds_distance"}
+            The vertical axis.
+        random_state : int, RandomState or None, default=None
+            Of the bootstrap.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        **kwargs
+            Passed to ``ax.errorbar``.
+
+        Returns
+        -------
+        FairnessTradeoffDisplay
+            With ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        TypeError
+            For an estimator without ``predict``.
+        ValueError
+            As `from_predictions`.
+
+        Examples
+        --------
+        >>> from skfairft import FairLowRankHeadClassifier, FairnessTradeoffDisplay
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=500, disparity=0.4, random_state=0)
+        >>> fitted = {
+        ...     f"weight {weight}": FairLowRankHeadClassifier(
+        ...         constraint="demographic_parity", fairness_weight=weight, solver="closed_form",
+        ...         importance="covariance",
+        ...     ).fit(X, y, sensitive_features=s)
+        ...     for weight in (0.0, 0.9)
+        ... }
+        >>> display = FairnessTradeoffDisplay.from_estimator(
+        ...     fitted, X, y, sensitive_features=s, random_state=0
+        ... )
+        >>> bool(display.disparity[1] < display.disparity[0])
+        True
+        """
+        check_known(metric, _DISPARITIES, "metric")
+        if not isinstance(estimator, Mapping):
+            estimator = {type(estimator).__name__: estimator}
+        return cls.from_predictions(
+            y,
+            {name: predictions(one, X) for name, one in estimator.items()},
+            sensitive_features=sensitive_features,
+            metric=metric,
+            random_state=random_state,
+            ax=ax,
+            **kwargs,
+        )
+
+    @classmethod
+    def from_cv_results(
+        cls,
+        cv_results: Any,
+        *,
+        error: str = "error",
+        disparity: str = "disparity",
+        chosen: int | None = None,
+        ax: Any = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Draw the candidates of a search that scored error and disparity.
+
+        Scores come with a minus sign where smaller is better; here they are without.
+
+        Parameters
+        ----------
+        cv_results : mapping, DataFrame or search
+            ``cv_results_`` of a search with several metrics, or the search itself.
+        error, disparity : str, default="error", "disparity"
+            Names of two of its metrics, as in its ``scoring``.
+        chosen : int or None, default=None
+            The candidate to mark. None is ``best_index_`` of a search, if it has one, and none of
+            ``cv_results_``.
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        **kwargs
+            Passed to ``ax.errorbar``.
+
+        Returns
+        -------
+        FairnessTradeoffDisplay
+            With ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        ValueError
+            For metrics that are not there, that change their sign, or that are scores, the greater
+            the better; for a candidate that is not there.
+
+        Notes
+        -----
+        A bar is the mean over the folds plus and minus its standard error: the standard deviation
+        of the folds' scores, with n - 1, over the root of their number. Folds share training rows
+        and are few, so this is a rough measure of noise, not a confidence interval. A candidate
+        that was chosen by its scores looks a little better in them than it is: measure it on rows
+        of its own.
+
+        Examples
+        --------
+        >>> import sklearn
+        >>> from sklearn.model_selection import GridSearchCV
+        >>> from skfairft import FairLowRankHeadClassifier, FairnessTradeoffDisplay
+        >>> from skfairft.datasets import make_biased_classification
+        >>> from skfairft.metrics import fairness_scorer
+        >>> X, y, s = make_biased_classification(n_samples=500, disparity=0.4, random_state=0)
+        >>> with sklearn.config_context(enable_metadata_routing=True):
+        ...     clf = FairLowRankHeadClassifier(
+        ...         constraint="demographic_parity", solver="closed_form", importance="covariance"
+        ...     ).set_fit_request(sensitive_features=True)
+        ...     search = GridSearchCV(
+        ...         clf,
+        ...         {"fairness_weight": [0.0, 0.9]},
+        ...         scoring={
+        ...             "error": fairness_scorer("weighted_f1_error"),
+        ...             "disparity": fairness_scorer("demographic_parity_distance"),
+        ...         },
+        ...         refit="error",
+        ...         cv=3,
+        ...     ).fit(X, y, sensitive_features=s)
+        >>> display = FairnessTradeoffDisplay.from_cv_results(search)
+        >>> display.names, display.chosen
+        (['fairness_weight=0', 'fairness_weight=0.9'], 0)
+        """
+        points = search_points(cv_results, error, disparity)
+        display = cls(
+            names=points.names,
+            error=points.error,
+            disparity=points.disparity,
+            error_interval=points.error_interval,
+            disparity_interval=points.disparity_interval,
+            error_name=points.error_name,
+            disparity_name=points.disparity_name,
+            chosen=points.best if chosen is None else chosen,
+        )
+        display.plot(ax=ax, **kwargs)
+        display.ax_.set_title(points.title, fontsize="medium")
+        return display
+
+    def plot(self, *, ax: Any = None, **kwargs: Any) -> Self:
+        """Draw the points.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure.
+        **kwargs
+            Passed to ``ax.errorbar``.
+
+        Returns
+        -------
+        FairnessTradeoffDisplay
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For arrays of different lengths, or a chosen point that is not there.
+        """
+        systems = self._checked()
+        table = self.table
+        crowd = table is None and len(systems.distinct) > MOST_NAMED
+        ax = new_axes(ax, (7.2, 4.8))
+        if table is not None:
+            used = draw_path(ax, table, kwargs)
+            if self.chosen is not None:
+                row = table.loc[self.chosen]
+                name = f"{row['solver']}, fairness weight {row['fairness_weight']:.3g}"
+                draw_ring(ax, (row["weighted_f1_error"], row["difference"]), name)
+            draw_systems(ax, systems, used, kwargs)
+        else:
+            front = systems.on_front
+            if front.sum() > 1:
+                draw_front(ax, systems.error[front], systems.disparity[front])
+            if crowd:
+                draw_crowd(ax, systems, kwargs)
+            else:
+                draw_systems(ax, systems, 0, kwargs)
+            if self.chosen is not None:
+                i = self.chosen
+                draw_ring(ax, (systems.error[i], systems.disparity[i]), systems.names[i])
+        ax.set_xlabel(self.error_name)
+        ax.set_ylabel(self.disparity_name)
+        # Parity is 0, and must be in sight. Another plot on these axes may still raise the top.
+        ax.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
+        ax.set_ylim(bottom=-_BELOW_PARITY * ax.get_ylim()[1], auto=None)
+        place_legend(ax, beside=len(ax.get_legend_handles_labels()[0]) > _NAMES_INSIDE)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _checked(self) -> Systems:
+        """Return the systems, or say what does not fit."""
+        names = [literal(name) for name in self.names]
+        m = len(names)
+        error, disparity = (np.asarray(x, dtype=np.float64) for x in (self.error, self.disparity))
+        expected: dict[str, tuple[int, ...]] = {
+            "error": (m,),
+            "disparity": (m,),
+            "error_interval": (m, 2),
+            "disparity_interval": (m, 2),
+        }
+        for key, shape in expected.items():
+            values = getattr(self, key)
+            if values is not None and np.shape(values) != shape:
+                raise ValueError(
+                    f"{key} has shape {np.shape(values)}; expected {shape}: there are {m} names."
+                )
+        if self.table is None and not m:
+            raise ValueError("There is nothing to draw: no systems and no path.")
+        if self.table is None and self.chosen is not None and not 0 <= self.chosen < m:
+            raise ValueError(
+                f"chosen={self.chosen!r} is not one of the points, which are 0 to {m - 1}."
+            )
+        return Systems(names, error, disparity, self.error_interval, self.disparity_interval)

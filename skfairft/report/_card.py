@@ -1,0 +1,182 @@
+"""The report as a model card of skops, under the headings of model cards in common use.
+
+Mitchell et al., "Model Cards for Model Reporting" (FAT* 2019), name the sections; what only the
+authors of a model can say is a line to be filled in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import _tables
+from ._figures import draw, have_matplotlib
+from ._tables import Cell, Table
+from ._words import DISTANCES, group_name, listed, markdown
+
+if TYPE_CHECKING:
+    from ._caveats import Caveat
+    from ._result import ModelReport
+
+__all__ = ["card"]
+
+_TO_FILL = {
+    "developers": "who made the model, and when.",
+    "license": "the licence of the model and of the backbone's weights.",
+    "contact": "where questions and objections go.",
+    "intended_use": "what the model is for, and who is to use it.",
+    "out_of_scope": "what the model must not be used for.",
+    "evaluation_data": "where these rows come from, how they were chosen, and why these.",
+    "training_data": "where the rows of the fit, and those of the backbone, come from.",
+    "ethics": "who is affected, who was asked, what harm was thought of, and what was done.",
+    "get_started": "where the fitted model is kept, and how it is loaded.",
+    "citation": "how to cite the model.",
+}
+
+# Under which analysis each figure stands.
+_FIGURES = {
+    "rates": "Rates by group",
+    "importance": "Importance of features",
+    "spectrum": "Spectrum and rank",
+    "tradeoff": "Trade-off",
+}
+
+# Caveats that belong to the ethical considerations.
+_ETHICAL = ("The group is inferred", "Labels", "Decisions")
+
+_METRICS = f"""\
+- error: 100 - weighted F1, in percent.
+- selection rate: share of positive decisions; true (false) positive rate: that among the rows
+  whose label is positive (negative).
+- {DISTANCES["demographic_parity"]}: largest difference between two groups in the selection rate;
+  0 is parity.
+- {DISTANCES["equalized_odds"]}: sum of the largest differences in true and in false positive rate,
+  at most 2."""
+
+
+def card(
+    report: ModelReport, figures: str | os.PathLike[str] | None, filled: dict[str, str]
+) -> Any:
+    """Return the card.
+
+    Parameters
+    ----------
+    report : ModelReport
+        What was measured.
+    figures : str, path-like or None
+        Folder for PNG files.
+    filled : dict of str to str
+        Markdown by the keys of ``_TO_FILL``.
+    """
+    for name in filled:
+        if name not in _TO_FILL:
+            close = difflib.get_close_matches(name, _TO_FILL, n=1)
+            raise TypeError(
+                f"The card has no line {name!r}.{f' Did you mean {close[0]!r}?' if close else ''} "
+                f"Its lines are {sorted(_TO_FILL)}; add other sections with card.add."
+            )
+    try:
+        from skops.card import Card  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise ImportError(
+            "A model card needs skops, which is not installed: pip install 'skfairft[card]'."
+        ) from error
+    made = Card(None, model_diagram=False, template=_sections(report, filled))
+    if figures is not None:
+        _add_figures(made, report, Path(figures))
+    return made
+
+
+def _sections(report: ModelReport, filled: dict[str, str]) -> dict[str, str]:
+    """Return the text of each section by its heading; a slash leads to a subsection."""
+    ask = {name: filled.get(name, f"To be filled in: {what}") for name, what in _TO_FILL.items()}
+    summary, caveats = report.summary, report.caveats
+    classes, groups = summary.classes or (), report.fairness.by_group.index.tolist()
+    compared = ", ".join(map(group_name, groups))
+    columns = ", ".join(map(str, report.fairness.by_group.index.names))
+    facts = "\n".join(f"- {name}: {markdown(text)}" for name, text in summary.lines())
+    tradeoff = _tables.tradeoff(report)
+    return {
+        "Model details": f"{markdown(report.title)}"
+        + (f", {markdown(report.date)}" if report.date else ""),
+        "Model details/Description": facts,
+        "Model details/Parameters": _table(_tables.parameters(report)),
+        "Model details/Versions": _table(_tables.versions(report)),
+        "Model details/Developers": ask["developers"],
+        "Model details/License": ask["license"],
+        "Model details/Contact": ask["contact"],
+        "Model details/Citation": ask["citation"],
+        "Intended use": "",
+        "Intended use/Primary uses": ask["intended_use"],
+        "Intended use/Out-of-scope uses": ask["out_of_scope"],
+        "Factors": f"Groups by {markdown(columns)}: {markdown(compared)}. "
+        "Only these were compared. The group is needed to fit and to measure, never to predict.",
+        "Metrics": _METRICS,
+        "Evaluation data": f"{ask['evaluation_data']}\n\n{_table(_tables.counts(report))}",
+        "Training data": f"{ask['training_data']}\n\n{_of_the_fit(report)}",
+        "Quantitative analyses": f"The positive class is {markdown(group_name(classes[1]))}."
+        if len(classes) == 2
+        else "Each class in turn is the positive one, against the rest.",
+        "Quantitative analyses/Error and distances": _table(_tables.distances(report)),
+        "Quantitative analyses/Rates by group": _table(_tables.rates(report)),
+        "Quantitative analyses/Between groups": _table(_tables.compared(report)),
+        "Quantitative analyses/Importance of features": _table(_tables.importance(report)),
+        "Quantitative analyses/Spectrum and rank": _table(_tables.spectrum(report)),
+        **({} if tradeoff is None else {"Quantitative analyses/Trade-off": _table(tradeoff)}),
+        "Ethical considerations": ask["ethics"]
+        + "\n\n"
+        + _list(each for each in caveats if each.topic in _ETHICAL),
+        "Caveats and recommendations": _list(
+            each for each in caveats if each.topic not in _ETHICAL
+        ),
+        "How to get started": ask["get_started"],
+    }
+
+
+def _of_the_fit(report: ModelReport) -> str:
+    summary = report.summary
+    classes = f"Classes of the fit: {markdown(listed(map(group_name, summary.classes or ())))}."
+    if not summary.groups_given:
+        return f"{classes} No groups were given to it."
+    return f"{classes} Groups: {markdown(listed(map(group_name, summary.groups or ())))}."
+
+
+def _list(caveats: Iterable[Caveat]) -> str:
+    lines = []
+    for each in caveats:
+        lines.append(f"- **{markdown(each.topic)}.** {markdown(each.text)}")
+        lines += [f"  - {markdown(detail)}" for detail in each.details]
+    return "\n".join(lines)
+
+
+def _table(table: Table) -> str:
+    """Return a caption and a pipe table."""
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    def shown(cell: Cell) -> str:
+        return markdown(f"{cell.text} {cell.note}".strip())
+
+    numbers = len(table.header) - table.names
+    rule = line([":---"] * table.names + ["---:"] * numbers)
+    body = [line(map(shown, row)) for row in table.rows]
+    return "\n".join([markdown(table.caption), "", line(map(markdown, table.header)), rule, *body])
+
+
+def _add_figures(made: Any, report: ModelReport, folder: Path) -> None:
+    """Write the figures, and point the card to them."""
+    if not have_matplotlib():
+        raise ImportError(
+            "The card's figures need matplotlib, which is not installed: pip install "
+            "'skfairft[plots]', or leave figures=None."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for key, figure in draw(report, "png").items():
+        file = folder / f"{key}.png"
+        file.write_bytes(figure.data)
+        section = f"Quantitative analyses/{_FIGURES[key]}/Figure"
+        made.add_plot(description=figure.caption, alt_text=figure.alt, **{section: file})

@@ -1,0 +1,281 @@
+"""Measuring a model for its report: check at the door, predict once, count, and collect facts."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from importlib.metadata import version
+from numbers import Number
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from .._encoding import encode_groups, to_label_array
+from .._report import FairnessReport
+from .._warn import warn_user
+from ..classifier import FairLowRankHeadClassifier
+from ..exceptions import FairnessWarning
+from ..metrics import fairness_report
+from ..path import FairnessPath
+from ..rows import refuse_mapping
+from ..summary import final_classifier, summarize
+from ._result import ModelReport
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["model_report"]
+
+_LIBRARIES = ("numpy", "scikit-learn", "torch", "skorch", "fairlearn")
+
+# A parameter's text is cut to this; dictionaries of group weights can be long.
+_MOST_CHARACTERS = 80
+
+
+def model_report(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    sensitive_features: Any,
+    sample_weight: Any = None,
+    path: FairnessPath | None = None,
+    peers: Any = None,
+    title: str = "Model report",
+    date: str | None = None,
+    n_boot: int = 1000,
+    confidence_level: float = 0.95,
+    random_state: Any = None,
+) -> ModelReport:
+    """Measure a fitted model and report what it is, what it does to each group, and what to know.
+
+    Pass rows that had no part in fitting the model or in choosing it.
+
+    Parameters
+    ----------
+    estimator : FairLowRankHeadClassifier, or Pipeline or search around one
+        Fitted.
+    X : array-like, tensor, DataFrame or sequence, n rows
+        As for its `predict`, which is called once.
+    y : array-like of shape (n,)
+        True labels, of the classes of the fit.
+    sensitive_features : array-like of shape (n,) or (n, c)
+        Group of each row, for the measurement only; several columns stand for their
+        intersections. They may be other groups than those of the fit.
+    sample_weight : array-like of shape (n,), default=None
+        Weights of the rows in all rates; counts stay numbers of rows.
+    path : FairnessPath, default=None
+        The trade-off to show. If the model is one of its points, that point is marked.
+    peers : mapping, DataFrame or None, default=None
+        Other systems to draw beside the path, as for `FairnessTradeoffDisplay.from_path`.
+    title : str, default="Model report"
+        Heading of the page.
+    date : str, default=None
+        Shown as given. None shows none, so that the same report is the same text.
+    n_boot : int, default=1000
+        Resamples behind the intervals; 0 for none.
+    confidence_level : float, default=0.95
+        Nominal coverage of each interval.
+    random_state : int, RandomState, Generator or None, default=None
+        Seed of the resamples.
+
+    Returns
+    -------
+    ModelReport
+        With ``to_html()``, ``save(file)``, ``to_card()`` and ``to_markdown()``.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        For an estimator without a FairLowRankHeadClassifier, or a path that is none.
+    ValueError
+        For missing groups, other lengths, labels that the model was not fitted on, labels of
+        one class only, or peers without a path.
+
+    Warns
+    -----
+    FairnessWarning
+        For groups that were not seen in the fit, and as `fairness_report` for rates that are
+        undefined. Both also stand among the caveats.
+
+    See Also
+    --------
+    fairness_report : The tables by group alone, of any predictions.
+    fairness_path : Computes a path.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import train_test_split
+    >>> from skfairft import FairLowRankHeadClassifier, model_report
+    >>> from skfairft.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(n_samples=2000, disparity=0.4, random_state=0)
+    >>> X, X_test, y, y_test, s, s_test = train_test_split(X, y, s, random_state=0)
+    >>> clf = FairLowRankHeadClassifier(
+    ...     constraint="demographic_parity", difference_bound=0.1, solver="plug_in",
+    ...     validation_fraction=0.25, random_state=0,
+    ... ).fit(X, y, sensitive_features=s)
+    >>> report = model_report(clf, X_test, y_test, sensitive_features=s_test, random_state=0)
+    >>> int(report.counts.to_numpy().sum()) == len(y_test)
+    True
+    >>> report.save("report.html")  # doctest: +SKIP
+    """
+    clf = final_classifier(estimator)
+    check_is_fitted(clf, "head_")
+    summary = summarize(clf)
+    _check_path(path, peers)
+    refuse_mapping(X)
+    if sensitive_features is None:
+        raise ValueError(
+            "sensitive_features is None, but the report compares groups: pass the group of each "
+            "row of X, an array, a list or a column such as frame['sex']."
+        )
+    labels = to_label_array(y)
+    check_consistent_length(X, labels)
+    groups, codes = encode_groups(sensitive_features, len(labels))
+    label_codes = _label_codes(labels, clf.classes_)
+    if summary.groups_given:
+        _warn_unseen(groups.tolist(), clf.groups_.tolist())
+    fairness = _measured(
+        labels,
+        estimator.predict(X),
+        sensitive_features=sensitive_features,
+        sample_weight=sample_weight,
+        pos_label=clf.classes_[1] if len(clf.classes_) == 2 else None,
+        n_boot=n_boot,
+        confidence_level=confidence_level,
+        random_state=random_state,
+    )
+    return ModelReport(
+        title=title,
+        summary=summary,
+        fairness=fairness,
+        counts=_counts(label_codes, codes, clf.classes_, fairness),
+        group_importance=clf.group_importance_,
+        importance=clf.importance_,
+        singular_values=clf.singular_values_,
+        features=_feature_names(clf),
+        path=path,
+        chosen=None if path is None else _row_of(path, clf),
+        peers=peers,
+        parameters=_parameters(clf),
+        versions=_versions(),
+        weighted=sample_weight is not None,
+        date=date,
+    )
+
+
+def _check_path(path: Any, peers: Any) -> None:
+    if path is not None and not isinstance(path, FairnessPath):
+        raise TypeError(
+            f"path is a {type(path).__name__}; expected the FairnessPath that fairness_path "
+            "returns. (A file name goes to the report's save.)"
+        )
+    if peers is not None and path is None:
+        raise ValueError("peers are drawn beside a path, but path is None; pass path=, too.")
+
+
+def _label_codes(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the code of each row's class, shape (n,), or say which labels the model has not."""
+    number = {label: code for code, label in enumerate(classes.tolist())}
+    given, codes = encode_groups(labels, len(labels), name="y")
+    unknown = [label for label in given.tolist() if label not in number]
+    if unknown:
+        raise ValueError(
+            f"y holds {unknown[:5]}, but the model was fitted on the classes {classes.tolist()}; "
+            "pass the labels in the same form, and leave other rows out."
+        )
+    if len(given) < 2:
+        raise ValueError(
+            f"y holds one class only, {given.tolist()[0]!r} in all {len(labels)} rows; the report "
+            "compares true and false positive rates, which takes rows of at least two classes."
+        )
+    return np.array([number[label] for label in given.tolist()])[codes]
+
+
+def _warn_unseen(groups: list[Any], fitted: list[Any]) -> None:
+    unseen = [group for group in groups if group not in fitted]
+    if unseen:
+        warn_user(
+            f"The model was fitted with the groups {fitted[:5]}{' ...' * (len(fitted) > 5)}; it "
+            f"has not seen {unseen[:5]}{' ...' * (len(unseen) > 5)}, {len(unseen)} of the "
+            f"{len(groups)} groups of these rows. They are in the report, with a caveat.",
+            FairnessWarning,
+        )
+
+
+def _measured(*args: Any, **kwargs: Any) -> FairnessReport:
+    """Return the fairness report; its warnings point to the caller's line, not to this one."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FairnessWarning)
+        fairness = fairness_report(*args, **kwargs)
+    for each in caught:
+        warn_user(str(each.message), each.category)
+    return fairness
+
+
+def _counts(
+    label_codes: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    classes: NDArray[Any],
+    fairness: FairnessReport,
+) -> pd.DataFrame:
+    """Return the number of rows by group, in the order of the report, and class."""
+    index = fairness.by_group.index
+    table = np.zeros((len(index), len(classes)), dtype=np.int64)
+    np.add.at(table, (codes, label_codes), 1)
+    import pandas as pd
+
+    return pd.DataFrame(table, index=index, columns=pd.Index(classes.tolist(), name="class"))
+
+
+def _row_of(path: FairnessPath, clf: FairLowRankHeadClassifier) -> int | None:
+    """Return the row of the path whose head is the classifier's, even if it was loaded from a file.
+
+    Heads are compared, not settings: a path of other rows has the same settings.
+    """
+    mine = clf.head_.state_dict()
+    for row, other in zip(path.table.index, path.classifiers, strict=True):
+        theirs = other.head_.state_dict()
+        if mine.keys() == theirs.keys() and all(
+            torch.equal(mine[name], theirs[name]) for name in mine
+        ):
+            return int(row)
+    return None
+
+
+def _feature_names(clf: FairLowRankHeadClassifier) -> tuple[str, ...] | None:
+    """Return the names of the head's features where they are the columns of X."""
+    if clf.feature_extractor_ is not None or not hasattr(clf, "feature_names_in_"):
+        return None
+    return tuple(map(str, clf.feature_names_in_))
+
+
+def _parameters(clf: FairLowRankHeadClassifier) -> dict[str, tuple[str, bool]]:
+    """Return each parameter as text, and whether it differs from its default."""
+    defaults = type(clf)().get_params(deep=False)
+    given = clf.get_params(deep=False)
+    return {
+        name: (_as_text(value), _as_text(value) != _as_text(defaults[name]))
+        for name, value in given.items()
+    }
+
+
+def _as_text(value: Any) -> str:
+    """Return a parameter in a few characters; of an object, its class: its repr may hold paths."""
+    if value is None or isinstance(value, (str, bool, Number, list, tuple, dict, np.ndarray)):
+        text = " ".join(repr(value).split())
+    else:
+        text = value.__name__ if isinstance(value, type) else type(value).__name__
+    return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
+
+
+def _versions() -> dict[str, str]:
+    import skfairft
+
+    libraries = {name: version(name) for name in _LIBRARIES}
+    return {"skfairft": skfairft.__version__, "Python": platform.python_version(), **libraries}

@@ -1,0 +1,279 @@
+"""The report on a model as its reader gets it: what was measured, apart from how it is shown."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._report import FairnessReport
+from ..path import FairnessPath
+from ..summary import ModelSummary
+from ._caveats import Caveat, find_caveats
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ModelReport"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelReport:
+    """What a fitted model is, and what it does to each group; `model_report` makes one.
+
+    A notebook shows it as a page. The parts are there as tables and arrays, too.
+
+    Parameters
+    ----------
+    title : str
+        Heading of the page.
+    summary : ModelSummary
+        What the model is made of.
+    fairness : FairnessReport
+        Error and rates by group with intervals, on the rows of the report.
+    counts : DataFrame
+        Number of rows of each group (in the order of ``fairness.by_group``) and class.
+    group_importance : ndarray of shape (G, d)
+        Importance of each feature to each group of the fit.
+    importance : ndarray of shape (d,)
+        The importance that weighted the factorization.
+    singular_values : ndarray of shape (min(d, k),)
+        Of the weighted weight matrix, the largest first.
+    features : tuple of str or None
+        Names of the features, where X has them and is not mapped by a backbone.
+    path : FairnessPath or None
+        The trade-off, if it was passed.
+    chosen : int or None
+        The row of ``path.table`` that is this model; None if none is.
+    peers : mapping, DataFrame or None
+        Other systems, drawn beside the path.
+    parameters : dict of str to (str, bool)
+        Each parameter of the classifier as text, and whether it differs from the default.
+    versions : dict of str to str
+        Versions of Python and of the libraries.
+    weighted : bool
+        Whether sample weights were passed: then rates are weighted, counts are of rows.
+    date : str or None
+        As passed.
+
+    See Also
+    --------
+    model_report : Measures it.
+    FairnessReport : The tables by group alone.
+
+    Examples
+    --------
+    >>> from skfairft import FairLowRankHeadClassifier, model_report
+    >>> from skfairft.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(n_samples=1000, random_state=0)
+    >>> clf = FairLowRankHeadClassifier(rank=1).fit(X[:500], y[:500], sensitive_features=s[:500])
+    >>> report = model_report(clf, X[500:], y[500:], sensitive_features=s[500:], random_state=0)
+    >>> report
+    ModelReport: 500 rows, 2 groups, 1 caveat found
+    >>> [caveat.topic for caveat in report.caveats if caveat.found]
+    ['No constraint']
+    """
+
+    title: str
+    summary: ModelSummary
+    fairness: FairnessReport
+    counts: pd.DataFrame
+    group_importance: NDArray[np.float64]
+    importance: NDArray[np.float64]
+    singular_values: NDArray[np.float64]
+    features: tuple[str, ...] | None
+    path: FairnessPath | None
+    chosen: int | None
+    peers: Any
+    parameters: dict[str, tuple[str, bool]]
+    versions: dict[str, str]
+    weighted: bool
+    date: str | None
+
+    @property
+    def caveats(self) -> tuple[Caveat, ...]:
+        """What to know before the numbers are used; what follows from these facts comes first."""
+        return find_caveats(self)
+
+    @property
+    def similarity(self) -> NDArray[np.float64]:
+        """Cosine between the groups' importances, (G, G); NaN for a group without any."""
+        norm = np.linalg.norm(self.group_importance, axis=1)
+        size = np.outer(norm, norm)
+        cosine = np.full(size.shape, np.nan)
+        return np.divide(
+            self.group_importance @ self.group_importance.T, size, out=cosine, where=size > 0
+        )
+
+    @property
+    def energy(self) -> NDArray[np.float64]:
+        """Share of the squared singular values that the first r of them hold, for each r."""
+        squared = np.cumsum(self.singular_values**2)
+        return squared / squared[-1] if squared[-1] > 0 else np.ones_like(squared)
+
+    @property
+    def unconstrained(self) -> int | None:
+        """The row of the path that is this model's without a constraint; None if there is none."""
+        if self.path is None or self.chosen is None:
+            return None
+        table = self.path.table
+        # The rank is None, a whole number or a share: 1 and 1.0 differ.
+        same = [
+            solver == table.at[self.chosen, "solver"]
+            and repr(rank) == repr(table.at[self.chosen, "rank"])
+            for solver, rank in zip(table["solver"], table["rank"], strict=True)
+        ]
+        rows = table[
+            np.array(same) & (table["fairness_weight"] == 0.0) & (table["positive_share"] == 1.0)
+        ]
+        return int(rows.index[0]) if len(rows) else None
+
+    def to_html(self) -> str:
+        """Return the report as one HTML page.
+
+        Returns
+        -------
+        str
+            A whole document without scripts, which asks for nothing from outside: style and
+            figures are inside it. Names are escaped. Without matplotlib it has no figures, and
+            says so.
+
+        Examples
+        --------
+        >>> from skfairft import FairLowRankHeadClassifier, model_report
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=1000, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
+        >>> page = model_report(clf, X, y, sensitive_features=s, n_boot=0).to_html()
+        >>> page.splitlines()[0], page.count("<h1")
+        ('<!DOCTYPE html>', 1)
+        """
+        from ._page import page
+
+        return page(self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the page to a file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file, usually ending in ``.html``; one that exists is overwritten.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from skfairft import FairLowRankHeadClassifier, model_report
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=1000, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder) / "report.html"
+        ...     model_report(clf, X, y, sensitive_features=s, n_boot=0).save(file)
+        ...     file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+        True
+        """
+        Path(path).write_text(self.to_html(), encoding="utf-8")
+
+    def to_card(self, *, figures: str | os.PathLike[str] | None = None, **filled: str) -> Any:
+        """Return the report as a model card, to be completed and saved.
+
+        The headings are those of model cards in common use. What only you can know, such as the
+        intended use, is a line that begins with "To be filled in". Pass it here, or later with
+        ``card.add(**{"Intended use": "..."})``.
+
+        Parameters
+        ----------
+        figures : str or path-like, default=None
+            A folder for the card's figures, PNG files that the card then points to; it is made
+            if it does not exist. None: a card without figures. Needs matplotlib.
+        **filled : str
+            Markdown in place of a line to be filled in, by its name: ``developers``,
+            ``license``, ``contact``, ``intended_use``, ``out_of_scope``, ``evaluation_data``,
+            ``training_data``, ``ethics``, ``get_started``, ``citation``.
+
+        Returns
+        -------
+        skops.card.Card
+            With ``add``, ``add_table``, ``add_plot``, ``render`` and ``save``. It holds no
+            model; set ``card.model`` to your estimator before its ``add_model_plot`` or
+            ``add_hyperparams``.
+
+        Raises
+        ------
+        ImportError
+            Without skops (``pip install 'skfairft[card]'``), or with ``figures`` without
+            matplotlib.
+        TypeError
+            For a name that the card has no line for.
+
+        Notes
+        -----
+        A skops card has no metadata block. Where a card is published with one (licence, tags),
+        put it in front of the text.
+
+        References
+        ----------
+        .. [1] M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+
+        Examples
+        --------
+        >>> from skfairft import FairLowRankHeadClassifier, model_report
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=1000, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
+        >>> report = model_report(clf, X, y, sensitive_features=s, n_boot=0)
+        >>> card = report.to_card(license="BSD-3-Clause")
+        >>> card.select("Intended use/Primary uses").content[:16]
+        'To be filled in:'
+        """
+        from ._card import card
+
+        return card(self, figures, filled)
+
+    def to_markdown(self, **filled: str) -> str:
+        """Return the text of the model card.
+
+        Parameters
+        ----------
+        **filled : str
+            As for `to_card`.
+
+        Returns
+        -------
+        str
+            Markdown.
+
+        Raises
+        ------
+        ImportError, TypeError
+            As `to_card`.
+
+        Examples
+        --------
+        >>> from skfairft import FairLowRankHeadClassifier, model_report
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=1000, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
+        >>> text = model_report(clf, X, y, sensitive_features=s, n_boot=0).to_markdown()
+        >>> [line for line in text.splitlines() if line.startswith("# ")][:3]
+        ['# Model details', '# Intended use', '# Factors']
+        """
+        return str(self.to_card(**filled).render())
+
+    def _repr_html_(self) -> str:
+        from ._page import frame
+
+        return frame(self)
+
+    def __repr__(self) -> str:
+        found = sum(caveat.found for caveat in self.caveats)
+        return (
+            f"ModelReport: {int(self.fairness.overall['count']):,} rows, "
+            f"{len(self.fairness.by_group)} groups, {found} caveat{'s' * (found != 1)} found"
+        )

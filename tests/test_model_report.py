@@ -1,0 +1,809 @@
+import json
+import os
+import pickle
+import re
+import shutil
+import sys
+import warnings
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from browser import CONTRAST, HEADINGS, IMAGES, TABLES, open_chromium, visit
+from fairlearn.metrics import (
+    MetricFrame,
+    demographic_parity_difference,
+    equalized_odds_difference,
+    false_positive_rate,
+    selection_rate,
+    true_positive_rate,
+)
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import f1_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from skfairft import FairLowRankHeadClassifier, FairnessWarning, fairness_path, model_report
+from skfairft.datasets import make_biased_classification
+from skfairft.metrics import fairness_report, fairness_scorer
+
+# Names that would break a page, a Markdown table, or a formula, if they were taken for one.
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "</style></table>",
+    r"$\frac{1}$ & a|b`c`",
+]
+
+HEADINGS_OF_A_CARD = [
+    "Model details",
+    "Intended use",
+    "Factors",
+    "Metrics",
+    "Evaluation data",
+    "Training data",
+    "Quantitative analyses",
+    "Ethical considerations",
+    "Caveats and recommendations",
+    "How to get started",
+]
+
+
+class Page(HTMLParser):
+    """Collects the elements of a page, and checks that they are closed in order."""
+
+    VOID = ("meta", "img")
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.ids, self.attributes, self.text = [], [], [], [], ""
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += [(tag, *pair) for pair in attrs]
+        self.ids += [value for name, value in attrs if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+
+def halves(n_samples=1200, **how):
+    """Return training and test rows, (X, y, s) each."""
+    arrays = make_biased_classification(n_samples, random_state=0, **how)
+    order = np.random.default_rng(0).permutation(n_samples)
+    return [[a[part] for a in arrays] for part in np.split(order, 2)]
+
+
+def fitted(train, **params):
+    X, y, s = train
+    clf = FairLowRankHeadClassifier(random_state=0, **params)
+    return clf.fit(X, y, sensitive_features=s)
+
+
+def report_of(estimator, rows, **more):
+    X, y, s = rows
+    return model_report(estimator, X, y, sensitive_features=s, **{"random_state": 0, **more})
+
+
+def topics(report):
+    return [caveat.topic for caveat in report.caveats if caveat.found]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return halves(disparity=0.4, n_groups=3)
+
+
+@pytest.fixture(scope="module")
+def clf(rows):
+    return fitted(rows[0], rank=1)
+
+
+@pytest.fixture(scope="module")
+def report(clf, rows):
+    return report_of(clf, rows[1])
+
+
+@pytest.fixture(scope="module")
+def path(rows):
+    X, y, s = rows[0]
+    clf = FairLowRankHeadClassifier(
+        constraint="demographic_parity", solver="plug_in", random_state=0
+    )
+    return fairness_path(clf, X, y, sensitive_features=s, weights=5)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with open_chromium() as browser:
+        yield browser
+
+
+class TestMeasured:
+    def test_the_numbers_are_those_of_fairlearn_and_scikit_learn(self, clf, rows, report):
+        X, y, s = rows[1]
+        pred = clf.predict(X)
+        rates = {"selection_rate": selection_rate, "tpr": true_positive_rate}
+        rates["fpr"] = false_positive_rate
+        frame = MetricFrame(metrics=rates, y_true=y, y_pred=pred, sensitive_features=s)
+        table = report.fairness.by_group
+        np.testing.assert_allclose(table[list(rates)], frame.by_group, rtol=1e-12)
+        groups = {"sensitive_features": s}
+        headline = report.fairness.headline["value"]
+        assert headline["demographic_parity_distance"] == pytest.approx(
+            demographic_parity_difference(y, pred, **groups)
+        )
+        assert headline["equalized_odds_distance"] == pytest.approx(
+            2 * equalized_odds_difference(y, pred, agg="mean", **groups)
+        )
+        assert headline["weighted_f1_error"] == pytest.approx(
+            100 * (1 - f1_score(y, pred, average="weighted"))
+        )
+
+    def test_it_holds_the_fairness_report_of_the_predictions(self, clf, rows, report):
+        X, y, s = rows[1]
+        alone = fairness_report(y, clf.predict(X), sensitive_features=s, random_state=0)
+        pd.testing.assert_frame_equal(report.fairness.to_frame(), alone.to_frame())
+
+    def test_counts(self, rows, report):
+        _, y, s = rows[1]
+        expected = pd.crosstab(s, y)
+        np.testing.assert_array_equal(report.counts, expected)
+        assert report.counts.index.tolist() == expected.index.tolist()
+        assert report.counts.columns.tolist() == expected.columns.tolist()
+
+    def test_arrays_are_those_of_the_classifier(self, clf, report):
+        assert report.group_importance is clf.group_importance_
+        assert report.singular_values is clf.singular_values_
+        a, b = clf.group_importance_[:2]
+        cosine = a @ b / np.sqrt((a @ a) * (b @ b))
+        assert report.similarity[0, 1] == pytest.approx(cosine)
+        energy = clf.singular_values_**2
+        np.testing.assert_allclose(report.energy, np.cumsum(energy) / energy.sum())
+
+    def test_intersections_keep_their_order(self, rows):
+        X, y, s = rows[1]
+        groups = pd.DataFrame({"b": np.array(["y", "x"])[s % 2], "a": s})
+        clf = fitted((X, y, groups))
+        report = report_of(clf, (X, y, groups), n_boot=0)
+        expected = pd.crosstab([groups["b"], groups["a"]], y)
+        pd.testing.assert_frame_equal(report.counts, expected, check_names=False, check_dtype=False)
+        assert report.counts.index.names == ["b", "a"]
+
+    def test_of_a_pipeline_the_predictions_are_the_whole_pipelines(self, rows):
+        X, y, s = rows[0]
+        pipeline = make_pipeline(StandardScaler(), FairLowRankHeadClassifier(random_state=0))
+        pipeline.fit(100 * X, y, fairlowrankheadclassifier__sensitive_features=s)
+        X, y, s = rows[1]
+        report = report_of(pipeline, (100 * X, y, s), n_boot=0)
+        expected = fairness_report(
+            y, pipeline.predict(100 * X), sensitive_features=s, n_boot=0
+        ).headline
+        pd.testing.assert_frame_equal(report.fairness.headline, expected)
+        alone = model_report(pipeline[-1], 100 * X, y, sensitive_features=s, n_boot=0)
+        assert not alone.fairness.headline.equals(expected)
+        assert report.importance is pipeline[-1].importance_
+
+    def test_of_a_search_the_best_estimator(self, rows, routing):
+        X, y, s = rows[0]
+        search = GridSearchCV(
+            FairLowRankHeadClassifier(random_state=0).set_fit_request(sensitive_features=True),
+            {"rank": [1, None]},
+            scoring=fairness_scorer("weighted_f1_error"),
+            cv=2,
+        ).fit(X, y, sensitive_features=s)
+        report = report_of(search, rows[1], n_boot=0)
+        best = report_of(search.best_estimator_, rows[1], n_boot=0)
+        pd.testing.assert_frame_equal(report.fairness.headline, best.fairness.headline)
+        assert report.summary == best.summary
+
+    def test_weights_count_rows_and_weigh_rates(self, clf, rows):
+        _, y, _ = rows[1]
+        weight = np.where(y == 1, 3, 1)
+        report = report_of(clf, rows[1], sample_weight=weight, n_boot=0)
+        repeated = np.repeat(np.arange(len(y)), weight)
+        expected = report_of(clf, [a[repeated] for a in rows[1]], n_boot=0)
+        pd.testing.assert_frame_equal(
+            report.fairness.headline, expected.fairness.headline, check_exact=False
+        )
+        assert report.counts.to_numpy().sum() == len(y)
+        assert "Weighted rows" in topics(report)
+
+    def test_pickle_and_frozen(self, report):
+        copy = pickle.loads(pickle.dumps(report))
+        assert copy.to_html() == report.to_html()
+        with pytest.raises(AttributeError):
+            report.title = "another"
+
+    def test_parameters_say_what_was_set_and_hold_no_paths(self, rows, tmp_path):
+        from skfairft import FrozenFeatureExtractor
+
+        extractor = FrozenFeatureExtractor(nn.Linear(10, 4), memory=str(tmp_path))
+        clf = fitted(rows[0], feature_extractor=extractor, rank=2)
+        report = report_of(clf, rows[1], n_boot=0)
+        changed = {name for name, (_, set_) in report.parameters.items() if set_}
+        assert changed == {"feature_extractor", "rank", "random_state"}
+        assert report.parameters["feature_extractor"][0] == "FrozenFeatureExtractor"
+        assert str(tmp_path) not in report.to_html()
+
+
+class TestDoor:
+    def test_unfitted(self, rows):
+        with pytest.raises(NotFittedError):
+            report_of(FairLowRankHeadClassifier(), rows[1])
+
+    @pytest.mark.parametrize(
+        ("change", "error", "message"),
+        [
+            ({"sensitive_features": None}, ValueError, "sensitive_features is None"),
+            ({"sensitive_features": [0, 1]}, ValueError, "has 2 rows but X has 600"),
+            ({"y": [0, 1]}, ValueError, "inconsistent numbers of samples"),
+            ({"y": np.full(600, "a")}, ValueError, r"y holds \['a'\], but .* classes \[0, 1\]"),
+            ({"y": np.zeros(600, int)}, ValueError, "y holds one class only, 0 in all 600 rows"),
+            ({"path": "report.html"}, TypeError, "path is a str; expected the FairnessPath"),
+            ({"peers": {"a": (1, 2)}}, ValueError, "peers are drawn beside a path"),
+            ({"n_boot": -1}, ValueError, "n_boot=-1"),
+            ({"estimator": StandardScaler()}, TypeError, "FairLowRankHeadClassifier"),
+        ],
+    )
+    def test_bad_arguments(self, clf, rows, change, error, message):
+        X, y, s = rows[1]
+        given = {"estimator": clf, "X": X, "y": y, "sensitive_features": s} | change
+        with pytest.raises(error, match=message):
+            model_report(**given)
+
+    def test_groups_are_checked_before_the_backbone_runs(self, rows):
+        class Counts(nn.Module):
+            calls = 0
+
+            def forward(self, x):
+                Counts.calls += 1
+                return x
+
+        clf = fitted(rows[0], feature_extractor=Counts())
+        before = Counts.calls
+        with pytest.raises(ValueError, match="has 2 rows"):
+            model_report(clf, rows[1][0], rows[1][1], sensitive_features=[0, 1])
+        assert Counts.calls == before
+        report_of(clf, rows[1], n_boot=0)
+        assert Counts.calls > before
+
+
+class TestCaveats:
+    def test_unseen_groups_are_named_and_reported(self, clf, rows):
+        X, y, s = rows[1]
+        s = np.where((s == 2) & (np.arange(len(s)) % 2 == 0), 7, s)
+        with pytest.warns(
+            FairnessWarning, match=r"has not seen \[7\], 1 of the 4 groups"
+        ) as caught:
+            report = report_of(clf, (X, y, s), n_boot=0)
+        assert caught[0].filename == __file__
+        assert 7 in report.fairness.by_group.index
+        (caveat,) = [c for c in report.caveats if c.topic == "Groups not seen in the fit"]
+        assert caveat.text.startswith("7: ")
+
+    def test_other_groups_and_absent_groups(self, clf, rows, report):
+        X, y, s = rows[1]
+        with pytest.warns(FairnessWarning, match="3 of the 3 groups"):
+            other = report_of(clf, (X, y, np.array(["a", "b", "c"])[s]), n_boot=0)
+        assert "Other groups than in the fit" in topics(other)
+        keep = s != 1
+        absent = report_of(clf, (X[keep], y[keep], s[keep]), n_boot=0)
+        (caveat,) = [c for c in absent.caveats if c.topic == "Groups without rows here"]
+        assert caveat.text.startswith("1: ")
+        assert not {"Other groups than in the fit", "Groups without rows here"} & set(
+            topics(report)
+        )
+
+    def test_fitted_without_groups(self, rows):
+        X, y, _ = rows[0]
+        with pytest.warns(FairnessWarning):
+            clf = FairLowRankHeadClassifier().fit(X, y)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            report = report_of(clf, rows[1], n_boot=0)
+        assert "Fitted without groups" in topics(report)
+        Page(report.to_html())
+
+    def test_a_group_without_positives(self, clf, rows):
+        X, y, s = rows[1]
+        keep = (s != 0) | (y == 0)
+        with pytest.warns(FairnessWarning, match="true positive rate of label 1 in group 0"):
+            report = report_of(clf, (X[keep], y[keep], s[keep]))
+        (caveat,) = [c for c in report.caveats if c.topic == "Undefined rates"]
+        assert caveat.details == ("true positive rate of 0",)
+        assert "undefined" in Page(report.to_html()).text
+
+    def test_small_groups_are_those_of_the_fairness_report(self, rows):
+        for train, test in (rows, halves(900, n_classes=3, n_groups=3)):
+            clf = fitted(train)
+            X, y, s = test
+            # Of group 0 few rows, of group 1 few of the last class, of group 2 enough.
+            keep = np.ones(len(y), bool)
+            keep[np.flatnonzero(s == 0)[20:]] = False
+            keep[np.flatnonzero((s == 1) & (y == y.max()))[5:]] = False
+            report = report_of(clf, (X[keep], y[keep], s[keep]), n_boot=0)
+            (caveat,) = [c for c in report.caveats if c.topic == "Small groups"]
+            named = [detail.partition(":")[0] for detail in caveat.details]
+            noted = [note.split()[2] for note in report.fairness.notes]
+            assert named == noted
+            assert caveat.details[0] == "0: 20 rows"
+            assert caveat.details[1].startswith(f"1: 5 rows of class {y.max()}")
+
+    def test_no_constraint(self, rows, report):
+        assert "No constraint" in topics(report)
+        free = fitted(rows[0], constraint="demographic_parity", solver="closed_form")
+        assert "No constraint" in topics(report_of(free, rows[1], n_boot=0))
+        held = free.set_params(importance="covariance", fairness_weight=0.5)
+        held.fit(rows[0][0], rows[0][1], sensitive_features=rows[0][2])
+        assert "No constraint" not in topics(report_of(held, rows[1], n_boot=0))
+
+    def test_the_bound_on_these_rows(self, rows):
+        clf = fitted(
+            rows[0],
+            constraint="demographic_parity",
+            difference_bound=0.2,
+            solver="plug_in",
+            validation_fraction=0.3,
+        )
+        X, y, _ = rows[1]
+        pred = clf.predict(X)
+        # Groups that are the decisions themselves: a distance of 1.
+        report = report_of(clf, (X, y, pred))
+        assert report.fairness.headline.loc["demographic_parity_distance", "value"] == 1
+        (missed,) = [c for c in report.caveats if c.topic.startswith("Bound")]
+        assert missed.topic == "Bound missed on these rows"
+        assert "at most 0.2 was asked for. On these rows it is 1.000 [1.000, 1.000]" in missed.text
+        # Groups that take turns within each decision: a distance of 0, certain in 600 rows ...
+        turns = pd.Series(pred).groupby(pred).cumcount().to_numpy() % 2
+        sure = report_of(clf, (X, y, turns))
+        assert not [topic for topic in topics(sure) if topic.startswith("Bound")]
+        # ... and not in 60.
+        few = report_of(clf, (X[:60], y[:60], turns[:60]))
+        low, high = few.fairness.headline.loc["demographic_parity_distance", ["low", "high"]]
+        assert low <= 0.2 < high
+        assert "Bound within reach of chance" in topics(few)
+
+    def test_a_bound_that_the_fit_missed(self, rows):
+        with pytest.warns(FairnessWarning, match="was not met"):
+            clf = fitted(
+                rows[0],
+                constraint="demographic_parity",
+                difference_bound=0.0,
+                validation_fraction=0.3,
+            )
+        report = report_of(clf, rows[1], n_boot=0)
+        (caveat,) = [c for c in report.caveats if c.topic == "Bound not met in the fit"]
+        assert f"{clf.difference_:.3f}" in caveat.text
+
+    def test_a_bound_is_not_judged_between_other_groups(self, rows):
+        clf = fitted(
+            rows[0], constraint="demographic_parity", difference_bound=0.2, validation_fraction=0.3
+        )
+        X, y, _ = rows[1]
+        with pytest.warns(FairnessWarning):
+            report = report_of(clf, (X, y, np.where(clf.predict(X), "a", "b")), n_boot=0)
+        assert not [topic for topic in topics(report) if topic.startswith("Bound")]
+
+    @pytest.mark.parametrize("constraint", ["true_positive_rate_parity", "equalized_odds"])
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    def test_the_distance_is_that_of_the_constraint(self, constraint, n_classes):
+        train, test = halves(1500, n_classes=n_classes, disparity=0.4)
+        clf = fitted(train, constraint=constraint, fairness_weight=0.1, max_epochs=5)
+        clf.set_params(difference_bound=0.0)  # as if it had been asked for, and always missed
+        report = report_of(clf, test, n_boot=0)
+        (caveat,) = [c for c in report.caveats if c.topic == "Bound missed on these rows"]
+        X, y, s = test
+        pred = clf.predict(X)
+        tables = [
+            [
+                [np.mean(pred[(s == g) & ((y == c) == own)] == c) for g in (0, 1)]
+                for own in (True, False)
+            ]
+            for c in ([1] if n_classes == 2 else range(3))
+        ]
+        spread = np.ptp(tables, axis=2)  # (classes, TPR and FPR)
+        spread = spread[:, :1] if constraint.startswith("true") else spread
+        assert f"it is {spread.sum(axis=1).max():.3f}." in caveat.text
+
+    @pytest.mark.parametrize("solver", ["plug_in", "closed_form", "fine_tune"])
+    def test_only_the_plug_in_rule_infers_the_group(self, rows, solver):
+        more = {"importance": "covariance"} if solver == "closed_form" else {}
+        for weight in (0.0, 0.5):
+            clf = fitted(
+                rows[0],
+                constraint="demographic_parity",
+                fairness_weight=weight,
+                solver=solver,
+                **more,
+            )
+            found = topics(report_of(clf, rows[1], n_boot=0))
+            assert ("The group is inferred" in found) == (solver == "plug_in" and weight > 0)
+            assert ("Probabilities are votes" in found) == (solver == "plug_in" and weight > 0)
+
+    def test_labels_that_differ_between_groups(self, clf, rows):
+        fair = FairLowRankHeadClassifier(constraint="demographic_parity", fairness_weight=0.5)
+        X, y, s = rows[0]
+        fair.fit(X, y, sensitive_features=s)
+        topic = "The labels differ between groups"
+        assert topic in topics(report_of(fair, rows[1], n_boot=0))
+        assert topic not in topics(report_of(clf, rows[1], n_boot=0))
+        X, y, _ = rows[1]
+        balanced = pd.Series(y).groupby(y).cumcount().to_numpy() % 3
+        assert topic not in topics(report_of(fair, (X, y, balanced), n_boot=0))
+
+    def test_no_intervals_and_intervals_without_width(self, clf, rows, report):
+        assert "No intervals" in topics(report_of(clf, rows[1], n_boot=0))
+        assert "No intervals" not in topics(report)
+        assert "Intervals without width" not in topics(report)
+        X, y, _ = rows[1]
+        flat = report_of(clf, (X, y, clf.predict(X)))  # who is decided for, and who is not
+        (caveat,) = [c for c in flat.caveats if c.topic == "Intervals without width"]
+        assert "selection rate of 0: 0" in caveat.details
+        assert "selection rate of 1: 1" in caveat.details
+
+    def test_what_is_true_of_any_report_stands_in_each(self, report):
+        always = [caveat.topic for caveat in report.caveats if not caveat.found]
+        assert always == ["These rows", "Intervals", "Distances", "Groups", "Labels", "Decisions"]
+
+
+class TestPath:
+    def test_the_row_of_the_path_is_found_by_the_head(self, path, rows):
+        row = path.choose(0.1)
+        chosen = path.classifiers[row]
+        loaded = pickle.loads(pickle.dumps(chosen))
+        for one in (chosen, loaded):
+            assert report_of(one, rows[1], path=path, n_boot=0).chosen == row
+        X, y, s = rows[1]
+        params = chosen.get_params(deep=False)
+        other = FairLowRankHeadClassifier(**params).fit(X, y, sensitive_features=s)
+        apart = report_of(other, rows[1], path=path, n_boot=0)
+        assert apart.chosen is None
+        assert "Chosen on the curve's rows" not in topics(apart)
+        assert "This model is not one of the points." in Page(apart.to_html()).text
+
+    def test_the_point_beside_it_has_no_weight_and_no_moved_threshold(self, path, rows):
+        row = path.choose(0.05)
+        report = report_of(path.classifiers[row], rows[1], path=path, n_boot=0)
+        plain = path.table.loc[report.unconstrained]
+        assert plain["fairness_weight"] == 0
+        assert plain["positive_share"] == 1
+        assert plain["difference"] > path.table.loc[row, "difference"]
+
+    @pytest.mark.parametrize("worse", [True, False])
+    def test_another_distance_that_got_worse(self, path, rows, worse):
+        row = path.choose(0.05)
+        table = path.table.copy()
+        report = report_of(path.classifiers[row], rows[1], path=path, n_boot=0)
+        plain = report.unconstrained
+        column = "equalized_odds_distance"
+        before = table.at[plain, column]
+        table.loc[row, column] = before + (0.1 if worse else -0.01)
+        report = replace(report, path=replace(path, table=table))
+        found = [c for c in report.caveats if c.topic == "Equalized odds got worse"]
+        assert len(found) == worse
+        if worse:
+            assert f"from {before:.3f} [" in found[0].text
+            assert f"to {before + 0.1:.3f} [" in found[0].text
+
+    def test_peers_are_drawn(self, path, rows):
+        clf = path.classifiers[path.choose(0.1)]
+        with_peers = report_of(clf, rows[1], path=path, peers={"theirs": (20.0, 0.3)}, n_boot=0)
+        without = report_of(clf, rows[1], path=path, n_boot=0)
+        assert with_peers.to_html() != without.to_html()
+
+
+class TestPage:
+    def test_it_is_the_same_each_time_whatever_the_style_and_leaves_no_figure(self, report):
+        import matplotlib as mpl
+        import matplotlib.pyplot as plt
+
+        text = report.to_html()
+        before, figures = dict(mpl.rcParams), plt.get_fignums()
+        with plt.style.context("dark_background"):
+            assert report.to_html() == text
+        assert dict(mpl.rcParams) == before
+        assert plt.get_fignums() == figures
+
+    def test_a_date_and_a_title_are_shown_as_given(self, clf, rows):
+        report = report_of(clf, rows[1], title="A < B & C", date="1 May", n_boot=0)
+        page = Page(report.to_html())
+        assert "A < B & C" in page.text
+        assert "1 May" in page.text
+
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"rank": None},
+            {"rank": 2, "importance": "uniform"},
+            {"rank": 1, "constraint": "demographic_parity", "fairness_weight": 0.5},
+            {
+                "rank": 1,
+                "importance": "covariance",
+                "solver": "closed_form",
+                "constraint": "equalized_odds",
+                "fairness_weight": 0.5,
+            },
+            {"solver": "plug_in", "constraint": "equalized_odds", "fairness_weight": 0.5},
+            {"head": "hidden", "rank": 2, "max_epochs": 3, "tol": None},
+            {"feature_extractor": "linear", "head": "last", "rank": 1},
+        ],
+        ids=str,
+    )
+    def test_every_kind_of_head(self, rows, params):
+        modules = {
+            "hidden": nn.Sequential(nn.Linear(10, 6), nn.ReLU()),
+            "linear": nn.Linear(10, 7),
+            "last": nn.Linear(7, 2),
+        }
+        clf = fitted(rows[0], **{name: modules.get(v, v) for name, v in params.items()})
+        report = report_of(clf, rows[1], n_boot=0)
+        page = Page(report.to_html())
+        assert page.tags.count("h1") == 1
+        assert page.tags.count("img") == 3
+        assert len(page.ids) == len(set(page.ids))
+        for name, text in report.summary.lines():
+            assert name in page.text
+            assert text in page.text
+        links = [value[1:] for tag, name, value in page.attributes if (tag, name) == ("a", "href")]
+        assert links
+        assert set(links) <= set(page.ids)
+
+    def test_names_are_text(self, rows):
+        X, y, s = rows[0]
+        labels = np.array(HOSTILE[:2], dtype=object)
+        groups = pd.DataFrame(
+            {HOSTILE[2]: np.array(HOSTILE, dtype=object)[s], "b": np.array(HOSTILE[::-1])[s]}
+        )
+        frame = pd.DataFrame(X, columns=[*HOSTILE, *"abcdef"])
+        clf = fitted((frame, labels[y], groups))
+        report = report_of(clf, (frame, labels[y], groups), title=HOSTILE[0], n_boot=0)
+        page = Page(report.to_html())
+        assert not {"script", "iframe"} & set(page.tags)
+        assert page.tags.count("img") == 3
+        assert page.tags.count("style") == 1
+        assert not [name for _, name, _ in page.attributes if name.startswith("on")]
+        for name in HOSTILE:
+            assert name in page.text
+
+    def test_a_notebook_shows_it_in_a_frame_of_its_own(self, report):
+        page = Page(report._repr_html_())
+        assert page.tags == ["iframe"]
+        (inner,) = [value for _, name, value in page.attributes if name == "srcdoc"]
+        assert inner == report.to_html()
+
+    def test_saving_overwrites(self, report, tmp_path):
+        file = tmp_path / "report.html"
+        file.write_text("old")
+        report.save(str(file))
+        assert file.read_text(encoding="utf-8") == report.to_html()
+
+    def test_without_matplotlib_it_says_what_to_install(self, report, monkeypatch, tmp_path):
+        full = report.to_html()
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        page = Page(report.to_html())
+        assert "img" not in page.tags
+        assert "pip install 'skfairft[plots]'" in page.text
+        assert "pip install" not in Page(full).text
+        assert page.tags.count("table") == Page(full).tags.count("table")
+        pytest.importorskip("skops")
+        with pytest.raises(ImportError, match=r"skfairft\[plots\]"):
+            report.to_card(figures=tmp_path)
+        report.to_card()
+
+    def test_letters_that_the_font_lacks_are_no_warning(self, rows):
+        X, y, s = rows[0]
+        clf = fitted((X, y, np.array(["女", "男", "कोई"])[s]))
+        page = Page(report_of(clf, (X, y, np.array(["女", "男", "कोई"])[s])).to_html())
+        assert "女" in page.text
+
+
+def pandoc_folder():
+    """Return the folder of pandoc, which skops reads cards with, or None."""
+    if found := shutil.which("pandoc"):
+        return os.path.dirname(found)
+    try:
+        import pypandoc
+    except ImportError:
+        return None
+    return os.path.dirname(pypandoc.get_pandoc_path())
+
+
+def pipe_tables(text):
+    """Return the cells of each table of a Markdown text."""
+    blocks = [b.splitlines() for b in text.split("\n\n") if b.startswith("|")]
+    return [
+        [[c.strip() for c in re.split(r"(?<!\\)\|", line)[1:-1]] for line in block]
+        for block in blocks
+    ]
+
+
+class TestCard:
+    @pytest.fixture(autouse=True)
+    def _needs_skops(self):
+        pytest.importorskip("skops")
+
+    def test_headings_lines_to_fill_and_caveats(self, report):
+        text = report.to_markdown()
+        assert [h[2:] for h in text.splitlines() if h.startswith("# ")] == HEADINGS_OF_A_CARD
+        assert text.count("To be filled in: ") == 10
+        for caveat in report.caveats:
+            assert f"**{caveat.topic}.**" in text
+
+    def test_what_is_filled_in_takes_the_place_of_the_line(self, report):
+        card = report.to_card(license="BSD-3-Clause", intended_use="A *demo*.")
+        assert card.select("Model details/License").content == "BSD-3-Clause"
+        assert card.select("Intended use/Primary uses").content == "A *demo*."
+        assert card.render().count("To be filled in: ") == 8
+        card.add(**{"Intended use/Primary uses": "Another."})
+        assert "Another." in card.render()
+        assert "A *demo*." not in card.render()
+
+    def test_an_unknown_line_is_an_error(self, report):
+        with pytest.raises(TypeError, match=r"no line 'licence'\. Did you mean 'license'"):
+            report.to_card(licence="BSD-3-Clause")
+
+    def test_without_skops_it_says_what_to_install(self, report, monkeypatch):
+        monkeypatch.setitem(sys.modules, "skops", None)
+        monkeypatch.setitem(sys.modules, "skops.card", None)
+        with pytest.raises(ImportError, match=r"pip install 'skfairft\[card\]'"):
+            report.to_markdown()
+
+    def test_tables_hold_the_numbers(self, report):
+        tables = pipe_tables(report.to_markdown())
+        (rates,) = [t for t in tables if "selection rate" in t[0]]
+        for row, (group, values) in zip(
+            rates[2:], report.fairness.by_group.iterrows(), strict=False
+        ):
+            assert row[0] == str(group)
+            assert row[1] == f"{values['count']:.0f}"
+            low, high = report.fairness.group_intervals.loc[group, "tpr"]
+            assert row[3] == f"{values['tpr']:.3f} [{low:.3f}, {high:.3f}]"
+
+    def test_hostile_names_keep_to_their_cells(self, rows):
+        X, y, s = rows[0]
+        groups = np.array(HOSTILE, dtype=object)[s]
+        report = report_of(fitted((X, y, groups)), (X, y, groups), n_boot=0, title="# a")
+        text = report.to_markdown()
+        assert "<script" not in text
+        assert "<img" not in text
+        assert len([h for h in text.splitlines() if h.startswith("# ")]) == len(HEADINGS_OF_A_CARD)
+        for table in pipe_tables(text):
+            assert len({len(row) for row in table}) == 1
+
+    def test_figures_are_files_that_it_points_to(self, report, path, rows, tmp_path):
+        from PIL import Image
+
+        card = report.to_card(figures=tmp_path / "figures")
+        files = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", card.render())
+        assert len(files) == 3
+        for file in files:
+            with Image.open(file) as image:
+                assert min(image.size) > 300
+        clf = path.classifiers[path.choose(0.1)]
+        card = report_of(clf, rows[1], path=path, n_boot=0).to_card(figures=tmp_path)
+        assert len(re.findall(r"!\[", card.render())) == 4
+
+    def test_skops_reads_it_back(self, report, tmp_path, monkeypatch):
+        from skops.card import parse_modelcard
+
+        folder = pandoc_folder()
+        if folder is None:
+            pytest.skip("skops reads cards with pandoc, which is not installed")
+        monkeypatch.setenv("PATH", folder, prepend=os.pathsep)
+        report.to_card().save(tmp_path / "README.md")
+        card = parse_modelcard(tmp_path / "README.md")
+        titles = [line[2:] for line in card.get_toc().splitlines() if line.startswith("- ")]
+        assert titles == HEADINGS_OF_A_CARD
+        section = card.select("Quantitative analyses/Error and distances")
+        value = report.fairness.headline.loc["weighted_f1_error", "value"]
+        assert f"{value:.2f}" in section.format()
+
+
+def shown(value, low, high, digits=3):
+    return f"{value:.{digits}f}\n[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+class TestInABrowser:
+    def check(self, chromium, report, tmp_path, *, images):
+        file = tmp_path / "report.html"
+        report.save(file)
+        for width in (1280, 390):
+            with visit(chromium, file, width=width) as visited:
+                page = visited.page
+                assert visited.problems == []
+                assert visited.requests == []
+                assert visited.overflow() <= 0
+                levels = page.evaluate(HEADINGS)
+                assert levels[0] == 1
+                assert levels.count(1) == 1
+                assert max(np.diff(levels)) <= 1
+                found = page.evaluate(IMAGES)
+                assert len(found) == images
+                for complete, natural_width, natural_height, drawn_width, alt in found:
+                    assert complete
+                    assert min(natural_width, natural_height) > 100
+                    assert drawn_width > 250
+                    assert len(alt) > 20
+                assert page.evaluate(CONTRAST) >= 4.5
+                tables = page.evaluate(TABLES)
+        self.check_numbers(report, tables)
+
+    def check_numbers(self, report, tables):
+        fairness = report.fairness
+        levels = fairness.by_group.index.nlevels
+        metrics = fairness.overall_intervals.index
+        rows = tables["table-rates"][1:]
+        assert len(rows) == len(fairness.by_group) + 1
+        for i, row in enumerate(rows[:-1]):
+            group = fairness.by_group.index[i]
+            parts = group if levels > 1 else (group,)
+            assert row[:levels] == [" ".join(str(part).split()) for part in parts]
+            for cell, metric in zip(row[levels + 1 :], metrics, strict=True):
+                value = fairness.by_group[metric].iloc[i]
+                low, high = fairness.group_intervals[metric].iloc[i]
+                expected = "undefined" if np.isnan(value) else shown(value, low, high)
+                assert cell == expected
+        counts = [[cell.rstrip(" †") for cell in row] for row in tables["table-counts"][1:-1]]
+        given = report.counts.to_numpy().tolist()
+        k = len(report.counts.columns)
+        assert [
+            [int(n.replace(",", "")) for n in row[levels : levels + k]] for row in counts
+        ] == given
+        headline = tables["table-headline"][1:]
+        for row, (name, (value, low, high)) in zip(
+            headline, fairness.headline.iterrows(), strict=True
+        ):
+            digits = 2 if name == "weighted_f1_error" else 3
+            assert row[1:] == shown(value, low, high, digits).split("\n")
+
+    def test_two_classes_and_a_path(self, chromium, path, rows, tmp_path):
+        clf = path.classifiers[path.choose(0.1)]
+        report = report_of(clf, rows[1], path=path)
+        self.check(chromium, report, tmp_path, images=4)
+
+    def test_three_classes_and_a_group_without_one(self, chromium, tmp_path):
+        train, (X, y, s) = halves(1500, n_classes=3, n_groups=3)
+        clf = fitted(train, rank=2)
+        keep = (s != 0) | (y != 2)
+        with pytest.warns(FairnessWarning, match="undefined"):
+            report = report_of(clf, (X[keep], y[keep], s[keep]))
+        self.check(chromium, report, tmp_path, images=3)
+
+    def test_twelve_groups_with_hostile_names(self, chromium, tmp_path):
+        train, test = halves(3000, n_groups=12)
+        names = pd.DataFrame(
+            {
+                "<b>": np.repeat(np.array(HOSTILE, dtype=object), 3),
+                "a very long name of a column": np.tile(["x" * 60, "$y_{$", "z z"], 4),
+            }
+        )
+        train[2], test[2] = (names.iloc[s].reset_index(drop=True) for s in (train[2], test[2]))
+        clf = fitted(train)
+        report = report_of(clf, test, title="<i>" + "long" * 30)
+        self.check(chromium, report, tmp_path, images=3)
+
+    def test_without_matplotlib(self, chromium, report, tmp_path, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        self.check(chromium, report, tmp_path, images=0)
+
+    def test_in_a_frame(self, chromium, report, tmp_path):
+        file = tmp_path / "notebook.html"
+        file.write_text(f"<!DOCTYPE html><title>n</title>{report._repr_html_()}", encoding="utf-8")
+        with visit(chromium, file, width=700) as visited:
+            assert visited.problems == []
+            frame = visited.page.frames[1]
+            assert frame.evaluate("document.querySelector('h1').innerText") == report.title
+            assert json.dumps(frame.evaluate(TABLES))

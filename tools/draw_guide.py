@@ -1,0 +1,69 @@
+"""Draw the pictures of the guide, from the model of docs/getting_started.md.
+
+``python tools/draw_guide.py`` runs the code of that page and writes one PNG file for each display
+to docs/images/guide/. The same versions give the same pictures.
+
+Needs matplotlib, and Pillow to make the files small.
+"""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from PIL import Image
+
+from skfairft import (
+    FairnessTradeoffDisplay,
+    FeatureScatterDisplay,
+    FisherImportanceDisplay,
+    GroupRatesDisplay,
+    SingularSpectrumDisplay,
+)
+
+DOCS = Path(__file__).parents[1] / "docs"
+FOLDER = DOCS / "images" / "guide"
+
+# Lines and a few colours: more shades make the files larger, not clearer.
+_SHADES = 64
+
+
+def page_variables(page: Path) -> dict[str, Any]:
+    """Run the examples of a page and return what they define."""
+    found: dict[str, Any] = {}
+    for example in doctest.DocTestParser().get_examples(page.read_text(encoding="utf-8")):
+        exec(compile(example.source, str(page), "exec"), found)
+    return found
+
+
+def save(name: str, display: Any) -> None:
+    """Write a display's figure with a palette."""
+    file = FOLDER / f"{name}.png"
+    display.figure_.savefig(file, dpi=100, bbox_inches="tight")
+    plt.close(display.figure_)
+    with Image.open(file) as image:
+        small = image.convert("RGB").quantize(_SHADES)
+    small.save(file, optimize=True)
+
+
+def main() -> None:
+    """Draw all of them."""
+    plt.switch_backend("Agg")
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    found = page_variables(DOCS / "getting_started.md")
+    X, y = found["X"][found["test"]], found["y"].iloc[found["test"]]
+    groups = {"sensitive_features": found["sex"].iloc[found["test"]]}
+    best = found["best"]
+    rates = GroupRatesDisplay.from_estimator(best, X, y, **groups, random_state=0)
+    save("rates", rates)
+    save("tradeoff", FairnessTradeoffDisplay.from_path(found["path"], chosen=found["chosen"]))
+    save("importance", FisherImportanceDisplay.from_estimator(found["plain"]))
+    save("spectrum", SingularSpectrumDisplay.from_estimator(found["fair"]))
+    scatter = FeatureScatterDisplay.from_estimator(best, X, **groups, max_rows=400, random_state=0)
+    save("scatter", scatter)
+
+
+if __name__ == "__main__":
+    main()
