@@ -290,9 +290,8 @@ pd.DataFrame(
 #
 # Without scikit-learn
 # --------------------
-# ``to_torch()`` gives body and head as one module. What it takes is what ``preprocess`` gives. That
-# of a tokenizer is a mapping, whose entries the body takes by name, so its two parts are called one
-# after the other.
+# ``to_torch()`` gives body and head as one module. It takes what ``preprocess`` gives: here a
+# tokenizer's mapping, its entries by name.
 
 deployed = fair.to_torch()
 
@@ -300,7 +299,7 @@ deployed = fair.to_torch()
 def classify(texts):
     """Return a label and a score for each text, as a pipeline of transformers does."""
     with torch.inference_mode():
-        scores = deployed.head(deployed.extractor(**tokens(texts)))
+        scores = deployed(**tokens(texts))
     labels = {False: "up to 50K", True: "above 50K"}
     return [{"label": labels[score > 0], "score": round(score, 2)} for score in scores.tolist()]
 

@@ -41,7 +41,7 @@ from .exceptions import FairnessWarning
 from .extractor import FrozenFeatureExtractor
 from .fitting import FitProblem, FittedHead, HeadFitter, HeadSettings
 from .forward import device_of
-from .head import CellVote, head_scores, single_score_head
+from .head import CellVote, DeployedModel, head_scores, single_score_head
 from .judge import JudgedRows
 from .mapped import Features, as_features, block_rows, is_mapped, release_pages
 from .parallel import threads_over_blocks
@@ -450,8 +450,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         -------
         nn.Module
             In evaluation mode, a copy that shares nothing with the classifier. It
-            maps what the extractor takes (after ``preprocess``) to what
-            `decision_function` gives: (n,) with two classes, otherwise (n, k).
+            maps what the extractor takes (after ``preprocess``; a mapping's entries as
+            keywords) to what `decision_function` gives: (n,) with two classes,
+            otherwise (n, k).
         """
         check_is_fitted(self, "head_")
         head = copy.deepcopy(self.head_)
@@ -461,7 +462,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             return nn.Sequential(OrderedDict(head=head)).eval()
         extractor = copy.deepcopy(self.feature_extractor_.feature_module())
         head.to(device_of(extractor))
-        return nn.Sequential(OrderedDict(extractor=extractor, head=head)).eval()
+        return DeployedModel(extractor, head).eval()
 
     def _sk_visual_block_(self) -> Any:
         return classifier_block(self, summarize(self))

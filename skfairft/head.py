@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from .mapped import Features, double_blocks
 
 __all__ = [
     "CellVote",
+    "DeployedModel",
     "LowRankHead",
     "StandardizedHead",
     "head_scores",
@@ -249,6 +252,34 @@ def head_scores(head: nn.Module, Z: Features) -> Tensor:
     with torch.no_grad():
         scores = [exact(block) for _, block in double_blocks(Z)]
         return torch.cat(scores) if scores else exact(Z[:].double())
+
+
+class DeployedModel(nn.Sequential):
+    """Extractor and head as one module; it takes a batch, or the batch's parts by name.
+
+    Parameters
+    ----------
+    extractor : nn.Module
+        Maps its inputs to features (n, d).
+    head : nn.Module
+        Maps the features to scores.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = DeployedModel(nn.Bilinear(2, 3, 4), nn.Linear(4, 1))
+    >>> model(torch.zeros(5, 2), input2=torch.zeros(5, 3)).shape
+    torch.Size([5, 1])
+    """
+
+    def __init__(self, extractor: nn.Module, head: nn.Module) -> None:
+        super().__init__(OrderedDict(extractor=extractor, head=head))
+
+    # One input by place, which is how torch.export describes shapes; the others by name.
+    def forward(self, input: Any = None, /, **named: Any) -> Any:
+        """Return the head's output for the extractor's inputs, such as a tokenizer's by name."""
+        given = () if input is None else (input,)
+        return self.head(self.extractor(*given, **named))
 
 
 def single_score_head(head: nn.Module) -> nn.Module:

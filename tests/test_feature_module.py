@@ -218,6 +218,28 @@ def test_the_deployed_module_picks_the_same_features(images):
     np.testing.assert_allclose(scores, clf.decision_function(images), rtol=1e-4, atol=1e-5)
 
 
+def test_the_deployed_module_takes_a_mapping_by_name(tokens):
+    ids, mask = tokens
+
+    def batch(numbers):
+        return {"input_ids": ids[numbers], "attention_mask": mask[numbers]}
+
+    extractor = FrozenFeatureExtractor(
+        Tokens(), preprocess=batch, output="last_hidden_state", pool="mean"
+    )
+    rows = np.arange(7)
+    clf = FairLowRankHeadClassifier(extractor, rank=1)
+    clf.fit(rows, rows % 2, sensitive_features=rows // 4)
+    deployed = clf.to_torch()
+    exported = torch.export.export(deployed, (), batch(rows)).module()
+    for module in (deployed, exported):
+        with torch.no_grad():
+            scores = module(**batch(rows)).numpy()
+            unmasked = deployed(input_ids=ids).numpy()
+        np.testing.assert_allclose(scores, clf.decision_function(rows), rtol=1e-4, atol=1e-5)
+        assert np.abs(scores - unmasked).max() > 1e-3  # control: the mask got there
+
+
 def test_copies_and_pickles(images):
     module = FeatureModule(Net(), layer="stem", pool="mean", dtype="bfloat16").eval()
     with torch.no_grad():
