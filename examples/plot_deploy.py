@@ -32,10 +32,8 @@ if not all(map(importlib.util.find_spec, ["matplotlib", "skops"])):
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.compose import make_column_transformer
+from adult_network import pretrained_network  # as on the first page
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from skorch import NeuralNetClassifier
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier
@@ -47,35 +45,8 @@ cells = sex + pd.Series(y, sex.index).astype(str)
 network, task = train_test_split(np.arange(len(y)), test_size=0.4, stratify=cells, random_state=0)
 train, test = train_test_split(task, test_size=0.4, stratify=cells[task], random_state=0)
 
-encoder = make_column_transformer(
-    (
-        OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-        table.select_dtypes("category").columns,
-    ),
-    remainder=StandardScaler(),
-).fit(table.iloc[network])
+encoder, model = pretrained_network(table.iloc[network], y[network])
 X = encoder.transform(table).astype(np.float32)
-
-torch.manual_seed(0)
-model = (
-    NeuralNetClassifier(
-        nn.Sequential(
-            *(nn.Linear(X.shape[1], 64), nn.ReLU()),
-            *(nn.Linear(64, 64), nn.ReLU()),
-            nn.Linear(64, 2),
-        ),
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=1e-3,
-        batch_size=256,
-        max_epochs=3,
-        iterator_train__shuffle=True,
-        train_split=None,
-        verbose=0,
-    )
-    .fit(X[network], y[network])
-    .module_
-)
 
 fair = FairLowRankHeadClassifier(
     model[:-1],

@@ -40,39 +40,13 @@ print(counts.rename(columns={"size": "persons", "sum": "above 50K"}).to_string()
 #
 # A network, frozen, and a head without a constraint on it (see :doc:`plot_adult`):
 
-import torch
-from sklearn.compose import make_column_transformer
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from skorch import NeuralNetClassifier
-from torch import nn
+from adult_network import pretrained_network  # as on the first page
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
 
-encoder = make_column_transformer(
-    (
-        OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-        X.select_dtypes("category").columns,
-    ),
-    remainder=StandardScaler(),
-).fit(X.loc[network])
+encoder, model = pretrained_network(X.loc[network], y[network], max_epochs=5)
 X, y = encoder.transform(X).astype(np.float32), y.to_numpy()
-torch.manual_seed(0)
-net = NeuralNetClassifier(
-    nn.Sequential(
-        *(nn.Linear(X.shape[1], 64), nn.ReLU()),
-        *(nn.Linear(64, 64), nn.ReLU()),
-        nn.Linear(64, 2),
-    ),
-    criterion=nn.CrossEntropyLoss,
-    optimizer=torch.optim.Adam,
-    lr=1e-3,
-    batch_size=256,
-    max_epochs=5,
-    iterator_train__shuffle=True,
-    train_split=None,
-    verbose=0,
-)
-extractor = FrozenFeatureExtractor(net.fit(X[network], y[network]).module_[:-1])
+extractor = FrozenFeatureExtractor(model[:-1])
 plain = FairLowRankHeadClassifier(extractor, rank=1, random_state=0)
 plain.fit(X[train], y[train], sensitive_features=groups.loc[train])
 

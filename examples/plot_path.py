@@ -21,12 +21,8 @@ more than 50,000 dollars a year, the groups are women and men.
 
 import numpy as np
 import pandas as pd
-import torch
-from sklearn.compose import make_column_transformer
+from adult_network import pretrained_network  # as on the first page
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from skorch import NeuralNetClassifier
-from torch import nn
 
 from skfairft.datasets import fetch_adult
 
@@ -38,31 +34,8 @@ network, task = train_test_split(X.index, test_size=0.4, stratify=cells, random_
 train, rest = train_test_split(task, test_size=0.5, stratify=cells[task], random_state=0)
 validation, test = train_test_split(rest, test_size=0.5, stratify=cells[rest], random_state=0)
 
-encoder = make_column_transformer(
-    (
-        OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-        X.select_dtypes("category").columns,
-    ),
-    remainder=StandardScaler(),
-).fit(X.loc[network])
+encoder, model = pretrained_network(X.loc[network], y[network])
 X = encoder.transform(X).astype(np.float32)
-torch.manual_seed(0)
-net = NeuralNetClassifier(
-    nn.Sequential(
-        *(nn.Linear(X.shape[1], 64), nn.ReLU()),
-        *(nn.Linear(64, 64), nn.ReLU()),
-        nn.Linear(64, 2),
-    ),
-    criterion=nn.CrossEntropyLoss,
-    optimizer=torch.optim.Adam,
-    lr=1e-3,
-    batch_size=256,
-    max_epochs=3,
-    iterator_train__shuffle=True,
-    train_split=None,
-    verbose=0,
-)
-model = net.fit(X[network], y[network]).module_
 print(f"{len(train):,} rows to fit heads, {len(validation):,} to choose, {len(test):,} to measure")
 
 # %%
@@ -131,6 +104,7 @@ print(
 from fairlearn.postprocessing import ThresholdOptimizer
 from fairlearn.reductions import DemographicParity, ExponentiatedGradient
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 Z = extractor.transform(X)
 scaler = StandardScaler().fit(Z[train])

@@ -25,12 +25,8 @@ sklearn.set_config(enable_metadata_routing=True)
 # of which 40 % are test rows. They are touched once, at the end.
 
 import numpy as np
-import torch
-from sklearn.compose import make_column_transformer
+from adult_network import pretrained_network  # as on the first page
 from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from skorch import NeuralNetClassifier
-from torch import nn
 
 from skfairft.datasets import fetch_adult
 
@@ -40,31 +36,7 @@ cells = sex + y.astype(str)
 network, task = train_test_split(X.index, test_size=0.4, stratify=cells, random_state=0)
 train, test = train_test_split(task, test_size=0.4, stratify=cells[task], random_state=0)
 
-encoder = make_column_transformer(
-    (
-        OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-        X.select_dtypes("category").columns,
-    ),
-    remainder=StandardScaler(),
-)
-inputs = encoder.fit_transform(X.loc[network]).astype(np.float32)
-torch.manual_seed(0)
-net = NeuralNetClassifier(
-    nn.Sequential(
-        *(nn.Linear(inputs.shape[1], 64), nn.ReLU()),
-        *(nn.Linear(64, 64), nn.ReLU()),
-        nn.Linear(64, 2),
-    ),
-    criterion=nn.CrossEntropyLoss,
-    optimizer=torch.optim.Adam,
-    lr=1e-3,
-    batch_size=256,
-    max_epochs=3,
-    iterator_train__shuffle=True,
-    train_split=None,
-    verbose=0,
-)
-model = net.fit(inputs, y[network].to_numpy()).module_
+encoder, model = pretrained_network(X.loc[network], y[network])
 
 # %%
 # The layer in the middle has 64 x 64 weights, and its rank is worth choosing. (An output layer for
