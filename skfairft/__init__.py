@@ -1,4 +1,4 @@
-"""Fair low-rank heads on frozen feature extractors, for scikit-learn."""
+"""Low-rank heads on frozen feature extractors, with parity constraints, for scikit-learn."""
 
 from .classifier import FairLowRankHeadClassifier
 from .displays import (

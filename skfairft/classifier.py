@@ -117,7 +117,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "closed_form": nothing is trained; the SVD is penalized with the differences
         of the mean scores, and the bias is fitted anew. "plug_in": the head
         estimates the probabilities of class and group together (here a rank below
-        ``k G - 1`` bites), and the most accurate fair rule decides by them: it
+        ``k G - 1`` bites), and the most accurate rule of parity decides by them: it
         estimates the group from the features, and needs it at `fit` only.
     calibrate : bool, default=True
         False trains on ``loss + fairness_weight * distance``, with probabilities in
@@ -423,7 +423,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ndarray of shape (n, k), float64
             Softmax of the logits, columns in the order of ``classes_``. With
             ``solver="plug_in"`` and a weight above 0 these are the shares of the votes
-            that decide, fair ones, and no longer estimates of the label's frequency.
+            that decide, and no longer estimates of the label's frequency.
         """
         return softmax(self._logits(X), axis=1)
 

@@ -398,8 +398,7 @@ def faster(frame: pd.DataFrame) -> Finding:
         "no figures",
         "seconds of fit at the lowest rank, as a ratio to TL: " + "; ".join(shown),
         verdict(cases),
-        "Factors have fewer numbers to train but may need more epochs, and the extraction of the "
-        "features, where there is one, takes longer than any head. They save time where the full "
+        "Factors have fewer numbers to train but may need more epochs. They save time where the full "
         "layer is large.",
     )
 
