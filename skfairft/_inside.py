@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._modules import ModuleParamsMixin
 
-__all__ = ["features_input", "final_classifier", "path_inside"]
+__all__ = ["deciding_wrapper", "features_input", "final_classifier", "path_inside"]
 
 
 def final_classifier(estimator: Any) -> Any:
@@ -54,8 +54,9 @@ def final_classifier(estimator: Any) -> Any:
         if inner is not _fitted_inside(outer):
             check_is_fitted(outer)
             raise NotFittedError(
-                f"{type(outer).__name__} is fitted but keeps no fitted classifier of its own; of a "
-                "search, set refit=True or, with several scores, refit to the name of one."
+                f"{type(outer).__name__} is fitted but keeps no fitted classifier to predict "
+                "by. Of a search, set refit=True or, with several scores, refit to the name "
+                "of one; else pass the classifier itself."
             )
     check_is_fitted(path[-1], "head_")
     return path[-1]
@@ -100,6 +101,26 @@ def features_input(estimator: Any, X: Any) -> Any:
         if len(getattr(outer, "steps", ())) > 1:
             X = outer[:-1].transform(X)
     return X
+
+
+def deciding_wrapper(estimator: Any) -> str | None:
+    """Return the class of what decides around the classifier, such as a tuned threshold, or None.
+
+    Pipelines and searches predict what the classifier inside predicts; others may not.
+
+    Examples
+    --------
+    >>> from sklearn.model_selection import FixedThresholdClassifier
+    >>> from skfairft import FairLowRankHeadClassifier
+    >>> clf = FairLowRankHeadClassifier()
+    >>> deciding_wrapper(FixedThresholdClassifier(clf)), deciding_wrapper(clf)
+    ('FixedThresholdClassifier', None)
+    """
+    for outer in path_inside(estimator)[:-1]:
+        same = hasattr(outer, "steps") or hasattr(outer, "best_estimator_")
+        if not same and not isinstance(outer, FrozenEstimator):
+            return type(outer).__name__
+    return None
 
 
 def path_inside(estimator: Any) -> list[Any]:

@@ -278,8 +278,9 @@ class DeployedModel(nn.Sequential):
     # One input by place, which is how torch.export describes shapes; the others by name.
     def forward(self, input: Any = None, /, **named: Any) -> Any:
         """Return the head's output for the extractor's inputs, such as a tokenizer's by name."""
+        extractor, head = self
         given = () if input is None else (input,)
-        return self.head(self.extractor(*given, **named))
+        return head(extractor(*given, **named))
 
 
 def single_score_head(head: nn.Module) -> nn.Module:

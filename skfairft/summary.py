@@ -13,6 +13,7 @@ from torch import nn
 
 from ._inside import features_input, final_classifier, path_inside
 from ._modules import count_parameters
+from ._names import group_name, listed
 from .extractor import FrozenFeatureExtractor
 from .head import CellVote, split_tail
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelSummary", "features_input", "final_classifier", "summarize"]
 
-# More names than this are counted rather than listed, and longer ones are cut.
-_MOST_NAMES, _LONGEST_NAME = 8, 40
+# Longer names of classes and groups are cut.
+_LONGEST_NAME = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +139,15 @@ class ModelSummary:
     def frozen(self) -> bool:
         """Whether there is a backbone, which is then never trained by the classifier."""
         return self.backbone is not None
+
+    @property
+    def decomposed(self) -> bool:
+        """Whether the head, or what its training started from, is of a weighted SVD.
+
+        So it is with two factors, and where the SVD meets a constraint.
+        """
+        constrained = self.constraint is not None and self.fairness_weight > 0
+        return bool(self.factorized) or (constrained and self.solver != "plug_in")
 
     @property
     def share_saved(self) -> float | None:
@@ -397,14 +407,8 @@ def _of_fit(clf: Any) -> dict[str, Any]:
 
 
 def _listed(names: tuple[Any, ...]) -> str:
-    """Return the first of some names, and how many more there are."""
-    texts = [
-        " / ".join(map(str, name)) if isinstance(name, tuple) else str(name)
-        for name in names[:_MOST_NAMES]
-    ]
-    shown = [
+    """Return the first of some names, long ones cut, and how many more there are."""
+    texts = map(group_name, names)
+    return listed(
         text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..." for text in texts
-    ]
-    if len(names) > len(shown):
-        shown.append(f"and {len(names) - len(shown):,} more")
-    return ", ".join(shown)
+    )

@@ -119,6 +119,20 @@ def test_no_group_is_marked_where_none_is_small(rows):
     assert len(entries(ax)) == 3
 
 
+def test_thirty_rows_are_not_few_and_one_less_is():
+    y = np.tile([0, 1], 60)
+    s = np.repeat([0, 1], 60)  # thirty rows of each label in each group
+    for left, few in [(120, 0), (119, 1)]:
+        display = GroupRatesDisplay.from_predictions(
+            y[:left], y[:left], sensitive_features=s[:left], n_boot=0
+        )
+        assert sum(int(flags.sum()) for flags in display.few.values()) == few
+        assert [name.get_text()[-1] == "*" for name in display.ax_.get_yticklabels()] == [
+            False,
+            few == 1,
+        ]
+
+
 def test_an_undefined_rate_is_written_and_never_drawn(rows):
     y, pred, s = rows
     y[s == "d"] = 0
@@ -315,3 +329,17 @@ def test_what_does_not_fit_is_refused(rows):
     ):
         with pytest.raises(ValueError, match=message):
             GroupRatesDisplay(**(given | change)).plot()
+
+
+def test_weights_whose_sums_round_above_one_are_drawn():
+    rng = np.random.default_rng(0)
+    y, s = rng.integers(3, size=300), rng.integers(2, size=300)
+    over = False
+    for _ in range(20):
+        report = fairness_report(
+            y, np.ones(300, int), sensitive_features=s, sample_weight=rng.random(300), n_boot=0
+        )
+        over |= bool((report.by_group["selection_rate[1]"] > 1).any())
+        GroupRatesDisplay.from_report(report, metrics=["selection_rate"])
+        plt.close("all")
+    assert over

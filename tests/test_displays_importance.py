@@ -116,6 +116,19 @@ def test_an_importance_that_is_not_in_use_is_not_called_so(data):
     assert list(drawn)[-1] == "neutralized mean (in use: the features' covariance)"
 
 
+def test_a_head_of_no_svd_uses_no_importance_and_one_of_the_closed_form_does(data):
+    X, y, s = data
+    for solver, constraint, name in [
+        ("fine_tune", None, "neutralized mean (not in use)"),
+        ("plug_in", "demographic_parity", "neutralized mean (not in use)"),
+        ("closed_form", "demographic_parity", MEAN),
+    ]:
+        clf = FairLowRankHeadClassifier(
+            solver=solver, constraint=constraint, fairness_weight=0.5 if constraint else 0.0
+        ).fit(X, y, sensitive_features=s)
+        assert list(lines(FisherImportanceDisplay.from_estimator(clf).ax_))[-1] == name
+
+
 class TestSimilarity:
     def of(self, rows):
         groups = [f"g{i}" for i in range(len(rows))]

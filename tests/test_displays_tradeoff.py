@@ -518,6 +518,17 @@ class TestPath:
         looks = {(one.lines[0].get_color(), one.lines[0].get_marker()) for one in ax.containers}
         assert len(looks) == 4
 
+    def test_a_rank_of_one_and_all_of_the_energy_are_told_apart(self):
+        X, y, s = make_biased_classification(400, disparity=0.4, random_state=0)
+        clf = FairLowRankHeadClassifier(
+            constraint="demographic_parity", solver="closed_form", random_state=0
+        )
+        path = fairness_path(
+            clf, X, y, sensitive_features=s, weights=3, ranks=[1, 1.0], thresholds=1, n_boot=0
+        )
+        labels = entries(FairnessTradeoffDisplay.from_path(path).ax_)
+        assert {"closed_form, rank 1", "closed_form, energy 1"} <= set(labels)
+
     def test_the_front_goes_down_in_steps_that_no_point_lies_below(self, path):
         ax = FairnessTradeoffDisplay.from_path(path).ax_
         (line,) = (one for one in ax.get_lines() if one.get_label() == "Pareto front")

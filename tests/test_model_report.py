@@ -1,3 +1,4 @@
+import copy
 import json
 import os
 import pickle
@@ -21,15 +22,19 @@ from fairlearn.metrics import (
     true_positive_rate,
 )
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import f1_score
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import FixedThresholdClassifier, GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, fairness_path, model_report
 from skfairft.datasets import make_biased_classification
 from skfairft.metrics import fairness_report, fairness_scorer
+from skfairft.report._figures import draw
+from skfairft.report._tables import compared, counts, importance, tradeoff
 
 # Names that would break a page, a Markdown table, or a formula, if they were taken for one.
 HOSTILE = [
@@ -238,6 +243,23 @@ class TestMeasured:
         assert report.parameters["feature_extractor"][0] == "FrozenFeatureExtractor"
         assert str(tmp_path) not in report.to_html()
 
+    def test_parameters_are_the_same_text_each_time(self, rows):
+        class Silent(Callback):
+            pass
+
+        params = {"callbacks": [Silent()], "rank": np.int64(1), "C": np.float64(1.0)}
+        report = report_of(fitted(rows[0], **params), rows[1], n_boot=0)
+        assert report.parameters["callbacks"] == ("[Silent]", True)
+        assert report.parameters["rank"] == ("1", True)
+        assert report.parameters["C"] == ("1.0", False)
+
+    def test_without_parameters_there_is_no_table_of_them(self, rows):
+        X, y, s = rows[0]
+        clf = FairLowRankHeadClassifier().fit(X, y, sensitive_features=s)
+        page = Page(report_of(clf, rows[1], n_boot=0).to_html())
+        assert "Parameters that were set." not in page.text
+        assert "At their defaults: " in page.text
+
 
 class TestDoor:
     def test_unfitted(self, rows):
@@ -252,6 +274,7 @@ class TestDoor:
             ({"y": [0, 1]}, ValueError, "inconsistent numbers of samples"),
             ({"y": np.full(600, "a")}, ValueError, r"y holds \['a'\], but .* classes \[0, 1\]"),
             ({"y": np.zeros(600, int)}, ValueError, "y holds one class only, 0 in all 600 rows"),
+            ({"sample_weight": np.ones(5)}, ValueError, "inconsistent numbers of samples"),
             ({"path": "report.html"}, TypeError, "path is a str; expected the FairnessPath"),
             ({"peers": {"a": (1, 2)}}, ValueError, "peers are drawn beside a path"),
             ({"n_boot": -1}, ValueError, "n_boot=-1"),
@@ -264,7 +287,7 @@ class TestDoor:
         with pytest.raises(error, match=message):
             model_report(**given)
 
-    def test_groups_are_checked_before_the_backbone_runs(self, rows):
+    def test_groups_and_peers_are_checked_before_the_backbone_runs(self, rows, path):
         class Counts(nn.Module):
             calls = 0
 
@@ -276,6 +299,8 @@ class TestDoor:
         before = Counts.calls
         with pytest.raises(ValueError, match="has 2 rows"):
             model_report(clf, rows[1][0], rows[1][1], sensitive_features=[0, 1])
+        with pytest.raises(ValueError, match="expected \\(error, difference\\)"):
+            report_of(clf, rows[1], path=path, peers={"theirs": 3})
         assert Counts.calls == before
         report_of(clf, rows[1], n_boot=0)
         assert Counts.calls > before
@@ -340,7 +365,8 @@ class TestCaveats:
             noted = [note.split()[2] for note in report.fairness.notes]
             assert named == noted
             assert caveat.details[0] == "0: 20 rows"
-            assert caveat.details[1].startswith(f"1: 5 rows of class {y.max()}")
+            rate = "true positive rate" + (", class 2" if y.max() == 2 else "")
+            assert caveat.details[1].startswith(f"1: 5 rows behind the {rate}")
 
     def test_no_constraint(self, rows, report):
         assert "No constraint" in topics(report)
@@ -396,6 +422,46 @@ class TestCaveats:
         with pytest.warns(FairnessWarning):
             report = report_of(clf, (X, y, np.where(clf.predict(X), "a", "b")), n_boot=0)
         assert not [topic for topic in topics(report) if topic.startswith("Bound")]
+
+    def test_a_bound_that_no_weight_was_needed_for(self, rows):
+        clf = fitted(
+            rows[0],
+            constraint="demographic_parity",
+            difference_bound=0.99,
+            solver="plug_in",
+            validation_fraction=0.3,
+        )
+        assert clf.fairness_weight_ == 0
+        (caveat,) = [c for c in report_of(clf, rows[1]).caveats if c.topic == "No constraint"]
+        assert caveat.text.startswith("Demographic parity was asked for within 0.99.")
+        assert "the head of weight 0 met that already" in caveat.text
+
+    def test_groups_that_the_fit_has_not_seen_are_told_beside_the_bound(self, rows):
+        clf = fitted(
+            rows[0], constraint="demographic_parity", difference_bound=0.2, validation_fraction=0.3
+        )
+        X, y, s = rows[1]
+        s = np.where(np.arange(len(s)) % 5, clf.predict(X), 7)
+        with pytest.warns(FairnessWarning, match="has not seen"):
+            report = report_of(clf, (X, y, s), n_boot=0)
+        (caveat,) = [c for c in report.caveats if c.topic == "Bound missed on these rows"]
+        assert "not seen are among these rows" in caveat.text
+
+    def test_decisions_of_a_wrapper(self, path, rows):
+        X, y, _ = rows[1]
+        row = path.choose(0.1)
+        moved = FixedThresholdClassifier(FrozenEstimator(path.classifiers[row]), threshold=0.7)
+        moved.fit(X, y)
+        assert (moved.predict(X) != path.classifiers[row].predict(X)).any()
+        report = report_of(moved, rows[1], path=path, n_boot=0)
+        assert report.fairness.overall["selection_rate"] == pytest.approx(moved.predict(X).mean())
+        (caveat,) = [c for c in report.caveats if c.topic == "Decisions of a wrapper"]
+        assert "a FixedThresholdClassifier around" in caveat.text
+        assert report.chosen is None  # the path has that head, but not these decisions
+        frozen = make_pipeline(FrozenEstimator(path.classifiers[row])).fit(X, y)
+        plain = report_of(frozen, rows[1], path=path, n_boot=0)
+        assert plain.chosen == row
+        assert "Decisions of a wrapper" not in topics(plain)
 
     @pytest.mark.parametrize("constraint", ["true_positive_rate_parity", "equalized_odds"])
     @pytest.mark.parametrize("n_classes", [2, 3])
@@ -453,6 +519,28 @@ class TestCaveats:
         (caveat,) = [c for c in flat.caveats if c.topic == "Intervals without width"]
         assert "selection rate of 0: 0" in caveat.details
         assert "selection rate of 1: 1" in caveat.details
+        # One resample has no width either, whatever the rate.
+        assert "Intervals without width" not in topics(report_of(clf, rows[1], n_boot=1))
+
+    def test_without_intervals_nothing_is_said_of_them(self, clf, rows):
+        report = report_of(clf, rows[1], n_boot=0)
+        always = {caveat.topic: caveat.text for caveat in report.caveats if not caveat.found}
+        assert "Intervals" not in always
+        assert "interval" not in always["Distances"]
+
+    def test_long_lists_are_cut(self, clf, rows):
+        X, y, _ = rows[1]
+        with pytest.warns(FairnessWarning):
+            report = report_of(clf, (X, y, np.arange(len(y)) // 10), n_boot=0)
+        (caveat,) = [c for c in report.caveats if c.topic == "Small groups"]
+        assert len(report.fairness.by_group) == 60
+        assert caveat.details[-1] == "and 36 more"
+
+    def test_weights_say_nothing_of_what_the_labels_cost(self, rows):
+        fair = fitted(rows[0], constraint="demographic_parity", fairness_weight=0.5)
+        weighted = report_of(fair, rows[1], sample_weight=np.ones(len(rows[1][1])), n_boot=0)
+        assert "The labels differ between groups" not in topics(weighted)
+        assert "Weighted rows" in topics(weighted)
 
     def test_what_is_true_of_any_report_stands_in_each(self, report):
         always = [caveat.topic for caveat in report.caveats if not caveat.found]
@@ -480,6 +568,8 @@ class TestPath:
         plain = path.table.loc[report.unconstrained]
         assert plain["fairness_weight"] == 0
         assert plain["positive_share"] == 1
+        backwards = replace(report, path=replace(path, table=path.table[::-1]))
+        assert backwards.unconstrained == report.unconstrained
         assert plain["difference"] > path.table.loc[row, "difference"]
 
     @pytest.mark.parametrize("worse", [True, False])
@@ -498,11 +588,188 @@ class TestPath:
             assert f"from {before:.3f} [" in found[0].text
             assert f"to {before + 0.1:.3f} [" in found[0].text
 
+    def test_a_moved_threshold_is_not_called_the_work_of_the_constraint(self, path, rows):
+        at = path.table["fairness_weight"].eq(0) & path.table["positive_share"].ne(1)
+        row, table = int(path.table.index[at][0]), path.table.copy()
+        report = report_of(path.classifiers[row], rows[1], path=path, n_boot=0)
+        assert report.chosen == row
+        table.loc[row, "equalized_odds_distance"] = 1.5
+        report = replace(report, path=replace(path, table=table))
+        (caveat,) = [c for c in report.caveats if c.topic == "Equalized odds got worse"]
+        assert caveat.text.startswith("From the path's head without a constraint to this one, ")
+        shown = tradeoff(report)
+        at = shown.header.index("positive decisions, times")
+        assert [cells[at].text for cells in shown.rows] == [
+            "1",
+            f"{table.at[row, 'positive_share']:.3g}",
+        ]
+        alone = report_of(path.classifiers[report.unconstrained], rows[1], path=path, n_boot=0)
+        assert "positive decisions, times" not in tradeoff(alone).header
+
+    def test_a_change_that_the_digits_do_not_show_is_not_told(self, path, rows):
+        row, table = path.choose(0.05), path.table.copy()
+        report = report_of(path.classifiers[row], rows[1], path=path, n_boot=0)
+        for name in ("", "_low", "_high"):
+            column = f"equalized_odds_distance{name}"
+            table.loc[row, column] = table.at[report.unconstrained, column] + 1e-9
+        report = replace(report, path=replace(path, table=table))
+        assert "Equalized odds got worse" not in topics(report)
+
+    def test_a_path_on_the_rows_of_the_report(self, rows):
+        clf = FairLowRankHeadClassifier(
+            constraint="demographic_parity", solver="plug_in", random_state=0
+        )
+        X, y, s = rows[0]
+        path = fairness_path(
+            clf, X, y, sensitive_features=s, weights=3, held_out=tuple(rows[1]), n_boot=0
+        )
+        report = report_of(path.classifiers[2], rows[1], path=path, n_boot=0)
+        (caveat,) = [c for c in report.caveats if c.topic == "Chosen on the curve's rows"]
+        assert "the numbers of this report are the same" in caveat.text
+        X, y, s = rows[1]
+        apart = report_of(path.classifiers[2], (X[:-1], y[:-1], s[:-1]), path=path, n_boot=0)
+        (caveat,) = [c for c in apart.caveats if c.topic == "Chosen on the curve's rows"]
+        assert "stands above" in caveat.text
+
+    def test_of_equal_heads_the_one_of_the_same_weight(self, path, rows):
+        row = path.choose(0.05)
+        twin = copy.deepcopy(path.classifiers[row])
+        twin.fairness_weight_ = 0.123
+        doubled = replace(path, classifiers=list(path.classifiers))
+        doubled.classifiers[0 if row else 1] = twin
+        report = report_of(path.classifiers[row], rows[1], path=doubled, n_boot=0)
+        assert report.chosen == row
+
+    def test_the_point_without_a_constraint_stands_once(self, path, rows):
+        plain = path.table.index[path.table["fairness_weight"].eq(0)][0]
+        report = report_of(path.classifiers[plain], rows[1], path=path, n_boot=0)
+        assert report.unconstrained == report.chosen == plain
+        page = Page(report.to_html()).text
+        assert "this model" in page
+        assert "without a constraint" not in page.partition("Error against difference on")[2]
+
     def test_peers_are_drawn(self, path, rows):
         clf = path.classifiers[path.choose(0.1)]
         with_peers = report_of(clf, rows[1], path=path, peers={"theirs": (20.0, 0.3)}, n_boot=0)
         without = report_of(clf, rows[1], path=path, n_boot=0)
         assert with_peers.to_html() != without.to_html()
+
+
+class TestPositive:
+    def test_differences_and_ratios_stand_in_their_columns(self, report):
+        table = compared(report)
+        assert table.header == ["", "difference", "ratio"]
+        rates = report.fairness.by_group.drop(columns="count")
+        spread, ratio = rates.max() - rates.min(), rates.min() / rates.max()
+        for row, metric in zip(table.rows, rates.columns, strict=True):
+            assert [cell.text for cell in row[1:]] == [
+                f"{spread[metric]:.3f}",
+                f"{ratio[metric]:.3f}",
+            ]
+
+    def test_its_share_among_the_labels(self, report, rows):
+        _, y, s = rows[1]
+        table = counts(report)
+        assert table.header[-1] == "share of 1"
+        shares = [np.mean(y[s == g]) for g in range(3)] + [np.mean(y)]
+        assert [row[-1].text for row in table.rows] == [f"{share:.3f}" for share in shares]
+
+    def test_two_of_three_classes(self):
+        train, (X, y, s) = halves(1500, n_classes=3)
+        clf = fitted(train)
+        pred = clf.predict(X)
+        keep = (y != 1) & (pred != 1)
+        report = report_of(clf, (X[keep], y[keep], s[keep]), n_boot=0)
+        page = Page(report.to_html()).text
+        shares = [np.mean(pred[keep & (s == g)] == 2) for g in (0, 1)]
+        assert f"the model decides for class 2 in {100 * min(shares):.1f}" in page
+        assert "The positive class is 2." in page
+        assert "Each class in turn" not in page
+        assert "Of several classes" not in page
+        all_three = Page(report_of(clf, (X, y, s), n_boot=0).to_html()).text
+        assert "Each class in turn" in all_three
+        assert "Of several classes, each is that of the class in which it is largest" in all_three
+        (caveat,) = [c for c in report.caveats if c.topic == "Classes without rows here"]
+        assert caveat.text.startswith("1: ")
+        assert "Small groups" not in topics(report)
+
+    def test_weights_of_zero_leave_no_rate_to_compare(self, rows):
+        weight = (rows[1][2] == 1) * 1.0
+        with pytest.warns(FairnessWarning, match="undefined"):
+            report = report_of(fitted(rows[0]), rows[1], sample_weight=weight, n_boot=0)
+        assert "rates are defined in one group only" in Page(report.to_html()).text
+        (caveat,) = [c for c in report.caveats if c.topic == "Undefined rates"]
+        assert caveat.text.startswith("There is no row with a weight ")
+
+
+class TestImportance:
+    @pytest.mark.parametrize(
+        ("params", "said"),
+        [
+            ({"rank": None}, "comes from no SVD"),
+            ({"rank": 1}, "It weighted the SVD"),
+            ({"rank": 1, "importance": "uniform"}, "did not use it: all features counted alike"),
+            ({"rank": 1, "importance": "covariance"}, "by the covariance of the features instead"),
+            (
+                {
+                    "importance": "covariance",
+                    "solver": "closed_form",
+                    "constraint": "demographic_parity",
+                    "fairness_weight": 0.5,
+                },
+                "by the covariance of the features instead",
+            ),
+            (
+                {
+                    "solver": "plug_in",
+                    "constraint": "demographic_parity",
+                    "fairness_weight": 0.5,
+                },
+                "comes from no SVD",
+            ),
+        ],
+        ids=str,
+    )
+    def test_what_is_said_of_its_use(self, rows, params, said):
+        page = Page(report_of(fitted(rows[0], **params), rows[1], n_boot=0).to_html()).text
+        assert said in page
+
+    def test_without_one_in_use_features_are_sorted_by_the_groups_mean(self, rows):
+        clf = fitted(rows[0], rank=1, importance="uniform")
+        mean = clf.group_importance_.mean(axis=0)
+        table = importance(report_of(clf, rows[1], n_boot=0))
+        assert table.header[1] == "plain mean"
+        assert [row[0].text for row in table.rows] == [
+            f"feature\N{NO-BREAK SPACE}{j}" for j in np.argsort(-mean)[:10]
+        ]
+        shown = [row[1].text for row in table.rows]
+        assert shown == [f"{value:#.3g}" for value in np.sort(mean)[::-1][:10]]
+
+    @pytest.mark.parametrize(("rank", "named"), [(None, "(not in use)"), (1, "mean, in use")])
+    def test_the_figure_says_whether_it_is_in_use(self, rows, rank, named):
+        report = report_of(fitted(rows[0], rank=rank), rows[1], n_boot=0)
+        figure = draw(report)["importance"].data.decode()  # matplotlib notes its texts in comments
+        assert f"neutralized {'mean ' if rank is None else ''}{named}" in figure
+
+    def test_the_lowest_cosine_is_told(self, clf, report):
+        I = clf.group_importance_  # noqa: E741 - the method's symbol
+        unit = I / np.linalg.norm(I, axis=1, keepdims=True)
+        lowest = (unit @ unit.T).min()
+        assert f"importances is {lowest:.3f}." in Page(report.to_html()).text
+
+
+class TestManyGroups:
+    def test_what_cannot_be_read_is_left_out_and_said(self, rows):
+        many = (*rows[0][:2], np.arange(600) % 200)
+        with pytest.warns(FairnessWarning):
+            clf = fitted(many, max_epochs=0)
+        with pytest.warns(FairnessWarning):
+            report = report_of(clf, many, n_boot=0)
+        page = Page(report.to_html())
+        assert page.tags.count("img") == 2
+        assert "Not drawn: there are too many groups" in page.text
+        assert "Cosine between the groups' importances." not in page.text
+        assert "The lowest cosine between two groups' importances is" in page.text
 
 
 class TestPage:
@@ -641,6 +908,19 @@ class TestCard:
         assert text.count("To be filled in: ") == 10
         for caveat in report.caveats:
             assert f"**{caveat.topic}.**" in text
+
+    def test_each_caveat_stands_once(self, rows):
+        clf = fitted(
+            rows[0], constraint="demographic_parity", fairness_weight=0.5, solver="plug_in"
+        )
+        report = report_of(clf, rows[1], n_boot=0)
+        text = report.to_markdown()
+        ethical = text.partition("# Ethical considerations")[2].partition("\n# ")[0]
+        for caveat in report.caveats:
+            line = f"- **{caveat.topic}.**"
+            assert text.count(line) == 1
+            named = caveat.topic in ("The group is inferred", "Labels", "Decisions")
+            assert (line in ethical) == named
 
     def test_what_is_filled_in_takes_the_place_of_the_line(self, report):
         card = report.to_card(license="BSD-3-Clause", intended_use="A *demo*.")

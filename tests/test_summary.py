@@ -222,7 +222,7 @@ def test_many_and_long_names_are_cut():
     X = np.random.default_rng(0).normal(size=(400, 3))
     y, s = np.arange(400) % 20, np.array(["w" * 1000, "m"])[np.arange(400) // 20 % 2]
     summary = summarize(fitted((X, y, s)))
-    assert "20: 0, 1, 2, 3, 4, 5, 6, 7, and 12 more" in str(summary)
+    assert "20: 0, 1, 2, 3, 4, 5, 6, 7 and 12 more" in str(summary)
     assert "m, " + "w" * 37 + "..." in str(summary)
     assert max(map(len, str(summary).splitlines())) <= 88
     assert max(map(len, summary.text(width=50).splitlines())) <= 50

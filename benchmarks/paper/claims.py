@@ -398,8 +398,8 @@ def faster(frame: pd.DataFrame) -> Finding:
         "no figures",
         "seconds of fit at the lowest rank, as a ratio to TL: " + "; ".join(shown),
         verdict(cases),
-        "Factors have fewer numbers to train but may need more epochs. They save time where the full "
-        "layer is large.",
+        "Factors have fewer numbers to train but may need more epochs. They save time where the "
+        "full layer is large.",
     )
 
 

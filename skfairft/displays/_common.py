@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._report import group_parts
+from .. import _names
 
 __all__ = [
     "COLOURS",
@@ -109,8 +109,8 @@ def literal(name: Any) -> str:
 
 
 def group_name(group: Any) -> str:
-    """Return what a group is called in a plot: the values of an intersection, set apart."""
-    return literal(" / ".join(group_parts(group)))
+    """Return what a group is called in a plot, letter for letter."""
+    return literal(_names.group_name(group))
 
 
 def check_known(name: Any, known: Collection[str], what: str) -> None:

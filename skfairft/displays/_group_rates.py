@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._assembly import FEW_ROWS
+from .._names import RATES
 from ..metrics import fairness_report
 from ._common import check_known, group_name, literal, new_axes, predictions
 from ._rates import (
     GAP,
     SHORT,
-    WORDS,
     draw_rate,
     lay_out,
     rate_look,
@@ -29,6 +29,9 @@ __all__ = ["GroupRatesDisplay"]
 
 # Inches for each dot, for each entry of the legend, and for what is below the axes.
 _PITCH, _ENTRY, _MARGIN = 0.14, 0.18, 0.6
+
+# How far from one half a rate may be: with weights, sums in another order can exceed 1 by rounding.
+_HALF = 0.5 + 1e-9
 
 
 class GroupRatesDisplay:
@@ -310,7 +313,7 @@ class GroupRatesDisplay:
         blocks: dict[str | None, list[str]] = {}  # names by positive label
         for name in rates:
             blocks.setdefault(split_name(name)[1], []).append(name)
-        order = [rate for rate in WORDS if any(split_name(name)[0] == rate for name in rates)]
+        order = [rate for rate in RATES if any(split_name(name)[0] == rate for name in rates)]
         layout, bottom = lay_out(list(blocks), len(names), len(order))
         entries = self._entries(order, single=list(blocks) == [None])
         head, dots = _ENTRY * (len(entries) + 1), _PITCH * bottom  # inches
@@ -377,7 +380,7 @@ class GroupRatesDisplay:
         """Return the legend: the rates, and if there is one block only their differences."""
         entries = []
         for rate in order:
-            label = WORDS[rate]
+            label = RATES[rate]
             if single and self.differences is not None:
                 label += f": largest difference {self._difference(rate)}"
             elif not single and rate != "selection_rate":
@@ -400,8 +403,8 @@ class GroupRatesDisplay:
             )
         rates = {name: np.asarray(values, np.float64) for name, values in self.rates.items()}
         for name, values in rates.items():
-            check_known(split_name(name)[0], WORDS, "rate")
-            if values.shape != (len(names),) or (values < 0).any() or (values > 1).any():
+            check_known(split_name(name)[0], RATES, "rate")
+            if values.shape != (len(names),) or (np.abs(values - 0.5) > _HALF).any():
                 raise ValueError(
                     f"rates[{name!r}] is {values.tolist()}; expected one number in [0, 1], or NaN, "
                     f"for each of the {len(names)} groups."

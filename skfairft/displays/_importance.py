@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..summary import final_classifier
+from ..summary import final_classifier, summarize
 from ._common import group_name, look, new_axes, note, place_legend, styled
 
 __all__ = ["FisherImportanceDisplay"]
@@ -22,22 +22,27 @@ _LISTED_GROUPS = 4
 _RASTERIZED_POINTS = 20_000
 
 
-def neutralized_mean(kind: str, importance: ArrayLike) -> dict[str, Any]:
+def neutralized_mean(kind: str, importance: ArrayLike, *, in_use: bool) -> dict[str, Any]:
     """Return the display's arguments for what neutralization makes of the importances.
 
     Of ``importance="uniform"`` that is nothing: a classifier then keeps ones, not a mean.
 
     Examples
     --------
-    >>> neutralized_mean("uniform", [1.0, 1.0])
+    >>> neutralized_mean("uniform", [1.0, 1.0], in_use=True)
     {'importance': None}
+    >>> neutralized_mean("fisher", [0.5, 1.0], in_use=False)["importance_name"]
+    'neutralized mean (not in use)'
     """
     if kind == "uniform":
         return {"importance": None}
-    if kind == "covariance":
+    if not in_use:
+        name = "neutralized mean (not in use)"
+    elif kind == "covariance":
         name = "neutralized mean (in use: the features' covariance)"
-        return {"importance": importance, "importance_name": name}
-    return {"importance": importance}
+    else:
+        return {"importance": importance}
+    return {"importance": importance, "importance_name": name}
 
 
 class FisherImportanceDisplay:
@@ -100,7 +105,7 @@ class FisherImportanceDisplay:
         estimator : FairLowRankHeadClassifier, Pipeline or search
             Fitted; of a pipeline or a search the classifier inside. With
             ``importance="uniform"`` the SVD is not weighted, and no mean is drawn; with
-            ``"covariance"`` it is drawn though a matrix weights the SVD.
+            ``"covariance"``, or where no SVD made the head, it is drawn and named as not in use.
         ax : matplotlib Axes, default=None
             Where to draw; None makes a figure.
         **kwargs
@@ -122,7 +127,7 @@ class FisherImportanceDisplay:
         display = cls(
             group_importance=clf.group_importance_,
             groups=clf.groups_,
-            **neutralized_mean(clf.importance, clf.importance_),
+            **neutralized_mean(clf.importance, clf.importance_, in_use=summarize(clf).decomposed),
         )
         return display.plot(ax=ax, **kwargs)
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .._names import RATES
 from ._common import bars, check_known, look, styled
 
 __all__ = [
     "GAP",
     "SHORT",
-    "WORDS",
     "Row",
     "draw_rate",
     "lay_out",
@@ -22,11 +22,6 @@ __all__ = [
     "wanted_rates",
 ]
 
-WORDS = {
-    "selection_rate": "selection rate",
-    "tpr": "true positive rate",
-    "fpr": "false positive rate",
-}
 SHORT = {"selection_rate": "selection", "tpr": "TPR", "fpr": "FPR"}
 
 # Room between two groups, and above a block for its heading, in dots.
@@ -55,12 +50,12 @@ def split_name(name: str) -> tuple[str, str | None]:
 def wanted_rates(metrics: Sequence[str] | None) -> list[str]:
     """Return the rates that are to be drawn, in the order of their drawing, or raise."""
     if metrics is None:
-        return list(WORDS)
+        return list(RATES)
     if isinstance(metrics, str) or not len(metrics):
-        raise ValueError(f"metrics={metrics!r}; expected a list with some of {list(WORDS)}.")
+        raise ValueError(f"metrics={metrics!r}; expected a list with some of {list(RATES)}.")
     for name in metrics:
-        check_known(name, WORDS, "rate")
-    return [name for name in WORDS if name in metrics]
+        check_known(name, RATES, "rate")
+    return [name for name in RATES if name in metrics]
 
 
 def lay_out(
@@ -86,7 +81,7 @@ def lay_out(
 
 def rate_look(rate: str) -> dict[str, Any]:
     """Return colour and marker of a rate, the same in every plot."""
-    return look(list(WORDS).index(rate))
+    return look(list(RATES).index(rate))
 
 
 def draw_rate(
@@ -111,7 +106,7 @@ def draw_rate(
         ax.text(
             0.01,
             height,
-            f"{WORDS[split_name(name)[0]]} undefined",
+            f"{RATES[split_name(name)[0]]} undefined",
             transform=ax.get_yaxis_transform(),
             color=one["color"],
             fontsize=7,

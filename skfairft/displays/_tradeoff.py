@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .._names import DISTANCES
 from ..metrics import fairness_report
 from ._common import check_known, literal, new_axes, place_legend, predictions
 from ._tradeoff_draw import (
@@ -39,10 +40,9 @@ _DISPARITIES = ("demographic_parity_distance", "equalized_odds_distance")
 
 # What the difference of a path is, by its constraint.
 _DIFFERENCES = {
+    **DISTANCES,
     "demographic_parity": "demographic parity distance\n(largest difference of selection rates)",
     "equalized_odds": "equalized odds distance\n(difference of true plus of false positive rates)",
-    "true_positive_rate_parity": "largest difference of true positive rates",
-    "false_positive_rate_parity": "largest difference of false positive rates",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -112,14 +113,15 @@ def draw_path(ax: Any, table: pd.DataFrame, kwargs: dict[str, Any]) -> int:
     """Draw the points of a path, one look for each solver and rank; return how many looks."""
     front = table[table["on_front"]]
     draw_front(ax, front["weighted_f1_error"], front["difference"])
-    series = table.groupby(["solver", "rank"], sort=False, dropna=False)
-    one_rank = table["rank"].nunique(dropna=False) == 1
-    for i, (_, part) in enumerate(series):
-        solver, rank = part.iloc[0][["solver", "rank"]]
+    # Rank 1 is a number, 1.0 a share of the energy: pandas would take them for the same.
+    ranks = table["rank"].map(_rank_name)
+    series = table.groupby(["solver", ranks], sort=False)
+    one_rank = ranks.nunique() == 1
+    for i, ((solver, rank), part) in enumerate(series):
         style = look(i) | {"linestyle": "none", "markersize": 4.5}
         beaten = {"alpha": 0.45, "markeredgewidth": 0.0}
         _draw_rows(ax, part[~part["on_front"]], style | beaten, kwargs, with_bars=False)
-        best = {"label": solver if one_rank else _name(solver, rank), "zorder": 2.5}
+        best = {"label": solver if one_rank else f"{solver}, {rank}", "zorder": 2.5}
         _draw_rows(ax, part[part["on_front"]], style | best, kwargs, with_bars=True)
     return len(series)
 
@@ -169,6 +171,8 @@ def _draw_rows(
     ax.errorbar(points["weighted_f1_error"], points["difference"], **styled(faint | style, kwargs))
 
 
-def _name(solver: str, rank: float | None) -> str:
-    """Return the name of a series in the legend; a missing rank is that of the whole matrix."""
-    return f"{solver}, full rank" if rank is None or np.isnan(rank) else f"{solver}, rank {rank:g}"
+def _rank_name(rank: float | None) -> str:
+    """Return the name of a rank in the legend; a missing one is that of the whole matrix."""
+    if rank is None or np.isnan(rank):
+        return "full rank"
+    return f"rank {rank}" if isinstance(rank, Integral) else f"energy {rank:g}"

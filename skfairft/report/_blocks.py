@@ -28,6 +28,8 @@ def shown_figure(figures: dict[str, Figure] | None, key: str) -> list[Html]:
     if figures is None:
         words = "Figures need matplotlib, which was not installed: pip install 'skfairft[plots]'."
         return [tag("p", words, class_="quiet")]
+    if key not in figures:
+        return [tag("p", "Not drawn: there are too many groups and classes.", class_="quiet")]
     figure = figures[key]
     # A picture of its own: inline, the style and the names inside would be the whole page's.
     source = f"data:image/svg+xml;base64,{base64.b64encode(figure.data).decode('ascii')}"

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._names import group_name, listed
 from . import _tables
 from ._figures import draw, have_matplotlib
 from ._tables import Cell, Table
-from ._words import DISTANCES, group_name, listed, markdown
+from ._words import PREDICTING, distances_are, markdown, positive_class
 
 if TYPE_CHECKING:
     from ._caveats import Caveat
@@ -47,14 +48,11 @@ _FIGURES = {
 # Caveats that belong to the ethical considerations.
 _ETHICAL = ("The group is inferred", "Labels", "Decisions")
 
-_METRICS = f"""\
-- error: 100 - weighted F1, in percent.
-- selection rate: share of positive decisions; true (false) positive rate: that among the rows
-  whose label is positive (negative).
-- {DISTANCES["demographic_parity"]}: largest difference between two groups in the selection rate;
-  0 is parity.
-- {DISTANCES["equalized_odds"]}: sum of the largest differences in true and in false positive rate,
-  at most 2."""
+_METRICS = (
+    "The error is 100 - weighted F1, in percent. The selection rate is the share of positive "
+    "decisions; the true (false) positive rate is their share among the rows whose label is "
+    "positive (negative)."
+)
 
 
 def card(
@@ -94,16 +92,17 @@ def _sections(report: ModelReport, filled: dict[str, str]) -> dict[str, str]:
     """Return the text of each section by its heading; a slash leads to a subsection."""
     ask = {name: filled.get(name, f"To be filled in: {what}") for name, what in _TO_FILL.items()}
     summary, caveats = report.summary, report.caveats
-    classes, groups = summary.classes or (), report.fairness.by_group.index.tolist()
-    compared = ", ".join(map(group_name, groups))
+    compared = ", ".join(map(group_name, report.fairness.by_group.index.tolist()))
     columns = ", ".join(map(str, report.fairness.by_group.index.names))
     facts = "\n".join(f"- {name}: {markdown(text)}" for name, text in summary.lines())
-    tradeoff = _tables.tradeoff(report)
+    parameters, tradeoff = _tables.parameters(report), _tables.tradeoff(report)
     return {
         "Model details": f"{markdown(report.title)}"
         + (f", {markdown(report.date)}" if report.date else ""),
         "Model details/Description": facts,
-        "Model details/Parameters": _table(_tables.parameters(report)),
+        "Model details/Parameters": _table(parameters)
+        if parameters.rows
+        else "All at their defaults.",
         "Model details/Versions": _table(_tables.versions(report)),
         "Model details/Developers": ask["developers"],
         "Model details/License": ask["license"],
@@ -113,13 +112,11 @@ def _sections(report: ModelReport, filled: dict[str, str]) -> dict[str, str]:
         "Intended use/Primary uses": ask["intended_use"],
         "Intended use/Out-of-scope uses": ask["out_of_scope"],
         "Factors": f"Groups by {markdown(columns)}: {markdown(compared)}. "
-        "Only these were compared. The group is needed to fit and to measure, never to predict.",
-        "Metrics": _METRICS,
+        f"Only these were compared. {PREDICTING}",
+        "Metrics": f"{_METRICS} {distances_are(report)}",
         "Evaluation data": f"{ask['evaluation_data']}\n\n{_table(_tables.counts(report))}",
         "Training data": f"{ask['training_data']}\n\n{_of_the_fit(report)}",
-        "Quantitative analyses": f"The positive class is {markdown(group_name(classes[1]))}."
-        if len(classes) == 2
-        else "Each class in turn is the positive one, against the rest.",
+        "Quantitative analyses": markdown(positive_class(report)),
         "Quantitative analyses/Error and distances": _table(_tables.distances(report)),
         "Quantitative analyses/Rates by group": _table(_tables.rates(report)),
         "Quantitative analyses/Between groups": _table(_tables.compared(report)),
@@ -138,10 +135,10 @@ def _sections(report: ModelReport, filled: dict[str, str]) -> dict[str, str]:
 
 def _of_the_fit(report: ModelReport) -> str:
     summary = report.summary
-    classes = f"Classes of the fit: {markdown(listed(map(group_name, summary.classes or ())))}."
+    classes = f"Classes of the fit: {markdown(listed(summary.classes or ()))}."
     if not summary.groups_given:
         return f"{classes} No groups were given to it."
-    return f"{classes} Groups: {markdown(listed(map(group_name, summary.groups or ())))}."
+    return f"{classes} Groups: {markdown(listed(summary.groups or ()))}."
 
 
 def _list(caveats: Iterable[Caveat]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ._words import DISTANCES, group_name
+from .._names import DISTANCES, group_name
 
 if TYPE_CHECKING:
     from ..path import FairnessPath
@@ -21,6 +21,9 @@ __all__ = ["Figure", "draw", "have_matplotlib", "many_groups"]
 
 # Inches; a figure with a long list of groups beside it takes more.
 _WIDTH, _WIDE, _HEIGHT = 5.8, 7.6, 3.9
+
+# Beyond, a figure of very many groups or classes is left out: their rates are in the table.
+_HIGHEST = 100.0
 
 # More groups than these are listed beside a figure.
 _MANY = 4
@@ -88,7 +91,8 @@ def draw(report: ModelReport, form: str = "svg") -> dict[str, Figure]:
     Returns
     -------
     dict of str to Figure
-        "rates", "importance", "spectrum" and, of a report with a path, "tradeoff".
+        "rates", "importance", "spectrum" and, of a report with a path, "tradeoff"; without those
+        that would be too high to be looked at.
 
     Raises
     ------
@@ -103,7 +107,9 @@ def draw(report: ModelReport, form: str = "svg") -> dict[str, Figure]:
     }
     with _style():
         return {
-            key: Figure(plan.caption, plan.alt, *_drawn(plan, form)) for key, plan in plans.items()
+            key: Figure(plan.caption, plan.alt, *_drawn(plan, form))
+            for key, plan in plans.items()
+            if plan.height <= _HIGHEST
         }
 
 
@@ -138,7 +144,9 @@ def _importance(report: ModelReport) -> _Plan:
     display = FisherImportanceDisplay(
         group_importance=report.group_importance,
         groups=[_short(group_name(group), _LONGEST) for group in groups],
-        **neutralized_mean(report.summary.importance, report.importance),
+        **neutralized_mean(
+            report.summary.importance, report.importance, in_use=report.summary.decomposed
+        ),
     )
     return _Plan(
         "Importance of each feature to each group, the most important first.",

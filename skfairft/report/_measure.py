@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length
 
-from .._encoding import encode_groups, to_label_array
+from .._encoding import encode_groups, python_value, to_label_array
+from .._inside import deciding_wrapper
 from .._report import FairnessReport
 from .._warn import warn_user
 from ..classifier import FairLowRankHeadClassifier
+from ..displays._tradeoff_points import peer_points
 from ..exceptions import FairnessWarning
 from ..metrics import fairness_report
 from ..path import FairnessPath
@@ -95,7 +97,7 @@ def model_report(
         For an estimator without a FairLowRankHeadClassifier, or a path that is none.
     ValueError
         For missing groups, other lengths, labels that the model was not fitted on, labels of
-        one class only, or peers without a path.
+        one class only, or peers without a path or not in one of their forms.
 
     Warns
     -----
@@ -125,8 +127,7 @@ def model_report(
     >>> report.save("report.html")  # doctest: +SKIP
     """
     clf = final_classifier(estimator)
-    check_is_fitted(clf, "head_")
-    summary = summarize(clf)
+    summary, wrapper = summarize(clf), deciding_wrapper(estimator)
     _check_path(path, peers)
     refuse_mapping(X)
     if sensitive_features is None:
@@ -135,7 +136,7 @@ def model_report(
             "row of X, an array, a list or a column such as frame['sex']."
         )
     labels = to_label_array(y)
-    check_consistent_length(X, labels)
+    check_consistent_length(X, labels, sample_weight)
     groups, codes = encode_groups(sensitive_features, len(labels))
     label_codes = _label_codes(labels, clf.classes_)
     if summary.groups_given:
@@ -160,11 +161,12 @@ def model_report(
         singular_values=clf.singular_values_,
         features=_feature_names(clf),
         path=path,
-        chosen=None if path is None else _row_of(path, clf),
+        chosen=None if path is None or wrapper is not None else _row_of(path, clf),
         peers=peers,
         parameters=_parameters(clf),
         versions=_versions(),
         weighted=sample_weight is not None,
+        wrapper=wrapper,
         date=date,
     )
 
@@ -177,6 +179,7 @@ def _check_path(path: Any, peers: Any) -> None:
         )
     if peers is not None and path is None:
         raise ValueError("peers are drawn beside a path, but path is None; pass path=, too.")
+    peer_points(peers)
 
 
 def _label_codes(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
@@ -238,14 +241,15 @@ def _row_of(path: FairnessPath, clf: FairLowRankHeadClassifier) -> int | None:
 
     Heads are compared, not settings: a path of other rows has the same settings.
     """
-    mine = clf.head_.state_dict()
+    mine, found = clf.head_.state_dict(), []
     for row, other in zip(path.table.index, path.classifiers, strict=True):
         theirs = other.head_.state_dict()
         if mine.keys() == theirs.keys() and all(
             torch.equal(mine[name], theirs[name]) for name in mine
         ):
-            return int(row)
-    return None
+            found.append((other.fairness_weight_ != clf.fairness_weight_, int(row)))
+    # Two weights can lead to one head.
+    return min(found)[1] if found else None
 
 
 def _feature_names(clf: FairLowRankHeadClassifier) -> tuple[str, ...] | None:
@@ -267,7 +271,12 @@ def _parameters(clf: FairLowRankHeadClassifier) -> dict[str, tuple[str, bool]]:
 
 def _as_text(value: Any) -> str:
     """Return a parameter in a few characters; of an object, its class: its repr may hold paths."""
-    if value is None or isinstance(value, (str, bool, Number, list, tuple, dict, np.ndarray)):
+    value = python_value(value)
+    if isinstance(value, (list, tuple)):
+        text = f"[{', '.join(map(_as_text, value))}]"
+    elif isinstance(value, dict):
+        text = f"{{{', '.join(f'{_as_text(k)}: {_as_text(v)}' for k, v in value.items())}}}"
+    elif value is None or isinstance(value, (str, bool, Number, np.ndarray)):
         text = " ".join(repr(value).split())
     else:
         text = value.__name__ if isinstance(value, type) else type(value).__name__

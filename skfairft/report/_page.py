@@ -13,7 +13,7 @@ from ._figures import Figure, draw, have_matplotlib, many_groups
 from ._markup import Html, tag
 from ._style import STYLE
 from ._top import header
-from ._words import group_name, number
+from ._words import PREDICTING, distances_are, number, positive_class
 
 if TYPE_CHECKING:
     from ..summary import ModelSummary
@@ -22,10 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["frame", "page"]
 
 _IN_USE = {
-    "fisher": "That is the importance in use, by which the factorization of the head was weighted.",
-    "uniform": "The factorization of this head did not use it: all features counted alike.",
-    "covariance": "The factorization of this head was weighted by the covariance of the features "
+    "fisher": "It weighted the SVD that the head comes from.",
+    "uniform": "The SVD that the head comes from did not use it: all features counted alike.",
+    "covariance": "The SVD that the head comes from was weighted by the covariance of the features "
     "instead; the neutralized importance is shown for comparison.",
+}
+
+_WEIGHTED = {
+    "fisher": "weighted by the neutralized importance",
+    "uniform": "not weighted",
+    "covariance": "weighted by the covariance of the features",
 }
 
 
@@ -92,13 +98,12 @@ def _model(report: ModelReport) -> list[Html]:
         part for name, text in report.summary.lines() for part in (tag("dt", name), tag("dd", text))
     ]
     intro = (
-        "A backbone that stays as it is turns each row into features; a small linear head, fitted "
-        "on them, decides. The group is needed to fit and to measure, never to predict."
+        "A backbone that stays as it is turns each row into features; a small head, fitted on "
+        "them, decides."
         if report.summary.frozen
-        else "A small head, fitted on the features in X, decides. The group is needed to fit and "
-        "to measure, never to predict."
+        else "A small head, fitted on the features in X, decides."
     )
-    return [tag("p", intro), tag("dl", *facts, class_="facts")]
+    return [tag("p", f"{intro} {PREDICTING}"), tag("dl", *facts, class_="facts")]
 
 
 def _data(report: ModelReport) -> list[Html]:
@@ -111,15 +116,11 @@ def _data(report: ModelReport) -> list[Html]:
 
 
 def _rates(report: ModelReport, figures: dict[str, Figure] | None) -> list[Html]:
-    fairness, classes = report.fairness, report.summary.classes or ()
-    positive = (
-        f"The positive class is {group_name(classes[1])}."
-        if len(classes) == 2
-        else "Each class in turn is the positive one, against the rest."
-    )
+    fairness = report.fairness
     words = (
-        f"{positive} The selection rate is the share of positive decisions; the true (false) "
-        "positive rate is their share among the rows whose label is positive (negative)."
+        f"{positive_class(report)} The selection rate is the share of positive decisions; "
+        "the true (false) positive rate is their share among the rows whose label is positive "
+        "(negative)."
     )
     if fairness.n_boot:
         words += (
@@ -135,12 +136,7 @@ def _rates(report: ModelReport, figures: dict[str, Figure] | None) -> list[Html]
 
 def _distances(report: ModelReport) -> list[Html]:
     return [
-        tag(
-            "p",
-            "The demographic parity distance is the largest difference between two groups in the "
-            "selection rate. The equalized odds distance is the sum of the largest differences in "
-            "true and in false positive rate, at most 2.",
-        ),
+        tag("p", distances_are(report)),
         pair(
             shown_table("headline", _tables.distances(report)),
             shown_table("compared", _tables.compared(report)),
@@ -153,11 +149,12 @@ def _importance(report: ModelReport, figures: dict[str, Figure] | None) -> list[
         tag(
             "p",
             "The importance of a feature to a group is the square root of the Fisher information "
-            "of its weights over the group's rows of the fit. Neutralized, these are averaged over "
-            f"the groups. {_use(report.summary)}",
+            "of its weights over the group's rows of the fit. Their average over the "
+            f"groups is the neutralized importance. {_use(report.summary)}",
         )
     ]
     cosines = report.similarity
+    table = _tables.similarity(report)
     if len(cosines) > 1:
         lowest = np.nanmin(cosines) if not np.isnan(cosines).all() else np.nan
         blocks.append(
@@ -174,21 +171,23 @@ def _importance(report: ModelReport, figures: dict[str, Figure] | None) -> list[
     return [
         *blocks,
         *(chain(*halves) if many_groups(report) else [pair(*halves)]),
-        *(shown_table("similarity", _tables.similarity(report)) if len(cosines) > 1 else []),
+        *(shown_table("similarity", table) if table is not None else []),
     ]
 
 
 def _use(summary: ModelSummary) -> str:
-    if not summary.factorized:
-        return "This head is one full matrix; nothing in it was weighted by them."
+    if not summary.decomposed:
+        return "This head is one full matrix that comes from no SVD, and did not use it."
     return _IN_USE[summary.importance]
 
 
 def _rank(report: ModelReport, figures: dict[str, Figure] | None) -> list[Html]:
     summary = report.summary
     words = (
-        f"The head has {summary.describe_rank()}. The energy up to a rank is the share of the "
-        "squared singular values of the weighted head that its first values hold."
+        f"The head has {summary.describe_rank()}. The energy up to a rank is the share of the sum "
+        "of all squared singular values that the first ones hold. "
+        "They are those of an SVD of the head's matrix before any training, "
+        f"{_WEIGHTED[summary.importance]}."
     )
     return [
         tag("p", words),
@@ -199,8 +198,8 @@ def _rank(report: ModelReport, figures: dict[str, Figure] | None) -> list[Html]:
 def _tradeoff(report: ModelReport, figures: dict[str, Figure] | None) -> list[Html]:
     assert report.path is not None
     words = (
-        f"Each point is a head with another weight, measured on {report.path.n_held_out:,} rows "
-        "that the path held out, not on the rows of this report."
+        f"Each point is one head of the path, measured on {report.path.n_held_out:,} rows that "
+        "were held out for it."
     )
     if report.chosen is None:
         words += " This model is not one of the points."
@@ -228,10 +227,11 @@ def _made(report: ModelReport) -> list[Html]:
     default = [
         f"{name}={text}" for name, (text, changed) in report.parameters.items() if not changed
     ]
+    parameters = _tables.parameters(report)
     return [
         pair(
             [
-                *shown_table("parameters", _tables.parameters(report)),
+                *(shown_table("parameters", parameters) if parameters.rows else []),
                 tag("p", "At their defaults: ", ", ".join(default), ".", class_="quiet"),
             ],
             shown_table("versions", _tables.versions(report)),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .._report import FairnessReport
+from ..displays import FisherImportanceDisplay, SingularSpectrumDisplay
 from ..path import FairnessPath
 from ..summary import ModelSummary
 from ._caveats import Caveat, find_caveats
@@ -57,6 +58,8 @@ class ModelReport:
         Versions of Python and of the libraries.
     weighted : bool
         Whether sample weights were passed: then rates are weighted, counts are of rows.
+    wrapper : str or None
+        Class of what decides around the classifier, such as ``TunedThresholdClassifierCV``.
     date : str or None
         As passed.
 
@@ -92,6 +95,7 @@ class ModelReport:
     parameters: dict[str, tuple[str, bool]]
     versions: dict[str, str]
     weighted: bool
+    wrapper: str | None
     date: str | None
 
     @property
@@ -102,18 +106,14 @@ class ModelReport:
     @property
     def similarity(self) -> NDArray[np.float64]:
         """Cosine between the groups' importances, (G, G); NaN for a group without any."""
-        norm = np.linalg.norm(self.group_importance, axis=1)
-        size = np.outer(norm, norm)
-        cosine = np.full(size.shape, np.nan)
-        return np.divide(
-            self.group_importance @ self.group_importance.T, size, out=cosine, where=size > 0
-        )
+        return FisherImportanceDisplay(
+            group_importance=self.group_importance, importance=None, groups=self.summary.groups
+        ).similarity
 
     @property
     def energy(self) -> NDArray[np.float64]:
         """Share of the squared singular values that the first r of them hold, for each r."""
-        squared = np.cumsum(self.singular_values**2)
-        return squared / squared[-1] if squared[-1] > 0 else np.ones_like(squared)
+        return SingularSpectrumDisplay(singular_values=self.singular_values).kept
 
     @property
     def unconstrained(self) -> int | None:

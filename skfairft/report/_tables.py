@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from .._assembly import FEW_ROWS
+from .._names import DISTANCES, group_name
 from .._report import group_parts
-from ._words import DISTANCES, between, group_name, number, rate_name
+from ._words import between, number, rate_name
 
 if TYPE_CHECKING:
     from ._result import ModelReport
@@ -22,6 +23,9 @@ _FEW = "†"
 
 # Of many features or singular values the first.
 _MOST_ROWS = 10
+
+# A square table of more groups is not read.
+_MOST_GROUPS = 20
 
 
 class Cell(NamedTuple):
@@ -84,7 +88,7 @@ def distances(report: ModelReport) -> Table:
         for m in table.index
     ]
     header = ["", "value", *_interval_header(report)]
-    return Table("Error, and distances between the groups; 0 is parity.", header, body)
+    return Table("Error, and distances between the groups, in which 0 is parity.", header, body)
 
 
 def rates(report: ModelReport) -> Table:
@@ -103,7 +107,7 @@ def rates(report: ModelReport) -> Table:
     ]
     body.append([*_overall(report), Cell(f"{int(fairness.overall['count']):,}"), *overall])
     header = [*_header(report), "rows", *map(rate_name, metrics)]
-    caption = "Shares of the rows of each group" + (", with intervals." if fairness.n_boot else ".")
+    caption = "Rates of each group" + (", with intervals." if fairness.n_boot else ".")
     return Table(caption, header, body, fairness.by_group.index.nlevels, total=True)
 
 
@@ -124,27 +128,31 @@ def compared(report: ModelReport) -> Table:
 
 def importance(report: ModelReport) -> Table:
     """Return the importance of the features that count most."""
-    order = np.argsort(-report.importance, kind="stable")[:_MOST_ROWS]
+    uniform = report.summary.importance == "uniform"  # then report.importance is ones
+    used = report.group_importance.mean(axis=0) if uniform else report.importance
+    order = np.argsort(-used, kind="stable")[:_MOST_ROWS]
     shown = report.group_importance if report.summary.groups_given else np.empty((0, 0))
     groups = (report.summary.groups or ()) if len(shown) else ()
     names = report.features
     body = [
         [
             Cell(f"feature\N{NO-BREAK SPACE}{j}" if names is None else names[j]),
-            Cell(f"{report.importance[j]:#.3g}"),
+            Cell(f"{used[j]:#.3g}"),
             *(Cell(f"{row[j]:#.3g}") for row in shown),
         ]
         for j in order.tolist()
     ]
-    header = ["", "in use", *map(group_name, groups)]
+    header = ["", "plain mean" if uniform else "neutralized", *map(group_name, groups)]
     total = len(report.importance)
     which = f"the {_MOST_ROWS} most important of {total}" if total > _MOST_ROWS else f"the {total}"
     caption = f"Importance (square root of Fisher) of {which} features."
     return Table(caption, header, body)
 
 
-def similarity(report: ModelReport) -> Table:
-    """Return the cosine between the importances of each two groups."""
+def similarity(report: ModelReport) -> Table | None:
+    """Return the cosine between the importances of each two groups, if they can be read."""
+    if not 1 < len(report.group_importance) <= _MOST_GROUPS:
+        return None
     names = [group_name(group) for group in report.summary.groups or ()]
     body = [
         [Cell(name), *(Cell(number(value)) for value in row)]
@@ -156,14 +164,12 @@ def similarity(report: ModelReport) -> Table:
 def spectrum(report: ModelReport) -> Table:
     """Return the singular values, and the energy up to each."""
     body = [
-        [Cell(str(r)), Cell(f"{value:.4g}"), Cell(f"{share:.4f}")]
+        [Cell(str(r)), Cell(f"{value:.4g}"), Cell(number(share, 4))]
         for r, (value, share) in enumerate(
             zip(report.singular_values, report.energy, strict=True), start=1
         )
     ][:_MOST_ROWS]
-    caption = (
-        f"{_first(len(report.singular_values)).capitalize()} singular values of the weighted head."
-    )
+    caption = f"{_first(len(report.singular_values)).capitalize()} singular values."
     return Table(caption, ["rank", "singular value", "energy up to it"], body)
 
 
@@ -171,7 +177,9 @@ def tradeoff(report: ModelReport) -> Table | None:
     """Return the model's point of the path beside that without a constraint."""
     if report.path is None:
         return None
-    rows = {"without a constraint": report.unconstrained, "this model": report.chosen}
+    rows = {"this model": report.chosen}
+    if report.unconstrained != report.chosen:
+        rows = {"without a constraint": report.unconstrained, **rows}
     columns = {
         "weighted_f1_error": "error (%)",
         "demographic_parity_distance": DISTANCES["demographic_parity"],
@@ -179,21 +187,32 @@ def tradeoff(report: ModelReport) -> Table | None:
     }
     if report.path.constraint not in ("demographic_parity", "equalized_odds"):
         columns["difference"] = DISTANCES[report.path.constraint]
-    body = []
-    for name, at in rows.items():
-        if at is not None:
-            row = report.path.table.loc[at]
-            numbers = [
+    shown = {name: report.path.table.loc[at] for name, at in rows.items() if at is not None}
+    if not shown:
+        return None
+    moved = any(row["positive_share"] != 1.0 for row in shown.values())
+    body = [
+        [
+            Cell(name),
+            Cell(f"{row['fairness_weight']:.3g}"),
+            *([Cell(f"{row['positive_share']:.3g}")] if moved else []),
+            *(
                 _with_note(
                     row[c], row[f"{c}_low"], row[f"{c}_high"], 2 if c.endswith("error") else 3
                 )
                 for c in columns
-            ]
-            body.append([Cell(name), Cell(f"{row['fairness_weight']:.3g}"), *numbers])
-    if not body:
-        return None
-    caption = f"On the {report.path.n_held_out:,} rows that the path held out."
-    return Table(caption, ["", "fairness weight", *columns.values()], body)
+            ),
+        ]
+        for name, row in shown.items()
+    ]
+    caption = f"On the {report.path.n_held_out:,} rows that were held out for the path."
+    if moved:
+        caption += (
+            " A moved threshold makes the positive decisions so many times those of the weight's "
+            "own head."
+        )
+    header = ["", "fairness weight", *(["positive decisions, times"] if moved else [])]
+    return Table(caption, [*header, *columns.values()], body)
 
 
 def parameters(report: ModelReport) -> Table:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._names import DISTANCES, group_name
 from ._markup import Html, tag
-from ._words import DISTANCES, between, group_name, number, percent
+from ._words import between, number, percent
 
 if TYPE_CHECKING:
     from ._result import ModelReport
@@ -31,7 +32,7 @@ def header(report: ModelReport, nav: Html) -> Html:
 
 def _lead(report: ModelReport) -> str:
     """Return the main numbers in two sentences."""
-    fairness, classes = report.fairness, report.summary.classes or ()
+    fairness = report.fairness
     table = fairness.by_group
     rates = [name for name in map(str, table.columns) if name.startswith("selection_rate")]
     names = [group_name(group) for group in table.index.tolist()]
@@ -41,8 +42,11 @@ def _lead(report: ModelReport) -> str:
     if len(table) == 1:
         return f"Measured on {rows} of one group, {names[0]}. {error}"
     # Of several classes, the one in which the groups differ most.
-    widest = str(fairness.differences.loc[rates, "value"].astype(float).idxmax())
-    label = widest.partition("[")[2].removesuffix("]") or group_name(classes[1])
+    differences = fairness.differences.loc[rates, "value"].astype(float)
+    if differences.isna().all():
+        return f"Measured on {rows}; rates are defined in one group only. {error}"
+    widest = str(differences.idxmax())
+    label = widest.partition("[")[2].removesuffix("]") or group_name(fairness.positive)
     values = table[widest].to_numpy(dtype=np.float64)
     low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
     if values[low] == values[high]:

@@ -1,52 +1,34 @@
-"""Names, numbers and lists as the page and the card show them."""
+"""Rates, numbers and text as the page and the card show them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._report import group_parts
+from .._names import RATES, group_name
+
+if TYPE_CHECKING:
+    from ._result import ModelReport
 
 __all__ = [
-    "CONSTRAINTS",
-    "DISTANCES",
-    "RATES",
+    "PREDICTING",
     "between",
-    "group_name",
-    "listed",
+    "distances_are",
     "markdown",
     "number",
     "percent",
+    "positive_class",
     "rate_name",
 ]
 
-# More names than this in one sentence are no longer read; the rest is counted.
-_MAX_LISTED = 8
+PREDICTING = (
+    "No group is passed to predict; what the features say of the group, the head can use all the "
+    "same."
+)
 
-CONSTRAINTS = {
-    "demographic_parity": "demographic parity",
-    "equalized_odds": "equalized odds",
-    "true_positive_rate_parity": "true positive rate parity",
-    "false_positive_rate_parity": "false positive rate parity",
-}
-
-DISTANCES = {
-    "demographic_parity": "demographic parity distance",
-    "equalized_odds": "equalized odds distance",
-    "true_positive_rate_parity": "largest difference of true positive rates",
-    "false_positive_rate_parity": "largest difference of false positive rates",
-}
-
-RATES = {
-    "selection_rate": "selection rate",
-    "tpr": "true positive rate",
-    "fpr": "false positive rate",
-    "error": "error",
-    "f1": "weighted F1",
-}
+_COLUMNS = RATES | {"error": "error", "f1": "weighted F1"}
 
 
 def rate_name(metric: str) -> str:
@@ -58,31 +40,29 @@ def rate_name(metric: str) -> str:
     ('true positive rate', 'true positive rate, class a')
     """
     name, bracket, label = metric.partition("[")
-    return RATES[name] + (f", class {label[:-1]}" if bracket else "")
+    return _COLUMNS[name] + (f", class {label[:-1]}" if bracket else "")
 
 
-def group_name(group: Any) -> str:
-    """Return the name of a group on one line; an intersection's parts stand side by side.
+def positive_class(report: ModelReport) -> str:
+    """Return which class the rates take for positive, in a sentence.
 
-    Examples
-    --------
-    >>> group_name(("f", 3)), group_name("f")
-    ('f / 3', 'f')
+    Of a model of several classes it can be one, too: where only two are among labels and decisions.
     """
-    return " / ".join(group_parts(group))
+    if report.fairness.positive is None:
+        return "Each class in turn is the positive one, against the rest."
+    return f"The positive class is {group_name(report.fairness.positive)}."
 
 
-def listed(names: Iterable[Any]) -> str:
-    """Return names in a sentence; of many, the first and how many more.
-
-    Examples
-    --------
-    >>> listed("ab"), listed(range(10))
-    ('a, b', '0, 1, 2, 3, 4, 5, 6, 7 and 2 more')
-    """
-    texts = [str(name) for name in names]
-    more = len(texts) - _MAX_LISTED
-    return ", ".join(texts[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
+def distances_are(report: ModelReport) -> str:
+    """Return what the two distances are, in sentences."""
+    words = (
+        "The demographic parity distance is the largest difference between two groups in the "
+        "selection rate. The equalized odds distance is the sum of the largest differences in true "
+        "and in false positive rate, at most 2."
+    )
+    if report.fairness.positive is None:
+        words += " Of several classes, each is that of the class in which it is largest."
+    return words
 
 
 def number(value: Any, digits: int = 3) -> str:
