@@ -214,16 +214,20 @@ for file in sorted(place.iterdir()):
 # by `OnnxModule`, it is a module again, or a backbone for another head.
 
 if all(map(importlib.util.find_spec, ["onnxscript", "onnxruntime"])):
+    import warnings
+
     from skfairft.onnx import OnnxModule
 
-    torch.onnx.export(
-        deployed,
-        (example,),
-        place / "model.onnx",
-        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-        external_data=False,  # all in one file
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of torch, about its own code
+        torch.onnx.export(
+            deployed,
+            (example,),
+            place / "model.onnx",
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            external_data=False,  # all in one file
+            verbose=False,
+        )
     graph = OnnxModule(place / "model.onnx")
     same = torch.equal(graph(rows) > 0, deployed(rows) > 0)
     print(f"{graph}: the same decisions: {same}")
