@@ -45,8 +45,9 @@ encoder, model = pretrained_network(X.loc[network], y[network])
 # and a new output layer is fitted behind it.
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
+from skfairft.feature_store import MemoryStore
 
-extractor = FrozenFeatureExtractor(model[:2])
+extractor = FrozenFeatureExtractor(model[:2], memory=MemoryStore())
 clf = FairLowRankHeadClassifier(
     extractor,
     head=model[2:4],
@@ -130,7 +131,8 @@ _ = search.fit(X.loc[train], y[train], sensitive_features=sex[train])
 
 # %%
 # How often was the backbone asked, and how often did it run? (Rows that are equal in all columns
-# run once, so there are fewer runs than rows.)
+# run once, so there are fewer runs than rows. With the default ``memory=None`` a network as small
+# as this one may run again, where that takes no longer than to look a row up.)
 
 store = extractor.store.info()
 fits = FOLDS * len(search.cv_results_["params"]) + 1
