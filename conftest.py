@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import matplotlib as mpl
 import pytest
@@ -18,6 +19,15 @@ collect_ignore_glob = [
 ]
 
 mpl.use("Agg")  # doctests draw too, and there may be no screen
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Let doctests write their files into a folder of their own."""
+    if isinstance(request.node, pytest.DoctestItem):
+        monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -497,6 +497,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 f"data has {Z.shape[1]}; set warm_start=False."
             )
         self.classes_, self.groups_ = classes, groups
+        self._groups_given = sensitive_features is not None
         rows = TensorRows(Z, *map(torch.from_numpy, (labels, w, codes)))
         # None is fresh entropy: drawing from NumPy's global state would change it.
         random_state = (
@@ -613,7 +614,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     def _fitted_copy(self, fitted: FittedHead, **params: Any) -> Self:
         """Return a classifier with other parameters and the head that belongs to them."""
         new = clone(self).set_params(**params)
-        for name in ("classes_", "groups_", "n_features_in_", "feature_names_in_"):
+        new.classes_, new.groups_, new._groups_given = (
+            self.classes_,
+            self.groups_,
+            self._groups_given,
+        )
+        for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self, name):
                 setattr(new, name, getattr(self, name))
         new.feature_extractor_ = self.feature_extractor_
@@ -635,12 +641,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         for name in ("difference_", "difference_interval_"):
             if hasattr(self, name):
                 delattr(self, name)
-        if held_out is None or self.constraint is None or self.difference_bound is None:
+        rule = None if self.constraint is None else parity(self.constraint, len(self.classes_))
+        if held_out is None or rule is None or self.difference_bound is None:
             fitted, self.fairness_weight_ = fitter.fit(self.fairness_weight), self.fairness_weight
-            if self.fairness_weight and self.calibrate:
-                self._report_share(problem.rows, fitter.unconstrained(), fitted.head)
+            if rule is not None and self.fairness_weight and self.calibrate:
+                judge = JudgedRows(problem.rows, rule, self.groups_)
+                self._report_share(judge, problem.rows.Z, fitter.unconstrained(), fitted.head)
         else:
-            rule = parity(self.constraint, len(self.classes_))
             found = weakest_weight(
                 fitter,
                 JudgedRows(held_out, rule, self.groups_),
@@ -652,11 +659,11 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             self._report_bound(self.difference_bound)
         self._store(fitted)
 
-    def _report_share(self, rows: TensorRows, plain: nn.Module, fair: nn.Module) -> None:
+    def _report_share(
+        self, judge: JudgedRows, Z: Features, plain: nn.Module, fair: nn.Module
+    ) -> None:
         """Warn if the weight took away much less than it says, from the training rows."""
-        assert self.constraint is not None
-        judge = JudgedRows(rows, parity(self.constraint, len(self.classes_)), self.groups_)
-        tables = [judge.table(judge.cells(head_scores(head, rows.Z))) for head in (plain, fair)]
+        tables = [judge.table(judge.cells(head_scores(head, Z))) for head in (plain, fair)]
         before, after = judge.distances(np.stack(tables))
         wanted = self.fairness_weight * before
         small = before <= _SMALL_DISTANCE or self.fairness_weight < _SMALL_WEIGHT

@@ -11,7 +11,6 @@ undefined, such as the true positive rate of a group without positives, is NaN a
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +28,7 @@ from ._cells import (
     warn_undefined,
     weighted_f1,
 )
+from ._names import did_you_mean
 from ._report import FairnessReport
 
 __all__ = [
@@ -261,10 +261,9 @@ def fairness_scorer(name: str) -> Any:
     {'C': 0.1}
     """
     if name not in _SCORED:
-        close = difflib.get_close_matches(str(name), _SCORED, n=1)
         raise ValueError(
-            f"Unknown scorer {name!r}.{f' Did you mean {close[0]!r}?' if close else ''} "
-            f"The scorers are {sorted(_SCORED)}."
+            f"Unknown scorer {name!r}.{did_you_mean(name, _SCORED)} The scorers are "
+            f"{sorted(_SCORED)}."
         )
     if name == "weighted_f1_error":
         return make_scorer(weighted_f1_error, greater_is_better=False)

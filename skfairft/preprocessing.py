@@ -69,12 +69,15 @@ class ImageFiles:
     Examples
     --------
     >>> import numpy as np
+    >>> from PIL import Image
     >>> from torch import nn
     >>> from skfairft import FrozenFeatureExtractor
     >>> from skfairft.preprocessing import ImageFiles
+    >>> for name, colour in [("cat.jpg", "black"), ("dog.jpg", "brown")]:
+    ...     Image.new("RGB", (64, 48), colour).save(name)
     >>> backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     >>> extractor = FrozenFeatureExtractor(backbone, preprocess=ImageFiles(32, resize=36))
-    >>> extractor.transform(["cat.jpg", "dog.jpg"]).shape  # doctest: +SKIP
+    >>> extractor.transform(["cat.jpg", "dog.jpg"]).shape
     (2, 8)
 
     PIL images and uint8 arrays, (height, width, 3) or grey (height, width), do as well:
@@ -227,22 +230,27 @@ class Texts:
 
     Examples
     --------
-    With a model of Hugging Face, whose tokens ``pool`` averages by their mask:
+    With a model of Hugging Face, whose tokens ``pool`` averages by their mask. Yours come from
+    ``AutoTokenizer.from_pretrained`` and ``AutoModel.from_pretrained``; these are tiny and new:
 
     >>> from skfairft import FrozenFeatureExtractor
-    >>> from transformers import AutoModel, AutoTokenizer  # doctest: +SKIP
-    >>> name = "distilbert-base-uncased"
-    >>> extractor = FrozenFeatureExtractor(  # doctest: +SKIP
-    ...     AutoModel.from_pretrained(name),
-    ...     preprocess=Texts(AutoTokenizer.from_pretrained(name), max_length=128),
+    >>> from skfairft.preprocessing import Texts
+    >>> from transformers import BertConfig, BertModel, BertTokenizer
+    >>> words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "short", "text"]
+    >>> tokenizer = BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+    >>> model = BertModel(BertConfig(vocab_size=8, hidden_size=8, num_hidden_layers=1,
+    ...                              num_attention_heads=2, intermediate_size=16))
+    >>> extractor = FrozenFeatureExtractor(
+    ...     model, preprocess=Texts(tokenizer, max_length=128), output="last_hidden_state",
     ...     pool="mean",
     ... )
+    >>> extractor.transform(["a short text", "a text"]).shape
+    (2, 8)
 
     What it gives, here with a tokenizer of letters:
 
     >>> import torch
     >>> from torch import nn
-    >>> from skfairft.preprocessing import Texts
     >>> def letters(texts, *, padding, truncation, max_length, return_tensors):
     ...     rows = [torch.tensor([ord(letter) for letter in text[:max_length]]) for text in texts]
     ...     return {"input_ids": nn.utils.rnn.pad_sequence(rows, batch_first=True)}

@@ -391,8 +391,7 @@ def _of_fit(clf: Any) -> dict[str, Any]:
         "n_features": first.weight.shape[0],
         "classes": tuple(clf.classes_.tolist()),
         "groups": groups,
-        # What `fit` stores where it got none.
-        "groups_given": groups != ("all",),
+        "groups_given": clf._groups_given,
         "widths": (*first.weight.shape, *behind),
         "cells": cells,
         "factorized": first.B is not None,

@@ -20,9 +20,10 @@ from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning
 from skfairft.batches import TensorRows
-from skfairft.constraints import CONSTRAINTS
+from skfairft.constraints import CONSTRAINTS, parity
 from skfairft.datasets import make_biased_classification
 from skfairft.head import CellVote, LowRankHead, head_scores
+from skfairft.judge import JudgedRows
 from skfairft.metrics import demographic_parity_distance, fairness_scorer
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
@@ -466,13 +467,13 @@ class TestShareThatIsTaken:
             torch.arange(200) // 100,
         )
         clf = clone(self.clf).set_params(**params)
-        clf.classes_, clf.groups_ = np.arange(2), np.arange(2)
+        judge = JudgedRows(rows, parity(DP, 2), np.arange(2))
 
         def accept(count):  # the last ones, all of the second group
             weight = torch.tensor([[0.0, 1.0]]).double()
             return LowRankHead(weight, None, torch.tensor([200.0 - count - 0.5, 0.0]).double())
 
-        clf._report_share(rows, accept(before), accept(after))
+        clf._report_share(judge, rows.Z, accept(before), accept(after))
 
     def test_what_is_reported(self):
         self.report(40, 20)

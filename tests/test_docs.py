@@ -113,6 +113,11 @@ def listed():
     return [f"skfairft.{line}" for line in lines if line and not line.startswith(":")]
 
 
+def test_no_example_is_left_out_of_the_tests():
+    files = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "skfairft").rglob("*.py")]
+    assert [str(file) for file in files if "doctest: +SKIP" in file.read_text()] == []
+
+
 class TestReference:
     @pytest.mark.parametrize("module", MODULES)
     def test_has_every_public_name(self, module):

@@ -15,7 +15,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor, fairness_path
+from skfairft import (
+    FairLowRankHeadClassifier,
+    FairnessWarning,
+    FrozenFeatureExtractor,
+    fairness_path,
+)
 from skfairft.datasets import make_biased_classification
 from skfairft.summary import features_input, final_classifier, summarize
 
@@ -216,6 +221,14 @@ def test_a_fit_without_groups_says_so(data):
     assert summary.groups_given is False
     assert "no groups; constraint: none" in shown(clf)
     assert "groups      none were given to fit\n" in str(summary)
+
+
+def test_a_group_that_is_called_all_was_given(data):
+    X, y, _ = data
+    with pytest.warns(FairnessWarning, match="is constant"):
+        clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=["all"] * len(y))
+    assert summarize(clf).groups_given
+    assert "1: all" in str(summarize(clf))
 
 
 def test_many_and_long_names_are_cut():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection
 from textwrap import fill
 from typing import Any
@@ -116,8 +115,7 @@ def group_name(group: Any) -> str:
 def check_known(name: Any, known: Collection[str], what: str) -> None:
     """Raise a ValueError for a name that is not one of those known."""
     if name not in known:
-        close = difflib.get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        hint = _names.did_you_mean(name, known)
         raise ValueError(f"Unknown {what} {name!r}.{hint} Expected one of {sorted(known)}.")
 
 

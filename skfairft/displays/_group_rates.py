@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._assembly import FEW_ROWS
-from .._names import RATES
+from .._names import RATES, split_rate
 from ..metrics import fairness_report
 from ._common import check_known, group_name, literal, new_axes, predictions
 from ._rates import (
@@ -18,7 +18,6 @@ from ._rates import (
     draw_rate,
     lay_out,
     rate_look,
-    split_name,
     wanted_rates,
 )
 
@@ -273,7 +272,7 @@ class GroupRatesDisplay:
         (['selection_rate'], {'selection_rate': 0.0})
         """
         wanted = wanted_rates(metrics)
-        names = [name for name in map(str, report.by_group) if split_name(name)[0] in wanted]
+        names = [name for name in map(str, report.by_group) if split_rate(name)[0] in wanted]
         groups = report.by_group.index.tolist()
         display = cls(
             groups=groups,
@@ -312,8 +311,8 @@ class GroupRatesDisplay:
         names, rates = self._checked()
         blocks: dict[str | None, list[str]] = {}  # names by positive label
         for name in rates:
-            blocks.setdefault(split_name(name)[1], []).append(name)
-        order = [rate for rate in RATES if any(split_name(name)[0] == rate for name in rates)]
+            blocks.setdefault(split_rate(name)[1], []).append(name)
+        order = [rate for rate in RATES if any(split_rate(name)[0] == rate for name in rates)]
         layout, bottom = lay_out(list(blocks), len(names), len(order))
         entries = self._entries(order, single=list(blocks) == [None])
         head, dots = _ENTRY * (len(entries) + 1), _PITCH * bottom  # inches
@@ -330,7 +329,7 @@ class GroupRatesDisplay:
                     half = (len(order) + GAP) / 2
                     ax.axhspan(row.height - half, row.height + half, color="0.95", zorder=0)
             for name in blocks[label]:
-                offset = order.index(split_name(name)[0]) - (len(order) - 1) / 2
+                offset = order.index(split_rate(name)[0]) - (len(order) - 1) / 2
                 heights = np.array([row.height + offset for row in rows])
                 interval, few = ((each or {}).get(name) for each in (self.intervals, self.few))
                 draw_rate(ax, name, rates[name], heights, interval, few, kwargs)
@@ -354,7 +353,7 @@ class GroupRatesDisplay:
         """Write what a block's rates are of, and their differences."""
         text = f"class {literal(label)} against the rest"
         if self.differences is not None:
-            parts = [f"{SHORT[split_name(name)[0]]} {self._difference(name)}" for name in names]
+            parts = [f"{SHORT[split_rate(name)[0]]} {self._difference(name)}" for name in names]
             text += f"; largest differences: {', '.join(parts)}"
         ax.text(
             0.01,
@@ -403,7 +402,7 @@ class GroupRatesDisplay:
             )
         rates = {name: np.asarray(values, np.float64) for name, values in self.rates.items()}
         for name, values in rates.items():
-            check_known(split_name(name)[0], RATES, "rate")
+            check_known(split_rate(name)[0], RATES, "rate")
             if values.shape != (len(names),) or (np.abs(values - 0.5) > _HALF).any():
                 raise ValueError(
                     f"rates[{name!r}] is {values.tolist()}; expected one number in [0, 1], or NaN, "

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._names import RATES
+from .._names import RATES, split_rate
 from ._common import bars, check_known, look, styled
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "draw_rate",
     "lay_out",
     "rate_look",
-    "split_name",
     "wanted_rates",
 ]
 
@@ -33,18 +32,6 @@ class Row(NamedTuple):
 
     height: float  # of its middle, in dots from the top
     group: int
-
-
-def split_name(name: str) -> tuple[str, str | None]:
-    """Return the rate and the positive label, None where there is one only, of a column's name.
-
-    Examples
-    --------
-    >>> split_name("tpr"), split_name("fpr[a[0]]")
-    (('tpr', None), ('fpr', 'a[0]'))
-    """
-    rate, bracket, label = name.partition("[")
-    return rate, label.removesuffix("]") if bracket else None
 
 
 def wanted_rates(metrics: Sequence[str] | None) -> list[str]:
@@ -94,7 +81,7 @@ def draw_rate(
     kwargs: dict[str, Any],
 ) -> None:
     """Draw one rate of all groups, (G,): dots with bars, and words where it is undefined."""
-    one = rate_look(split_name(name)[0])
+    one = rate_look(split_rate(name)[0])
     style = one | {"linestyle": "none", "markersize": 5, "elinewidth": 1.0, "capsize": 2}
     hollow = np.zeros(len(rates), bool) if few is None else np.asarray(few, dtype=bool)
     for part, fill in ((~hollow, one["color"]), (hollow, "white")):
@@ -106,7 +93,7 @@ def draw_rate(
         ax.text(
             0.01,
             height,
-            f"{RATES[split_name(name)[0]]} undefined",
+            f"{RATES[split_rate(name)[0]]} undefined",
             transform=ax.get_yaxis_transform(),
             color=one["color"],
             fontsize=7,

@@ -119,10 +119,11 @@ class SingularSpectrumDisplay:
     @property
     def cut(self) -> int | None:
         """The smallest rank that keeps ``energy``; None without one."""
-        if self.energy is None:
-            return None
+        return None if self.energy is None else self._rank_that_keeps(self.energy)
+
+    def _rank_that_keeps(self, energy: float) -> int:
         values = torch.as_tensor(np.array(self.singular_values, dtype=np.float64))
-        return resolve_rank(float(self.energy), values)
+        return resolve_rank(float(energy), values)
 
     def plot(self, *, ax: Any = None, **kwargs: Any) -> Self:
         """Draw the share kept by each rank.
@@ -153,8 +154,7 @@ class SingularSpectrumDisplay:
         curve |= {"marker": "o" if m <= _MARKED_RANKS else "", "label": "kept by the rank"}
         ax.plot(ranks, kept, **styled(curve, kwargs))
         if self.energy is not None:
-            cut = self.cut
-            assert cut is not None
+            cut = self._rank_that_keeps(self.energy)
             line = {"color": COLOURS[1], "linestyle": "--", "linewidth": 1.1, "zorder": 2}
             # From the axis to the curve, and down from there.
             ax.axhline(self.energy, **line, label=f"energy {self.energy:.4g}: rank {cut}")

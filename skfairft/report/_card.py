@@ -6,13 +6,12 @@ authors of a model can say is a line to be filled in.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._names import group_name, listed
+from .._names import did_you_mean, group_name, listed
 from . import _tables
 from ._figures import draw, have_matplotlib
 from ._tables import Cell, Table
@@ -71,10 +70,9 @@ def card(
     """
     for name in filled:
         if name not in _TO_FILL:
-            close = difflib.get_close_matches(name, _TO_FILL, n=1)
             raise TypeError(
-                f"The card has no line {name!r}.{f' Did you mean {close[0]!r}?' if close else ''} "
-                f"Its lines are {sorted(_TO_FILL)}; add other sections with card.add."
+                f"The card has no line {name!r}.{did_you_mean(name, _TO_FILL)} Its lines are "
+                f"{sorted(_TO_FILL)}; add other sections with card.add."
             )
     try:
         from skops.card import Card  # type: ignore[import-untyped]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._names import DISTANCES
+from .._names import DISTANCES, split_rate
 from ._caveat import Caveat
 from ._caveats_rows import missing_from
 from ._words import between, number
@@ -176,7 +176,7 @@ def _held_distance(report: ModelReport) -> _Distance | None:
         row = fairness.headline.loc[_HEADLINES[held]]
     else:  # of several classes, the one in which the groups differ most
         table = fairness.differences
-        table = table[[name.partition("[")[0] == _RATE_OF[held] for name in table.index]]
+        table = table[[split_rate(name)[0] == _RATE_OF[held] for name in table.index]]
         values = table["value"].to_numpy(dtype=np.float64)
         row = table.iloc[0 if np.isnan(values).all() else int(np.nanargmax(values))]
     value, low, high = row[["value", "low", "high"]].to_numpy(dtype=np.float64)

@@ -124,7 +124,7 @@ def model_report(
     >>> report = model_report(clf, X_test, y_test, sensitive_features=s_test, random_state=0)
     >>> int(report.counts.to_numpy().sum()) == len(y_test)
     True
-    >>> report.save("report.html")  # doctest: +SKIP
+    >>> report.save("report.html")
     """
     clf = final_classifier(estimator)
     summary, wrapper = summarize(clf), deciding_wrapper(estimator)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._names import DISTANCES, group_name
+from .._names import DISTANCES, group_name, split_rate
 from ._markup import Html, tag
 from ._words import between, number, percent
 
@@ -46,7 +46,7 @@ def _lead(report: ModelReport) -> str:
     if differences.isna().all():
         return f"Measured on {rows}; rates are defined in one group only. {error}"
     widest = str(differences.idxmax())
-    label = widest.partition("[")[2].removesuffix("]") or group_name(fairness.positive)
+    label = split_rate(widest)[1] or group_name(fairness.positive)
     values = table[widest].to_numpy(dtype=np.float64)
     low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
     if values[low] == values[high]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._names import RATES, group_name
+from .._names import RATES, group_name, split_rate
 
 if TYPE_CHECKING:
     from ._result import ModelReport
@@ -39,8 +39,8 @@ def rate_name(metric: str) -> str:
     >>> rate_name("tpr"), rate_name("tpr[a]")
     ('true positive rate', 'true positive rate, class a')
     """
-    name, bracket, label = metric.partition("[")
-    return _COLUMNS[name] + (f", class {label[:-1]}" if bracket else "")
+    name, label = split_rate(metric)
+    return _COLUMNS[name] + ("" if label is None else f", class {label}")
 
 
 def positive_class(report: ModelReport) -> str:
