@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo reproduce test test-slow lint docs wheel clean
+.PHONY: demo reproduce test test-slow kernels lint docs wheel clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,10 @@ test: $(VENV)/installed
 
 test-slow: $(VENV)/installed
 	$(RUN) -m pytest -q -m slow
+
+# All tests again and again, with each kind of kernels that the processor has.
+kernels: $(VENV)/installed
+	$(RUN) tools/kernels.py --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

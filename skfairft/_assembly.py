@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ._bootstrap import bootstrap_intervals
 from ._cells import Cells, Floats, by_label, denominators, statistics
+from ._encoding import column_names
 from ._report import COLUMNS, FairnessReport, group_parts
 
 if TYPE_CHECKING:
@@ -25,8 +26,7 @@ FEW_ROWS = 30
 def _group_names(sensitive_features: Any, group: Any) -> list[str]:
     """Return one name per sensitive column: the caller's, or group, group_0, group_1, ..."""
     columns = len(group) if isinstance(group, tuple) else 1
-    given = getattr(sensitive_features, "columns", [getattr(sensitive_features, "name", None)])
-    names = [str(name) for name in given if name is not None]
+    names = column_names(sensitive_features)
     # fairlearn keeps y_true and y_pred in the same table as the groups.
     if len(set(names)) == columns == len(names) and not {"y_true", "y_pred"} & set(names):
         return names

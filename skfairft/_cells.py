@@ -20,7 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._columns import shown
 from ._encoding import encode_groups, to_label_array
+from ._index_order import warn_of_index_order
+from ._tables import number_column
 from .exceptions import FairnessWarning
 
 __all__ = [
@@ -84,8 +87,13 @@ def count_cells(
         )
     labels, true, pred = _encode_labels(y_true, y_pred)
     n = len(true)
-    _check_length("sensitive_features", sensitive_features, n)
-    groups, codes = encode_groups(sensitive_features, n)
+    groups, codes = encode_groups(sensitive_features, n, rows_of="y_true")
+    warn_of_index_order(
+        y_true=y_true,
+        y_pred=y_pred,
+        sensitive_features=sensitive_features,
+        sample_weight=sample_weight,
+    )
     labels, positives = _positive_labels(labels, pos_label)
     code = (codes * len(labels) + true) * len(labels) + pred
     return Cells(groups, labels, positives, code, _check_weight(sample_weight, n))
@@ -153,9 +161,7 @@ def _check_length(name: str, values: Any, n: int) -> None:
 def _check_weight(sample_weight: Any, n: int) -> Floats | None:
     if sample_weight is None:
         return None
-    weight = np.asarray(sample_weight, dtype=np.float64)
-    if weight.ndim != 1:
-        raise ValueError(f"sample_weight has shape {weight.shape}; expected ({n},).")
+    weight = number_column(sample_weight, "sample_weight")
     _check_length("sample_weight", weight, n)
     if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
         raise ValueError(
@@ -273,20 +279,20 @@ def warn_undefined(cells: Cells, rates: dict[str, Floats]) -> None:
     notes = []
     if len(cells.groups) == 1:
         notes.append(
-            f"all {len(cells.code)} rows belong to the group {cells.groups.tolist()[0]!r}, which "
-            "has no one to be compared with: a distance between groups is NaN"
+            f"all {len(cells.code)} rows belong to the group {shown(cells.groups.tolist()[0])}, "
+            "which has no one to be compared with: a distance between groups is NaN"
         )
     kinds = {
-        "selection_rate": "selection rate of label {0!r} in group {1!r} ({2} rows",
-        "tpr": "true positive rate of label {0!r} in group {1!r} ({2} rows, {3} with it",
-        "fpr": "false positive rate of label {0!r} in group {1!r} ({2} rows, {3} without it",
+        "selection_rate": "selection rate of label {0!r} in group {1} ({2} rows",
+        "tpr": "true positive rate of label {0!r} in group {1} ({2} rows, {3} with it",
+        "fpr": "false positive rate of label {0!r} in group {1} ({2} rows, {3} without it",
     }
     undefined = []
     for name, values in rates.items():
         for g, j in np.argwhere(np.isnan(values)):
             count = int(needed[name][g, j])
             label = cells.labels.tolist()[cells.positives[j]]
-            place = (label, cells.groups.tolist()[g], int(rows[g].sum()), count)
+            place = (label, shown(cells.groups.tolist()[g]), int(rows[g].sum()), count)
             undefined.append(kinds[name].format(*place) + (", weight 0)" if count else ")"))
     if undefined:
         more = len(undefined) - _MAX_LISTED

@@ -6,51 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils import column_or_1d
+from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 
-__all__ = ["encode_groups", "encode_labels", "python_value", "to_array", "to_label_array"]
+from ._columns import plain_column
+from ._tables import read_table
+from ._warn import warn_user
 
-
-def to_array(X: Any) -> Any:
-    """Return a torch tensor as a NumPy array on the CPU, anything else as it came."""
-    if hasattr(X, "detach") and hasattr(X, "cpu"):
-        tensor = X.detach().cpu()
-        # NumPy has no bfloat16; float32 holds each of its values exactly.
-        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
-    return X
-
-
-def _natural(values: Any) -> NDArray[Any]:
-    """Return a column of any library as a 1-D array of a plain NumPy dtype.
-
-    pandas' nullable, categorical and Arrow-backed columns become bool, int64,
-    float64 or object (strings) arrays; missing values must be gone already.
-    """
-    array = np.asarray(values)
-    if array.dtype.kind == "O":
-        # infer_objects turns an object array of Python bools or numbers into that dtype.
-        import pandas as pd
-
-        array = pd.Series(array).infer_objects().to_numpy()
-    return np.asarray(array, dtype=object) if array.dtype.kind in "OTS" else array
-
-
-def _column(values: Any, name: str) -> NDArray[Any]:
-    """Return one column without missing values as a NumPy array, or say what is missing."""
-    import pandas as pd
-
-    values = to_array(values)
-    missing = np.asarray(
-        pd.isna(values if hasattr(values, "dtype") else np.asarray(values, object))
-    )
-    if missing.any():
-        raise ValueError(
-            f"{name} holds {int(missing.sum())} missing values (NaN or None) in {len(missing)} "
-            "rows. Drop those rows, or give the missing ones a value of their own, for example "
-            "'unknown'."
-        )
-    return _natural(values)
+__all__ = ["column_names", "encode_groups", "encode_labels", "python_value", "to_label_array"]
 
 
 def to_label_array(y: Any, *, name: str = "y") -> NDArray[Any]:
@@ -67,17 +30,28 @@ def to_label_array(y: Any, *, name: str = "y") -> NDArray[Any]:
     Returns
     -------
     ndarray of shape (n,)
-        Of dtype bool, int, float, or object for strings.
+        As of `plain_column`: bool, int, float, or text.
 
     Raises
     ------
     ValueError
         For missing values or more than one column.
+    TypeError
+        For sparse data.
     """
-    y = to_array(y)
-    if getattr(y, "ndim", 1) != 1 or not hasattr(y, "dtype"):
-        y = column_or_1d(y, warn=True)
-    return _column(y, name)
+    table = read_table(y, name)
+    if len(table.shape) == 2 and table.shape[1] == 1:
+        warn_user(
+            f"A column-vector {name} was passed when a 1d array was expected. Please change the "
+            f"shape of {name} to (n_samples,), for example by ravel().",
+            DataConversionWarning,
+        )
+    elif len(table.shape) != 1:
+        raise ValueError(
+            f"{name} should be a 1d array, got an array of shape {table.shape} instead; expected "
+            "one label per row."
+        )
+    return plain_column(table.columns[0], name)
 
 
 def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -86,7 +60,7 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     Parameters
     ----------
     y : array-like of shape (n,)
-        Class labels of any dtype.
+        Class labels: text, whole numbers, booleans.
 
     Returns
     -------
@@ -99,6 +73,8 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     ------
     ValueError
         For missing or continuous labels, or fewer than two classes.
+    TypeError
+        For labels of other or of several types.
     """
     if y is None:
         raise ValueError(
@@ -108,27 +84,48 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     labels = to_label_array(y)
     if labels.dtype.kind == "f" and np.isinf(labels).any():
         raise ValueError("Input y contains infinity; expected class labels.")
-    try:
-        check_classification_targets(labels)
-        classes, codes = np.unique(labels, return_inverse=True)
-    except TypeError as error:
-        types = sorted({type(label).__name__ for label in labels})
-        raise TypeError(
-            f"y mixes labels of the types {types}, which have no order; make them all text, for "
-            "example by astype(str), or all numbers."
-        ) from error
+    _check_label_types(labels)
+    check_classification_targets(labels)
     if len(labels) == 0:
         raise ValueError("y is empty: 0 labels where at least one row per class is needed.")
+    classes, codes = _encode_column(labels)
     if len(classes) < 2:
         raise ValueError(
             f"y holds one class only, {python_value(classes[0])!r} in all {len(labels)} rows; "
             "a classifier needs at least two classes."
         )
-    return classes, codes.astype(np.int64)
+    if isinstance(y, (list, tuple)) and isinstance(classes[0], str):
+        # As elsewhere in scikit-learn; but in NumPy's text zeros at the end get lost.
+        text = classes.astype(str)
+        classes = text if np.array_equal(text, classes) else classes
+    return classes, codes
+
+
+def _check_label_types(labels: NDArray[Any]) -> None:
+    """Refuse labels that scikit-learn's metrics and searches would not take from `predict`."""
+    found = set(map(type, labels.tolist())) if labels.dtype.kind == "O" else {labels.dtype.type}
+    types = sorted(kind.__name__ for kind in found)
+    if labels.dtype.kind == "c" or bytes in found:
+        remedy = "the real part" if labels.dtype.kind == "c" else "[label.decode() for label in y]"
+        raise TypeError(
+            f"y holds labels of the type {types[0]}; expected text, whole numbers or booleans. "
+            f"Pass {remedy}."
+        )
+    if labels.dtype.kind != "O" or all(issubclass(kind, str) for kind in found):
+        return
+    if any(issubclass(kind, str) for kind in found):
+        raise TypeError(
+            f"y mixes labels of the types {types}, which have no order; make them all text, for "
+            "example by astype(str), or all numbers."
+        )
+    raise TypeError(
+        f"y holds labels of the types {types}; expected text, booleans or whole numbers of at most "
+        "64 bits. Convert them, for example by astype(int) or astype(str)."
+    )
 
 
 def encode_groups(
-    sensitive_features: Any, n_rows: int, *, name: str = "sensitive_features"
+    sensitive_features: Any, n_rows: int, *, name: str = "sensitive_features", rows_of: str = "X"
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the groups and the code of each row's group.
 
@@ -141,6 +138,8 @@ def encode_groups(
         Number of rows expected.
     name : str, default="sensitive_features"
         What to call it in errors.
+    rows_of : str, default="X"
+        What has these rows.
 
     Returns
     -------
@@ -152,36 +151,25 @@ def encode_groups(
     Raises
     ------
     ValueError
-        For missing values or another number of rows.
+        For missing values, another number of rows, and what `plain_column` refuses.
+    TypeError
+        For sparse data.
     """
-    values = to_array(sensitive_features)
-    if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+    table = read_table(sensitive_features, name, n_rows=n_rows)
+    if len(table.shape) not in (1, 2) or len(table.columns) == 0:
         raise ValueError(
-            f"{name} is {values!r}; expected one value for each of the {n_rows} rows, as an array, "
-            "a list or a column such as frame['sex']."
+            f"{name} has shape {table.shape}; expected (n,) or (n, columns), one row per sample."
         )
-    if not hasattr(values, "shape"):
-        rows = values if hasattr(values, "__array__") else list(values)
-        values = np.asarray(rows, dtype=object)
-    if values.ndim not in (1, 2) or (values.ndim == 2 and values.shape[1] == 0):
+    if table.shape[0] != n_rows:
         raise ValueError(
-            f"{name} has shape {values.shape}; expected (n,) or (n, columns), one row per sample."
+            f"{name} has {table.shape[0]} rows but {rows_of} has {n_rows}; expected one group per "
+            f"row of {rows_of}."
         )
-    if len(values) != n_rows:
-        raise ValueError(
-            f"{name} has {len(values)} rows but X has {n_rows}; expected one group per row of X."
-        )
-    if values.ndim == 1:
-        return _encode_column(_column(values, name))
-    names = getattr(values, "columns", range(values.shape[1]))
-    columns = [
-        values.iloc[:, j] if hasattr(values, "iloc") else values[:, j] for j in range(len(names))
-    ]
-    if len(columns) == 1:
-        return _encode_column(_column(columns[0], name))
+    if len(table.columns) == 1:
+        return _encode_column(plain_column(table.columns[0], name))
     encoded = [
-        _encode_column(_column(column, f"{name} column {label!r}"))
-        for label, column in zip(names, columns, strict=True)
+        _encode_column(plain_column(column, f"{name} column {j if label is None else label!r}"))
+        for j, (label, column) in enumerate(zip(table.names, table.columns, strict=True))
     ]
     cells, codes = np.unique(
         np.column_stack([column_codes for _, column_codes in encoded]), axis=0, return_inverse=True
@@ -194,18 +182,46 @@ def encode_groups(
     return groups, codes.reshape(-1).astype(np.int64)
 
 
-def _encode_column(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    try:
-        values, codes = np.unique(column, return_inverse=True)
-    except TypeError:  # values of several types have no order: take that of their names
-        import pandas as pd
+def column_names(sensitive_features: Any) -> list[str]:
+    """Return the names that the columns came with; none where there are none.
 
-        first_codes, found = pd.factorize(column)
+    Parameters
+    ----------
+    sensitive_features : array-like
+        As for `encode_groups`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> column_names(pd.DataFrame({"sex": [0], "age": [1]})), column_names([0, 1])
+    (['sex', 'age'], [])
+    """
+    table = read_table(sensitive_features, "sensitive_features")
+    names = table.names
+    if len(table.shape) == 1:
+        names = [getattr(sensitive_features, "name", None)]
+    # polars calls a Series without a name "".
+    return [str(name) for name in names if name is not None and str(name) != ""]
+
+
+def _encode_column(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the distinct values of a plain column in their order, and the codes."""
+    if column.dtype.kind != "O":
+        values, codes = np.unique(column, return_inverse=True)
+        # -0.0 and 0.0 are one group; which of them came first must not name it.
+        return (values + 0 if values.dtype.kind == "f" else values), codes.astype(np.int64)
+    import pandas as pd  # compares by hash, where np.unique takes "neither smaller" for equal
+
+    first_codes, found = pd.factorize(column)
+    try:
+        order = sorted(range(len(found)), key=found.__getitem__)
+    except (TypeError, ValueError):
+        # Values of several types, or periods of several lengths, have no order: take that of
+        # their names.
         order = sorted(range(len(found)), key=lambda i: (str(type(found[i])), str(found[i])))
-        values = np.empty(len(found), dtype=object)
-        values[:] = [found[i] for i in order]
-        codes = np.argsort(order)[first_codes]
-    return values, codes.astype(np.int64)
+    values = np.empty(len(found), dtype=object)
+    values[:] = [found[i] for i in order]
+    return values, np.argsort(order)[first_codes].astype(np.int64)
 
 
 def python_value(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
 
+from ._columns import shown
 from ._encoding import encode_groups, python_value
+from ._tables import number_column
 from ._warn import warn_user
 from .constraints import cell_counts, parity
 from .exceptions import FairnessWarning
@@ -82,7 +85,7 @@ def check_groups(
         if needed_by is not None and len(groups) == 1:
             raise ValueError(
                 f"{needed_by} needs at least two groups to compare, but all {len(labels)} rows "
-                f"belong to the group {python_value(groups[0])!r}."
+                f"belong to the group {shown(python_value(groups[0]))}."
             )
         _report_thin_groups(groups, codes, classes, labels)
         return groups, codes
@@ -115,7 +118,7 @@ def _report_thin_groups(
     if len(groups) == 1:
         warn_user(
             f"sensitive_features is constant: all {len(codes)} rows belong to the group "
-            f"{python_value(groups[0])!r}. There is nothing to neutralize; the importance is "
+            f"{shown(python_value(groups[0]))}. There is nothing to neutralize; the importance is "
             "that of the whole data.",
             FairnessWarning,
         )
@@ -124,7 +127,7 @@ def _report_thin_groups(
     cells = cells.reshape(len(groups), len(classes))
     notes = []
     for group, row in zip(groups, cells, strict=True):
-        name = repr(python_value(group))
+        name = shown(python_value(group))
         if row.sum() < MIN_GROUP_ROWS:
             notes.append(f"{name} has {row.sum()} row")
         elif (row == 0).any():
@@ -162,6 +165,8 @@ def check_weights(
     ValueError
         For another length, a negative or missing weight, or a class without weight.
     """
+    if sample_weight is not None and not isinstance(sample_weight, Real):
+        sample_weight = number_column(sample_weight, "sample_weight")
     w = _check_sample_weight(
         sample_weight, labels, dtype=np.float64, ensure_non_negative=True, copy=True
     )
@@ -320,7 +325,8 @@ def check_constraint(
     counts = rule.counts(table).numpy()
     for m, g in np.argwhere(counts == 0):
         wanted = [python_value(c) for c in classes[rule.events[m].numpy() > 0]]
-        note = f"{python_value(groups[g])!r} has no row of class {' or '.join(map(repr, wanted))}"
+        name = shown(python_value(groups[g]))
+        note = f"{name} has no row of class {' or '.join(map(repr, wanted))}"
         missing += [] if note in missing else [note]
     if missing:
         raise ValueError(

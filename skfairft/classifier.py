@@ -22,7 +22,9 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor, nn
 
-from ._encoding import encode_labels, to_array
+from ._encoding import encode_labels
+from ._feature_table import read_features, refuse_odd_rows
+from ._index_order import warn_of_index_order
 from ._modules import ModuleParamsMixin, resolve_device
 from ._repr import classifier_block
 from ._validation import (
@@ -44,6 +46,7 @@ from .forward import device_of
 from .head import CellVote, DeployedModel, head_scores, single_score_head
 from .judge import JudgedRows
 from .mapped import Features, as_features, block_rows, is_mapped, release_pages
+from .module_copy import copy_module, switch_to_evaluation
 from .parallel import threads_over_blocks
 from .rows import refuse_mapping
 from .summary import summarize
@@ -222,8 +225,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     Notes
     -----
     Each distinct row runs through the extractor once, also in the fits, scores and
-    predictions of other classifiers with the same extractor; in several processes
-    (``n_jobs > 1``) that takes ``FrozenFeatureExtractor(module, memory=folder)``.
+    predictions of other classifiers with the same extractor, but for a few that are
+    looked at again; in several processes (``n_jobs > 1``) that takes
+    ``FrozenFeatureExtractor(module, memory=folder)``.
 
     Features that are an ``np.memmap``, and those of an extractor that outgrow its
     ``max_nbytes``, are read from their file in blocks.
@@ -460,9 +464,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             head = single_score_head(head)
         if self.feature_extractor_ is None:
             return nn.Sequential(OrderedDict(head=head)).eval()
-        extractor = copy.deepcopy(self.feature_extractor_.feature_module())
+        given = self.feature_extractor_
+        extractor = copy_module(given.feature_module(), type(given.module).__name__)
         head.to(device_of(extractor))
-        return DeployedModel(extractor, head).eval()
+        deployed = DeployedModel(extractor, head)
+        switch_to_evaluation(deployed)
+        return deployed
 
     def _sk_visual_block_(self) -> Any:
         return classifier_block(self, summarize(self))
@@ -476,7 +483,11 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         check_fairness_parameters(self)
         classes, labels = encode_labels(y)
         refuse_mapping(X)
+        refuse_odd_rows(X)
         check_consistent_length(X, labels)
+        warn_of_index_order(
+            X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
+        )
         check_head_for_solver(self.head, self.solver, len(classes))
         needed_by = None if self.constraint is None else f"constraint={self.constraint!r}"
         if needed_by is None and self.solver == "plug_in":
@@ -539,7 +550,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 assert_all_finite(block, estimator_name=type(self).__name__, input_name="X")
                 release_pages(X)
             return X
-        return validate_data(self, to_array(X), reset=reset, dtype=[np.float32, np.float64])
+        # Anything else than these two becomes the first of them.
+        kinds = [np.float64, np.float32]
+        return read_features(X, partial(validate_data, self, reset=reset, dtype=kinds))
 
     def _earlier_head(self, classes: NDArray[Any]) -> nn.Module | None:
         """Return the head to go on from, None to start afresh."""

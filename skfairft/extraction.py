@@ -13,23 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .backbone_run import BackboneRun
 from .exceptions import FeatureStoreWarning
-from .feature_store import DiskStore, Store
+from .feature_store import Store
 from .mapped import allocate_features, release_pages
 from .row_keys import row_keys
 from .rows import Rows, take
+from .witness import MOST_ROWS, witness_rows
 
-__all__ = ["Extraction"]
+__all__ = ["FIRST_ROWS", "Extraction"]
 
 Numbers = NDArray[np.int64]
 Keys = NDArray[np.uint64]
-Run = Callable[[Any, int], NDArray[Any]]
 
 # Rows looked up at once: many, as each look has a cost.
 _CHUNK_ROWS = 2**16
-# What a process looks up in a shared store it claims, and others wait for it in the end: chunks
-# grow and shrink to take about this many seconds.
-_SHARED_SECONDS = 1.0, 4.0
 # Features are handed to the store when there are this many bytes, or seconds of work, of them.
 _PUT_BYTES, _PUT_SECONDS = 2**24, 2.0
 # A store that is about to cost more than this share of the work it could save is not worth it,
@@ -45,13 +43,12 @@ class Extraction:
     ----------
     rows : Rows
         n rows.
-    open_module : callable
-        Returns a context in which ``run(inputs, n_rows)`` gives features; entered
-        only if a row has to be run.
+    open_backbone : callable
+        Returns a context in which the backbone can be run; what it gives is a `BackboneRun`.
     store : MemoryStore, DiskStore or None
         What remembers features; None runs every row.
-    namespace : bytes
-        What the features depend on besides the row.
+    look : bool
+        Whether to look at the first batch for features that depend on the batch.
     batch_size : int
         Rows per pass through the module.
     num_workers : int
@@ -71,10 +68,10 @@ class Extraction:
     def __init__(
         self,
         rows: Rows,
-        open_module: Callable[[], AbstractContextManager[Run]],
+        open_backbone: Callable[[], AbstractContextManager[BackboneRun]],
         *,
         store: Store | None,
-        namespace: bytes,
+        look: bool,
         batch_size: int,
         num_workers: int,
         max_nbytes: int | None,
@@ -84,9 +81,9 @@ class Extraction:
         advance: Callable[[int], Any],
     ) -> None:
         self.rows = rows
-        self.open_module = open_module
+        self.open_backbone = open_backbone
         self.store = store
-        self.namespace = namespace
+        self.look = look
         self.batch_size = batch_size
         self.max_nbytes = max_nbytes
         self.folder = folder
@@ -99,32 +96,25 @@ class Extraction:
         self._pool = None
         if num_workers:
             self._pool = self._stack.enter_context(ThreadPoolExecutor(num_workers))
-        self._run: Run | None = None
-        self.stopped_storing = False
+        self.stopped_storing = self._noted = False
         self._work_seconds = self._store_seconds = 0.0
         self._rows_computed = self._rows_keyed = 0
-        # Filled in at the end: rows that another process is computing, with their keys, and
-        # rows that repeat another, with that one's number.
-        self._elsewhere: list[tuple[Numbers, Keys]] = []
+        # Filled in at the end: rows that repeat another, with that one's number.
         self._repeats: list[tuple[Numbers, Numbers]] = []
 
     def __call__(self) -> NDArray[Any]:
         """Return the features (n, d)."""
         with self._stack:
+            self.backbone = self._stack.enter_context(self.open_backbone())
+            if self.store is not None and not self.backbone.is_known():
+                self.store = None
             for index, loaded, keys in self._chunks():
                 self._extract_chunk(index, loaded, keys)
-            while self._elsewhere:
-                self._fetch(*self._elsewhere.pop())
         assert self.features is not None  # there is at least one row
         for index, source in self._repeats:
             self.features[index] = self.features[source]
         release_pages(self.features)
         return self.features
-
-    @property
-    def ran(self) -> bool:
-        """Whether any row went through the module."""
-        return self._run is not None
 
     def _map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Apply a function in order; with workers some items ahead."""
@@ -156,20 +146,10 @@ class Extraction:
             starts = range(0, n_rows, self.batch_size)
             yield from self._map(load, (slice(i, i + self.batch_size) for i in starts))
             return
-        shared = isinstance(self.store, DiskStore)
-        size = FIRST_ROWS if self.may_stop_storing else _CHUNK_ROWS
-        size = self.batch_size if shared else size
-        start = 0
+        start, size = 0, FIRST_ROWS if self.may_stop_storing else _CHUNK_ROWS
         while start < n_rows:
-            begun = time.perf_counter()
             yield load(slice(start, min(start + size, n_rows)))
-            start += size
-            if not shared:
-                size = _CHUNK_ROWS
-            elif time.perf_counter() - begun < _SHARED_SECONDS[0]:
-                size = min(2 * size, max(_CHUNK_ROWS, self.batch_size))
-            elif time.perf_counter() - begun > _SHARED_SECONDS[1]:
-                size = max(size // 2, self.batch_size)
+            start, size = start + size, _CHUNK_ROWS
 
     def _keys(self, loaded: Any) -> Keys | None:
         if self.store is None:
@@ -177,25 +157,24 @@ class Extraction:
         start = time.thread_time()
         keys = row_keys(loaded)
         self._store_seconds += time.thread_time() - start
-        if keys is None:
-            self._forgo_store(loaded)
-        else:
-            self._rows_keyed += len(keys)
+        self._rows_keyed += len(keys)
+        if not keys.any(axis=1).all() and not self._noted and not self.may_stop_storing:
+            self._noted = True
+            self._note_unknown(loaded, int(np.argmin(keys.any(axis=1))))
         return keys
 
-    def _forgo_store(self, loaded: Any) -> None:
-        """Go on without a store, for rows whose content cannot be told."""
-        self.store = None
-        if not self.may_stop_storing:
-            unknown = next((row for row in loaded if row_keys([row]) is None), loaded)
-            warnings.warn(
-                f"Rows of X hold {type(unknown).__name__} objects, whose "
-                "content cannot be compared: their features are not stored in memory=, and each "
-                "call runs the module anew. Use arrays, tensors, texts, paths, or tuples and "
-                "dicts of these.",
-                FeatureStoreWarning,
-                stacklevel=2,
-            )
+    def _note_unknown(self, loaded: Any, row: int) -> None:
+        """Say that some rows cannot be known by their content."""
+        unknown = take(loaded, np.array([row]))
+        unknown = unknown if hasattr(unknown, "columns") else next(iter(unknown), unknown)
+        shown = f", such as {unknown!r}" if isinstance(unknown, (str, bytes)) else ""
+        warnings.warn(
+            f"Rows of X hold {type(unknown).__name__} objects{shown}, whose content cannot be "
+            "compared: their features are not stored in memory=, and each call runs them anew. "
+            "Use arrays, tensors, texts, whole paths of files, or tuples and dicts of these.",
+            FeatureStoreWarning,
+            stacklevel=2,
+        )
 
     def _extract_chunk(self, index: Numbers, loaded: Any, keys: Keys | None) -> None:
         """Find or compute the features of some rows."""
@@ -203,38 +182,54 @@ class Extraction:
         if store is None or keys is None:
             self._compute(index, loaded, np.arange(len(index)), None)
             return
-        start = time.thread_time()
         first, source = _first_of_each(keys)
         if source is not None:
             repeated = source != np.arange(len(keys))
             self._repeats.append((index[repeated], index[source[repeated]]))
             self.advance(int(repeated.sum()))
-        known, features = store.lookup(self.namespace, keys[first])
-        if features is not None:
-            self._fill(index[first[known]], features)
-        unknown = first[~known]
-        mine = store.claim(self.namespace, keys[unknown])
+        known = keys[first].any(axis=1)
+        if not known.all():
+            self._compute(index, loaded, first[~known], None)
+        todo = self._serve(index, keys, first[known])
+        # To look at rows again, as storing takes, would cost more than to run so few anew.
+        if len(todo) and len(self.rows) <= MOST_ROWS:
+            self._compute(index, loaded, todo, None)
+            return
+        if not len(todo):
+            return
+        with store.working(self.backbone.name):
+            while len(todo):
+                # Another process may have been at them; or they are known by another name.
+                todo = self._serve(index, keys, todo, again=True)
+                done = self._compute(index, loaded, todo, keys)
+                todo = todo[done:]
+
+    def _serve(
+        self, index: Numbers, keys: Keys, wanted: Numbers, *, again: bool = False
+    ) -> Numbers:
+        """Fill in the loaded rows at some positions that are stored; return the others."""
+        store = self.store
+        if store is None or not len(wanted):
+            return wanted
+        start = time.thread_time()
+        known, features = store.lookup(self.backbone.name, keys[wanted], again=again)
         self._store_seconds += time.thread_time() - start
-        claimed, elsewhere = unknown[mine], unknown[~mine]
-        if len(elsewhere):
-            self._elsewhere.append((index[elsewhere], keys[elsewhere]))
-        if len(claimed):
-            try:
-                self._compute(index, loaded, claimed, keys)
-            finally:
-                store.release(self.namespace, keys[claimed])
+        if features is None or not self.backbone.still_gives(store, self.rows.inputs):
+            return wanted
+        self._fill(index[wanted[known]], features)
+        return wanted[~known]
 
-    def _fetch(self, index: Numbers, keys: Keys) -> None:
-        """Take over the rows that another process computed, or compute those it did not."""
-        if self.store is not None:  # rows after these may have ended its use
-            self.store.wait(self.namespace, keys)
-        self._extract_chunk(index, self.rows.load(index), keys)
+    def _compute(self, index: Numbers, loaded: Any, todo: Numbers, keys: Keys | None) -> int:
+        """Run the loaded rows at some positions through the module, and remember them.
 
-    def _compute(self, index: Numbers, loaded: Any, todo: Numbers, keys: Keys | None) -> None:
-        """Run the loaded rows at some positions through the module, and remember them."""
-        if self._run is None:
-            self._run = self._stack.enter_context(self.open_module())
+        Returns
+        -------
+        int
+            How many of them are done. Not all if the module has another name after a batch
+            than before it, under which the others may be stored.
+        """
         waiting: list[Numbers] = []
+        done = 0
         last_put = start = time.perf_counter()
         store_seconds = self._store_seconds
 
@@ -245,9 +240,12 @@ class Extraction:
         batches = (todo[i : i + self.batch_size] for i in range(0, len(todo), self.batch_size))
         try:
             for batch, inputs in self._map(prepare, batches):
-                features = self._run(inputs, len(batch))
+                features = self.backbone.run(inputs, len(batch))
                 self._fill(index[batch], features)
-                if keys is None:
+                done += len(batch)
+                if self._is_renamed(loaded, batch, features, keyed=keys is not None):
+                    break
+                if keys is None or self.store is None:
                     continue
                 waiting.append(batch)
                 now = time.perf_counter()
@@ -260,9 +258,41 @@ class Extraction:
                 self._put(index, waiting, keys)  # what an interruption leaves is kept, too
         store_seconds = self._store_seconds - store_seconds
         self._work_seconds += time.perf_counter() - start - store_seconds
-        self._rows_computed += len(todo)
+        self._rows_computed += done
         if self.may_stop_storing and keys is not None and not self._is_worth_storing():
             self.store, self.stopped_storing = None, True
+        return done
+
+    def _is_renamed(
+        self, loaded: Any, batch: Numbers, features: NDArray[Any], *, keyed: bool
+    ) -> bool:
+        """Look at a first batch; tell whether the module has another name since it ran."""
+        backbone, inputs = self.backbone, self.rows.inputs
+        store = self.store if keyed else None
+        if not self.look and (store is None or backbone.vouched):
+            return False
+        before = backbone.name
+        store = self._kept(store)
+        if not self.look and store is not None and backbone.still_gives(store, inputs):
+            return backbone.name != before
+        chosen = witness_rows(len(batch))
+        witness = backbone.look(
+            take(loaded, batch[chosen]), inputs, features, chosen, keep=store is not None
+        )
+        self.look = False
+        store = self._kept(store)
+        if store is not None and not backbone.still_gives(store, inputs):
+            if witness is None:  # nothing that could be looked at again
+                self.store = None
+            else:
+                backbone.vouch(store, witness)
+        return backbone.name != before
+
+    def _kept(self, store: Store | None) -> Store | None:
+        """Return the store, None if the module changes whenever it runs."""
+        if store is not None and not self.backbone.is_steady():
+            store = self.store = None
+        return store
 
     def _is_worth_storing(self) -> bool:
         """Tell whether the store will cost little beside the module, going by the rows so far."""
@@ -279,8 +309,10 @@ class Extraction:
         if store is None or self.features is None or not waiting:
             return
         start = time.thread_time()
-        positions = np.concatenate(waiting)
-        store.put(self.namespace, keys[positions], self.features[_as_slice(index[positions])])
+        name = self.backbone.name
+        if self._kept(store) is not None and self.backbone.name == name:
+            positions = np.concatenate(waiting)
+            store.put(name, keys[positions], self.features[_as_slice(index[positions])])
         self._store_seconds += time.thread_time() - start
         waiting.clear()
 
@@ -311,8 +343,9 @@ def _as_slice(index: Numbers) -> slice | Numbers:
 def _first_of_each(keys: Keys) -> tuple[Numbers, Numbers | None]:
     """Return the positions of the distinct keys, and for each key that of its first equal.
 
-    The second is None where all keys are distinct.
+    The second is None where all keys are distinct. Rows without a key are like no other.
     """
+    keys = np.where(keys.any(axis=1)[:, None], keys, np.arange(len(keys), dtype=np.uint64)[:, None])
     words = np.sort(keys[:, 0])
     if not (words[1:] == words[:-1]).any():
         return np.arange(len(keys)), None

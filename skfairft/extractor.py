@@ -22,12 +22,22 @@ from tqdm.auto import tqdm
 
 from ._modules import ModuleParamsMixin, resolve_device
 from ._repr import extractor_block
+from .backbone_run import BackboneRun
 from .extraction import FIRST_ROWS, Extraction
 from .feature_module import MIXED_PRECISION, POOLINGS, FeatureModule, find_layer
-from .feature_store import DiskStore, MemoryStore, ProcessStore, get_store
+from .feature_store import DiskStore, MemoryStore, get_store
 from .fingerprint import fingerprint
-from .forward import BatchRunner, device_of, frozen
-from .rows import Rows, holds_items, is_dataset, item_rows, number_rows, refuse_mapping
+from .forward import BatchRunner, ambient, device_of, frozen
+from .rows import (
+    Rows,
+    holds_items,
+    is_dataset,
+    item_rows,
+    number_rows,
+    refuse_infinity,
+    refuse_mapping,
+)
+from .witness import MOST_ROWS, noise_of
 
 __all__ = ["FrozenFeatureExtractor"]
 
@@ -35,12 +45,8 @@ __all__ = ["FrozenFeatureExtractor"]
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _locks_guard = threading.Lock()
 
-# Namespaces after a run, and what they were before: see `_note_running`.
-_before_running: dict[bytes, bytes] = {}
-_MOST_NOTES = 2**14
-
 # To be counted up when `FeatureModule` makes other features of the same settings.
-_PICKING = 1
+_PICKING = 2
 
 # Modules that run in less time than it takes to look their rows up.
 _cheap: WeakSet[nn.Module] = WeakSet()
@@ -57,7 +63,9 @@ class FrozenFeatureExtractor(
 
     Features are remembered: a row that the same module has seen does not run
     through it again, in this object, its clones, the fits of a grid search, and,
-    with a folder as ``memory``, in other processes and on other days.
+    with a folder as ``memory``, in other processes and on other days. Features
+    must not depend on the other rows of the batch: `fit` looks at a few rows by
+    themselves, and refuses a module in which they do.
 
     Parameters
     ----------
@@ -78,8 +86,9 @@ class FrozenFeatureExtractor(
         tensor as it is, and of a Hugging Face model the ``pooler_output``.
     pool : {"mean", "max", "first"}, default=None
         Pool maps (n, channels, ...) over their positions, or tokens (n, tokens, d)
-        over those that an input called ``attention_mask`` marks; "first" is the
-        first token. None takes features (n, d) only.
+        over those that an input called ``attention_mask`` marks, by the model's own
+        rule where there are fewer tokens than marks; "first" is the first token that
+        is marked. None takes features (n, d) only.
     batch_size : int, default=256
         Most rows per forward pass. Where memory is short it is halved, with a
         warning, and the work goes on.
@@ -100,7 +109,7 @@ class FrozenFeatureExtractor(
     memory : None, str, path, MemoryStore, DiskStore or False, default=None
         Where features are remembered. None is the memory of this process, up to
         512 MiB, least recently used first out; features of one module that outgrow
-        it go to a temporary folder. A folder keeps them on disk, up to 10 GiB,
+        it go to temporary files. A folder keeps them on disk, up to 10 GiB,
         shared between processes (``n_jobs > 1``) and kept for later ones. False
         remembers nothing. A store of `skfairft.feature_store` has a bound of your own.
     max_nbytes : int or None, default=2**29
@@ -127,12 +136,15 @@ class FrozenFeatureExtractor(
     are cast as well; integer *tensors* (token ids) are passed as they are. The
     features are float64 for float64 modules and float32 for all others.
 
-    A row is known by its content (of an image file also by the file's), a module
-    by its weights, code and settings: training the module further or changing
-    ``preprocess``, ``layer``, ``output``, ``pool`` or ``dtype`` makes every row a
-    new one, loading the same weights again does not. What is not seen: data that
-    the module reads from elsewhere, such as files. Where looking up takes more
-    than 5 % of the time of the module itself, ``memory=None`` stops remembering.
+    A row is known by its content (of a file also by the file's), a module by all that it
+    holds: weights, buffers, attributes, code, settings. Training the module further or
+    changing ``preprocess``, ``layer``, ``output``, ``pool`` or ``dtype`` makes every row a
+    new one, loading the same weights again does not. A module that changes whenever it
+    runs is run each time, with a `FeatureStoreWarning`. As nothing sees everything, up to
+    four rows are run again by each call that is given stored features; if they have other
+    features, all that is stored of the module is forgotten, with a warning. Where looking
+    up takes more than 5 % of the time of the module itself, ``memory=None`` stops
+    remembering.
 
     Examples
     --------
@@ -165,7 +177,6 @@ class FrozenFeatureExtractor(
             os.PathLike,
             MemoryStore,
             DiskStore,
-            ProcessStore,
             Options(bool, {False}),
             None,
         ],
@@ -236,7 +247,7 @@ class FrozenFeatureExtractor(
         }
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Check X and run its first row through the module; nothing is learned.
+        """Check X and run its first rows through the module; nothing is learned.
 
         Parameters
         ----------
@@ -253,17 +264,20 @@ class FrozenFeatureExtractor(
         Raises
         ------
         ValueError
-            For NaN or infinite input, and for a module whose output is not one
-            row of finite floating-point features per row of X.
+            For infinite input, and for a module whose output is not one row of finite
+            floating-point features per row of X, the same whatever rows are beside it.
         """
         self._validate_params()
         rows = self._check_rows(X, reset=True)
-        first = replace(rows, data=rows.load(slice(0, 1)), of_item=None)
-        self._n_features_out = self._extract(first, None).shape[1]
+        first = replace(rows, data=rows.load(slice(0, 2 * MOST_ROWS)), of_item=None)
+        self._n_features_out = self._extract(first, None, look=True).shape[1]
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[Any]:
         """Check X and return its features; each row runs through the module once.
+
+        Up to four rows run once more by themselves, to see that their features do not
+        depend on the other rows of the batch.
 
         Parameters
         ----------
@@ -280,7 +294,7 @@ class FrozenFeatureExtractor(
             The features.
         """
         self._validate_params()
-        features = self._extract(self._check_rows(X, reset=True), None)
+        features = self._extract(self._check_rows(X, reset=True), None, look=True)
         self._n_features_out = features.shape[1]
         return features
 
@@ -304,7 +318,7 @@ class FrozenFeatureExtractor(
         """
         self._validate_params()
         rows = self._check_rows(X, reset=False)
-        return self._extract(rows, getattr(self, "_n_features_out", None))
+        return self._extract(rows, getattr(self, "_n_features_out", None), look=False)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -339,36 +353,38 @@ class FrozenFeatureExtractor(
                     f"X is a {X.ndim}-d tensor of shape {tuple(X.shape)}; expected one row per "
                     "sample. Use X.reshape(-1, 1) for one feature, X[None] for one sample."
                 )
-            if X.is_floating_point() and not bool(torch.isfinite(X).all()):
-                raise ValueError("Input X contains NaN or infinity.")
+            if X.is_floating_point():
+                refuse_infinity(X)
             shape_only = np.broadcast_to(np.zeros(1, dtype=np.float32), X.shape[:2])
             validate_data(self, shape_only, reset=reset, ensure_all_finite=False)
             return number_rows(X.detach(), self.module)
         _refuse_texts(X)
-        numbers = validate_data(self, X, reset=reset, allow_nd=True, dtype="numeric")
+        numbers = validate_data(
+            self, X, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite="allow-nan"
+        )
         return number_rows(numbers, self.module)
 
-    def _extract(self, rows: Rows, width: int | None) -> NDArray[Any]:
+    def _extract(self, rows: Rows, width: int | None, *, look: bool) -> NDArray[Any]:
         """Return the features of the rows; ``width`` None takes any number of them."""
         module = self.feature_module()
         if self.layer is not None:
             find_layer(self.module, self.layer)
         source = device_of(self.module)
         device = resolve_device(self.device, source)
-        name = type(self.module).__name__
 
         @contextmanager
-        def open_module() -> Iterator[BatchRunner]:
+        def open_backbone() -> Iterator[BackboneRun]:
             with frozen(self.module, source, device):
-                run: Any = torch.compile(module) if self.compile else module
-                yield BatchRunner(
-                    run,
-                    name,
+                runner = BatchRunner(
+                    torch.compile(module) if self.compile else module,
+                    type(self.module).__name__,
                     self.batch_size,
                     device,
                     channels_last=self.channels_last,
                     width=width,
                 )
+                noise = noise_of(self.module, self.dtype)
+                yield BackboneRun(runner, self.module, self.preprocess, self._name, noise)
 
         store = self.store
         if self.memory is None and self.module in _cheap and len(rows) > FIRST_ROWS:
@@ -377,13 +393,11 @@ class FrozenFeatureExtractor(
             _lock_of(self.module),
             tqdm(total=len(rows), unit="row", desc="features", disable=not self.verbose) as bar,
         ):
-            namespace = b"" if store is None else self._namespace()
-            namespace = _before_running.get(namespace, namespace)
             extraction = Extraction(
                 rows,
-                open_module,
+                open_backbone,
                 store=store,
-                namespace=namespace,
+                look=look,
                 batch_size=self.batch_size,
                 num_workers=self.num_workers,
                 max_nbytes=self.max_nbytes,
@@ -392,38 +406,14 @@ class FrozenFeatureExtractor(
                 width=width,
                 advance=bar.update,
             )
-            written = _writes_to(self.module)
-            try:
-                features = extraction()
-            finally:
-                if store is not None and extraction.ran and _writes_to(self.module) == written:
-                    self._note_running(namespace)
+            features = extraction()
         if extraction.stopped_storing:
             _cheap.add(self.module)
         return features
 
-    def _note_running(self, namespace: bytes) -> None:
-        """Remember what the fingerprint is now, if running the module changed it.
-
-        What a forward pass counts or caches is found in its bytecode, but not in every
-        way that Python has to write it. That the fingerprint is another one after nothing
-        but a run tells, too.
-        """
-        after = self._namespace()
-        if after != namespace:
-            if len(_before_running) >= _MOST_NOTES:
-                _before_running.clear()
-            _before_running[after] = namespace
-
-    def _namespace(self) -> bytes:
+    def _name(self) -> bytes:
         """Return what the features depend on besides the rows, in 16 bytes."""
-        return fingerprint(self.module, self.preprocess, self._picks(), _PICKING)
-
-
-def _writes_to(module: nn.Module) -> list[tuple[int, int]]:
-    """Return what tells whether tensors of a module were replaced or written to."""
-    tensors = [*module.parameters(), *module.buffers()]
-    return [(id(tensor), tensor._version) for tensor in tensors]
+        return fingerprint(self.module, self.preprocess, self._picks(), _PICKING, ambient())
 
 
 def _lock_of(module: nn.Module) -> threading.RLock:

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .calling import arguments_of, call, named_argument
+from .pooling import POOLINGS, pool_features
+
 __all__ = ["MIXED_PRECISION", "POOLINGS", "FeatureModule"]
 
 MIXED_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-POOLINGS = ("mean", "max", "first")
 
 # What a Hugging Face model calls the one vector it has for a whole input.
 _POOLED_OUTPUT = "pooler_output"
+_MASK = "attention_mask"
 
 
 class FeatureModule(nn.Module):
@@ -35,8 +38,9 @@ class FeatureModule(nn.Module):
         is, and the pooled output of a Hugging Face model.
     pool : {"mean", "max", "first"} or None
         Over all positions of maps (n, channels, ...) or of tokens (n, tokens, d);
-        an input named ``attention_mask`` says which tokens count. "first" is the
-        first token.
+        an input named ``attention_mask`` says which tokens count. Where the output
+        is shorter, as of models for audio, the model's own rule says so. "first" is
+        the first token that counts.
     dtype : {"bfloat16", "float16"} or None
         Mixed precision: matrix products and convolutions run in this dtype.
 
@@ -67,30 +71,39 @@ class FeatureModule(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the features; something else than one tensor if nothing says which to take."""
+        args, kwargs = arguments_of(self.module, args, kwargs)
+        mask = None
+        if self.pool is not None:  # before the call, which may write into a mapping
+            mask = named_argument(self.module, args, kwargs, _MASK)
         with self._precision(args, kwargs):
             output = self._call(args, kwargs)
         picked = _pick(output, self.output)
         if self.pool is None or not isinstance(picked, Tensor):
             return picked
-        return _pool(picked, self.pool, kwargs.get("attention_mask"))
+        whole = self.layer is None and isinstance(output, Mapping)
+        own_mask = output.get(_MASK) if whole else None
+        return pool_features(picked, self.pool, mask, self.module, own_mask=own_mask)
 
     def _precision(self, args: Any, kwargs: Any) -> AbstractContextManager[Any]:
         if self.dtype is None:
             return nullcontext()
-        tensors = (value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+        values = [*args, *kwargs.values()]
+        if len(values) == 1 and isinstance(values[0], Mapping):
+            values = list(values[0].values())
+        tensors = (value for value in values if isinstance(value, Tensor))
         device = next((tensor.device.type for tensor in tensors), "cpu")
         return torch.autocast(device, dtype=MIXED_PRECISION[self.dtype])
 
     def _call(self, args: Any, kwargs: Any) -> Any:
         if self.layer is None:
-            return self.module(*args, **kwargs)
+            return call(self.module, args, kwargs)
 
         def stop(part: nn.Module, inputs: Any, output: Any) -> None:
             raise _Reached(output)
 
         handle = find_layer(self.module, self.layer).register_forward_hook(stop)
         try:
-            self.module(*args, **kwargs)
+            call(self.module, args, kwargs)
         except _Reached as reached:
             return reached.output
         finally:
@@ -144,25 +157,3 @@ def _pick(output: Any, name: str | int | None) -> Any:
         else:
             there = f"a {type(output).__name__}"
         raise ValueError(f"output={name!r} is not in what the module returned: {there}.") from None
-
-
-def _pool(features: Tensor, pool: str, mask: Any) -> Tensor:
-    """Reduce maps (n, channels, ...) or tokens (n, tokens, d) to one row per input."""
-    if features.ndim < 3 or (features.ndim > 3 and pool == "first"):
-        raise ValueError(
-            f"pool={pool!r} does not go with an output of shape {tuple(features.shape)}; expected "
-            "(n, tokens, d)" + ("; leave pool=None." if features.ndim < 3 else " for 'first'.")
-        )
-    # A sum over many positions would lose digits in half precision.
-    exact = features.float() if features.dtype in MIXED_PRECISION.values() else features
-    if features.ndim > 3:
-        exact = exact.flatten(2).transpose(1, 2)  # positions take the place of tokens
-        mask = None
-    if pool == "first":
-        return exact[:, 0]
-    if not isinstance(mask, Tensor) or mask.shape != exact.shape[:2]:
-        return exact.amax(1) if pool == "max" else exact.mean(1)
-    counted = mask.to(exact.device).bool()[:, :, None]
-    if pool == "max":
-        return exact.masked_fill(~counted, -torch.inf).amax(1)
-    return (exact * counted).sum(1) / counted.sum(1)

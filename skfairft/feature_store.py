@@ -2,8 +2,10 @@
 
 A store maps (namespace, key) to a row of features. The namespace is a fingerprint (bytes) of the
 module and its settings; keys (n, 2) are 128-bit hashes of the rows as two uint64; features (n, d)
-are float32 or float64. Rows are kept in chunks of up to 2 MiB. A key is found through an index in
-memory, a chunk is read and evicted as a whole: the least recently used first.
+are float32 or float64. Rows are kept in blocks of up to 2 MiB. A key is found through an index in
+memory, a block is read and evicted as a whole: the least recently used first. With a namespace
+goes its witness: what it takes to see whether the module still gives what is stored
+(`skfairft.witness`).
 """
 
 from __future__ import annotations
@@ -16,23 +18,21 @@ from typing import TypeAlias
 from ._stores.base import StoreInfo
 from ._stores.disk import DiskStore, resolved
 from ._stores.memory import MemoryStore
-from ._stores.process import ProcessStore
 from .exceptions import FeatureStoreWarning
 
 __all__ = [
     "DiskStore",
     "FeatureStoreWarning",
     "MemoryStore",
-    "ProcessStore",
     "Store",
     "StoreInfo",
     "get_store",
 ]
 
-# What the process remembers if it is not told otherwise; what outgrows it goes to a folder.
-_PROCESS_BYTES = 2**29
+# What the process remembers if it is not told otherwise: memory, and files for what outgrows it.
+_PROCESS_BYTES, _SPILL_BYTES = 2**29, 10 * 2**30
 
-Store: TypeAlias = MemoryStore | DiskStore | ProcessStore
+Store: TypeAlias = MemoryStore | DiskStore
 
 
 def get_store(memory: str | os.PathLike[str] | Store | None = None) -> Store:
@@ -41,12 +41,12 @@ def get_store(memory: str | os.PathLike[str] | Store | None = None) -> Store:
     Parameters
     ----------
     memory : None, str, path-like, MemoryStore or DiskStore, default=None
-        None is the one `ProcessStore` of this process, a path the one `DiskStore` of this process
-        for that folder, and a store is itself.
+        None is the one `MemoryStore` of this process, a path its one `DiskStore` for that
+        folder, and a store is itself.
 
     Returns
     -------
-    MemoryStore, DiskStore or ProcessStore
+    MemoryStore or DiskStore
         The store.
 
     Examples
@@ -55,7 +55,7 @@ def get_store(memory: str | os.PathLike[str] | Store | None = None) -> Store:
     >>> get_store(None) is get_store(None)
     True
     """
-    if isinstance(memory, (MemoryStore, DiskStore, ProcessStore)):
+    if isinstance(memory, (MemoryStore, DiskStore)):
         return memory
     if memory is not None and not isinstance(memory, (str, os.PathLike)):
         raise TypeError(
@@ -66,7 +66,9 @@ def get_store(memory: str | os.PathLike[str] | Store | None = None) -> Store:
     with _SHARED_LOCK:
         if folder not in _SHARED:
             _SHARED[folder] = (
-                ProcessStore(MemoryStore(_PROCESS_BYTES)) if folder is None else DiskStore(folder)
+                MemoryStore(_PROCESS_BYTES, spill_bytes=_SPILL_BYTES)
+                if folder is None
+                else DiskStore(folder)
             )
         return _SHARED[folder]
 

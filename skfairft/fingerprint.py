@@ -1,24 +1,28 @@
 """Fingerprints of modules, callables and settings: 128 bits of what they would compute.
 
 Every value becomes 16 bytes, `skfairft._identity.digest.node` of a tag, a payload and its parts.
-Two rules decide what counts:
+All that is held counts, whatever it is for: tensors, attributes, settings, the generators of
+random numbers. The user's own functions and classes are known by their bytecode and by what they
+take from closures and from their modules, those of installed libraries by name and version.
 
-- the user's own functions and classes are known by their bytecode, those of installed libraries
-  by name and version;
-- what running a module or callable changes does not count (`skfairft._identity.state`), so a
-  fingerprint is the same before and after.
+No fingerprint sees everything (files, the environment, a patched library): what is stored under
+it is looked at again (`skfairft.witness`).
 """
 
 from __future__ import annotations
 
+import contextvars
 import copyreg
 import dis
-import functools
 import marshal
+import random
 import re
+import sys
+import threading
 import types
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from enum import Enum
 from pathlib import PurePath
 from typing import Any
@@ -27,20 +31,24 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-from ._identity.bytecode import code_facts
 from ._identity.digest import array_node, node, tensor_node
-from ._identity.state import Changes, library, library_of_function, methods_of_class
+from ._identity.library import library, library_of_function
 
-__all__ = ["fingerprint"]
+__all__ = ["UnknownContentError", "fingerprint", "names_in"]
+
+
+class UnknownContentError(TypeError):
+    """Something is held whose content cannot be told."""
 
 
 def fingerprint(*parts: Any) -> bytes:
     """Return 128 bits that stand for modules, callables and settings.
 
     The same parts have the same fingerprint in every process, and so have copies
-    and pickles of them. What running them changes does not count, nor do device,
-    training flags, ``requires_grad``, docstrings, annotations and line numbers.
+    and pickles of them. Device, ``requires_grad``, docstrings, annotations and line
+    numbers do not count.
 
     Parameters
     ----------
@@ -54,15 +62,16 @@ def fingerprint(*parts: Any) -> bytes:
 
     Raises
     ------
-    TypeError
-        If a part holds tensors without data (on the meta device), or is nested
-        too deeply.
+    UnknownContentError
+        A TypeError. If a part holds tensors without data (on the meta device), or an object
+        that neither has attributes nor can be pickled, or is nested too deeply.
 
     Notes
     -----
     The order of a dictionary counts, for a function may loop over it; that of a
-    set and of an object's attributes does not. Locks, files, generators, random
-    number generators and the like count by their type only.
+    set and of an object's attributes does not. Locks, files, threads, loggers and
+    the like count by their type only; of thread-local and context variables the
+    value here and now.
 
     Examples
     --------
@@ -75,9 +84,9 @@ def fingerprint(*parts: Any) -> bytes:
     False
     """
     try:
-        return _Encoder(Changes(parts)).encode(parts)
+        return _Encoder().encode(parts)
     except RecursionError as error:
-        raise TypeError(
+        raise UnknownContentError(
             f"Parts of types {[type(part).__name__ for part in parts]} are nested too deeply for "
             "a fingerprint. Hold long chains of objects in a list."
         ) from error
@@ -87,30 +96,28 @@ _PLAIN = {type(None), type(...), bool, int, float, complex, str, bytes}
 _BY_REPR = {range, slice, torch.dtype, torch.device, type(NotImplemented)}
 # What their state says is where they are, not what they compute.
 _BY_TYPE_ONLY = {
-    "_contextvars", "_ctypes", "_io", "_queue", "_random", "_socket", "_thread", "_threading_local",
-    "_weakref", "_weakrefset", "asyncio", "concurrent", "ctypes", "io", "logging",
-    "multiprocessing", "queue", "random", "socket", "sqlite3", "tempfile", "threading", "tqdm",
-    "unittest", "weakref",
+    "_contextvars", "_ctypes", "_io", "_queue", "_socket", "_thread", "_weakref", "_weakrefset",
+    "asyncio", "concurrent", "ctypes", "io", "logging", "multiprocessing", "queue", "socket",
+    "sqlite3", "tempfile", "threading", "tqdm", "weakref",
 }  # fmt: skip
-# Bookkeeping of torch, of torch.fx (whose code is in the forward method) and of tokenizers.
-_MODULE_STATE = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"}
+# Bookkeeping of torch, and of torch.fx (whose code is in the forward method).
+_MODULE_STATE = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"} - {"training"}
 _GRAPH_STATE = {"_graph", "_code", "_lineno_map", "_prologue_start", "_tracer_cls", "meta"} | {
     "_tracer_extras", "shape_env", "_replace_hooks", "_create_node_hooks", "_erase_node_hooks",
     "_deepcopy_hooks",
 }  # fmt: skip
-_TOKENIZER_STATE = {"_tokenizer", "deprecation_warnings", "_in_target_context_manager"}
 _NOT_METHODS = {"__annotate__", "__annotate_func__"}
 _FUNCTIONS = (types.FunctionType, classmethod, staticmethod, property)
 _SIGNATURE_FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200  # *args, **kwargs, generator, coroutine
 # Held by code object, not by function or class: a patched method has another code object.
 _codes: WeakKeyDictionary[types.CodeType, bytes] = WeakKeyDictionary()
+_names_in: WeakKeyDictionary[types.CodeType, frozenset[str]] = WeakKeyDictionary()
 
 
 class _Encoder:
-    """Digests of values, each computed once, without what running them changes."""
+    """Digests of values, each computed once."""
 
-    def __init__(self, changes: Changes) -> None:
-        self.changes = changes
+    def __init__(self) -> None:
         self.known: dict[int, bytes] = {}
         self.open: dict[int, int] = {}
         self.alive: list[Any] = []  # so that no identity is given twice
@@ -122,8 +129,6 @@ class _Encoder:
         known = self.known.get(key)
         if known is not None:
             return known
-        if key in self.changes.objects:
-            return node(b"changed", type(value).__qualname__.encode())
         if key in self.open:  # how far up a cycle leads is the same in every copy
             return node(b"cycle", b"%d" % (len(self.open) - self.open[key]))
         self.open[key] = len(self.open)
@@ -148,7 +153,9 @@ class _Encoder:
         if isinstance(value, types.MethodType):
             return node(b"method", b"", self._all((value.__func__, value.__self__)))
         if isinstance(value, types.ModuleType):
-            return node(b"module", (library(value.__name__) or "").encode() + _name(value))
+            if (source := library(value.__name__)) is not None:
+                return node(b"module", f"{source} {value.__name__}".encode())
+            return self._attributes({k: v for k, v in vars(value).items() if k[:2] != "__"})
         if isinstance(value, types.BuiltinFunctionType):
             owner = value.__self__ if not isinstance(value.__self__, types.ModuleType) else None
             return node(b"builtin", _name(value), [self.encode(owner)])
@@ -182,7 +189,7 @@ class _Encoder:
             children = [each for item in value.items() for each in self._all(item)]
         elif isinstance(value, (set, frozenset)):
             # Alone, for the order of a set differs between processes and a cycle would tell.
-            children = sorted(_Encoder(self.changes).encode(item) for item in value)
+            children = sorted(_Encoder().encode(item) for item in value)
         else:
             children = [*self._all(value)]
         # A subclass, such as a namedtuple or a Counter, may have a state of its own.
@@ -190,6 +197,13 @@ class _Encoder:
         return node(kind.__name__.encode(), b"%d" % len(children), children + own)
 
     def _tensor(self, value: Tensor) -> bytes:
+        if is_lazy(value):
+            return node(b"lazy", str(value.dtype).encode())
+        if value.is_meta:
+            raise UnknownContentError(
+                f"A tensor of shape {tuple(value.shape)} is on the meta device and has no values. "
+                "Load the weights first."
+            )
         if hasattr(value, "__tensor_flatten__"):
             names, context = value.__tensor_flatten__()
             parts = [getattr(value, name) for name in names]
@@ -212,7 +226,7 @@ class _Encoder:
         own = [*self._all((function.__defaults__, function.__kwdefaults__))]
         own += map(self._cell, function.__closure__ or ())
         state = {key: value for key, value in vars(function).items() if key != "__wrapped__"}
-        own.append(self._attributes(function, state))
+        own.append(self._attributes(state))
         code = function.__code__
         if source is not None:
             name = f"{source} {function.__globals__['__name__']} {code.co_qualname}"
@@ -220,33 +234,43 @@ class _Encoder:
         return node(b"function", _code(code), [*own, *self._globals(function)])
 
     def _cell(self, cell: types.CellType) -> bytes:
-        if id(cell) in self.changes.objects:
-            return node(b"changed", b"cell")
         try:
             return self.encode(cell.cell_contents)
         except ValueError:
             return node(b"empty")
 
     def _globals(self, function: types.FunctionType) -> Iterator[bytes]:
-        """Yield what the names that a function takes from its module stand for."""
-        facts = code_facts(function.__code__)
-        space = function.__globals__
-        for name in sorted(facts.globals):
-            if name not in space or (id(space), name) in self.changes.attributes:
-                continue  # a builtin, which the name says, or a count
-            value = space[name]
-            yield node(b"global", name.encode(), [self.encode(value)])
-            if isinstance(value, types.ModuleType) and library(value.__name__) is None:
-                used = {key: vars(value)[key] for key in facts.attributes if key in vars(value)}
-                yield self._attributes(vars(value), used)
+        """Yield what the names that a function takes from its module, or imports, stand for."""
+        names = names_in(function.__code__)
+        for name in sorted(names):
+            if name in function.__globals__:
+                found = function.__globals__[name]
+            elif name in sys.modules and library(name) is None:  # imported in the function
+                found = sys.modules[name]
+            else:
+                continue  # a builtin, or the name of an attribute
+            yield node(b"global", name.encode(), [self._named(found, names, ())])
+
+    def _named(self, value: Any, names: frozenset[str], inside: tuple[int, ...]) -> bytes:
+        """Return the digest of a global; of the user's own modules what the function may read."""
+        if not isinstance(value, types.ModuleType) or library(value.__name__) is not None:
+            return self.encode(value)
+        if id(value) in inside:
+            return node(b"cycle")
+        items = vars(value)
+        used = [
+            node(b"item", key.encode(), [self._named(items[key], names, (*inside, id(value)))])
+            for key in sorted(names & items.keys())
+        ]
+        return node(b"user module", b"", used)
 
     def _class(self, kind: type) -> bytes:
         source = library(kind.__module__)
         name = f"{source or ''} {kind.__qualname__}"
         if source is not None:
-            # A module that was given another forward method is no longer the library's.
-            patch = getattr(kind, "forward", None) if issubclass(kind, nn.Module) else None
-            return node(b"class", f"{kind.__module__} {name}".encode(), [self.encode(patch)])
+            bases = [base for base in kind.__mro__ if library(base.__module__) is not None]
+            patches = [self._attributes(_patches(base)) for base in bases]
+            return node(b"class", f"{kind.__module__} {name}".encode(), patches)
         members = {}
         for key, value in vars(kind).items():
             if not (key.startswith("__") and key.endswith("__")):
@@ -255,12 +279,11 @@ class _Encoder:
             elif isinstance(value, _FUNCTIONS) and key not in _NOT_METHODS:
                 members[key] = value
         bases = [base for base in kind.__bases__ if base is not object]
-        return node(b"class", name.encode(), [*self._all(bases), self._attributes(kind, members)])
+        return node(b"class", name.encode(), [*self._all(bases), self._attributes(members)])
 
-    def _attributes(self, owner: Any, state: dict[str, Any]) -> bytes:
-        """Return the digest of named values, in any order, without those that running changes."""
-        changed, own = self.changes.attributes, id(owner)
-        items = sorted((key, value) for key, value in state.items() if (own, key) not in changed)
+    def _attributes(self, state: dict[str, Any]) -> bytes:
+        """Return the digest of named values, in any order."""
+        items = sorted(state.items(), key=lambda item: item[0])
         plain = [item for item in items if _is_plain(item[1])]
         others = [item for item in items if not _is_plain(item[1])]
         payload = marshal.dumps((plain, [key for key, _ in others]), 0)
@@ -269,34 +292,28 @@ class _Encoder:
     def _state(self, value: Any) -> bytes:
         """Return the digest of the attributes of an object, slots included."""
         kind = type(value)
-        state = {
-            key: item
-            for key, item in getattr(value, "__dict__", {}).items()
-            if key != "__doc__" and not isinstance(_first(kind, key), functools.cached_property)
-        }
+        state = {k: v for k, v in getattr(value, "__dict__", {}).items() if k != "__doc__"}
         for base in kind.__mro__:
             for name, member in vars(base).items():
                 if isinstance(member, types.MemberDescriptorType) and hasattr(value, name):
                     state[name] = getattr(value, name)
-        return self._attributes(value, state)
+        return self._attributes(state)
 
     def _object(self, value: Any) -> bytes:
         kind = type(value)
-        if isinstance(value, Iterator) or not _BY_TYPE_ONLY.isdisjoint(
-            base.__module__.partition(".")[0] for base in kind.__mro__
-        ):
+        if isinstance(value, threading.local):
+            return node(b"local", b"", [self.encode(dict(vars(value)))])
+        if isinstance(value, contextvars.ContextVar):
+            return node(b"context", value.name.encode(), [self.encode(value.get(None))])
+        if (state := _random_state(value)) is not None:
+            return node(b"random", b"", self._all((kind, state)))
+        modules = {base.__module__.partition(".")[0] for base in kind.__mro__}
+        if not _BY_TYPE_ONLY.isdisjoint(modules):
             return node(b"type only", b"", [self.encode(kind)])
-        if kind.__module__.startswith(("torch._C", "torch._ops", "torch.jit", "numpy.random")):
+        if kind.__module__.startswith(("torch._C", "torch._ops", "torch.jit")):
             # The graph of a scripted function; an operator says its name.
             text = str(value) if kind.__module__ == "torch._ops" else _graph(value)
             return node(b"type only", text.encode(), [self.encode(kind)])
-        if hasattr(value, "_tokenizer") and hasattr(value._tokenizer, "to_str"):
-            # Every call sets padding and truncation of the backend, its first entries.
-            text = value._tokenizer.to_str()
-            text = text[max(text.find('"added_tokens"'), 0) :]
-            state = {key: item for key, item in vars(value).items() if key not in _TOKENIZER_STATE}
-            children = [self.encode(kind), self._attributes(value, state)]
-            return node(b"tokenizer", text.encode(), children)
         if kind.__module__.startswith("tokenizers") and hasattr(value, "to_str"):
             return node(b"tokenizer", value.to_str().encode())
         if kind.__module__.startswith("PIL.") and hasattr(value, "tobytes"):
@@ -322,18 +339,24 @@ class _Encoder:
             getattr(kind, name) is getattr(object, name)
             for name in ("__reduce__", "__reduce_ex__", "__getstate__")
         )
-        if usual and (hasattr(value, "__dict__") or hasattr(kind, "__slots__")):
+        seen = hasattr(value, "__dict__") or hasattr(kind, "__slots__")
+        if usual and seen:
             return self._state(value)
         try:
             registered = copyreg.dispatch_table.get(kind)
             reduced = registered(value) if registered else value.__reduce_ex__(4)
-        except Exception:  # whatever an object that cannot be pickled may raise
-            return self._state(value)
+        except Exception as error:  # whatever an object that cannot be pickled may raise
+            if seen:
+                return self._state(value)
+            raise UnknownContentError(
+                f"A {kind.__module__}.{kind.__qualname__} has no attributes and cannot be pickled "
+                f"({error}): its content is not known."
+            ) from error
         if isinstance(reduced, str):
             return self.encode(reduced)
         function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         named = isinstance(state, dict) and all(type(key) is str for key in state)
-        own = self._attributes(value, state) if named else self.encode(state)
+        own = self._attributes(state) if named else self.encode(state)
         parts = (function, arguments, [*(items or ())], [*(pairs or ())])
         return node(b"reduced", b"", [*self._all(parts), own])
 
@@ -344,7 +367,11 @@ class _Encoder:
             return self._script(module)
         kind = type(module)
         state = vars(module)
-        own = {key: item for key, item in state.items() if key not in _MODULE_STATE}
+        own = state
+        if kind.__getstate__ is not object.__getstate__:  # what pickling keeps of it
+            with suppress(Exception):  # a parametrized module refuses to be pickled
+                own = module.__getstate__()
+        own = {key: item for key, item in own.items() if key not in _MODULE_STATE}
         if kind.__module__ == "torch.fx.graph_module":
             own = {key: item for key, item in own.items() if key not in _GRAPH_STATE}
         tensors = {**module._parameters, **module._buffers}
@@ -360,8 +387,8 @@ class _Encoder:
         ]
         parts = [
             self.encode(kind),
-            self._attributes(module, own),
-            self._attributes(module, tensors),
+            self._attributes(own),
+            self._attributes(tensors),
         ]
         return node(b"nn.Module", b"%d" % len(hooks), [*parts, *hooks, *children])
 
@@ -397,7 +424,7 @@ def _code(code: types.CodeType) -> bytes:
     known = _codes.get(code)
     if known is None:
         # Constants count where they are loaded: a docstring never is, and shifts their numbers.
-        alone = _Encoder(Changes(()))
+        alone = _Encoder()
         parameters = code.co_argcount + code.co_kwonlyargcount
         counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
         header = [counts, code.co_flags & _SIGNATURE_FLAGS, code.co_varnames[:parameters]]
@@ -422,5 +449,32 @@ def _name(value: Any) -> bytes:
     return f"{getattr(value, '__module__', '')} {name or getattr(value, 'name', '')}".encode()
 
 
-def _first(kind: type, name: str) -> Any:
-    return next(iter(methods_of_class(kind, name)), None)
+def names_in(code: types.CodeType) -> frozenset[str]:
+    """Return the names that bytecode may look up as globals or attributes, or import."""
+    known = _names_in.get(code)
+    if known is None:
+        inner = (names_in(each) for each in code.co_consts if isinstance(each, types.CodeType))
+        known = _names_in[code] = frozenset(code.co_names).union(*inner)
+    return known
+
+
+def _patches(kind: type) -> dict[str, Any]:
+    """Return the functions of the user's own that a library's class was given."""
+    return {
+        name: value
+        for name, value in vars(kind).items()
+        if isinstance(value, types.FunctionType) and library_of_function(value) is None
+    }
+
+
+def _random_state(value: Any) -> Any:
+    """Return where a generator of random numbers stands; None for other objects."""
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    if isinstance(value, random.Random):
+        return value.getstate()
+    if isinstance(value, np.random.Generator):
+        return value.bit_generator.state
+    if isinstance(value, (np.random.RandomState, np.random.BitGenerator)):
+        return value.__getstate__()
+    return None

@@ -196,16 +196,18 @@ class GroupFisher:
             Itself, so that updates can be chained.
         """
         n_groups, n_features = self._squares.shape
-        weight = torch.ones_like(e) if w is None else w.to(e)
-        self._weights += torch.bincount(codes, weight.double(), minlength=n_groups).cpu()
+        weight = torch.ones_like(e, dtype=torch.float64) if w is None else w.to(e.device).double()
+        self._weights += torch.bincount(codes, weight, minlength=n_groups).cpu()
         self._counts += torch.bincount(codes, minlength=n_groups).cpu()
         rows = max(1, _BLOCK_ELEMENTS // max(1, n_features))
-        energy = (e * weight).to(Z)
+        energy = (e.double() * weight).to(Z.device)
         groups = torch.arange(n_groups, device=codes.device)[:, None]
         for start in range(0, len(Z), rows):
             block = slice(start, start + rows)
             masked = torch.where(codes[block] == groups, energy[block], 0.0)  # (G, rows)
-            self._squares += (masked @ Z[block].square()).double().cpu()
+            # In float64 before the sum: how a product adds up its terms, and so how much float32
+            # would lose on the way, depends on the processor.
+            self._squares += (masked @ Z[block].double().square()).cpu()
         return self
 
     def merge(self, other: GroupFisher) -> GroupFisher:

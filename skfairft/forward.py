@@ -13,8 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
-__all__ = ["BatchRunner", "device_of", "frozen", "number_tensor"]
+from .module_copy import switch_to_evaluation
+
+__all__ = ["BatchRunner", "ambient", "device_of", "frozen", "number_tensor"]
 
 
 def _first_tensor(module: nn.Module) -> Tensor | None:
@@ -30,7 +33,18 @@ def device_of(module: nn.Module) -> torch.device:
 
 def _dtype_of(module: nn.Module) -> torch.dtype | None:
     first = _first_tensor(module)
+    if first is None and any("quantized" in type(part).__module__ for part in module.modules()):
+        return torch.float32  # whose weights torch does not list
     return None if first is None else first.dtype
+
+
+def ambient() -> tuple[Any, ...]:
+    """Return torch's settings around a call that change what any module gives."""
+    autocast = [
+        torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        for device in ("cpu", "cuda")
+    ]
+    return (*autocast, torch.get_default_dtype(), torch.get_float32_matmul_precision())
 
 
 @contextmanager
@@ -40,24 +54,46 @@ def frozen(module: nn.Module, source: torch.device, device: torch.device) -> Ite
     Parameters
     ----------
     module : nn.Module
-        The module; its training flags and device are restored on leaving.
+        The module; its training flags, values and device are restored on leaving.
     source, device : torch.device
         Where it lies, and where to run it.
     """
-    training = {part: part.training for part in module.modules()}
+    # What torch.jit.freeze returns has no flag.
+    training = {part: getattr(part, "training", False) for part in module.modules()}
+    # Some do more in train() and eval() than to set a flag: merge an adapter, say.
+    own = [part for part in training if _has_modes_of_its_own(part)]
+    kept = [(tensor, tensor.detach().clone()) for part in own for tensor in _tensors_of(part)]
     moved = device != source
     try:
-        module.eval()
+        switch_to_evaluation(module)
         if moved:
             module.to(device)
         # no_grad, not inference_mode: tensors a module caches must stay usable in training.
         with torch.no_grad():
             yield
     finally:
-        for part, flag in training.items():
-            part.training = flag
         if moved:
             module.to(source)
+        for part in own:
+            if training[part]:
+                part.train()
+        for part, flag in training.items():
+            if hasattr(part, "training"):
+                part.training = flag
+        with torch.no_grad():
+            for tensor, values in kept:  # what was added and taken away again is rounded
+                if not torch.equal(tensor, values):
+                    tensor.data.copy_(values)
+
+
+def _has_modes_of_its_own(part: nn.Module) -> bool:
+    kind = type(part)
+    return kind.train is not nn.Module.train or kind.eval is not nn.Module.eval
+
+
+def _tensors_of(part: nn.Module) -> list[Tensor]:
+    tensors = [*part.parameters(), *part.buffers()]
+    return [tensor for tensor in tensors if not is_lazy(tensor)]
 
 
 def number_tensor(batch: Any, module: nn.Module) -> Tensor:
@@ -65,7 +101,10 @@ def number_tensor(batch: Any, module: nn.Module) -> Tensor:
     # A copy, because the module may work in place: nn.ReLU(inplace=True) would write into X.
     if isinstance(batch, Tensor):
         return batch.clone()
-    tensor = torch.from_numpy(np.array(batch, order="C"))
+    dtype = np.asarray(batch).dtype
+    # torch has neither long doubles nor bytes in another order than the machine's.
+    dtype = np.dtype(np.float64) if dtype.kind == "f" and dtype.itemsize > 8 else dtype
+    tensor = torch.from_numpy(np.array(batch, dtype=dtype.newbyteorder("="), order="C"))
     return tensor if tensor.is_floating_point() else tensor.to(_dtype_of(module) or torch.float32)
 
 
@@ -120,7 +159,7 @@ class BatchRunner:
         ----------
         inputs : tensor, or tuple or mapping of tensors
             Positional or keyword arguments. Floating point takes the dtype of the
-            module's parameters.
+            module's parameters. A mapping may also hold numbers, texts and None.
         n_rows : int
             Rows in the batch.
 
@@ -151,13 +190,18 @@ class BatchRunner:
             short = False
             try:
                 parts.append(self._run(*_cut(args, kwargs, rows, n_rows), size))
-            except _MEMORY_ERRORS as error:
+            except ValueError:
+                raise
+            except Exception as error:  # whatever a module raises
                 if not _is_memory_error(error):
-                    shapes = [tuple(value.shape) for value in (*args, *kwargs.values())]
+                    values = (*args, *kwargs.values())
+                    shapes = [tuple(value.shape) for value in values if isinstance(value, Tensor)]
+                    double = any(getattr(value, "dtype", None) == torch.float64 for value in values)
+                    hint = " It was given float64; it may want X.astype('float32')."
                     raise ValueError(
                         f"The feature extractor {self.name} failed on a batch of shape {shapes}: "
                         f"{error}. Check that X, or what preprocess returns, is what the module "
-                        "takes."
+                        f"takes.{hint if double and self._dtype is None else ''}"
                     ) from error
                 if size == 1:
                     raise MemoryError(
@@ -176,12 +220,17 @@ class BatchRunner:
         """Run the module once."""
         args = [self._place(value) for value in args]
         kwargs = {name: self._place(value) for name, value in kwargs.items()}
-        features = _check_output(self.module(*args, **kwargs), n_rows, self.width, self.name)
+        # Looked at before the call, which may work in place: NaN of its own is not in X.
+        gaps = _rows_with_nan((*args, *kwargs.values()), n_rows)
+        output = self.module(*args, **kwargs)
+        features = _check_output(output, gaps, n_rows, self.width, self.name)
         self.width = features.shape[1]
         double = features.dtype == torch.float64
         return features.to(torch.float64 if double else torch.float32).cpu().numpy()
 
-    def _place(self, value: Tensor) -> Tensor:
+    def _place(self, value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
         images = self.channels_last and value.ndim == 4
         return value.to(
             self.device,
@@ -202,10 +251,13 @@ class BatchRunner:
         )
 
 
-_MEMORY_ERRORS = (RuntimeError, MemoryError)
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|(allocate|enough|insufficient)\b.{0,20}\bmemory|bad_alloc|bad allocation", re.I
 )
+
+
+# What a mapping may hold besides tensors.
+_SETTINGS = (str, bool, int, float, type(None))
 
 
 def _is_memory_error(error: BaseException) -> bool:
@@ -220,13 +272,17 @@ def _cut(args: Any, kwargs: Any, rows: slice, n_rows: int) -> tuple[Any, Any]:
     if rows == slice(0, n_rows):
         return args, kwargs
 
-    def cut(value: Tensor) -> Tensor:
-        return value[rows] if value.ndim and len(value) == n_rows else value
+    def cut(value: Any) -> Any:
+        return value[rows] if _has_rows(value, n_rows) else value
 
     return [cut(value) for value in args], {name: cut(value) for name, value in kwargs.items()}
 
 
-def _call_arguments(inputs: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+def _has_rows(value: Any, n_rows: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim > 0 and len(value) == n_rows
+
+
+def _call_arguments(inputs: Any) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
     """Return positional and keyword arguments of the module."""
 
     def check(value: Any) -> Any:
@@ -238,7 +294,11 @@ def _call_arguments(inputs: Any) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]
         return value
 
     if isinstance(inputs, Mapping):
-        return (), {name: check(value) for name, value in inputs.items()}
+        # Settings such as return_dict=True are not of one row.
+        return (), {
+            name: value if isinstance(value, _SETTINGS) else check(value)
+            for name, value in inputs.items()
+        }
     if isinstance(inputs, (tuple, list)):
         return tuple(check(value) for value in inputs), {}
     return (check(inputs),), {}
@@ -253,7 +313,7 @@ def _contents(output: Any) -> str:
     return type(output).__name__
 
 
-def _check_output(output: Any, n_rows: int, width: int | None, name: str) -> Tensor:
+def _check_output(output: Any, gaps: int, n_rows: int, width: int | None, name: str) -> Tensor:
     """Return the module's output if it is one row of finite features per input row."""
     if not isinstance(output, Tensor):
         raise ValueError(
@@ -288,9 +348,25 @@ def _check_output(output: Any, n_rows: int, width: int | None, name: str) -> Ten
     if not math.isfinite(output.sum()):
         finite = torch.isfinite(output).all(dim=1)
         if not bool(finite.all()):
-            raise ValueError(
+            returned = (
                 f"The feature extractor {name} returned NaN or infinity for "
-                f"{int((~finite).sum())} of {n_rows} rows. If it runs in half precision, try "
-                "module.float()."
+                f"{int((~finite).sum())} of {n_rows} rows"
             )
+            if gaps:
+                raise ValueError(
+                    f"{returned}, and what it was given contains NaN in {gaps} rows: X, or what "
+                    "preprocess made of it. Fill the gaps, or use a module that deals with them."
+                )
+            raise ValueError(f"{returned}. If it runs in half precision, try module.float().")
     return output
+
+
+def _rows_with_nan(inputs: tuple[Any, ...], n_rows: int) -> int:
+    """Return the number of rows of which some input is NaN."""
+    missing = np.zeros(n_rows, dtype=bool)
+    for value in inputs:
+        if not (_has_rows(value, n_rows) and value.is_floating_point()):
+            continue
+        if math.isnan(value.sum()):  # as it is wherever one is; far cheaper than to ask each
+            missing |= torch.isnan(value).reshape(n_rows, -1).any(1).cpu().numpy()
+    return int(missing.sum())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 from xxhash import xxh3_128
@@ -106,7 +107,7 @@ def measure(
 
     if start is not None:
         return compute()
-    key = fingerprint(_content(Z), y, codes, w, n_groups, n_classes, C, head, hidden)
+    key = _key(Z, (y, codes, w), (n_groups, n_classes, C, hidden), head)
     with _memo_lock:
         if key in _memo:
             _memo.move_to_end(key)
@@ -127,12 +128,18 @@ def forget() -> None:
         _memo.clear()
 
 
-def _content(Z: Features) -> bytes:
-    """Return a hash of the features' dtype and values, read in blocks."""
-    digest = xxh3_128(f"{Z.shape} {Z[:0].dtype}".encode())
+def _key(
+    Z: Features, columns: tuple[Tensor, ...], settings: tuple[Any, ...], head: nn.Module | None
+) -> bytes:
+    """Return a hash of all that a measurement depends on; features are read in blocks."""
+    digest = xxh3_128(f"{Z.shape} {Z[:0].dtype} {settings}".encode())
     step = block_rows(Z.shape[1])
     for start in range(0, len(Z), step):
         digest.update(Z[start : start + step].contiguous().numpy().data)
+    for column in columns:
+        digest.update(f"{column.dtype}".encode())
+        digest.update(column.contiguous().numpy().data)
+    digest.update(b"" if head is None else fingerprint(head))
     return digest.digest()
 
 

@@ -17,6 +17,8 @@ from tqdm.auto import tqdm
 
 from ._auc import auc_with_error
 from ._encoding import encode_groups, to_label_array
+from ._feature_table import refuse_odd_rows
+from ._index_order import warn_of_index_order
 from ._validation import check_fairness_parameters
 from ._warn import warn_user
 from .batches import TensorRows
@@ -369,7 +371,9 @@ def _encoded(clf: FairLowRankHeadClassifier, X: Any, y: Any, sensitive_features:
     """Return other rows in the classes and groups of the classifier."""
     labels = to_label_array(y, name="held_out's y")
     refuse_mapping(X)
+    refuse_odd_rows(X)
     check_consistent_length(X, labels)
+    warn_of_index_order(X=X, y=y, sensitive_features=sensitive_features)
     columns = ("y", labels, clf.classes_), ("sensitive_features", sensitive_features, clf.groups_)
     encoded = []
     for name, column, known in columns:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from pathlib import Path
@@ -311,7 +312,7 @@ class Texts:
             "return_tensors": "pt",
             **self.kwargs,
         }
-        with _TOKENIZING:
+        with _TOKENIZING, _as_it_came(self.tokenizer):
             tokens = self.tokenizer(texts, **arguments)
         if not isinstance(tokens, Mapping) or not all(
             isinstance(value, Tensor) for value in tokens.values()
@@ -322,6 +323,36 @@ class Texts:
                 "return_tensors='pt' and padding."
             )
         return dict(tokens)
+
+
+@contextmanager
+def _as_it_came(tokenizer: Any) -> Iterator[None]:
+    """Undo what a call sets in a Hugging Face tokenizer: others use it, too, and compare it.
+
+    A fast one's backend keeps how it last padded and cut; each notes which warnings it gave.
+    """
+    backend: Any = getattr(tokenizer, "_tokenizer", None)
+    fast = hasattr(backend, "enable_truncation")
+    if fast:
+        padding, truncation = backend.padding, backend.truncation
+        special = backend.encode_special_tokens
+    warned: Any = getattr(tokenizer, "deprecation_warnings", None)
+    warned_before = dict(warned) if isinstance(warned, dict) else None
+    in_target = getattr(tokenizer, "_in_target_context_manager", None)
+    try:
+        yield
+    finally:
+        if fast:
+            backend.no_padding() if padding is None else backend.enable_padding(**padding)
+            backend.no_truncation() if truncation is None else backend.enable_truncation(
+                **truncation
+            )
+            backend.encode_special_tokens = special
+        if warned_before is not None:
+            warned.clear()
+            warned.update(warned_before)
+        if in_target is not None:
+            tokenizer._in_target_context_manager = in_target
 
 
 def _rows(batch: Any) -> list[Any]:

@@ -1,8 +1,8 @@
 """128-bit keys of rows by their content, for a store that remembers the features of rows.
 
-A key depends on a row alone: its values, dtype and shape, never its position or neighbours. Rows
-that cannot be known by content have no keys, for a wrong key would give the features of another
-row.
+A key depends on a row alone: its values, dtype and shape, never its position or neighbours. A row
+that cannot be known by its content has the key 0, which stands for none: a wrong key would give
+the features of another row.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import decimal
 import fractions
 import marshal
 import os
+import re
 import stat
 import time
 import uuid
@@ -45,7 +46,7 @@ class _NoContentError(Exception):
     """A row holds something that is not known by its content."""
 
 
-def row_keys(rows: Any) -> NDArray[np.uint64] | None:
+def row_keys(rows: Any) -> NDArray[np.uint64]:
     """Return a content hash of each row.
 
     Parameters
@@ -57,8 +58,10 @@ def row_keys(rows: Any) -> NDArray[np.uint64] | None:
 
     Returns
     -------
-    ndarray of shape (n, 2), uint64, or None
-        None if some row holds an object that cannot be known by its content.
+    ndarray of shape (n, 2), uint64
+        Zeros for a row that holds something that cannot be known by its content: an object of
+        another kind, a folder, what looks like the name of a file that is not there (a function
+        may look for it elsewhere).
 
     Notes
     -----
@@ -75,13 +78,13 @@ def row_keys(rows: Any) -> NDArray[np.uint64] | None:
     (4, 2)
     >>> bool((row_keys(X[::-2]) == keys[::-2]).all())
     True
-    >>> row_keys([object()]) is None
-    True
+    >>> row_keys(["a text", object()]).any(axis=1)
+    array([ True, False])
     """
     try:
         return _keys(rows)
     except _NoContentError:
-        return None
+        return np.zeros((len(rows), 2), dtype=np.uint64)
 
 
 def _keys(rows: Any) -> Keys:
@@ -157,13 +160,22 @@ def _join(digests: Iterable[bytes]) -> Keys:
 
 
 def _item_keys(rows: Sequence[Any]) -> Keys:
-    return _join(map(_Items().node, rows))
+    items = _Items()
+
+    def key(row: Any) -> bytes:
+        try:
+            return items.node(row)
+        except _NoContentError:
+            return _NONE
+
+    return _join(map(key, rows))
 
 
 def _table_keys(kind: bytes, columns: Sequence[Any], n_rows: int) -> Keys:
     """Return the keys of the rows of a table: the bytes of numbers, the keys of other values."""
     blocks = []
     header = []
+    known = np.ones(n_rows, dtype=bool)
     for column in columns:
         dtype = column.dtype
         header.append(node(b"column", repr((column.name, str(dtype))).encode()))
@@ -176,6 +188,7 @@ def _table_keys(kind: bytes, columns: Sequence[Any], n_rows: int) -> Keys:
             blocks.append(column.cat.codes.to_numpy())
         else:
             blocks.append(_item_keys(column.tolist()))
+            known &= blocks[-1].any(axis=1)
     layout = [(f"f{i}", block.dtype, block.shape[1:]) for i, block in enumerate(blocks)]
     record = np.dtype(layout)
 
@@ -185,7 +198,7 @@ def _table_keys(kind: bytes, columns: Sequence[Any], n_rows: int) -> Keys:
             chunk[name] = block[wanted]
         return chunk
 
-    return _number_keys(part, n_rows, record.itemsize, node(kind, b"", header))
+    return _number_keys(part, n_rows, record.itemsize, node(kind, b"", header)) * known[:, None]
 
 
 def _is_pandas(value: Any, name: str) -> bool:
@@ -196,7 +209,10 @@ def _is_pandas(value: Any, name: str) -> bool:
     )
 
 
-_SCALARS = {type(None), type(...), bool, int, float, complex, bytes}
+_NONE = bytes(16)
+# A name with an ending, or with folders: what a text hardly is, and a row may well be.
+_LIKE_A_PATH = re.compile(r"(?=[^\s]{1,4096}$)(.*\.[A-Za-z][A-Za-z0-9]{1,4}|.*[/\\].*[^/\\])")
+_SCALARS = {type(None), type(...), bool, int, float, complex}
 # Their repr is their whole value.
 _BY_REPR = {
     datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone,
@@ -231,6 +247,9 @@ class _Items:
             return node(kind.__name__.encode(), b"", sorted(map(self.node, item)))
         if kind in _BY_REPR:
             return node(b"repr", repr(item).encode())
+        if kind is bytes:
+            # As a path, too: os.fsdecode gives the name that the system would look for.
+            return node(b"bytes", item, [self._text(os.fsdecode(item))] if _is_short(item) else [])
         if isinstance(item, PurePath):
             return node(b"path", b"", [self._text(str(item))])
         module = kind.__module__.partition(".")[0]
@@ -247,7 +266,9 @@ class _Items:
         known = self._texts.get(text)
         if known is None:
             content = text.encode("utf-8", "surrogatepass")
-            file = [] if b"\n" in content or len(content) > LONGEST_PATH else _file(text)
+            file = _file(text) if _is_short(content) else []
+            if not file and _LIKE_A_PATH.fullmatch(text):
+                raise _NoContentError  # perhaps relative to a folder that preprocess knows
             if len(self._texts) == 2**16:  # so that memory stays bounded
                 self._texts.clear()
             known = self._texts[text] = node(b"str", content, file)
@@ -282,6 +303,11 @@ class _Items:
         )
 
 
+def _is_short(content: bytes) -> bool:
+    """Tell whether some bytes may be the path of a file."""
+    return len(content) <= LONGEST_PATH and b"\n" not in content and b"\0" not in content
+
+
 # Digests of files by their path, so that a file is read once and not for each fold. A change
 # gives a file another time of change, which nobody can set; but times move in small steps, and two
 # changes within one would look like one: only what had been left alone for a while is remembered.
@@ -291,11 +317,11 @@ _QUIET_NS = 2 * 10**9
 
 
 def _file(path: str) -> list[bytes]:
-    """Return the digest of a file's bytes, or nothing if the path names no regular file."""
+    """Return the digest of a file's bytes, or nothing if there is no such file."""
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            return []
+            raise _NoContentError  # a folder, whose files may change
         identity = (
             status.st_dev,
             status.st_ino,

@@ -21,6 +21,7 @@ __all__ = [
     "is_dataset",
     "item_rows",
     "number_rows",
+    "refuse_infinity",
     "refuse_mapping",
     "take",
 ]
@@ -144,6 +145,14 @@ def holds_items(X: Any) -> bool:
     return isinstance(first, (Tensor, Mapping))
 
 
+def refuse_infinity(values: Tensor) -> None:
+    """Raise an error for infinite numbers; NaN is the module's to handle, or to hand on."""
+    if bool(torch.isinf(values).any()):
+        raise ValueError(
+            "Input X contains infinity; expected finite numbers, or NaN where the module masks it."
+        )
+
+
 def _whole(item: Any) -> Any:
     return item
 
@@ -165,7 +174,5 @@ def _stack(items: list[Any]) -> Any:
         ) from error
     for value in batch.values() if isinstance(batch, Mapping) else [batch]:
         if isinstance(value, Tensor) and value.is_floating_point():
-            finite = torch.isfinite(value)
-            if not bool(finite.all()):
-                raise ValueError("Input X contains NaN or infinity.")
+            refuse_infinity(value)
     return batch

@@ -1,5 +1,7 @@
 """What the tests share besides the root's conftest."""
 
+import os
+
 import pytest
 import sklearn
 import torch
@@ -7,8 +9,9 @@ import torch
 from skfairft import measure
 from skfairft.feature_store import get_store
 
-# The tests' matrices are small: more threads would only wait for each other.
-torch.set_num_threads(1)
+# The tests' matrices are small: more threads would only wait for each other. What the tests say
+# holds with any number of them.
+torch.set_num_threads(int(os.environ.get("SKFAIRFT_TEST_THREADS", "1")))
 
 
 @pytest.fixture(autouse=True)

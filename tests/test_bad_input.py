@@ -112,7 +112,7 @@ ERRORS = [
         "one group for all",
         lambda: fit(s="female"),
         ValueError,
-        ["sensitive_features is 'female'", "60 rows", "frame['sex']"],
+        ["sensitive_features is 'female'", "60 rows", "column of a frame"],
     ),
     ("a number as groups", lambda: fit(s=1), ValueError, ["sensitive_features is 1", "60 rows"]),
     # --- group weights

@@ -41,6 +41,13 @@ class RandomProjection(nn.Module):
         return torch.relu(X.float() @ matrix)
 
 
+class Doubled(nn.Module):
+    """Twice as many features as columns, of any number and of any dtype."""
+
+    def forward(self, X):
+        return torch.cat([X, X.abs()], 1)
+
+
 class GroupedClassifier(FairLowRankHeadClassifier):
     """A classifier whose `fit` makes up three groups, which the checks do not pass."""
 
@@ -62,6 +69,12 @@ class GroupedClassifier(FairLowRankHeadClassifier):
         GroupedClassifier(),
         GroupedClassifier(rank=2),
         FrozenFeatureExtractor(RandomProjection()),
+        # One module meets data of many widths and dtypes in these checks.
+        *(
+            kind(module)
+            for kind in (FairLowRankHeadClassifier, FrozenFeatureExtractor)
+            for module in (nn.Identity(), nn.Flatten(), Doubled())
+        ),
     ]
 )
 def test_scikit_learn_check(estimator, check):

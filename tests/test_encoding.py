@@ -6,7 +6,8 @@ import pytest
 import torch
 from sklearn.exceptions import DataConversionWarning
 
-from skfairft._encoding import encode_groups, encode_labels, to_array, to_label_array
+from skfairft._encoding import encode_groups, encode_labels, to_label_array
+from skfairft._tensors import to_array
 
 RNG = np.random.default_rng(0)
 

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -309,23 +310,25 @@ class TestAccumulation:
         assert (result[:, [0, 1, 2, 4]] > 0).all()
 
     @pytest.mark.parametrize("batch_size", [50_000, 50])
-    def test_long_float32_sums_do_not_drift(self, batch_size):
+    def test_float32_rows_are_summed_in_float64(self, batch_size):
+        n = 50_000
         generator = torch.Generator().manual_seed(0)
-        Z = torch.randn(50_000, 10, generator=generator).abs()
-        e = torch.rand(50_000, generator=generator)
-        codes = torch.randint(2, (50_000,), generator=generator)
+        Z = torch.randn(n, 10, generator=generator)
+        e, w = torch.rand(n, generator=generator), torch.rand(n, generator=generator)
+        codes = torch.randint(2, (n,), generator=generator)
         accumulator = GroupFisher(2, 10)
-        for rows in torch.arange(50_000).split(batch_size):
-            accumulator.update(Z[rows], e[rows], codes[rows])
+        for rows in torch.arange(n).split(batch_size):
+            accumulator.update(Z[rows], e[rows], codes[rows], w[rows])
         ours = accumulator.result().squares
-        naive = torch.empty_like(ours)
+        terms = Z.double().square() * (e.double() * w.double())[:, None]
         for g in range(2):
-            products = (Z.square() * e[:, None])[codes == g]
-            exact = (Z.double().square() * e.double()[:, None])[codes == g].sum(dim=0)
-            assert ((ours[g] - exact).abs() / exact).max() < 1e-6
-            # numpy's cumulative sum adds one row after the other, as a running total does.
-            naive[g] = torch.from_numpy(np.cumsum(products.numpy(), axis=0)[-1]).double()
-            assert ((naive[g] - exact).abs() / exact).max() > 1e-6
+            # fsum rounds once, at the end. No term is negative, so that a sum in any order is
+            # within n eps of it.
+            exact = np.array([math.fsum(column) for column in terms[codes == g].T.tolist()])
+            error = np.abs(ours[g].numpy() / exact - 1)
+            assert error.max() < n * np.finfo(np.float64).eps
+            # Control: float32 could not even hold these sums.
+            assert np.abs(exact.astype(np.float32) / exact - 1).max() > 1e-9
 
 
 class TestLayerFisher:

@@ -1,4 +1,5 @@
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -257,14 +258,21 @@ class TestHeadScores:
         order = torch.randperm(40, generator=generator())
         torch.testing.assert_close(head_scores(head, Z[order]), whole[order], rtol=0, atol=1e-12)
 
-    def test_float32_scores_would_depend_on_them(self):
+    @pytest.mark.parametrize("rows", [1, 7, 40])
+    def test_of_a_float32_head_are_those_of_float64(self, rows):
         head = LowRankHead(randn(512, K, seed=1), None, randn(K, seed=2)).float()
         Z = 10 * randn(40, 512).float()
-        with torch.no_grad():
-            single = torch.cat([head(Z[i : i + 1]) for i in range(40)])
-            assert (single - head(Z)).abs().max() > 1e-6
-        single = torch.cat([head_scores(head, Z[i : i + 1]) for i in range(40)])
-        torch.testing.assert_close(single, head_scores(head, Z), rtol=0, atol=1e-12)
+        scores = torch.cat([head_scores(head, part) for part in Z.split(rows)]).numpy()
+        A, b = head.A.detach().double().numpy(), head.bias.detach().double().numpy()
+        terms = np.concatenate(
+            [Z.double().numpy()[:, :, None] * A, np.broadcast_to(b, (40, 1, K))], axis=1
+        )
+        exact = np.apply_along_axis(math.fsum, 1, terms)
+        # However a processor orders a sum of n terms, it is within n eps of their sizes.
+        bound = 513 * np.finfo(np.float64).eps * np.abs(terms).sum(axis=1)
+        assert (np.abs(scores - exact) <= bound).all()
+        # Control: float32 could not even hold these scores.
+        assert (np.abs(exact.astype(np.float32) - exact) > 100 * bound).any()
 
     @every_head
     def test_slices_do_not_show(self, low_rank, tail, monkeypatch):

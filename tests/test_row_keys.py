@@ -197,7 +197,7 @@ def test_file_that_cannot_be_read_has_no_key(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(kernel, "open", refuse, raising=False)
-    assert row_keys([str(path)]) is None
+    assert not row_keys([str(path)]).any()
 
 
 def test_values_of_a_table_count_and_its_index_does_not():
@@ -240,19 +240,50 @@ class Text(str):
         torch.eye(3).to_sparse(),
         [torch.eye(3).to_sparse()],
         torch.zeros(2, device="meta"),
-        np.float64(1),
-        np.array(1.0),
-        torch.tensor(1.0),
         "text",
         {"a": [1]},
         range(3),
-        None,
-        iter([1]),
     ],
     ids=lambda rows: type(rows).__name__,
 )
 def test_rows_that_are_not_known_by_content_have_no_keys(rows):
-    assert row_keys(rows) is None
+    keys = row_keys(rows)
+    assert not keys[-1].any()
+    assert len(keys) == len(rows)
+
+
+def test_what_may_be_the_name_of_a_file_elsewhere_has_no_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "here.png").write_bytes(b"x")
+    unknown = ["folder", "image.jpg", "a/b", "x.y.npy", r"c:\\data\\x", str(tmp_path)]
+    texts = [
+        "a text",
+        "a/b or c",
+        "one",
+        "3.14",
+        "Really?",
+        "and/or maybe",
+        "end.",
+        "a\nb.png",
+        "",
+    ]
+    known = [*texts, "here.png"]
+    for as_row in (str, os.fsencode):
+        assert not row_keys([as_row(name) for name in unknown]).any()
+        assert row_keys([as_row(name) for name in known]).any(axis=1).all()
+    assert not row_keys([pathlib.Path(name) for name in unknown]).any()
+    mixed = pd.DataFrame({"name": ["here.png", "image.jpg"], "age": [1, 2]})
+    assert row_keys(mixed).any(axis=1).tolist() == [True, False]
+
+
+def test_a_file_named_in_bytes_counts_by_its_content(tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(b"one")
+    rows = [os.fsencode(path)]
+    before = row_keys(rows)
+    path.write_bytes(b"two")
+    assert (row_keys(rows) != before).any()
 
 
 def test_images_count_pixels_mode_palette_and_what_loading_applies():

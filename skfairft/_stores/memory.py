@@ -1,20 +1,20 @@
-"""A store in the memory of a process."""
+"""A store in the memory of a process, and in temporary files for what outgrows it."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
-from .base import KEY_BYTES, BaseStore, Found, StoreInfo, check_same, checked_keys, portions
-from .key_index import ChunkIndex, Keys
+from ..mapped import allocate_features, is_mapped, release_pages
+from .base import KEY_BYTES, BaseStore, Found, StoreInfo, gather, portions
+from .key_index import KeyIndex, Keys
 
 __all__ = ["MemoryStore"]
 
 
-class _Chunk(NamedTuple):
+class _Block(NamedTuple):
     namespace: bytes
     features: NDArray[Any]
 
@@ -26,12 +26,17 @@ class _Chunk(NamedTuple):
 class MemoryStore(BaseStore):
     """Remembers features in the memory of this process.
 
-    A pickle or deep copy is an empty store with the same bound.
+    A pickle or deep copy is an empty store with the same bounds.
 
     Parameters
     ----------
     max_bytes : int, default=2**30
         Bound on the bytes of features and keys; the least recently used go first.
+    spill_bytes : int, default=0
+        Of a module whose features outgrow ``max_bytes`` by themselves the first would be
+        forgotten while the last are stored, and no pass over the rows would find any.
+        What is too much is kept in temporary files up to this bound; they are gone with
+        the store. 0 keeps none.
 
     Examples
     --------
@@ -45,30 +50,23 @@ class MemoryStore(BaseStore):
     (array([ True,  True]), (2, 5))
     """
 
-    def __init__(self, max_bytes: int = 2**30) -> None:
+    def __init__(self, max_bytes: int = 2**30, *, spill_bytes: int = 0) -> None:
         super().__init__(max_bytes)
-        self._forget()
+        self.spill_bytes = spill_bytes
+        self._forget_all()
 
-    def _forget(self) -> None:
-        self._chunks: OrderedDict[int, _Chunk] = OrderedDict()  # the least recently used first
-        self._indexes: dict[bytes, ChunkIndex[None]] = {}
-        self._bytes = self._next = 0
+    def _forget_all(self) -> None:
+        # The least recently used first.
+        self._blocks: OrderedDict[tuple[bytes, int], _Block] = OrderedDict()
+        self._indexes: dict[bytes, KeyIndex] = {}
+        self._witnesses: dict[bytes, bytes] = {}
 
     def __repr__(self) -> str:
-        return f"MemoryStore(max_bytes={self.max_bytes})"
+        spill = f", spill_bytes={self.spill_bytes}" if self.spill_bytes else ""
+        return f"MemoryStore(max_bytes={self.max_bytes}{spill})"
 
     def __reduce__(self) -> Any:
-        return MemoryStore, (self.max_bytes,)
-
-    def claim(self, namespace: bytes, keys: Keys) -> NDArray[np.bool_]:
-        """Return True for each of the keys (n, 2): no other process can compute for this store."""
-        return np.ones(len(checked_keys(keys)), dtype=bool)
-
-    def release(self, namespace: bytes, keys: Keys | None = None) -> None:
-        """Do nothing: there are no claims."""
-
-    def wait(self, namespace: bytes, keys: Keys, poll: float = 0.05) -> None:
-        """Return at once: there is nobody to wait for."""
+        return _unpickled, (self.max_bytes, self.spill_bytes)
 
     def info(self) -> StoreInfo:
         """Return what is stored, and the hits and misses.
@@ -76,64 +74,86 @@ class MemoryStore(BaseStore):
         Returns
         -------
         StoreInfo
-            Rows, bytes, the bound on bytes, hits and misses.
+            Rows, bytes, the bound on bytes, hits, misses.
         """
         with self._lock:
-            rows = sum(len(chunk.features) for chunk in self._chunks.values())
-            return StoreInfo(rows, self._bytes, self.max_bytes, self._hits, self._misses)
-
-    def size_of(self, namespace: bytes) -> int:
-        """Return the bytes that features and keys of a namespace take."""
-        with self._lock:
-            chunks = self._chunks.values()
-            return sum(chunk.bytes for chunk in chunks if chunk.namespace == namespace)
+            rows = sum(len(block.features) for block in self._blocks.values())
+            size = sum(block.bytes for block in self._blocks.values())
+            bound = self.max_bytes + self.spill_bytes
+            return StoreInfo(rows, size, bound, self._hits, self._misses)
 
     def clear(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._forget()
+            self._forget_all()
             self._hits = self._misses = 0
 
-    def _find(self, namespace: bytes, keys: Keys) -> Found:
-        def read(number: int) -> NDArray[Any]:
-            self._chunks.move_to_end(number)
-            return self._chunks[number].features
+    def forget(self, namespace: bytes) -> None:
+        """Forget the rows and the witness of a namespace."""
+        with self._lock:
+            self._witnesses.pop(namespace, None)
+            self._indexes.pop(namespace, None)
+            for key in [key for key in self._blocks if key[0] == namespace]:
+                del self._blocks[key]
 
-        return self._gather(self._indexes.get(namespace, ChunkIndex()), keys, read)
+    def witness(self, namespace: bytes) -> bytes | None:
+        """Return what `put_witness` kept for a namespace, None if there is nothing."""
+        return self._witnesses.get(namespace)
+
+    def put_witness(self, namespace: bytes, content: bytes) -> None:
+        """Keep some bytes with a namespace, in place of earlier ones."""
+        self._witnesses[namespace] = content
+
+    def _find(self, namespace: bytes, keys: Keys) -> Found:
+        index = self._indexes.get(namespace, KeyIndex())
+
+        def read(number: int) -> NDArray[Any] | None:
+            key = namespace, number
+            if key not in self._blocks:  # an interrupt came before the index heard of it
+                index.drop(number)
+                return None
+            self._blocks.move_to_end(key)
+            return self._blocks[key].features
+
+        found, features = gather(index, keys, read)
+        for key in [key for key in self._blocks if key[0] == namespace]:
+            release_pages(self._blocks[key].features)
+        return found, features
 
     def _store(self, namespace: bytes, keys: Keys, features: NDArray[Any]) -> None:
-        index = self._indexes.setdefault(namespace, ChunkIndex())
-        if index.chunks:
-            stored = self._chunks[next(iter(index.chunks))].features
-            check_same(stored.shape[1], stored.dtype.itemsize, features)
-        for rows in portions(index, keys, features, self.max_bytes):
-            chunk = _Chunk(namespace, features[rows])  # a copy, as rows is an array
-            try:
-                while self._bytes + chunk.bytes > self.max_bytes:
-                    number, old = self._chunks.popitem(last=False)
-                    self._bytes -= old.bytes
-                    self._drop(old.namespace, number)
-                number, self._next = self._next, self._next + 1
-                self._chunks[number] = chunk
-                self._bytes += chunk.bytes
-                self._indexes[namespace] = index  # eviction may have removed it
-                index.add([(number, keys[rows], None)])
-            except BaseException:  # an interrupt between two of these lines
-                self._mend()
-                raise
+        index = self._indexes.get(namespace, KeyIndex())
+        in_memory = [block for block in self._blocks.values() if not is_mapped(block.features)]
+        own = sum(block.bytes for block in in_memory if block.namespace == namespace)
+        spilled = own + keys.nbytes + features.nbytes > self.max_bytes and self.spill_bytes > 0
+        bound = self.spill_bytes if spilled else self.max_bytes
+        for rows in portions(index, keys, features, bound):
+            shape = len(rows), features.shape[1]
+            room = allocate_features(shape, features.dtype, limit=0 if spilled else None)
+            block = _Block(namespace, room)
+            room[:] = features[rows]
+            release_pages(room)
+            self._evict(bound - block.bytes, spilled, namespace)
+            self._indexes[namespace] = index
+            self._blocks[namespace, index.next] = block
+            index.add(keys[rows])
 
-    def _mend(self) -> None:
-        """Keep the chunks that are both here and in an index."""
-        listed = {number for index in self._indexes.values() for number in index.chunks}
-        for number in set(self._chunks) - listed:
-            del self._chunks[number]
-        for index in self._indexes.values():
-            for number in set(index.chunks) - set(self._chunks):
-                index.drop(number)
-        self._bytes = sum(chunk.bytes for chunk in self._chunks.values())
+    def _evict(self, bound: int, spilled: bool, kept: bytes) -> None:
+        """Drop the least recently used blocks of memory, or of files, down to a bound.
 
-    def _drop(self, namespace: bytes, number: int) -> None:
-        index = self._indexes[namespace]
-        index.drop(number)
-        if not index.chunks:
-            del self._indexes[namespace]
+        The witness of a namespace goes with its last block, but for one that is kept.
+        """
+        blocks = [(k, b) for k, b in self._blocks.items() if is_mapped(b.features) == spilled]
+        size = sum(block.bytes for _, block in blocks)
+        size += 0 if spilled else sum(map(len, self._witnesses.values()))
+        for (namespace, number), block in blocks:
+            if size <= bound:
+                return
+            size -= block.bytes
+            del self._blocks[namespace, number]
+            self._indexes[namespace].drop(number)
+            if namespace != kept and not any(key[0] == namespace for key in self._blocks):
+                size -= len(self._witnesses.pop(namespace, b""))
+
+
+def _unpickled(max_bytes: int, spill_bytes: int) -> MemoryStore:
+    return MemoryStore(max_bytes, spill_bytes=spill_bytes)

@@ -10,6 +10,7 @@ from sklearn.utils.validation import _num_samples
 
 from .._bootstrap import _generator
 from .._encoding import encode_groups, to_label_array
+from .._index_order import warn_of_index_order
 from ..rows import is_dataset, refuse_mapping, take
 from ..summary import features_input, final_classifier
 from ._common import group_name, literal, look, new_axes, note, place_legend, predictions, styled
@@ -147,6 +148,7 @@ class FeatureScatterDisplay:
         refuse_mapping(X)
         n = int(_num_samples(X))
         groups, codes = encode_groups(sensitive_features, n)
+        warn_of_index_order(X=X, y=y, sensitive_features=sensitive_features)
         chosen = _choose(n, max_rows, random_state)
         some = X if len(chosen) == n else _take(X, chosen)
         predicted = np.asarray(predictions(estimator, some))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
 from .._encoding import encode_groups, python_value, to_label_array
+from .._index_order import warn_of_index_order
 from .._inside import deciding_wrapper
 from .._report import FairnessReport
 from .._warn import warn_user
@@ -138,6 +139,9 @@ def model_report(
     labels = to_label_array(y)
     check_consistent_length(X, labels, sample_weight)
     groups, codes = encode_groups(sensitive_features, len(labels))
+    warn_of_index_order(
+        X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
+    )
     label_codes = _label_codes(labels, clf.classes_)
     if summary.groups_given:
         _warn_unseen(groups.tolist(), clf.groups_.tolist())

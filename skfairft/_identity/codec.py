@@ -1,0 +1,146 @@
+"""Rows as bytes that hold no code: numbers, texts, arrays, tensors, and what holds such."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["CannotEncodeError", "decode", "encode"]
+
+
+class CannotEncodeError(TypeError):
+    """A value is of a kind that the bytes cannot hold."""
+
+
+def encode(value: Any) -> bytes:
+    """Return a value as bytes, or raise a CannotEncodeError.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> decode(encode(["a text", (1, 2.5), {"ids": np.arange(3)}]))
+    ['a text', (1, 2.5), {'ids': array([0, 1, 2])}]
+    """
+    buffers: list[bytes] = []
+
+    def keep(content: bytes) -> int:
+        buffers.append(content)
+        return len(content)
+
+    try:
+        text = json.dumps(_packed(value, keep)).encode("ascii")
+    except (ValueError, RecursionError) as error:
+        raise CannotEncodeError(str(error)) from error
+    return b"".join([struct.pack("<Q", len(text)), text, *buffers])
+
+
+def decode(content: bytes) -> Any:
+    """Return what `encode` was given; arrays and tensors are new, in main memory."""
+    start = 8 + struct.unpack_from("<Q", content)[0]
+
+    def take(size: int) -> bytearray:  # in the order in which they were kept
+        nonlocal start
+        start += size
+        return bytearray(content[start - size : start])
+
+    return _unpacked(json.loads(content[8:start]), take)
+
+
+def _packed(value: Any, keep: Callable[[bytes], int]) -> Any:
+    kind = type(value)
+    if value is None or kind in (bool, int, float, str):
+        return value
+    if kind is list:
+        return [_packed(each, keep) for each in value]
+    if kind is tuple:
+        return {"tuple": [_packed(each, keep) for each in value]}
+    if kind is dict:
+        return {"dict": [[_packed(key, keep), _packed(each, keep)] for key, each in value.items()]}
+    if kind is bytes:
+        return {"bytes": keep(value)}
+    if kind is np.str_:
+        return str(value)
+    if isinstance(value, PurePath):
+        return {"path": str(value)}
+    if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized:
+        flat = value.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        name = str(value.dtype).removeprefix("torch.")
+        return {"tensor": [name, list(value.shape), keep(flat.view(torch.uint8).numpy().tobytes())]}
+    if kind in (np.ndarray, np.memmap) and value.dtype.kind in "biufcmMSU":
+        return {"array": [value.dtype.str, list(value.shape), keep(value.tobytes())]}
+    if kind is np.ndarray and value.dtype.kind == "O":
+        return {"objects": [list(value.shape), [_packed(each, keep) for each in value.ravel()]]}
+    if isinstance(value, np.generic):
+        return {"scalar": _packed(np.asarray(value), keep)}
+    if kind.__module__.partition(".")[0] == "pandas" and kind.__name__ in ("Series", "DataFrame"):
+        return {kind.__name__: _packed_table(value, keep)}
+    raise CannotEncodeError(f"{kind.__module__}.{kind.__qualname__}")
+
+
+def _packed_table(value: Any, keep: Callable[[bytes], int]) -> Any:
+    frame = value.to_frame() if value.ndim == 1 else value
+    columns = []
+    for i in range(frame.shape[1]):
+        column = frame.iloc[:, i]
+        if not isinstance(column.dtype, np.dtype) and str(column.dtype) != "str":
+            raise CannotEncodeError(f"a column of dtype {column.dtype}")
+        values = column.to_numpy() if isinstance(column.dtype, np.dtype) else column.tolist()
+        columns.append(
+            [
+                _packed(value.name if value.ndim == 1 else column.name, keep),
+                str(column.dtype),
+                _packed(values, keep),
+            ]
+        )
+    return [columns, _packed(frame.index.to_numpy(), keep)]
+
+
+def _unpacked(value: Any, take: Callable[[int], bytearray]) -> Any:
+    if isinstance(value, list):
+        return [_unpacked(each, take) for each in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tuple":
+        return tuple(_unpacked(each, take) for each in content)
+    if kind == "dict":
+        return {_unpacked(key, take): _unpacked(each, take) for key, each in content}
+    if kind == "bytes":
+        return bytes(take(content))
+    if kind == "path":
+        return Path(content)
+    if kind == "tensor":
+        name, shape, size = content
+        flat = torch.frombuffer(take(size), dtype=torch.uint8) if size else torch.empty(0)
+        return flat.view(getattr(torch, name)).reshape(shape)
+    if kind == "array":
+        dtype, shape, size = content
+        return np.frombuffer(take(size), dtype=dtype).reshape(shape)
+    if kind == "objects":
+        objects = np.empty(len(content[1]), dtype=object)
+        objects[:] = [_unpacked(each, take) for each in content[1]]
+        return objects.reshape(content[0])
+    if kind == "scalar":
+        return _unpacked(content, take)[()]
+    return _unpacked_table(kind, content, take)
+
+
+def _unpacked_table(kind: str, content: Any, take: Callable[[int], bytearray]) -> Any:
+    import pandas as pd
+
+    columns = [
+        (_unpacked(name, take), dtype, _unpacked(values, take))
+        for name, dtype, values in content[0]
+    ]
+    index = _unpacked(content[1], take)
+    series = [
+        pd.Series(values, index=index, name=name, dtype=dtype) for name, dtype, values in columns
+    ]
+    return series[0] if kind == "Series" else pd.concat(series, axis=1)
