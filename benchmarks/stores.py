@@ -6,7 +6,7 @@ rows, two thirds of them, one. Seconds are the median over repetitions, with a w
 - sqlite: one blob per batch, its keys in another blob, an index of the keys in memory;
 - safetensors: one file per batch, the same index;
 - lmdb, diskcache: one entry per row;
-- skfairft: the package's DiskStore, with checksums, claims and bound.
+- skfairft: the package's DiskStore: one file per batch, with checksums, a lock and a bound.
 
 Then a child process reads files with one flipped byte in the middle, cut in half, or replaced by
 garbage, and what a writer killed with SIGKILL left. Outcomes: "all rows", "k rows gone" (the

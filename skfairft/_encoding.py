@@ -105,11 +105,15 @@ def _check_label_types(labels: NDArray[Any]) -> None:
     """Refuse labels that scikit-learn's metrics and searches would not take from `predict`."""
     found = set(map(type, labels.tolist())) if labels.dtype.kind == "O" else {labels.dtype.type}
     types = sorted(kind.__name__ for kind in found)
-    if labels.dtype.kind == "c" or bytes in found:
-        remedy = "the real part" if labels.dtype.kind == "c" else "[label.decode() for label in y]"
+    if labels.dtype.kind == "c":
+        raise ValueError(
+            "Complex data not supported: y holds complex numbers; expected text, whole numbers or "
+            "booleans. Pass the real part."
+        )
+    if bytes in found:
         raise TypeError(
             f"y holds labels of the type {types[0]}; expected text, whole numbers or booleans. "
-            f"Pass {remedy}."
+            "Pass [label.decode() for label in y]."
         )
     if labels.dtype.kind != "O" or all(issubclass(kind, str) for kind in found):
         return

@@ -96,7 +96,7 @@ def _refuse_times(X: Any) -> None:
             )
 
 
-def _explain(X: Any, error: Exception) -> None:
+def _explain(X: Any, error: TypeError | ValueError) -> None:
     """Raise an error that says what X holds, if it cannot be read as numbers at all."""
     if issparse(X):  # scikit-learn's error names it
         return
@@ -113,7 +113,9 @@ def _explain(X: Any, error: Exception) -> None:
             f"{str(cause).rstrip('.')}. Convert it to numbers first, or set feature_extractor to a "
             "module that takes such rows."
         )
-        raise ValueError(found) from error
+        # A subclass of the two may take other arguments.
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(found) from error
 
 
 def _vectors(X: Any) -> str | None:

@@ -345,7 +345,10 @@ def _first_of_each(keys: Keys) -> tuple[Numbers, Numbers | None]:
 
     The second is None where all keys are distinct. Rows without a key are like no other.
     """
-    keys = np.where(keys.any(axis=1)[:, None], keys, np.arange(len(keys), dtype=np.uint64)[:, None])
+    unknown = np.flatnonzero(~keys.any(axis=1))
+    if len(unknown):
+        keys = keys.copy()
+        keys[unknown] = unknown[:, None]
     words = np.sort(keys[:, 0])
     if not (words[1:] == words[:-1]).any():
         return np.arange(len(keys)), None

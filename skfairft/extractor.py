@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
 from weakref import WeakKeyDictionary, WeakSet
@@ -20,6 +21,7 @@ from sklearn.utils.validation import _check_feature_names, _num_samples, validat
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ._feature_table import read_features, refuse_odd_rows
 from ._modules import ModuleParamsMixin, resolve_device
 from ._repr import extractor_block
 from .backbone_run import BackboneRun
@@ -333,6 +335,7 @@ class FrozenFeatureExtractor(
     def _check_rows(self, X: Any, *, reset: bool) -> Rows:
         """Validate X and return its rows."""
         refuse_mapping(X)
+        refuse_odd_rows(X)
         rows = None
         if is_dataset(X) or (self.preprocess is None and holds_items(X)):
             rows = item_rows(X, self.preprocess)
@@ -359,8 +362,11 @@ class FrozenFeatureExtractor(
             validate_data(self, shape_only, reset=reset, ensure_all_finite=False)
             return number_rows(X.detach(), self.module)
         _refuse_texts(X)
-        numbers = validate_data(
-            self, X, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite="allow-nan"
+        numbers = read_features(
+            X,
+            lambda X: validate_data(
+                self, X, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite="allow-nan"
+            ),
         )
         return number_rows(numbers, self.module)
 
@@ -375,8 +381,9 @@ class FrozenFeatureExtractor(
         @contextmanager
         def open_backbone() -> Iterator[BackboneRun]:
             with frozen(self.module, source, device):
+                run: Any = torch.compile(module) if self.compile else module
                 runner = BatchRunner(
-                    torch.compile(module) if self.compile else module,
+                    run,
                     type(self.module).__name__,
                     self.batch_size,
                     device,
@@ -384,7 +391,8 @@ class FrozenFeatureExtractor(
                     width=width,
                 )
                 noise = noise_of(self.module, self.dtype)
-                yield BackboneRun(runner, self.module, self.preprocess, self._name, noise)
+                name = partial(self._name, rows.kind)
+                yield BackboneRun(runner, self.module, self.preprocess, name, noise)
 
         store = self.store
         if self.memory is None and self.module in _cheap and len(rows) > FIRST_ROWS:
@@ -411,9 +419,10 @@ class FrozenFeatureExtractor(
             _cheap.add(self.module)
         return features
 
-    def _name(self) -> bytes:
+    def _name(self, kind: str = "numbers") -> bytes:
         """Return what the features depend on besides the rows, in 16 bytes."""
-        return fingerprint(self.module, self.preprocess, self._picks(), _PICKING, ambient())
+        settings = self._picks(), kind, _PICKING, ambient()
+        return fingerprint(self.module, self.preprocess, *settings)
 
 
 def _lock_of(module: nn.Module) -> threading.RLock:

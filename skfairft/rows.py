@@ -64,11 +64,14 @@ class Rows:
     of_item : callable, default=None
         For the items of a dataset, which come into being as they are loaded: what
         of an item is the row.
+    kind : {"numbers", "items", "preprocess"}
+        Which function ``inputs`` is.
     """
 
     data: Any
     inputs: Callable[[Any], Any]
     of_item: Callable[[Any], Any] | None = None
+    kind: str = "preprocess"
 
     def __len__(self) -> int:
         return int(_num_samples(self.data))
@@ -87,7 +90,7 @@ class Rows:
 
 def number_rows(X: NDArray[Any] | Tensor, module: nn.Module) -> Rows:
     """Return rows of an array or a tensor, which become the module's only argument."""
-    return Rows(X, lambda loaded: number_tensor(loaded, module))
+    return Rows(X, lambda loaded: number_tensor(loaded, module), kind="numbers")
 
 
 def item_rows(X: Any, preprocess: Callable[[Any], Any] | None) -> Rows:
@@ -114,7 +117,7 @@ def item_rows(X: Any, preprocess: Callable[[Any], Any] | None) -> Rows:
             "dataset: __len__ and __getitem__ let each row be found again."
         )
     if preprocess is None:
-        return Rows(X, _stack, of_item=_input_of)
+        return Rows(X, _stack, of_item=_input_of, kind="items")
     return Rows(X, preprocess, of_item=_whole)
 
 
@@ -147,6 +150,7 @@ def holds_items(X: Any) -> bool:
 
 def refuse_infinity(values: Tensor) -> None:
     """Raise an error for infinite numbers; NaN is the module's to handle, or to hand on."""
+    values = values.float() if values.itemsize == 1 else values  # torch cannot look into 8 bits
     if bool(torch.isinf(values).any()):
         raise ValueError(
             "Input X contains infinity; expected finite numbers, or NaN where the module masks it."

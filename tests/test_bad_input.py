@@ -2,6 +2,8 @@
 
 import copy
 import warnings
+from decimal import Decimal
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, FrozenFeatureExtractor, split_head
 from skfairft.datasets import make_biased_classification
+from skfairft.metrics import fairness_report
 
 X, Y, S = make_biased_classification(60, 8, disparity=0.4, random_state=0)
 
@@ -28,6 +31,11 @@ def fit(X=X, y=Y, s=S, w=None, **params):
     """Fit a classifier on data of which one thing is bad."""
     params = {"rank": 1, **params}
     return FairLowRankHeadClassifier(**params).fit(X, y, w, sensitive_features=s)
+
+
+def report(y=Y, s=S, w=None):
+    """Measure predictions on data of which one thing is bad."""
+    return fairness_report(y, Y, sensitive_features=s, sample_weight=w, n_boot=0)
 
 
 class Returns(nn.Module):
@@ -114,6 +122,30 @@ ERRORS = [
         ValueError,
         ["sensitive_features is 'female'", "60 rows", "column of a frame"],
     ),
+    (
+        "a dictionary of groups",
+        lambda: fit(s={"sex": S}),
+        ValueError,
+        ["sensitive_features is a mapping (dict)", "['sex']", "pandas.DataFrame"],
+    ),
+    (
+        "ragged groups",
+        lambda: fit(s=[["a"]] * 30 + [["b", "c"]] * 30),
+        ValueError,
+        ["sensitive_features is ragged", "rows of 1 and rows of 2"],
+    ),
+    (
+        "groups of which some are masked",
+        lambda: fit(s=np.ma.array(S, mask=np.arange(60) < 2)),
+        ValueError,
+        ["sensitive_features holds 2 missing"],
+    ),
+    (
+        "groups that mix True and 1",
+        lambda: fit(s=[True, 1, 0] * 20),
+        ValueError,
+        ["sensitive_features mixes", "True == 1"],
+    ),
     ("a number as groups", lambda: fit(s=1), ValueError, ["sensitive_features is 1", "60 rows"]),
     # --- group weights
     (
@@ -156,6 +188,31 @@ ERRORS = [
         TypeError,
         ["y mixes", "['int', 'str']", "astype(str)"],
     ),
+    (
+        "labels in Decimal",
+        lambda: fit(y=[Decimal(int(label)) for label in Y]),
+        TypeError,
+        ["y holds labels", "'Decimal'", "astype(int)"],
+    ),
+    (
+        "labels in bytes",
+        lambda: fit(y=np.array([b"no", b"yes"])[Y]),
+        TypeError,
+        ["y holds labels", "bytes", "label.decode()"],
+    ),
+    # --- the same in metrics
+    *(
+        (f"{name} in a report", partial(report, **given), kind, words)
+        for name, given, kind, words in [
+            ("groups in a dictionary", {"s": {"sex": S}}, ValueError, ["mapping (dict)"]),
+            ("ragged groups", {"s": [["a"], ["b", "c"]] * 30}, ValueError, ["ragged"]),
+            ("masked labels", {"y": np.ma.array(Y, mask=S)}, ValueError, ["y_true holds"]),
+            ("sparse groups", {"s": csr_matrix(S[:, None])}, TypeError, ["toarray()"]),
+            ("too few groups", {"s": S[:-1]}, ValueError, ["59 rows but y_true has 60"]),
+            ("words as weights", {"w": ["1"] * 60}, ValueError, ["sample_weight holds", "'1'"]),
+            ("an iterator of groups", {"s": iter(S)}, ValueError, ["only once", "list("]),
+        ]
+    ),
     # --- rows
     ("NaN in X", lambda: fit(changed(X, at=(0, 0), by=nan)), ValueError, ["X contains NaN"]),
     ("infinity in X", lambda: fit(changed(X, at=(0, 0), by=inf)), ValueError, ["infinity"]),
@@ -163,7 +220,7 @@ ERRORS = [
         "NaN in a tensor",
         lambda: fit(torch.full((60, 8), nan), feature_extractor=nn.Identity()),
         ValueError,
-        ["X contains NaN or infinity"],
+        ["returned NaN or infinity", "it was given contains NaN", "Fill the gaps"],
     ),
     ("sparse X", lambda: fit(csr_matrix(X)), TypeError, ["dense", "toarray"]),
     ("X of strings", lambda: fit(X.astype(str).astype(object) + "?"), ValueError, ["convert"]),
@@ -205,6 +262,13 @@ ERRORS = [
     # --- sample and class weights
     ("negative sample weight", lambda: fit(w=-np.ones(60)), ValueError, ["Negative"]),
     ("NaN sample weight", lambda: fit(w=np.full(60, nan)), ValueError, ["NaN"]),
+    ("words as sample weights", lambda: fit(w=["1"] * 60), ValueError, ["'1'", "a number per row"]),
+    (
+        "a masked sample weight",
+        lambda: fit(w=np.ma.array(np.ones(60), mask=S)),
+        ValueError,
+        ["sample_weight holds", "missing", "for example 0"],
+    ),
     ("too few sample weights", lambda: fit(w=np.ones(59)), ValueError, ["(59,)", "(60,)"]),
     (
         "sample weights all zero",
@@ -615,6 +679,12 @@ WARNINGS = [
         lambda: fit(rank=3),
         UserWarning,
         ["rank=3", "min(d, k) = 2", "(8, 2)", "using 2"],
+    ),
+    (
+        "groups in another order of the index",
+        lambda: fit(pd.DataFrame(X), s=pd.Series(S).sample(frac=1, random_state=0)),
+        FairnessWarning,
+        ["sensitive_features and X", "index", ".loc[X.index]", ".to_numpy()", "reset_index"],
     ),
     ("labels as a column", lambda: fit(y=Y[:, None]), DataConversionWarning, ["column-vector"]),
     (

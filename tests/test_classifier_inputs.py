@@ -1,6 +1,7 @@
 """Labels, groups and rows of every kind give what plain ones give; and what comes out."""
 
 import copy
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
+from skfairft import FairLowRankHeadClassifier, FairnessWarning, FrozenFeatureExtractor
 from skfairft.datasets import make_biased_classification
 from skfairft.feature_store import get_store
 
@@ -59,6 +60,21 @@ ENCODINGS = {
     "tensor": (lambda c: torch.from_numpy(c), [0, 1]),
     "tensor bool": (lambda c: torch.from_numpy(c).bool(), [False, True]),
     "tensor bfloat16": (lambda c: torch.from_numpy(c).bfloat16(), [0.0, 1.0]),
+    "big-endian": (lambda c: c.astype(">i4"), [0, 1]),
+    "longdouble": (lambda c: c.astype(np.longdouble), [0.0, 1.0]),
+    "masked without a mask": (lambda c: np.ma.array(c), [0, 1]),
+    "polars": (lambda c: pytest.importorskip("polars").Series(c), [0, 1]),
+    "polars str": (
+        lambda c: pytest.importorskip("polars").Series(np.array(["no", "yes"])[c].tolist()),
+        ["no", "yes"],
+    ),
+    "polars Enum": (
+        lambda c: (pl := pytest.importorskip("polars")).Series(
+            np.array(["no", "yes"])[c].tolist(), dtype=pl.Enum(["yes", "no"])
+        ),
+        ["no", "yes"],
+    ),
+    "arrow": (lambda c: pytest.importorskip("pyarrow").array(c), [0, 1]),
 }
 for kind, values in {
     "int64": [0, 1],
@@ -133,15 +149,16 @@ class TestLabelsAndGroups:
         assert all(isinstance(group, tuple) for group in clf.groups_)
         np.testing.assert_array_equal(clf.group_importance_, plain.group_importance_)
 
-    def test_the_index_of_a_series_does_not_matter(self, data):
-        """Rows belong together by position, as in all of scikit-learn."""
+    def test_rows_belong_together_by_position(self, data):
+        """As in all of scikit-learn; that an index says otherwise is not silent."""
         X, y, s = data
         shuffled = np.random.default_rng(0).permutation(len(y))
-        clf = FairLowRankHeadClassifier(rank=1).fit(
-            pd.DataFrame(X, columns=list("abcdefgh")),
-            pd.Series(y, index=shuffled),
-            sensitive_features=pd.Series(s, index=shuffled[::-1]),
-        )
+        with pytest.warns(FairnessWarning, match="y and sensitive_features and X hold the same"):
+            clf = FairLowRankHeadClassifier(rank=1).fit(
+                pd.DataFrame(X, columns=list("abcdefgh")),
+                pd.Series(y, index=shuffled),
+                sensitive_features=pd.Series(s, index=shuffled[::-1]),
+            )
         plain = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
         np.testing.assert_array_equal(clf.group_importance_, plain.group_importance_)
 
@@ -176,11 +193,19 @@ ROWS = {
     "tensor float32": lambda X: torch.from_numpy(X).float(),
     "tensor bfloat16": lambda X: torch.from_numpy(X).bfloat16(),
     "tensor float16": lambda X: torch.from_numpy(X).half(),
+    "longdouble": lambda X: X.astype(np.longdouble),
+    "big-endian": lambda X: X.astype(">f8"),
+    "Decimal": lambda X: np.vectorize(Decimal, otypes=[object])(X),
+    "polars": lambda X: pytest.importorskip("polars").DataFrame(X),
+    "arrow": lambda X: pytest.importorskip("pyarrow").table(
+        dict(zip("abcdefgh", X.T, strict=True))
+    ),
     "tensor with gradient": lambda X: torch.from_numpy(X.copy()).requires_grad_(),
 }
 
 
 class TestRows:
+    @pytest.mark.filterwarnings("ignore:X has feature names")
     @pytest.mark.parametrize("kind", ROWS)
     @pytest.mark.parametrize("with_extractor", [False, True])
     def test_containers(self, data, kind, with_extractor):

@@ -282,6 +282,31 @@ class TestStateThatChanges:
         with pytest.warns(FeatureStoreWarning, match="changes the variable calls of preprocess"):
             FrozenFeatureExtractor(nn.Linear(4, 2), preprocess=noting).fit_transform(X)
 
+    def test_of_a_class_a_closure_or_a_hook(self):
+        rows = []
+
+        class Closes(nn.Linear):
+            def forward(self, x):
+                rows.append(len(x))
+                return super().forward(x)
+
+        class OfClass(nn.Linear):
+            calls = 0
+
+            def forward(self, x):
+                OfClass.calls += 1
+                return super().forward(x)
+
+        hooked = nn.Linear(4, 2)
+        hooked.register_forward_hook(lambda *_: rows.append(1))
+        for module, name in (
+            (Closes(4, 2), r"the variable rows of Closes\.forward"),
+            (OfClass(4, 2), r"OfClass\.calls"),
+            (hooked, "the variable rows of a hook"),
+        ):
+            with pytest.warns(FeatureStoreWarning, match=f"changes {name}, and"):
+                FrozenFeatureExtractor(module).transform(X)
+
     def test_that_changes_the_features_is_refused(self):
         class Learns(nn.Linear):
             def forward(self, x):
@@ -612,6 +637,23 @@ def test_widths_and_dtypes_of_one_module():
     single = clf.predict(Y.astype(np.float32))
     assert (single == clf.predict(Y)).mean() > 0.98
     clf.predict(Y.round().astype(int))
+
+
+def test_rows_of_one_module_in_several_forms():
+    """Each is made into a batch in its own way, also the rows that are looked at again."""
+    module = nn.Linear(4, 2)
+    expected = FrozenFeatureExtractor(module, memory=False).fit_transform(X)
+    tensors = [torch.from_numpy(row) for row in X]
+    given = [
+        X,
+        list(X),
+        tensors,
+        [(row, 1) for row in tensors],
+        [{"input": row} for row in tensors],
+    ]
+    for rows in (*given, torch.from_numpy(X), *given):
+        found = FrozenFeatureExtractor(module).transform(rows)  # a warning would be an error
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_modules_in_threads_do_not_meet():

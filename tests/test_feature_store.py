@@ -704,6 +704,9 @@ class TestNoRoom:
 
 
 class TestInterrupts:
+    # An interrupt between the last line of a `with` and its end leaves a file to be closed later.
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     def test_any_line(self, make_store, monkeypatch):
         monkeypatch.setattr(base, "BLOCK_BYTES", 200)
         store, pool, done = make_store(max_bytes=3000), make_keys(400), 0

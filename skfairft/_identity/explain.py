@@ -14,6 +14,8 @@ from .library import library, library_of_function
 
 __all__ = ["changed_names", "state_by_name"]
 
+_CODE = (FunctionType, ModuleType, type)
+
 
 def state_by_name(module: nn.Module, preprocess: Any) -> dict[str, bytes]:
     """Return a digest of each thing that a module and a preprocess hold, by its name.
@@ -53,30 +55,32 @@ def _of_module(module: nn.Module) -> Iterator[tuple[str, Any]]:
         own = {**vars(part), **part._parameters, **part._buffers}
         for name in own.keys() - vars(nn.Module()).keys():
             yield prefix + name, own[name]
-        if library(type(part).__module__) is None:
-            for value in vars(type(part)).values():
+        kind = type(part)
+        if library(kind.__module__) is None:
+            for name, value in vars(kind).items():
                 if isinstance(value, FunctionType):
-                    yield from _globals(value)
+                    yield from _of_callable(f"{kind.__name__}.{name}", value)
+                elif not name.startswith("__"):
+                    yield f"{kind.__name__}.{name}", value
+        for hook in [*part._forward_pre_hooks.values(), *part._forward_hooks.values()]:
+            yield from _of_callable("a hook", hook)
 
 
-def _of_callable(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _of_callable(title: str, value: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(value, MethodType):
         value = value.__self__
     if isinstance(value, FunctionType):
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             with suppress(ValueError):  # a variable that is not set yet
-                yield f"the variable {name} of {prefix}", cell.cell_contents
-        yield from _globals(value)
+                if not isinstance(cell.cell_contents, _CODE):
+                    yield f"the variable {name} of {title}", cell.cell_contents
+        if library_of_function(value) is None:
+            for name in names_in(value.__code__) & value.__globals__.keys():
+                found = value.__globals__[name]
+                if not isinstance(found, _CODE):
+                    yield f"the global variable {name}", found
     elif value is not None:
         state = getattr(value, "__dict__", {})
-        yield from ((f"{prefix}.{name}", item) for name, item in state.items())
+        yield from ((f"{title}.{name}", item) for name, item in state.items())
         if not state:
-            yield prefix, value
-
-
-def _globals(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    if library_of_function(function) is None:
-        for name in names_in(function.__code__) & function.__globals__.keys():
-            value = function.__globals__[name]
-            if not isinstance(value, (FunctionType, ModuleType, type)):
-                yield f"the global variable {name}", value
+            yield title, value

@@ -35,8 +35,8 @@ class Head(NamedTuple):
     n: int
     width: int
     size: int
-    keys_sum: bytes
-    sum: bytes
+    keys_sum: bytes = b""
+    sum: bytes = b""
 
     @property
     def bytes(self) -> int:
@@ -49,7 +49,7 @@ def write(path: Path, namespace: bytes, keys: Keys, features: NDArray[Any]) -> N
     size = features.dtype.itemsize
     key_bytes = keys.astype("<u8", order="C", copy=False).tobytes()
     data = features.astype(f"<f{size}", order="C", copy=False)
-    head = Head(*features.shape, size, b"", b"")
+    head = Head(len(features), features.shape[1], size)
     keys_sum = _sum_of_keys(head, namespace, key_bytes)
     header = _HEADER.pack(_FORMAT, *head[:3], keys_sum, _sum_of_all(keys_sum, data))
     replace(path, header + key_bytes, data)
@@ -97,7 +97,7 @@ def read_features(path: Path, head: Head) -> NDArray[Any]:
     features = np.empty((head.n, head.width), dtype=f"<f{head.size}")
     with open(path, "rb", buffering=0) as file:
         file.seek(_HEADER.size + 16 * head.n)
-        count = file.readinto(memoryview(features).cast("B"))
+        count = file.readinto(features.data.cast("B"))
     if count != features.nbytes or head.sum != _sum_of_all(head.keys_sum, features):
         raise DamageError("the checksum of its features is another one")
     return features.astype(features.dtype.newbyteorder("="), copy=False)
@@ -108,4 +108,4 @@ def _sum_of_keys(head: Head, namespace: bytes, key_bytes: bytes) -> bytes:
 
 
 def _sum_of_all(keys_sum: bytes, features: NDArray[Any]) -> bytes:
-    return xxh3_128_digest(keys_sum + xxh3_128_digest(memoryview(features).cast("B")))
+    return xxh3_128_digest(keys_sum + xxh3_128_digest(features.data.cast("B")))

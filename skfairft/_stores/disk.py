@@ -247,7 +247,7 @@ class DiskStore(BaseStore):
         )
 
     def _find(self, namespace: bytes, keys: Keys) -> Found:
-        gone = []
+        gone: list[str] = []
 
         def read(number: int) -> NDArray[Any] | None:
             name, head = known.blocks[number]
@@ -284,7 +284,7 @@ class DiskStore(BaseStore):
     def _write(self, namespace: bytes, keys: Keys, features: NDArray[Any]) -> None:
         """Write a block, after the least recently used files made room for it."""
         files = self._files()
-        size = Head(*features.shape, features.dtype.itemsize, b"", b"").bytes
+        size = Head(len(features), features.shape[1], features.dtype.itemsize).bytes
         size += sum(status.st_size for _, status in files)
         for path, status in sorted(files, key=lambda each: each[1].st_mtime_ns):
             if size <= self.max_bytes:
