@@ -182,7 +182,7 @@ print(f"least error: {names[best.layer]}, C={C}")
 # ----------------------------
 # The folder outlives the process. A row is known by its content and a model by its weights and
 # code, not by the object: here everything is loaded anew, as another process would, and no
-# sentence runs.
+# sentence runs but four, which are looked at again.
 
 model_again, tokenizer_again = load()
 again = sklearn.clone(best).set_params(

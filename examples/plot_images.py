@@ -147,7 +147,8 @@ print(f"first search: {before.misses:,} rows through the network, for {len(train
 # %%
 # A second search
 # ---------------
-# Other settings of the head, the same images: the network has nothing to do.
+# Other settings of the head, the same images: the network has nothing to do, but to look at four of
+# them again in each fit and prediction, to see that it still gives what is stored.
 
 second = search(extractor, {"importance": ["fisher", "uniform"], "C": [0.003, 0.01, 0.03]})
 second.fit(train["path"], train["Heavy_Makeup"], **given)

@@ -115,8 +115,9 @@ print(f"first search: {before.misses:,} rows through the model, for {len(train):
 # %%
 # A second search
 # ---------------
-# Other settings of the head, the same sentences: the model has nothing to do. (Fewer rows than
-# sentences ran the first time: some sentences are the same, word for word.)
+# Other settings of the head, the same sentences: the model has nothing to do, but to run four of
+# them again each time, to see that it still gives what is stored. (Fewer rows than sentences ran
+# the first time: some sentences are the same, word for word.)
 
 second = GridSearchCV(
     clf,

@@ -33,17 +33,41 @@ def _group_names(sensitive_features: Any, group: Any) -> list[str]:
     return ["group"] if columns == 1 else [f"group_{j}" for j in range(columns)]
 
 
+def _is_kept(values: list[Any]) -> bool:
+    """Tell whether pandas keeps each value: beside floats it rounds whole numbers."""
+    import pandas as pd
+
+    return bool(pd.Index(values).tolist() == values)
+
+
+def _exact_index(groups: list[Any], names: list[str]) -> pd.Index:
+    """Return the groups as an index, of objects where another dtype would change them."""
+    import pandas as pd
+
+    if len(names) == 1:
+        dtype = None if _is_kept(groups) else object
+        return pd.Index(groups, name=names[0], dtype=dtype)
+    columns = [list(column) for column in zip(*groups, strict=True)]
+    return pd.MultiIndex.from_arrays(
+        [pd.Index(column, dtype=None if _is_kept(column) else object) for column in columns],
+        names=names,
+    )
+
+
 def _sortable(index: pd.Index) -> pd.Index:
     """Return the groups as fairlearn takes them: each column must have an order.
 
-    Where a column has none, its values being of several types, their ``repr`` stands in, in
-    which 1 and "1" still differ.
+    Where a column has none, its values being of several types, or pandas would change them,
+    their ``repr`` stands in, in which 1 and "1" still differ.
     """
     columns = index.to_frame(index=False)
     for name, column in columns.items():
         try:
             sorted(column)
+            kept = column.dtype != object or _is_kept(column.tolist())
         except TypeError:
+            kept = False
+        if not kept:
             columns[name] = column.map(repr)
     return columns.set_index(list(columns)).index
 
@@ -109,11 +133,7 @@ def build_report(
         raise ValueError(f"confidence_level={confidence_level!r}; expected a number in (0, 1).")
     groups = cells.groups.tolist()
     names = _group_names(sensitive_features, groups[0])
-    index = (
-        pd.Index(groups, name=names[0])
-        if len(names) == 1
-        else pd.MultiIndex.from_tuples(groups, names=names)
-    )
+    index = _exact_index(groups, names)
     frame_index = _sortable(index)
     rows, counts = cells.count(None), cells.count(cells.weight)
     behind = by_label(cells, denominators(rows, cells.positives))

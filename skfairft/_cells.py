@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._columns import shown
-from ._encoding import encode_groups, to_label_array
+from ._encoding import encode_groups, in_order, to_label_array
 from ._index_order import warn_of_index_order
 from ._tables import number_column
 from .exceptions import FairnessWarning
@@ -121,15 +121,34 @@ def _encode_labels(y_true: Any, y_pred: Any) -> tuple[Array, NDArray[np.int64], 
                 f"{y[y != np.trunc(y)][0]:.4g}; expected class labels. Turn scores or "
                 "probabilities into labels first, for example with predict."
             )
-    if (true.dtype.kind in "biuf") != (pred.dtype.kind in "biuf"):
-        raise ValueError(
-            f"y_true holds labels like {true.tolist()[0]!r} and y_pred labels like "
-            f"{pred.tolist()[0]!r}; expected labels of one type in both."
-        )
+    if _family(true) != _family(pred):
+        raise _unlike(true, pred)
     import pandas as pd  # hashes strings, where np.unique sorts them: 20 times faster
 
-    codes, labels = pd.factorize(np.concatenate([true, pred]), sort=True)
-    return labels, codes[: len(true)], codes[len(true) :]
+    both = np.concatenate([true, pred])
+    if both.dtype.kind == "O":
+        labels, codes = in_order(*pd.factorize(both))
+    else:
+        codes, labels = pd.factorize(both, sort=True)
+    true_codes, pred_codes = codes[: len(true)], codes[len(true) :]
+    occurs = [np.bincount(each, minlength=len(labels)) > 0 for each in (true_codes, pred_codes)]
+    types = [set(map(type, labels[each].tolist())) for each in occurs]
+    if types[0].isdisjoint(types[1]) and not (occurs[0] & occurs[1]).any():
+        raise _unlike(true, pred)  # as bytes are text that no text equals
+    return labels, true_codes, pred_codes
+
+
+def _family(labels: Array) -> str:
+    """Return what two columns of labels must share, so that one can equal the other."""
+    kind = labels.dtype.kind
+    return "number" if kind in "biuf" else "object" if kind in "OU" else kind
+
+
+def _unlike(true: Array, pred: Array) -> ValueError:
+    return ValueError(
+        f"y_true holds labels like {shown(true.tolist()[0])} and y_pred labels like "
+        f"{shown(pred.tolist()[0])}; expected labels of one type in both."
+    )
 
 
 def _positive_labels(labels: Array, pos_label: Any) -> tuple[Array, NDArray[np.int64]]:

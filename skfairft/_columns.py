@@ -66,7 +66,10 @@ def plain_column(column: Any, name: str, *, instead: str = "'unknown'") -> Array
         column[mask] = None
     array = as_array(column, name)
     if array.dtype.kind in "TSV":  # NumPy's text of variable width hides what is missing
+        absent = getattr(array.dtype, "na_object", None)
         array = array.astype(object)
+        if isinstance(absent, str):
+            array[array == absent] = None
     if array.dtype.kind == "O" and array.ndim == 1:
         array = _scalars(array)
     # A tuple in a table's cell is one value.
@@ -139,6 +142,8 @@ def _scalar(value: Any) -> Any:
         return None if value.is_nan() else value
     if isinstance(value, (np.ndarray, Tensor)) and value.ndim == 0:
         return _scalar(value[()] if isinstance(value, np.ndarray) else value.item())
+    if isinstance(value, np.void):  # a row of a structured array
+        value = value.item()
     if isinstance(value, tuple):
         import pandas as pd
 

@@ -216,16 +216,32 @@ def _encode_column(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64
         return (values + 0 if values.dtype.kind == "f" else values), codes.astype(np.int64)
     import pandas as pd  # compares by hash, where np.unique takes "neither smaller" for equal
 
-    first_codes, found = pd.factorize(column)
+    return in_order(*pd.factorize(column))
+
+
+def in_order(codes: NDArray[Any], found: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return distinct values in their order, or in that of their names, and the codes in it.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,)
+        ``found[codes]`` is the column.
+    found : ndarray of shape (G,), object
+        Distinct values.
+
+    Examples
+    --------
+    >>> values, codes = in_order(np.array([0, 1, 0]), np.array(["b", "a"], dtype=object))
+    >>> values.tolist(), codes.tolist()
+    (['a', 'b'], [1, 0, 1])
+    """
     try:
         order = sorted(range(len(found)), key=found.__getitem__)
     except (TypeError, ValueError):
-        # Values of several types, or periods of several lengths, have no order: take that of
-        # their names.
+        # Values of several types, or periods of several lengths, have no order.
         order = sorted(range(len(found)), key=lambda i: (str(type(found[i])), str(found[i])))
-    values = np.empty(len(found), dtype=object)
-    values[:] = [found[i] for i in order]
-    return values, np.argsort(order)[first_codes].astype(np.int64)
+    values = np.fromiter((found[i] for i in order), dtype=object, count=len(found))
+    return values, np.argsort(order)[codes].astype(np.int64)
 
 
 def python_value(value: Any) -> Any:

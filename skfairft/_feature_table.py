@@ -13,7 +13,7 @@ from scipy.sparse import issparse
 from ._columns import is_row, shown
 from ._tensors import refuse_odd_tensor, to_array
 
-__all__ = ["read_features", "refuse_odd_rows"]
+__all__ = ["kept_dtypes", "read_features", "refuse_odd_rows"]
 
 # How pandas, polars, Arrow and NumPy call the dtypes of points and spans of time.
 _TIMES = ("date", "time", "duration")
@@ -53,6 +53,19 @@ def refuse_odd_rows(X: Any) -> None:
             "missing; expected values in all rows. Fill them, for example with X.filled(0), or "
             "drop their rows."
         )
+
+
+def kept_dtypes(X: Any) -> list[type]:
+    """Return the dtypes to keep, the first for all others: float32 where it holds each number.
+
+    Examples
+    --------
+    >>> [kept_dtypes(np.zeros(1, dtype))[0].__name__ for dtype in ("f2", "u1", "i8", ">f8")]
+    ['float32', 'float32', 'float64', 'float64']
+    """
+    dtype = getattr(X, "dtype", None)
+    small = isinstance(dtype, np.dtype) and dtype.kind in "biuf" and dtype.itemsize <= 2
+    return [np.float32, np.float64] if small else [np.float64, np.float32]
 
 
 def read_features(X: Any, validate: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:

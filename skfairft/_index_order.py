@@ -23,7 +23,7 @@ def warn_of_index_order(**given: Any) -> None:
     Warns
     -----
     FairnessWarning
-        Naming what differs from the first one that has an index.
+        Naming the first one that others differ from, and them.
     """
     import pandas as pd
 
@@ -32,14 +32,16 @@ def warn_of_index_order(**given: Any) -> None:
         for name, values in given.items()
         if isinstance(getattr(values, "index", None), pd.Index)
     }
-    if not indices:
-        return
-    first, index = next(iter(indices.items()))
-    moved = [name for name, other in indices.items() if _is_reordered(index, other)]
+    differing = (
+        (first, moved)
+        for first, index in indices.items()
+        if (moved := [name for name, other in indices.items() if _is_reordered(index, other)])
+    )
+    first, moved = next(differing, ("", []))
     if not moved:
         return
     by_label = f"{moved[0]}.loc[{first}.index]"
-    if not index.is_unique:
+    if not indices[first].is_unique:
         by_label = "rows that are sorted alike (index labels repeat, so .loc cannot)"
     warn_user(
         f"{' and '.join(moved)} and {first} hold the same index labels in another order, and rows "

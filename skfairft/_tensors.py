@@ -25,7 +25,8 @@ def to_array(X: Any, name: str = "X") -> Any:
     Returns
     -------
     object
-        bfloat16 and smaller floats become float32, which holds each of their values.
+        bfloat16 and smaller floats become float32, which holds each of their values;
+        complex numbers of half precision likewise.
 
     Raises
     ------
@@ -41,8 +42,11 @@ def to_array(X: Any, name: str = "X") -> Any:
         return X
     refuse_odd_tensor(X, name)
     tensor = X.detach().cpu().resolve_conj().resolve_neg()
-    lacking = tensor.is_floating_point() and tensor.dtype not in _NUMPY_FLOATS
-    return (tensor.float() if lacking else tensor).numpy()
+    if tensor.is_floating_point() and tensor.dtype not in _NUMPY_FLOATS:
+        tensor = tensor.float()
+    elif tensor.dtype == torch.complex32:
+        tensor = tensor.to(torch.complex64)
+    return tensor.numpy()
 
 
 def refuse_odd_tensor(X: Any, name: str = "X") -> None:

@@ -23,7 +23,7 @@ from sklearn.utils.validation import (
 from torch import Tensor, nn
 
 from ._encoding import encode_labels
-from ._feature_table import read_features, refuse_odd_rows
+from ._feature_table import kept_dtypes, read_features, refuse_odd_rows
 from ._index_order import warn_of_index_order
 from ._modules import ModuleParamsMixin, resolve_device
 from ._repr import classifier_block
@@ -550,9 +550,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 assert_all_finite(block, estimator_name=type(self).__name__, input_name="X")
                 release_pages(X)
             return X
-        # Anything else than these two becomes the first of them.
-        kinds = [np.float64, np.float32]
-        return read_features(X, partial(validate_data, self, reset=reset, dtype=kinds))
+        return read_features(
+            X, lambda rows: validate_data(self, rows, reset=reset, dtype=kept_dtypes(rows))
+        )
 
     def _earlier_head(self, classes: NDArray[Any]) -> nn.Module | None:
         """Return the head to go on from, None to start afresh."""

@@ -362,12 +362,16 @@ class FrozenFeatureExtractor(
             validate_data(self, shape_only, reset=reset, ensure_all_finite=False)
             return number_rows(X.detach(), self.module)
         _refuse_texts(X)
-        numbers = read_features(
-            X,
-            lambda X: validate_data(
+
+        def validate(X: Any) -> NDArray[Any]:
+            if getattr(getattr(X, "dtype", None), "kind", "") == "T":
+                X = X.astype(object)  # scikit-learn does not know NumPy's newer texts
+            found = validate_data(
                 self, X, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite="allow-nan"
-            ),
-        )
+            )
+            return found.astype(np.float64) if found.dtype.kind == "O" else found
+
+        numbers = read_features(X, validate)
         return number_rows(numbers, self.module)
 
     def _extract(self, rows: Rows, width: int | None, *, look: bool) -> NDArray[Any]:

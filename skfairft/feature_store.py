@@ -5,7 +5,7 @@ module and its settings; keys (n, 2) are 128-bit hashes of the rows as two uint6
 are float32 or float64. Rows are kept in blocks of up to 2 MiB. A key is found through an index in
 memory, a block is read and evicted as a whole: the least recently used first. With a namespace
 goes its witness: what it takes to see whether the module still gives what is stored
-(`skfairft.witness`).
+(``skfairft.witness``).
 """
 
 from __future__ import annotations

@@ -62,6 +62,10 @@ class TestToArray:
     def test_floats_that_numpy_has_not(self, dtype):
         assert to_array(torch.tensor([1.5, -2.0]).to(dtype)).tolist() == [1.5, -2.0]
 
+    @pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
+    def test_complex_numbers_that_numpy_has_not(self):
+        assert to_array(torch.tensor([1.5 - 2j]).to(torch.complex32)).tolist() == [1.5 - 2j]
+
     def test_views_that_numpy_has_not(self):
         tensor = torch.tensor([1 + 2j, 3 - 4j])
         assert to_array(tensor.conj()).tolist() == [1 - 2j, 3 + 4j]
@@ -369,6 +373,8 @@ class TestGroups:
             (text(["a", NAN, "b"], NAN), 1),
             (text(["a", None, "b"], None), 1),
             (text(["a", pd.NA, "b"], pd.NA), 1),
+            (text(["a", "?", "b"], "?"), 1),
+            ([*np.array([("a", NAN), ("b", 1), ("b", 2)], dtype=[("s", "U1"), ("t", float)])], 1),
             (np.ma.array([1, 2, 1], mask=[0, 1, 1]), 2),
             (np.ma.array([[1, 2], [1, 1], [2, 1]], mask=[[0, 0], [0, 1], [0, 0]]), 1),
             ([np.ma.masked, 1, 2], 1),

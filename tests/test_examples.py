@@ -252,12 +252,13 @@ class TestBenchmark:
         sklearn.set_config(enable_metadata_routing=True)  # conftest restores it
         result = benchmark.measure(toy, repeats=1, skorch_rows=120, n_jobs=1)
         rows = {name: step["backbone_rows"] for name, step in result["steps"].items()}
+        # Each fit, score and prediction looks at four rows again: 12 fits and scores, one refit.
         assert rows == {
             "one pass": [240],
-            "fit": [240],
-            "search": [240],
-            "predict": [0],
-            "search, 1 processes": [240],
+            "fit": [240 + 4],
+            "search": [240 + 4 * 25],
+            "predict": [4],
+            "search, 1 processes": [240 + 4 * 25],
             "skorch fit": [10 * 120],
             # 12 fits on two thirds of the rows, as many predictions on the others, one refit
             "skorch search": [12 * (10 * 80 + 40) + 10 * 120],

@@ -198,6 +198,15 @@ def test_double_precision_is_kept(make, scale):
     )
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.uint8, bool, "<i2", ">f2"])
+def test_small_numbers_are_not_blown_up(dtype):
+    """Four bytes hold each of them: features in half precision often fill the memory."""
+    rows = np.abs(X).astype(dtype)
+    found = FairLowRankHeadClassifier()._check_features(rows, reset=True)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, rows)
+
+
 @pytest.mark.parametrize("library", [polars, arrow])
 def test_columns_by_name(library):
     table = library().DataFrame(X, schema=list("abcdef")) if library is polars else None

@@ -447,7 +447,7 @@ class Script(nn.Module):
         return self.helper(self.layer(x))
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # torch 2.13 and later say that it will go
 def test_torchscript_and_fx_are_known_by_graph_weights_and_constants():
     for make in (torch.jit.script, torch.fx.symbolic_trace):
         module = make(Script(2.0))

@@ -134,6 +134,13 @@ def test_all_that_differ_are_named_once():
     assert "y and s and X hold" in message
 
 
+def test_an_index_of_its_own_hides_no_other():
+    other = indexed([7, 8])
+    (message,) = messages(warn_of_index_order, X=other, y=indexed([0, 1]), s=indexed([1, 0]))
+    assert "s and y hold" in message
+    assert "s.loc[y.index]" in message
+
+
 def test_labels_that_repeat_cannot_be_looked_up():
     (message,) = messages(warn_of_index_order, X=indexed([0, 0, 1]), s=indexed([0, 1, 0]))
     assert "s.loc" not in message

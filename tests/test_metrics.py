@@ -1,3 +1,4 @@
+import enum
 import pickle
 import re
 import subprocess
@@ -308,6 +309,11 @@ class TestErrors:
             ({"y_true": [0, np.nan, 1]}, "y_true holds 1 missing"),
             ({"y_pred": [0.2, 1, 0]}, "y_pred holds values that are not whole.*0.2"),
             ({"y_pred": ["0", "1", "0"]}, "labels like 0 and y_pred labels like '0'"),
+            ({"y_true": [b"a"] * 3, "y_pred": ["a"] * 3}, "labels like b'a' and y_pred .* 'a'"),
+            (
+                {"y_true": pd.to_datetime(["2020"] * 3), "y_pred": ["2020"] * 3},
+                "labels like datetime.* and y_pred .* '2020'",
+            ),
             ({"pos_label": 2}, r"pos_label=2 occurs neither.*\[0, 1\]"),
             ({"sample_weight": [1, 1]}, "sample_weight has 2 rows but y_true has 3"),
             ({"sample_weight": [1, -1, 1]}, "negative"),
@@ -324,6 +330,24 @@ class TestErrors:
             demographic_parity_distance(
                 arguments.pop("y_true"), arguments.pop("y_pred"), **arguments
             )
+
+
+class Grade(enum.Enum):
+    GOOD = 1
+    BAD = 2
+
+
+@pytest.mark.parametrize(
+    "names", [[Grade.BAD, Grade.GOOD], [pd.Period("2020"), pd.Period("2020-01")], ["x", b"x"]]
+)
+def test_labels_without_an_order(names):
+    y, pred, s, _ = make_data(0)
+    with pytest.raises((TypeError, ValueError)):  # control
+        sorted(names)
+    y, pred = np.minimum(y, 1), np.minimum(pred, 1)
+    given = [[names[label] for label in labels] for labels in (y, pred)]
+    found = equalized_odds_distance(*given, sensitive_features=s, pos_label=names[1])
+    assert found == equalized_odds_distance(y, pred, sensitive_features=s)
 
 
 @pytest.fixture

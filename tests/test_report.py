@@ -156,6 +156,17 @@ class TestPointValues:
             row = report.by_group[report.by_group.index == group]
             assert row["error"].item() == pytest.approx(np.mean(y[s == i] != pred[s == i]))
 
+    @pytest.mark.parametrize("columns", [1, 2])
+    def test_whole_numbers_beside_floats_stay_apart(self, columns):
+        y, pred, s, _ = make_data(n_groups=2)
+        groups = [2**53 + 1, float(2**53)]
+        assert len(set(np.asarray(groups))) == 1  # control: in double precision they are one
+        values = [groups[i] for i in s] if columns == 1 else [(groups[i], "a") for i in s]
+        by_group = fairness_report(y, pred, sensitive_features=values, n_boot=0).by_group
+        found = dict(zip(by_group.index, by_group["count"], strict=True))
+        expected = [group if columns == 1 else (group, "a") for group in groups]
+        assert [found[group] for group in expected] == np.bincount(s).tolist()
+
     @pytest.mark.parametrize("values", [[1, "b"], [1, "1"], ["b", (1, 2)]], ids=repr)
     def test_values_of_several_types_in_one_of_several_columns(self, values):
         y, pred, s, w = make_data(n_groups=4)

@@ -73,7 +73,7 @@ class DiskStore(BaseStore):
         Made when first needed.
     max_bytes : int, default=10 * 2**30
         Bound on the bytes of all files of rows; the least recently used go first. Besides, up
-        to four rows of X are kept for each module (`skfairft.witness`).
+        to four rows of X are kept for each module, to be looked at again.
 
     Examples
     --------
