@@ -628,6 +628,20 @@ class TestDamage:
             store.lookup(A, keys)
         assert store.lookup(A, keys)[0].sum() == 40  # a second warning would be an error
 
+    def test_a_file_that_cannot_be_opened_now_is_kept(self, original, monkeypatch):
+        """Too many open files, say, is no damage."""
+        path, keys = original
+        store = DiskStore(path)
+
+        def refuse(*_):
+            raise OSError(24, "Too many open files")
+
+        for seen in (False, True):
+            with monkeypatch.context() as patch:
+                patch.setattr(disk.block_file, "read_features" if seen else "read_keys", refuse)
+                assert not store.lookup(A, keys)[0].any()
+            assert store.lookup(A, keys)[0].all()
+
     def test_what_is_no_file(self, original):
         path, keys = original
         room = path / f"module-{A.hex()}"

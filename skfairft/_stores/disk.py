@@ -30,7 +30,7 @@ TOUCH_SECONDS = 10.0
 SMALL_BYTES, SMALL_FILES = 2**16, 32
 """So many files of less than this size are joined into one."""
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 300.0
 """How long to wait for a process that works on the same rows and stores none of them."""
 
 
@@ -149,8 +149,8 @@ class DiskStore(BaseStore):
     def working(self, namespace: bytes) -> Iterator[None]:
         """Return a context in which no other process computes rows of the namespace.
 
-        Who comes later waits. If the other one stores nothing for a minute (it may have been
-        stopped), the wait ends with a warning: rows may then be computed twice.
+        Who comes later waits. If the other one stores nothing for five minutes (it may have
+        been stopped), the wait ends with a warning: rows may then be computed twice.
         """
         lock = None
         # A folder that is read only, or that has no locks, is used without.
@@ -229,10 +229,10 @@ class DiskStore(BaseStore):
         for name in names - known.numbers.keys() - known.bad:
             try:
                 known.add(name, *block_file.read_keys(room / name, namespace))
-            except FileNotFoundError:
-                continue  # another process removed it just now
-            except (DamageError, OSError) as error:
+            except DamageError as error:
                 self._discard(known, room / name, error)
+            except OSError:
+                continue  # removed just now, or not to be opened now
         return known
 
     def _discard(self, known: _Known, path: Path, error: BaseException) -> None:
@@ -254,19 +254,19 @@ class DiskStore(BaseStore):
             path = self._room(namespace) / name
             try:
                 features = block_file.read_features(path, head)
-            except FileNotFoundError:
-                gone.append(name)
-                known.index.drop(number)
-                return None
-            except (DamageError, OSError) as error:
+            except DamageError as error:
                 self._discard(known, path, error)
+                return None
+            except OSError:  # joined with others, evicted, or not to be opened now
+                gone.append(name)
+                known.drop(name)
                 return None
             _touch(path)
             return features
 
         known = self._refresh(namespace)
         found, features = gather(known.index, keys, read)
-        if gone:  # joined with others, or evicted
+        if gone:
             known = self._refresh(namespace)
             found, features = gather(known.index, keys, read)
         return found, features
