@@ -13,6 +13,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
+from xxhash import xxh3_128_digest
 
 from ._identity.codec import CannotEncodeError
 from ._identity.explain import changed_names, state_by_name
@@ -79,6 +80,7 @@ class BackboneRun:
         self.noise = noise
         self.name = b""
         self.vouched = False
+        self._content = b""
         self._identify = identify
         self._renamed = 0
         self._run_again: Callable[[], Any] | None = None
@@ -87,12 +89,22 @@ class BackboneRun:
         """Return the features of a batch."""
         return self.runner(inputs, n_rows)
 
+    def mark(self, store: Store) -> NDArray[np.uint64]:
+        """Return what is added to the keys of rows: it is of the witness that vouches for them.
+
+        So rows that another process stored under another witness are not found, and what is
+        stored here is not found by it.
+        """
+        if not self.vouched:
+            self._content = store.witness(self.name) or b""
+        return np.frombuffer(xxh3_128_digest(self._content), dtype=np.uint64)
+
     def is_known(self) -> bool:
         """Find the name; False, with a note, for a module whose content cannot be told."""
         try:
             self.name = self._identify()
         except UnknownContentError as error:
-            self._note(f"what the module or preprocess holds cannot be compared. {error}")
+            self.note(f"what the module or preprocess holds cannot be compared. {error}")
             return False
         return True
 
@@ -111,7 +123,7 @@ class BackboneRun:
         if self._renamed == 1:
             return True
         names = self._run_and_compare()[0] or "something that its code uses"
-        self._note(
+        self.note(
             f"running it changes {names}, and with it perhaps what it gives. Keep such "
             "a state elsewhere than in what the module and preprocess hold or use, or set "
             "memory=False."
@@ -122,16 +134,19 @@ class BackboneRun:
         """Tell whether the module gives what is stored; if not, have it forgotten, and say so."""
         if self.vouched:
             return True
-        content = store.witness(self.name)
-        if content is None:
-            store.forget(self.name)  # rows that nothing vouches for
+        self.mark(store)
+        if not self._content:
             return False
-        witness = Witness.from_bytes(content)
+        try:
+            witness = Witness.from_bytes(self._content)
+        except Exception:  # of another version, whatever that may raise
+            store.forget(self.name)
+            return False
         self._run_again = partial(self._run_written, witness.batch, inputs, len(witness.features))
         same = witness.where == self._where()
         try:
             found = self._run_again()
-            apart = distance(found, witness.features, witness.spread, FLOAT_EPS)
+            apart = witness.distance(found, tight=same)
             what = f"they differ by {apart:.2g} of the columns' spread"
         except Exception as error:  # whatever preprocess may raise
             apart, what = float("inf"), f"its first rows do not run any more ({error})"
@@ -194,7 +209,7 @@ class BackboneRun:
             rows = take(rows, np.zeros(1, dtype=np.int64))
             return self.look(rows, inputs, features, chosen[:1], keep=keep)
         if batch is None:
-            self._run_again = lambda: self._run_alone(inputs(rows), len(chosen))
+            self._run_again = lambda: self._run_alone(inputs(copy.deepcopy(rows)), len(chosen))
         else:
             self._run_again = partial(self._run_written, batch, inputs, len(chosen))
         found = features[chosen]
@@ -216,7 +231,8 @@ class BackboneRun:
 
     def vouch(self, store: Store, witness: Witness) -> None:
         """Keep a witness for what is stored from here on."""
-        store.put_witness(self.name, witness.to_bytes())
+        self._content = witness.to_bytes()
+        store.put_witness(self.name, self._content)
         self.vouched = True
 
     @property
@@ -263,7 +279,8 @@ class BackboneRun:
         names = changed_names(before, state_by_name(self.module, self.preprocess))
         return ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""), found
 
-    def _note(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """Say once of a module why nothing is stored of it."""
         if self.module not in _noted:
             _noted.add(self.module)
             warnings.warn(

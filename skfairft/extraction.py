@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+import copy
 import time
 import warnings
 from collections import deque
@@ -124,7 +126,9 @@ class Extraction:
         queue: deque[Any] = deque()
         try:
             for item in items:
-                queue.append(self._pool.submit(function, item))
+                # In a context of its own: preprocess may look at the caller's variables.
+                context = contextvars.copy_context()
+                queue.append(self._pool.submit(context.run, function, item))
                 if len(queue) > self._ahead:
                     yield queue.popleft().result()
             while queue:
@@ -155,10 +159,10 @@ class Extraction:
         if self.store is None:
             return None
         start = time.thread_time()
-        keys = row_keys(loaded)
+        keys = row_keys(loaded, reads_files=self.rows.reads_files)
         self._store_seconds += time.thread_time() - start
         self._rows_keyed += len(keys)
-        if not keys.any(axis=1).all() and not self._noted and not self.may_stop_storing:
+        if not keys.any(axis=1).all() and not self._noted:
             self._noted = True
             self._note_unknown(loaded, int(np.argmin(keys.any(axis=1))))
         return keys
@@ -167,11 +171,18 @@ class Extraction:
         """Say that some rows cannot be known by their content."""
         unknown = take(loaded, np.array([row]))
         unknown = unknown if hasattr(unknown, "columns") else next(iter(unknown), unknown)
-        shown = f", such as {unknown!r}" if isinstance(unknown, (str, bytes)) else ""
+        is_text = isinstance(unknown, (str, bytes))
+        if is_text and self.rows.reads_files:
+            return  # preprocess will say that there is no such file
+        if self.may_stop_storing and not is_text:
+            return  # nobody asked for a memory
+        shown = f", such as {unknown!r}" if is_text else ""
+        more = " If these are texts and no files, set preprocess.reads_files = False."
         warnings.warn(
             f"Rows of X hold {type(unknown).__name__} objects{shown}, whose content cannot be "
             "compared: their features are not stored in memory=, and each call runs them anew. "
-            "Use arrays, tensors, texts, whole paths of files, or tuples and dicts of these.",
+            "Use arrays, tensors, texts, whole paths of files, or tuples and dicts of these."
+            f"{more if is_text else ''}",
             FeatureStoreWarning,
             stacklevel=2,
         )
@@ -212,7 +223,8 @@ class Extraction:
         if store is None or not len(wanted):
             return wanted
         start = time.thread_time()
-        known, features = store.lookup(self.backbone.name, keys[wanted], again=again)
+        marked = keys[wanted] ^ self.backbone.mark(store)
+        known, features = store.lookup(self.backbone.name, marked, again=again)
         self._store_seconds += time.thread_time() - start
         if features is None or not self.backbone.still_gives(store, self.rows.inputs):
             return wanted
@@ -238,13 +250,16 @@ class Extraction:
             return batch, self.rows.inputs(picked)
 
         batches = (todo[i : i + self.batch_size] for i in range(0, len(todo), self.batch_size))
+        # Before a batch is made of them, for preprocess may change its rows.
+        apart = self._apart(loaded, todo[: self.batch_size])
         try:
             for batch, inputs in self._map(prepare, batches):
                 features = self.backbone.run(inputs, len(batch))
                 self._fill(index[batch], features)
                 done += len(batch)
-                if self._is_renamed(loaded, batch, features, keyed=keys is not None):
+                if self._is_renamed(apart, features, keyed=keys is not None):
                     break
+                apart = None
                 if keys is None or self.store is None:
                     continue
                 waiting.append(batch)
@@ -263,9 +278,21 @@ class Extraction:
             self.store, self.stopped_storing = None, True
         return done
 
-    def _is_renamed(
-        self, loaded: Any, batch: Numbers, features: NDArray[Any], *, keyed: bool
-    ) -> bool:
+    def _apart(self, loaded: Any, batch: Numbers) -> Any:
+        """Return copies of the rows of a batch that are to run by themselves."""
+        if not len(batch) or not (self.look or (self.store is not None and not self._vouched)):
+            return None
+        rows = take(loaded, batch[witness_rows(len(batch))])
+        try:
+            return copy.deepcopy(rows)
+        except Exception:  # whatever a row that cannot be copied raises
+            return rows
+
+    @property
+    def _vouched(self) -> bool:
+        return self.backbone.vouched
+
+    def _is_renamed(self, apart: Any, features: NDArray[Any], *, keyed: bool) -> bool:
         """Look at a first batch; tell whether the module has another name since it ran."""
         backbone, inputs = self.backbone, self.rows.inputs
         store = self.store if keyed else None
@@ -275,15 +302,22 @@ class Extraction:
         store = self._kept(store)
         if not self.look and store is not None and backbone.still_gives(store, inputs):
             return backbone.name != before
-        chosen = witness_rows(len(batch))
-        witness = backbone.look(
-            take(loaded, batch[chosen]), inputs, features, chosen, keep=store is not None
-        )
+        if apart is None:  # the name changed later on: nothing more is stored in this pass
+            self.store = None
+            return False
+        chosen = witness_rows(len(features))
+        witness = backbone.look(apart, inputs, features, chosen, keep=store is not None)
         self.look = False
         store = self._kept(store)
         if store is not None and not backbone.still_gives(store, inputs):
-            if witness is None:  # nothing that could be looked at again
+            if witness is None:
                 self.store = None
+                if not self.may_stop_storing:
+                    backbone.note(
+                        f"rows such as {str(next(iter(apart), apart))[:40]} cannot be kept to be "
+                        "looked at again. Use arrays, tensors, texts, paths, images, or tuples "
+                        "and dicts of these."
+                    )
             else:
                 backbone.vouch(store, witness)
         return backbone.name != before
@@ -312,7 +346,8 @@ class Extraction:
         name = self.backbone.name
         if self._kept(store) is not None and self.backbone.name == name:
             positions = np.concatenate(waiting)
-            store.put(name, keys[positions], self.features[_as_slice(index[positions])])
+            marked = keys[positions] ^ self.backbone.mark(store)
+            store.put(name, marked, self.features[_as_slice(index[positions])])
         self._store_seconds += time.thread_time() - start
         waiting.clear()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
@@ -17,7 +17,12 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_feature_names, _num_samples, validate_data
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _num_samples,
+    check_array,
+    validate_data,
+)
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -44,8 +49,20 @@ from .witness import MOST_ROWS, noise_of
 __all__ = ["FrozenFeatureExtractor"]
 
 # Modules are switched to evaluation mode in place: one thread at a time may do so.
+# Of a part that two modules share, too.
 _locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
 _locks_guard = threading.Lock()
+
+
+def _after_fork_in_child() -> None:
+    """Begin with new locks: a thread that held one is not in the child."""
+    global _locks_guard
+    _locks_guard = threading.Lock()
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 # To be counted up when `FeatureModule` makes other features of the same settings.
 _PICKING = 2
@@ -366,9 +383,11 @@ class FrozenFeatureExtractor(
         def validate(X: Any) -> NDArray[Any]:
             if getattr(getattr(X, "dtype", None), "kind", "") == "T":
                 X = X.astype(object)  # scikit-learn does not know NumPy's newer texts
-            found = validate_data(
-                self, X, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite="allow-nan"
-            )
+            checks = {"allow_nd": True, "dtype": "numeric", "ensure_all_finite": "allow-nan"}
+            if reset or hasattr(self, "n_features_in_"):
+                found = validate_data(self, X, reset=reset, **checks)
+            else:  # not fitted, as it need not be
+                found = check_array(X, estimator=self, **checks)
             return found.astype(np.float64) if found.dtype.kind == "O" else found
 
         numbers = read_features(X, validate)
@@ -402,7 +421,7 @@ class FrozenFeatureExtractor(
         if self.memory is None and self.module in _cheap and len(rows) > FIRST_ROWS:
             store = None
         with (
-            _lock_of(self.module),
+            _locked(self.module),
             tqdm(total=len(rows), unit="row", desc="features", disable=not self.verbose) as bar,
         ):
             extraction = Extraction(
@@ -429,9 +448,16 @@ class FrozenFeatureExtractor(
         return fingerprint(self.module, self.preprocess, *settings)
 
 
-def _lock_of(module: nn.Module) -> threading.RLock:
+@contextmanager
+def _locked(module: nn.Module) -> Iterator[None]:
+    """Hold the locks of all parts of a module, in an order that is the same for all."""
     with _locks_guard:
-        return _locks.setdefault(module, threading.RLock())
+        parts = sorted(module.modules(), key=id)
+        locks = [_locks.setdefault(part, threading.RLock()) for part in parts]
+    with ExitStack() as stack:
+        for lock in locks:
+            stack.enter_context(lock)
+        yield
 
 
 def _refuse_texts(X: Any) -> None:

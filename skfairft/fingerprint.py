@@ -14,12 +14,15 @@ from __future__ import annotations
 import contextvars
 import copyreg
 import dis
+import functools
+import io
 import marshal
 import random
 import re
 import sys
 import threading
 import types
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -36,7 +39,7 @@ from torch.nn.parameter import is_lazy
 from ._identity.digest import array_node, node, tensor_node
 from ._identity.library import library, library_of_function
 
-__all__ = ["UnknownContentError", "fingerprint", "names_in"]
+__all__ = ["UnknownContentError", "fingerprint", "globals_in"]
 
 
 class UnknownContentError(TypeError):
@@ -85,10 +88,16 @@ def fingerprint(*parts: Any) -> bytes:
     """
     try:
         return _Encoder().encode(parts)
+    except UnknownContentError:
+        raise
     except RecursionError as error:
         raise UnknownContentError(
             f"Parts of types {[type(part).__name__ for part in parts]} are nested too deeply for "
             "a fingerprint. Hold long chains of objects in a list."
+        ) from error
+    except Exception as error:  # whatever the code of what is held raises when it is looked at
+        raise UnknownContentError(
+            f"Something that is held cannot be looked at ({type(error).__name__}: {error})."
         ) from error
 
 
@@ -112,6 +121,7 @@ _SIGNATURE_FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200  # *args, **kwargs, generat
 # Held by code object, not by function or class: a patched method has another code object.
 _codes: WeakKeyDictionary[types.CodeType, bytes] = WeakKeyDictionary()
 _names_in: WeakKeyDictionary[types.CodeType, frozenset[str]] = WeakKeyDictionary()
+_globals_in: WeakKeyDictionary[types.CodeType, frozenset[str]] = WeakKeyDictionary()
 
 
 class _Encoder:
@@ -164,7 +174,11 @@ class _Encoder:
         if isinstance(value, (np.ndarray, np.generic, np.dtype)):
             return self._numpy(value)
         if isinstance(value, Enum):
-            return node(b"enum", _name(value), self._all((type(value).__qualname__, value.value)))
+            kind = type(value)
+            own = {} if library(kind.__module__) else vars(kind)
+            methods = {name: each for name, each in own.items() if isinstance(each, _FUNCTIONS)}
+            parts = [*self._all((kind.__qualname__, value.value)), self._attributes(methods)]
+            return node(b"enum", _name(value), parts)
         if isinstance(value, (classmethod, staticmethod)):
             return node(type(value).__name__.encode(), b"", [self.encode(value.__func__)])
         if isinstance(value, property):
@@ -191,7 +205,7 @@ class _Encoder:
             # Alone, for the order of a set differs between processes and a cycle would tell.
             children = sorted(_Encoder().encode(item) for item in value)
         else:
-            children = [*self._all(value)]
+            children = [*self._all(value), *self._all([value.maxlen] if kind is deque else [])]
         # A subclass, such as a namedtuple or a Counter, may have a state of its own.
         own = [] if kind.__module__ == "builtins" else [self.encode(kind), self._state(value)]
         return node(kind.__name__.encode(), b"%d" % len(children), children + own)
@@ -208,6 +222,8 @@ class _Encoder:
             names, context = value.__tensor_flatten__()
             parts = [getattr(value, name) for name in names]
             return node(b"tensors", b"", self._all((type(value).__qualname__, parts, context)))
+        if own := getattr(value, "__dict__", None):
+            return node(b"tensor", b"", [tensor_node(value), self._attributes(own)])
         return tensor_node(value)
 
     def _numpy(self, value: Any) -> bytes:
@@ -225,8 +241,7 @@ class _Encoder:
         source = library_of_function(function)
         own = [*self._all((function.__defaults__, function.__kwdefaults__))]
         own += map(self._cell, function.__closure__ or ())
-        state = {key: value for key, value in vars(function).items() if key != "__wrapped__"}
-        own.append(self._attributes(state))
+        own.append(self._attributes(vars(function)))
         code = function.__code__
         if source is not None:
             name = f"{source} {function.__globals__['__name__']} {code.co_qualname}"
@@ -241,15 +256,16 @@ class _Encoder:
 
     def _globals(self, function: types.FunctionType) -> Iterator[bytes]:
         """Yield what the names that a function takes from its module, or imports, stand for."""
-        names = names_in(function.__code__)
-        for name in sorted(names):
-            if name in function.__globals__:
-                found = function.__globals__[name]
-            elif name in sys.modules and library(name) is None:  # imported in the function
-                found = sys.modules[name]
-            else:
-                continue  # a builtin, or the name of an attribute
-            yield node(b"global", name.encode(), [self._named(found, names, ())])
+        space, names = function.__globals__, names_in(function.__code__)
+        package = space.get("__package__") or ""
+        for name in sorted(globals_in(function.__code__)):
+            if name in space:
+                yield node(b"global", name.encode(), [self._named(space[name], names, ())])
+        for name in sorted(names):  # what it may import
+            for full in (name, f"{package}.{name}"):
+                if full in sys.modules and library(full) is None:
+                    found = self._named(sys.modules[full], names, ())
+                    yield node(b"import", full.encode(), [found])
 
     def _named(self, value: Any, names: frozenset[str], inside: tuple[int, ...]) -> bytes:
         """Return the digest of a global; of the user's own modules what the function may read."""
@@ -267,9 +283,13 @@ class _Encoder:
     def _class(self, kind: type) -> bytes:
         source = library(kind.__module__)
         name = f"{source or ''} {kind.__qualname__}"
-        if source is not None:
-            bases = [base for base in kind.__mro__ if library(base.__module__) is not None]
-            patches = [self._attributes(_patches(base)) for base in bases]
+        # A class that a library made of the user's own is not found under its name.
+        found = getattr(sys.modules.get(kind.__module__), kind.__qualname__, kind)
+        if source is not None and found is kind:
+            patches = [
+                self._attributes(_patches(base)) if library(base.__module__) else self.encode(base)
+                for base in kind.__mro__
+            ]
             return node(b"class", f"{kind.__module__} {name}".encode(), patches)
         members = {}
         for key, value in vars(kind).items():
@@ -302,13 +322,23 @@ class _Encoder:
     def _object(self, value: Any) -> bytes:
         kind = type(value)
         if isinstance(value, threading.local):
-            return node(b"local", b"", [self.encode(dict(vars(value)))])
+            return node(b"local", b"", self._all((kind, dict(vars(value)))))
         if isinstance(value, contextvars.ContextVar):
-            return node(b"context", value.name.encode(), [self.encode(value.get(None))])
+            try:
+                found = value.get()
+            except LookupError:
+                found = None
+            return node(b"context", value.name.encode(), [self.encode(found)])
+        if isinstance(value, weakref.ref):
+            return node(b"reference", b"", [self.encode(value())])
+        if isinstance(value, (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)):
+            return node(b"references", b"", [self.encode(dict(value))])
+        if isinstance(value, (io.StringIO, io.BytesIO)):
+            return node(b"buffer", b"", self._all((value.tell(), value.getvalue())))
         if (state := _random_state(value)) is not None:
             return node(b"random", b"", self._all((kind, state)))
         modules = {base.__module__.partition(".")[0] for base in kind.__mro__}
-        if not _BY_TYPE_ONLY.isdisjoint(modules):
+        if library(kind.__module__) is not None and not _BY_TYPE_ONLY.isdisjoint(modules):
             return node(b"type only", b"", [self.encode(kind)])
         if kind.__module__.startswith(("torch._C", "torch._ops", "torch.jit")):
             # The graph of a scripted function; an operator says its name.
@@ -328,7 +358,7 @@ class _Encoder:
             )
             names = [axis.to_numpy() for axis in axes]
             return node(b"pandas", b"", self._all((kind.__name__, columns, names)))
-        if hasattr(value, "__wrapped__") and callable(value):  # functools.lru_cache
+        if isinstance(value, functools._lru_cache_wrapper):
             return node(b"wrapped", _name(value), [self.encode(value.__wrapped__)])
         return node(b"object", b"", [self.encode(kind), self._reduced(value)])
 
@@ -430,12 +460,19 @@ def _code(code: types.CodeType) -> bytes:
         header = [counts, code.co_flags & _SIGNATURE_FLAGS, code.co_varnames[:parameters]]
         header += [code.co_freevars, code.co_exceptiontable]
         steps = [
-            (step.opname, step.argval)
+            # Python 3.11 does not say what the names of keyword arguments are.
+            (step.opname, _argument(code, step))
             for step in dis.get_instructions(code)
             if step.opname not in ("CACHE", "EXTENDED_ARG", "NOP", "RESUME")
         ]
         known = _codes[code] = node(b"code", b"", map(alone.encode, (header, steps)))
     return known
+
+
+def _argument(code: types.CodeType, step: dis.Instruction) -> Any:
+    if step.opname == "KW_NAMES" and step.arg is not None:
+        return code.co_consts[step.arg]
+    return step.argval
 
 
 def _graph(script: Any) -> str:
@@ -455,6 +492,21 @@ def names_in(code: types.CodeType) -> frozenset[str]:
     if known is None:
         inner = (names_in(each) for each in code.co_consts if isinstance(each, types.CodeType))
         known = _names_in[code] = frozenset(code.co_names).union(*inner)
+    return known
+
+
+def globals_in(code: types.CodeType) -> frozenset[str]:
+    """Return the names that bytecode looks up as globals."""
+    known = _globals_in.get(code)
+    if known is None:
+        inner = (globals_in(each) for each in code.co_consts if isinstance(each, types.CodeType))
+        own = {
+            step.argval
+            for step in dis.get_instructions(code)
+            if step.opname.startswith("LOAD_")
+            and ("GLOBAL" in step.opname or "NAME" in step.opname)
+        }
+        known = _globals_in[code] = frozenset(own).union(*inner)
     return known
 
 

@@ -151,6 +151,12 @@ class OnnxModule(nn.Module):
         """Return the graph's inputs and the output in use."""
         return self._signature
 
+    @property
+    def is_quantized(self) -> bool:
+        """Whether the graph has integer arithmetic."""
+        content = self.file.numpy().tobytes()
+        return b"QuantizeLinear" in content or b"Integer" in content
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_sessions": {}}
 

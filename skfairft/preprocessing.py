@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -87,6 +87,8 @@ class ImageFiles:
     >>> extractor.transform([photo, photo]).shape
     (2, 8)
     """
+
+    reads_files: ClassVar[bool] = True
 
     size: int
     _: KW_ONLY
@@ -259,6 +261,8 @@ class Texts:
     {'input_ids': tensor([[ 97,  98,  99],
             [102,   0,   0]])}
     """
+
+    reads_files = False  # the rows are texts, whatever they look like
 
     def __init__(
         self, tokenizer: Callable[..., Any], *, max_length: int | None = None, **kwargs: Any

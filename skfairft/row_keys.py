@@ -46,7 +46,7 @@ class _NoContentError(Exception):
     """A row holds something that is not known by its content."""
 
 
-def row_keys(rows: Any) -> NDArray[np.uint64]:
+def row_keys(rows: Any, *, reads_files: bool | None = None) -> NDArray[np.uint64]:
     """Return a content hash of each row.
 
     Parameters
@@ -55,18 +55,21 @@ def row_keys(rows: Any) -> NDArray[np.uint64]:
         Numbers; or texts, paths, images, arrays, tensors, and dicts, lists and
         tuples of them. A text or path that names a file stands for the path and
         for the bytes in the file.
+    reads_files : bool or None, default=None
+        Whether texts are the names of files. None takes those for names that are the name of
+        a file or folder, or look like one.
 
     Returns
     -------
     ndarray of shape (n, 2), uint64
         Zeros for a row that holds something that cannot be known by its content: an object of
-        another kind, a folder, what looks like the name of a file that is not there (a function
-        may look for it elsewhere).
+        another kind, a folder, the name of a file that is not there (a function may look for it
+        elsewhere).
 
     Notes
     -----
-    Values, dtype and shape of a row count, for a DataFrame also the column names;
-    a row index does not. Arrays and tensors differ, for a module may get them as
+    Values, dtype and shape of a row count, for a DataFrame also the column names and
+    the label in the index. Arrays and tensors differ, for a module may get them as
     different types. A list and an array of the same texts agree.
 
     Examples
@@ -82,26 +85,27 @@ def row_keys(rows: Any) -> NDArray[np.uint64]:
     array([ True, False])
     """
     try:
-        return _keys(rows)
+        return _keys(rows, _Items(reads_files))
     except _NoContentError:
-        return np.zeros((len(rows), 2), dtype=np.uint64)
+        n_rows = rows.shape[0] if hasattr(rows, "shape") else len(rows)
+        return np.zeros((n_rows, 2), dtype=np.uint64)
 
 
-def _keys(rows: Any) -> Keys:
+def _keys(rows: Any, items: _Items) -> Keys:
     if isinstance(rows, Tensor):
         return _tensor_keys(rows)
     if _is_pandas(rows, "DataFrame"):
         columns = [rows.iloc[:, i] for i in range(rows.shape[1])]
-        return _table_keys(b"DataFrame", columns, len(rows))
+        return _table_keys(b"DataFrame", [*columns, rows.index.to_series()], items)
     if _is_pandas(rows, "Series"):
-        return _table_keys(b"Series", [rows], len(rows))
+        return _table_keys(b"Series", [rows, rows.index.to_series()], items)
     if isinstance(rows, np.ndarray) and not isinstance(rows, np.ma.MaskedArray) and rows.ndim:
         if rows.dtype.kind in "UT" or rows.dtype.hasobject:
-            return _item_keys(_objects(rows))
-        tag = node(b"array", f"{rows.dtype.descr}{rows.shape[1:]}".encode())
+            return _item_keys(_objects(rows), items)
+        tag = node(b"array", f"{rows.dtype.descr}{rows.dtype.name}{rows.shape[1:]}".encode())
         return _number_keys(lambda part: rows[part], len(rows), _row_bytes(rows), tag)
-    if isinstance(rows, (list, tuple)):
-        return _item_keys(rows)
+    if isinstance(rows, (list, tuple, range)):
+        return _item_keys(rows, items)
     raise _NoContentError
 
 
@@ -159,9 +163,7 @@ def _join(digests: Iterable[bytes]) -> Keys:
     return np.frombuffer(b"".join(digests), dtype=np.uint64).reshape(-1, 2)
 
 
-def _item_keys(rows: Sequence[Any]) -> Keys:
-    items = _Items()
-
+def _item_keys(rows: Sequence[Any], items: _Items) -> Keys:
     def key(row: Any) -> bytes:
         try:
             return items.node(row)
@@ -171,8 +173,9 @@ def _item_keys(rows: Sequence[Any]) -> Keys:
     return _join(map(key, rows))
 
 
-def _table_keys(kind: bytes, columns: Sequence[Any], n_rows: int) -> Keys:
+def _table_keys(kind: bytes, columns: Sequence[Any], items: _Items) -> Keys:
     """Return the keys of the rows of a table: the bytes of numbers, the keys of other values."""
+    n_rows = len(columns[0])
     blocks = []
     header = []
     known = np.ones(n_rows, dtype=bool)
@@ -183,11 +186,11 @@ def _table_keys(kind: bytes, columns: Sequence[Any], n_rows: int) -> Keys:
             blocks.append(column.to_numpy())
         elif hasattr(dtype, "categories"):
             # Codes and categories are the value; all categories count, for encoders look at them.
-            categories = _item_keys(dtype.categories.tolist())
+            categories = _item_keys(dtype.categories.tolist(), items)
             header.append(node(b"%d" % dtype.ordered, categories.tobytes()))
             blocks.append(column.cat.codes.to_numpy())
         else:
-            blocks.append(_item_keys(column.tolist()))
+            blocks.append(_item_keys(column.tolist(), items))
             known &= blocks[-1].any(axis=1)
     layout = [(f"f{i}", block.dtype, block.shape[1:]) for i, block in enumerate(blocks)]
     record = np.dtype(layout)
@@ -210,8 +213,14 @@ def _is_pandas(value: Any, name: str) -> bool:
 
 
 _NONE = bytes(16)
-# A name with an ending, or with folders: what a text hardly is, and a row may well be.
-_LIKE_A_PATH = re.compile(r"(?=[^\s]{1,4096}$)(.*\.[A-Za-z][A-Za-z0-9]{1,4}|.*[/\\].*[^/\\])")
+# One word with an ending or with folders, or words with the ending of a file of data: what a text
+# hardly is, and a row may well be.
+_LIKE_A_PATH = re.compile(
+    r"(?=[^\s]{1,4096}$)(.*\.(?=\d*[A-Za-z])[A-Za-z0-9]{1,12}|.*[/\\].*[^/\\])"
+    r"|[^\n]{1,4096}\.(?i:jpe?g|png|gif|bmp|tiff?|webp|heic|dcm|nii|svs|npy|npz|pt|pth|safetensors"
+    r"|h5|hdf5|parquet|feather|arrow|csv|tsv|jsonl?|xml|txt|pdf|wav|mp3|flac|ogg|m4a|mp4|avi|mov|mkv"
+    r"|gz|bz2|xz|zip|7z|tar|pkl|pickle|mat)"
+)
 _SCALARS = {type(None), type(...), bool, int, float, complex}
 # Their repr is their whole value.
 _BY_REPR = {
@@ -224,7 +233,8 @@ _PANDAS = {"NAType", "NaTType", "Timestamp", "Timedelta", "Period", "Interval"}
 class _Items:
     """Digests of single rows of any type; each text and file is looked at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, reads_files: bool | None) -> None:
+        self._reads_files = reads_files
         self._texts: dict[str, bytes] = {}
 
     def node(self, item: Any) -> bytes:
@@ -266,8 +276,9 @@ class _Items:
         known = self._texts.get(text)
         if known is None:
             content = text.encode("utf-8", "surrogatepass")
-            file = _file(text) if _is_short(content) else []
-            if not file and _LIKE_A_PATH.fullmatch(text):
+            maybe = self._reads_files is not False and _is_short(content)
+            file = _file(text) if maybe else []
+            if not file and (self._reads_files or (maybe and _LIKE_A_PATH.fullmatch(text))):
                 raise _NoContentError  # perhaps relative to a folder that preprocess knows
             if len(self._texts) == 2**16:  # so that memory stays bounded
                 self._texts.clear()
@@ -290,7 +301,7 @@ class _Items:
             return node(b"pandas", repr(item).encode())
         if _is_pandas(item, "DataFrame") or _is_pandas(item, "Series"):
             index = self.node(item.index.tolist())
-            return node(b"table", _keys(item).tobytes(), [index])
+            return node(b"table", _keys(item, self).tobytes(), [index])
         raise _NoContentError
 
     def _image(self, item: Any) -> bytes:
@@ -298,6 +309,7 @@ class _Items:
             raise _NoContentError  # which frame will be looked at is not known
         content = item.tobytes()  # first, for it loads what the header left open
         info = [item.info.get(key) for key in ("transparency", "exif", "icc_profile")]
+        info.append([f"{tag} {value}" for tag, value in sorted(item.getexif().items())])
         return node(
             b"image", content, map(self.node, (item.mode, item.size, item.getpalette(), info))
         )

@@ -76,6 +76,11 @@ class Rows:
     def __len__(self) -> int:
         return int(_num_samples(self.data))
 
+    @property
+    def reads_files(self) -> bool | None:
+        """Whether texts are names of files; None where ``preprocess`` does not say."""
+        return getattr(self.inputs, "reads_files", None)
+
     def load(self, index: Index) -> Any:
         """Return some rows, as they are; items of a dataset as a list."""
         if self.of_item is None:
@@ -85,6 +90,11 @@ class Rows:
             items = self.data.__getitems__(list(numbers))
         else:
             items = [self.data[i] for i in numbers]
+        if len(items) != len(numbers):
+            raise ValueError(
+                f"The dataset {type(self.data).__name__} gave {len(items)} items for "
+                f"{len(numbers)} numbers; expected one each. Its __getitems__ must leave none out."
+            )
         return [self.of_item(item) for item in items]
 
 

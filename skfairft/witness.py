@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 from xxhash import xxh3_64_hexdigest
 
-from ._identity.codec import CannotEncodeError, decode, encode
+from ._identity.codec import decode, encode
 from .row_keys import row_keys
 
 __all__ = [
@@ -85,9 +85,9 @@ def noise_of(module: nn.Module, dtype: Any) -> Noise:
     """
     kinds = {tensor.dtype for tensor in (*module.parameters(), *module.buffers())}
     names = {type(part).__module__ for part in module.modules()}
-    if any("quantized" in name for name in names) or any(
-        not kind.is_floating_point and kind.itemsize == 1 and kind != torch.bool for kind in kinds
-    ):
+    whole = any(not each.is_floating_point() for each in module.parameters())
+    rounded = any(getattr(part, "is_quantized", False) for part in module.modules())
+    if whole or rounded or any("quantized" in name for name in names):
         return _INTEGER
     half = any(kind.is_floating_point and kind.itemsize < 4 for kind in kinds)
     autocast = any(torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
@@ -127,7 +127,10 @@ def spread_of(features: NDArray[Any]) -> NDArray[np.float64]:
     Columns that vary by less than a thousandth of the others count as varying by that:
     rounding there is the others' rounding.
     """
-    variance = features.var(axis=0, dtype=np.float64)
+    return _floored(features.var(axis=0, dtype=np.float64))
+
+
+def _floored(variance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.sqrt(variance + 1e-6 * variance.mean()))
 
 
@@ -192,6 +195,19 @@ class Witness:
     limit: float
     where: str
 
+    def distance(self, found: NDArray[Any], *, tight: bool) -> float:
+        """Return how far the same batch lies apart now.
+
+        Where it comes back to the bit, as under the same conditions, all that is more than the
+        last two digits counts, in units of what these rows differ by: others may lie far away.
+        """
+        if not tight:
+            return distance(found, self.features, self.spread, FLOAT_EPS)
+        eps = float(np.finfo(self.features.dtype).eps) / 4
+        apart = np.abs(self.features - np.median(self.features, axis=0))
+        middle = np.square(np.median(apart, axis=0, keepdims=True)).astype(np.float64)
+        return distance(found, self.features, _floored(middle[0]), eps)
+
     def to_bytes(self) -> bytes:
         """Return all of it as bytes."""
         return encode((astuple(self.batch), *list(vars(self).values())[1:]))
@@ -210,7 +226,7 @@ class WrittenBatch:
     Parameters
     ----------
     rows : bytes
-        The rows; nothing if they are of a kind that cannot be written down.
+        The rows.
     keys : bytes
         Their keys, which change with the files that they name.
     inputs : bytes
@@ -224,13 +240,11 @@ class WrittenBatch:
     @classmethod
     def of(cls, rows: Any, inputs: Callable[[Any], Any]) -> WrittenBatch:
         """Write rows down, or raise a CannotEncodeError."""
-        try:
-            written = encode(rows)
-        except CannotEncodeError:
-            return cls(b"", b"", encode(inputs(rows)))
+        written = encode(rows)
         if isinstance(rows, (np.ndarray, torch.Tensor)) and rows.dtype != object:
             return cls(written, b"", b"")
-        return cls(written, row_keys(rows).tobytes(), encode(inputs(rows)))
+        # Of new rows each time, for preprocess may change them.
+        return cls(written, row_keys(decode(written)).tobytes(), encode(inputs(decode(written))))
 
     @property
     def nbytes(self) -> int:
@@ -239,8 +253,6 @@ class WrittenBatch:
 
     def input(self, inputs: Callable[[Any], Any]) -> Any:
         """Return the module's input: made anew from the rows, if they are still the same."""
-        if self.rows:
-            rows = decode(self.rows)
-            if not self.inputs or row_keys(rows).tobytes() == self.keys:
-                return inputs(rows)
-        return decode(self.inputs)
+        rows = decode(self.rows)
+        same = not self.inputs or row_keys(rows).tobytes() == self.keys
+        return inputs(rows) if same else decode(self.inputs)

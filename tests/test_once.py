@@ -342,7 +342,7 @@ class TestInputs:
             np.testing.assert_allclose(found, expected, rtol=1e-6)
             assert module.rows == ran
 
-    @pytest.mark.parametrize("as_row", [str, os.fsencode, Path])
+    @pytest.mark.parametrize("as_row", [str, os.fsencode])
     @pytest.mark.parametrize("kind", ["folder", "name"])
     def test_a_name_whose_file_is_not_seen_runs_each_time(
         self, tmp_path, monkeypatch, kind, as_row
@@ -363,9 +363,11 @@ class TestInputs:
             return torch.from_numpy(np.stack([np.load(path) for path in paths]))
 
         extractor = FrozenFeatureExtractor(Counting(), preprocess=read)
-        before = extractor.fit_transform(rows)
+        with pytest.warns(FeatureStoreWarning, match=r"such as .*0\.npy.*preprocess.reads_files"):
+            before = extractor.fit_transform(rows)
         np.save(root / "7.npy" / "x.npy", np.full(5, 70.0))
-        after = extractor.transform(rows)
+        with pytest.warns(FeatureStoreWarning):
+            after = extractor.transform(rows)
         np.testing.assert_allclose(after[7], 10 * before[7], rtol=1e-4)
 
     @pytest.mark.parametrize("estimator", [FrozenFeatureExtractor, FairLowRankHeadClassifier])

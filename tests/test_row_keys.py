@@ -200,10 +200,13 @@ def test_file_that_cannot_be_read_has_no_key(tmp_path, monkeypatch):
     assert not row_keys([str(path)]).any()
 
 
-def test_values_of_a_table_count_and_its_index_does_not():
+def test_values_and_labels_of_a_table_count():
     table = frame()
     keys = row_keys(table)
-    assert (row_keys(table.reset_index(drop=True)) == keys).all()
+    order = np.random.default_rng(0).permutation(N)
+    assert (row_keys(table.iloc[order]) == keys[order]).all()
+    moved = table.set_axis([*table.index[:-1], 1000])
+    assert np.flatnonzero((row_keys(moved) != keys).any(axis=1)).tolist() == [N - 1]
     assert len(np.unique(keys, axis=0)) == N
     for i, name in enumerate(table.columns):
         changed = table.copy()
@@ -242,7 +245,6 @@ class Text(str):
         torch.zeros(2, device="meta"),
         "text",
         {"a": [1]},
-        range(3),
     ],
     ids=lambda rows: type(rows).__name__,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import struct
 from collections.abc import Callable
@@ -13,6 +14,15 @@ import torch
 from torch import Tensor
 
 __all__ = ["CannotEncodeError", "decode", "encode"]
+
+
+_TIMES: dict[str, Any] = {
+    kind.__name__: kind for kind in (datetime.date, datetime.datetime, datetime.time)
+}
+_IMAGE_INFO = ("transparency", "exif", "icc_profile", "XML:com.adobe.xmp", "xmp")
+_EXTENSIONS = {"str", "string", "boolean", "Float32", "Float64"} | {
+    f"{sign}Int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)
+}
 
 
 class CannotEncodeError(TypeError):
@@ -81,6 +91,22 @@ def _packed(value: Any, keep: Callable[[bytes], int]) -> Any:
         return {"scalar": _packed(np.asarray(value), keep)}
     if kind.__module__.partition(".")[0] == "pandas" and kind.__name__ in ("Series", "DataFrame"):
         return {kind.__name__: _packed_table(value, keep)}
+    if kind in _TIMES.values():
+        return {kind.__name__: value.isoformat()}
+    if hasattr(value, "getexif") and getattr(value, "n_frames", 1) == 1:  # an image of Pillow
+        content = keep(value.tobytes())  # first, for it loads what the header left open
+        info = {key: value.info[key] for key in _IMAGE_INFO if key in value.info}
+        if exif := value.getexif():
+            info["exif"] = exif.tobytes()
+        return {
+            "image": [
+                value.mode,
+                list(value.size),
+                content,
+                value.getpalette(),
+                _packed(info, keep),
+            ]
+        }
     raise CannotEncodeError(f"{kind.__module__}.{kind.__qualname__}")
 
 
@@ -89,9 +115,19 @@ def _packed_table(value: Any, keep: Callable[[bytes], int]) -> Any:
     columns = []
     for i in range(frame.shape[1]):
         column = frame.iloc[:, i]
-        if not isinstance(column.dtype, np.dtype) and str(column.dtype) != "str":
-            raise CannotEncodeError(f"a column of dtype {column.dtype}")
-        values = column.to_numpy() if isinstance(column.dtype, np.dtype) else column.tolist()
+        dtype = column.dtype
+        values: Any
+        if hasattr(dtype, "categories"):
+            values = (column.cat.codes.to_numpy(), dtype.categories.tolist(), bool(dtype.ordered))
+        elif isinstance(dtype, np.dtype):
+            values = column.to_numpy()
+        elif str(dtype) in _EXTENSIONS:
+            values = [
+                None if missing else each
+                for each, missing in zip(column, column.isna(), strict=True)
+            ]
+        else:
+            raise CannotEncodeError(f"a column of dtype {dtype}")
         columns.append(
             [
                 _packed(value.name if value.ndim == 1 else column.name, keep),
@@ -129,7 +165,22 @@ def _unpacked(value: Any, take: Callable[[int], bytearray]) -> Any:
         return objects.reshape(content[0])
     if kind == "scalar":
         return _unpacked(content, take)[()]
+    if kind in _TIMES:
+        return _TIMES[kind].fromisoformat(content)
+    if kind == "image":
+        return _unpacked_image(content, take)
     return _unpacked_table(kind, content, take)
+
+
+def _unpacked_image(content: Any, take: Callable[[int], bytearray]) -> Any:
+    from PIL import Image
+
+    mode, size, length, palette, info = content
+    image = Image.frombytes(mode, tuple(size), bytes(take(length)))
+    if palette:
+        image.putpalette(palette)
+    image.info.update(_unpacked(info, take))
+    return image
 
 
 def _unpacked_table(kind: str, content: Any, take: Callable[[int], bytearray]) -> Any:
@@ -140,7 +191,11 @@ def _unpacked_table(kind: str, content: Any, take: Callable[[int], bytearray]) -
         for name, dtype, values in content[0]
     ]
     index = _unpacked(content[1], take)
-    series = [
-        pd.Series(values, index=index, name=name, dtype=dtype) for name, dtype, values in columns
-    ]
+    series = []
+    for name, dtype, values in columns:
+        if isinstance(values, tuple):  # codes, categories, and whether these are ordered
+            codes, categories, ordered = values
+            values = pd.Categorical.from_codes(codes, categories, ordered=ordered)
+            dtype = values.dtype
+        series.append(pd.Series(values, index=index, name=name, dtype=dtype))
     return series[0] if kind == "Series" else pd.concat(series, axis=1)

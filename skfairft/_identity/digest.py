@@ -58,7 +58,7 @@ def array_node(array: np.ndarray[Any, Any]) -> bytes:
     >>> array_node(np.zeros((2, 3))) == array_node(np.zeros((3, 2)))
     False
     """
-    header = f"{array.dtype.descr}{array.shape}".encode()
+    header = f"{array.dtype.descr}{array.dtype.name}{array.shape}".encode()
     flat = np.ascontiguousarray(array).reshape(-1)
     content = flat.view(np.uint8).data if flat.nbytes else b""
     return node(b"array", header, [xxh3_128_digest(content)])

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..fingerprint import UnknownContentError, fingerprint, names_in
+from ..fingerprint import UnknownContentError, fingerprint, globals_in
 from .library import library, library_of_function
 
 __all__ = ["changed_names", "state_by_name"]
@@ -75,7 +75,7 @@ def _of_callable(title: str, value: Any) -> Iterator[tuple[str, Any]]:
                 if not isinstance(cell.cell_contents, _CODE):
                     yield f"the variable {name} of {title}", cell.cell_contents
         if library_of_function(value) is None:
-            for name in names_in(value.__code__) & value.__globals__.keys():
+            for name in globals_in(value.__code__) & value.__globals__.keys():
                 found = value.__globals__[name]
                 if not isinstance(found, _CODE):
                     yield f"the global variable {name}", found

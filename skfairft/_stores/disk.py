@@ -53,8 +53,10 @@ class _Known:
         self.index.add(keys)
         self.numbers[name] = number  # last: after an interrupt it is added once more
 
-    def drop(self, name: str) -> None:
-        self.index.drop(self.numbers.pop(name))
+    def drop(self, name: str, number: int | None = None) -> None:
+        number = self.numbers.pop(name, number)
+        if number is not None:
+            self.index.drop(number)
 
 
 class DiskStore(BaseStore):
@@ -136,6 +138,7 @@ class DiskStore(BaseStore):
             content = self._room(namespace).joinpath("witness").read_bytes()
             if xxh3_128_digest(content[16:]) == content[:16]:
                 return content[16:]
+            self._warn(f"A file in {self._room(namespace)} was damaged: all its rows run again.")
         return None
 
     def put_witness(self, namespace: bytes, content: bytes) -> None:
@@ -259,7 +262,7 @@ class DiskStore(BaseStore):
                 return None
             except OSError:  # joined with others, evicted, or not to be opened now
                 gone.append(name)
-                known.drop(name)
+                known.drop(name, number)
                 return None
             _touch(path)
             return features
@@ -320,8 +323,16 @@ class DiskStore(BaseStore):
 
 
 def resolved(folder: str | os.PathLike[str]) -> Path:
-    path = Path(folder).expanduser().resolve()
-    if path.exists() and not path.is_dir():
+    if not str(folder):
+        raise ValueError("memory is an empty text; expected a folder, such as 'features', or None.")
+    try:
+        path = Path(folder).expanduser().resolve()
+        is_file = path.exists() and not path.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"The folder {str(folder)[:80]!r} cannot be used to keep features in: {error}."
+        ) from error
+    if is_file:
         raise ValueError(f"{path} is a file; expected a folder to keep features in.")
     return path
 

@@ -79,6 +79,7 @@ class MemoryStore(BaseStore):
         with self._lock:
             rows = sum(len(block.features) for block in self._blocks.values())
             size = sum(block.bytes for block in self._blocks.values())
+            size += sum(map(len, self._witnesses.values()))
             bound = self.max_bytes + self.spill_bytes
             return StoreInfo(rows, size, bound, self._hits, self._misses)
 
@@ -102,7 +103,8 @@ class MemoryStore(BaseStore):
 
     def put_witness(self, namespace: bytes, content: bytes) -> None:
         """Keep some bytes with a namespace, in place of earlier ones."""
-        self._witnesses[namespace] = content
+        if len(content) <= self.max_bytes // 2:
+            self._witnesses[namespace] = content
 
     def _find(self, namespace: bytes, keys: Keys) -> Found:
         index = self._indexes.get(namespace, KeyIndex())
@@ -125,7 +127,8 @@ class MemoryStore(BaseStore):
         in_memory = [block for block in self._blocks.values() if not is_mapped(block.features)]
         own = sum(block.bytes for block in in_memory if block.namespace == namespace)
         spilled = own + keys.nbytes + features.nbytes > self.max_bytes and self.spill_bytes > 0
-        bound = self.spill_bytes if spilled else self.max_bytes
+        bound = self.max_bytes - len(self._witnesses.get(namespace, b""))
+        bound = self.spill_bytes if spilled else bound
         for rows in portions(index, keys, features, bound):
             shape = len(rows), features.shape[1]
             room = allocate_features(shape, features.dtype, limit=0 if spilled else None)
@@ -144,7 +147,8 @@ class MemoryStore(BaseStore):
         """
         blocks = [(k, b) for k, b in self._blocks.items() if is_mapped(b.features) == spilled]
         size = sum(block.bytes for _, block in blocks)
-        size += 0 if spilled else sum(map(len, self._witnesses.values()))
+        others = (len(content) for key, content in self._witnesses.items() if key != kept)
+        size += 0 if spilled else sum(others)
         for (namespace, number), block in blocks:
             if size <= bound:
                 return
@@ -153,6 +157,7 @@ class MemoryStore(BaseStore):
             self._indexes[namespace].drop(number)
             if namespace != kept and not any(key[0] == namespace for key in self._blocks):
                 size -= len(self._witnesses.pop(namespace, b""))
+                del self._indexes[namespace]
 
 
 def _unpickled(max_bytes: int, spill_bytes: int) -> MemoryStore:
