@@ -94,7 +94,9 @@ class FrozenFeatureExtractor(
         Turns a slice of X (list of texts, image paths, rows of a DataFrame, ...)
         into what the module takes: a tensor, a tuple of tensors (positional
         arguments) or a mapping of tensors (keyword arguments). None means that X
-        is numeric, or a dataset. Must be picklable for ``n_jobs > 1``. See
+        is numeric, or a dataset. Must be picklable for ``n_jobs > 1``. An attribute
+        ``reads_files`` may say whether texts are names of files (True) or nothing but
+        texts (False); else those are taken for names that look like it. See
         `preprocessing.Texts` and `preprocessing.ImageFiles`.
     layer : str, default=None
         Take the output of this submodule (a name from ``module.named_modules()``,
