@@ -40,7 +40,7 @@ def warn_of_index_order(**given: Any) -> None:
     first, moved = next(differing, ("", []))
     if not moved:
         return
-    by_label = f"{moved[0]}.loc[{first}.index]"
+    by_label = " and ".join(f"{name}.loc[{first}.index]" for name in moved)
     if not indices[first].is_unique:
         by_label = "rows that are sorted alike (index labels repeat, so .loc cannot)"
     warn_user(

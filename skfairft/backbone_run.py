@@ -156,7 +156,8 @@ class BackboneRun:
                 f"The features that were stored of {self._title} are not what it gives now: "
                 f"{what}. They are forgotten, and all rows run again. The module, or preprocess, "
                 "depends on something that is not seen in it: a file, the environment, a changed "
-                "library, or chance.",
+                "library, or chance. A head that was fitted on the earlier features has to be "
+                "fitted again.",
                 FeatureStoreWarning,
                 stacklevel=2,
             )

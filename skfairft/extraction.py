@@ -176,13 +176,17 @@ class Extraction:
             return  # preprocess will say that there is no such file
         if self.may_stop_storing and not is_text:
             return  # nobody asked for a memory
-        shown = f", such as {unknown!r}" if is_text else ""
-        more = " If these are texts and no files, set preprocess.reads_files = False."
+        why = f"hold {type(unknown).__name__} objects, whose content cannot be compared"
+        remedy = "Use arrays, tensors, texts, whole paths of files, or tuples and dicts of these"
+        if is_text:
+            why = f"such as {unknown!r} look like files or folders whose content is not seen"
+            remedy = (
+                "Give whole paths of files; or if these are texts and no files, set "
+                "preprocess.reads_files = False"
+            )
         warnings.warn(
-            f"Rows of X hold {type(unknown).__name__} objects{shown}, whose content cannot be "
-            "compared: their features are not stored in memory=, and each call runs them anew. "
-            "Use arrays, tensors, texts, whole paths of files, or tuples and dicts of these."
-            f"{more if is_text else ''}",
+            f"Rows of X {why}: their features are not stored in memory=, and each call runs them "
+            f"anew. {remedy}.",
             FeatureStoreWarning,
             stacklevel=2,
         )

@@ -324,9 +324,8 @@ def _check_output(output: Any, gaps: int, n_rows: int, width: int | None, name: 
         raise ValueError(
             f"The feature extractor {name} returned a {output.ndim}-d tensor of shape "
             f"{tuple(output.shape)}; expected (batch, features). Pool or flatten it: "
-            "FrozenFeatureExtractor(extractor, pool='mean') or nn.Sequential(extractor, "
-            "nn.AdaptiveAvgPool2d(1), nn.Flatten()) averages each map, nn.Sequential(extractor, "
-            "nn.Flatten()) keeps every value."
+            "FrozenFeatureExtractor(extractor, pool='mean') averages each map, or all tokens; "
+            "nn.Sequential(extractor, nn.Flatten()) keeps every value."
         )
     if output.ndim < 2 or len(output) != n_rows or output.shape[1] == 0:
         raise ValueError(

@@ -60,7 +60,13 @@ def pool_features(
     if features.ndim < 3 or (maps and pool == "first"):
         raise ValueError(
             f"pool={pool!r} does not go with an output of shape {tuple(features.shape)}; expected "
-            "(n, tokens, d)" + (" for 'first'." if maps else "; leave pool=None.")
+            "(n, tokens, d)"
+            + (
+                " for 'first'."
+                if maps
+                else "; leave pool=None, or name the output that holds the tokens, "
+                "output='last_hidden_state' of a Hugging Face model."
+            )
         )
     # A sum over many positions would lose digits in half precision.
     exact = features.float() if features.dtype in (torch.bfloat16, torch.float16) else features

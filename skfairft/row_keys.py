@@ -106,6 +106,8 @@ def _keys(rows: Any, items: _Items) -> Keys:
         return _number_keys(lambda part: rows[part], len(rows), _row_bytes(rows), tag)
     if isinstance(rows, (list, tuple, range)):
         return _item_keys(rows, items)
+    if type(rows).__module__.partition(".")[0] == "polars" and hasattr(rows, "to_list"):
+        return _item_keys(rows.to_list(), items)
     raise _NoContentError
 
 

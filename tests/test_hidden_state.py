@@ -271,6 +271,18 @@ class TestRows:
         extractor.transform(texts)
         assert extractor.store.info().rows == 30
 
+    def test_texts_in_a_polars_series(self):
+        polars = pytest.importorskip("polars")
+
+        def count(rows):
+            return torch.tensor([[float(len(row))] for row in rows])
+
+        texts = polars.Series("text", [f"text {'x' * i}" for i in range(20)])
+        extractor = extractor_of(nn.Identity(), count)
+        first = extractor.fit_transform(texts)
+        np.testing.assert_array_equal(extractor.transform(texts), first)
+        assert extractor.store.info().hits == 20
+
     def test_sparse_rows_for_a_preprocess(self):
         rows = sparse.random(100, 6, 0.5, format="csr", dtype="float32", random_state=0)
         module = nn.Linear(6, 4)

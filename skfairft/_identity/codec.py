@@ -91,6 +91,11 @@ def _packed(value: Any, keep: Callable[[bytes], int]) -> Any:
         return {"scalar": _packed(np.asarray(value), keep)}
     if kind.__module__.partition(".")[0] == "pandas" and kind.__name__ in ("Series", "DataFrame"):
         return {kind.__name__: _packed_table(value, keep)}
+    if kind.__module__.partition(".")[0] == "polars" and kind.__name__ == "Series":
+        items = value.to_list()
+        if kind(value.name, items).dtype != value.dtype:
+            raise CannotEncodeError(f"a polars Series of {value.dtype}")
+        return {"polars": [value.name, _packed(items, keep)]}
     if kind in _TIMES.values():
         return {kind.__name__: value.isoformat()}
     if hasattr(value, "getexif") and getattr(value, "n_frames", 1) == 1:  # an image of Pillow
@@ -167,6 +172,10 @@ def _unpacked(value: Any, take: Callable[[int], bytearray]) -> Any:
         return _unpacked(content, take)[()]
     if kind in _TIMES:
         return _TIMES[kind].fromisoformat(content)
+    if kind == "polars":
+        import polars  # whoever wrote it had it
+
+        return polars.Series(content[0], _unpacked(content[1], take))
     if kind == "image":
         return _unpacked_image(content, take)
     return _unpacked_table(kind, content, take)
