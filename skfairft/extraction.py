@@ -227,10 +227,13 @@ class Extraction:
         if store is None or not len(wanted):
             return wanted
         start = time.thread_time()
-        marked = keys[wanted] ^ self.backbone.mark(store)
-        known, features = store.lookup(self.backbone.name, marked, again=again)
+        mark = self.backbone.mark(store)
+        known, features = store.lookup(self.backbone.name, keys[wanted] ^ mark, again=again)
         self._store_seconds += time.thread_time() - start
         if features is None or not self.backbone.still_gives(store, self.rows.inputs):
+            return wanted
+        # Another process may have put another witness in between: these are not its rows.
+        if not np.array_equal(self.backbone.mark(store), mark):
             return wanted
         self._fill(index[wanted[known]], features)
         return wanted[~known]
@@ -284,17 +287,15 @@ class Extraction:
 
     def _apart(self, loaded: Any, batch: Numbers) -> Any:
         """Return copies of the rows of a batch that are to run by themselves."""
-        if not len(batch) or not (self.look or (self.store is not None and not self._vouched)):
+        if not len(batch) or not (
+            self.look or (self.store is not None and not self.backbone.vouched)
+        ):
             return None
         rows = take(loaded, batch[witness_rows(len(batch))])
         try:
             return copy.deepcopy(rows)
         except Exception:  # whatever a row that cannot be copied raises
             return rows
-
-    @property
-    def _vouched(self) -> bool:
-        return self.backbone.vouched
 
     def _is_renamed(self, apart: Any, features: NDArray[Any], *, keyed: bool) -> bool:
         """Look at a first batch; tell whether the module has another name since it ran."""
