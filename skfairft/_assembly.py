@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +12,45 @@ from numpy.typing import NDArray
 from ._bootstrap import bootstrap_intervals
 from ._cells import Cells, Floats, by_label, denominators, statistics
 from ._encoding import column_names
-from ._report import COLUMNS, FairnessReport, group_parts
+from ._report import COLUMNS, FairnessReport, free_name, group_parts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["build_report"]
+__all__ = ["build_report", "free_names"]
 
 # A share of 30 rows has a standard error of up to 0.09: below that a note is due.
 FEW_ROWS = 30
 
+# What the two levels of the columns of ``group_intervals`` are called.
+_LEVELS = ["metric", "bound"]
 
-def _group_names(sensitive_features: Any, group: Any) -> list[str]:
+
+def _group_names(sensitive_features: Any, group: Any, metrics: list[str]) -> list[str]:
     """Return one name per sensitive column: the caller's, or group, group_0, group_1, ..."""
     columns = len(group) if isinstance(group, tuple) else 1
     names = column_names(sensitive_features)
+    if not len(set(names)) == columns == len(names):
+        return ["group"] if columns == 1 else [f"group_{j}" for j in range(columns)]
     # fairlearn keeps y_true and y_pred in the same table as the groups.
-    if len(set(names)) == columns == len(names) and not {"y_true", "y_pred"} & set(names):
-        return names
-    return ["group"] if columns == 1 else [f"group_{j}" for j in range(columns)]
+    return free_names(names, {"y_true", "y_pred", "count", *metrics, *_LEVELS, *COLUMNS})
+
+
+def free_names(names: list[str], taken: Collection[Any]) -> list[str]:
+    """Return distinct names of sensitive columns, marked where a table uses them itself.
+
+    With names that are taken pandas cannot turn the levels of the index into columns.
+
+    Examples
+    --------
+    >>> free_names(["sex", "count"], {"count", "tpr"})
+    ['sex', 'count (group)']
+    """
+    free: list[str] = []
+    for name in names:  # a mark must not make the name of another column
+        others = {*taken, *names, *free}
+        free.append(free_name(name, others, "group") if name in taken else name)
+    return free
 
 
 def _is_kept(values: list[Any]) -> bool:
@@ -132,13 +152,12 @@ def build_report(
     if not 0.0 < confidence_level < 1.0:
         raise ValueError(f"confidence_level={confidence_level!r}; expected a number in (0, 1).")
     groups = cells.groups.tolist()
-    names = _group_names(sensitive_features, groups[0])
-    index = _exact_index(groups, names)
-    frame_index = _sortable(index)
     rows, counts = cells.count(None), cells.count(cells.weight)
     behind = by_label(cells, denominators(rows, cells.positives))
     values = statistics(cells, counts)
     metrics = list(values["group"])
+    index = _exact_index(groups, _group_names(sensitive_features, groups[0], metrics))
+    frame_index = _sortable(index)
     frame = _metric_frame(cells, metrics, counts, rows, frame_index)
     bounds = bootstrap_intervals(
         cells, values, n_boot=int(n_boot), level=confidence_level, random_state=random_state
@@ -160,7 +179,7 @@ def build_report(
         group_intervals=pd.DataFrame(
             np.concatenate([bounds["group"][m] for m in metrics]).T,
             index=index,
-            columns=pd.MultiIndex.from_tuples(both, names=["metric", "bound"]),
+            columns=pd.MultiIndex.from_tuples(both, names=_LEVELS),
         ),
         overall=frame.overall,
         overall_intervals=pd.DataFrame(

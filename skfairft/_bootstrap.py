@@ -40,6 +40,8 @@ def bootstrap_counts(
     >>> block.shape, block.sum(axis=(1, 2, 3)).tolist()
     ((5, 1, 2, 2), [3.0, 3.0, 3.0, 3.0, 3.0])
     """
+    if weight is not None and not weight.all():  # a row of weight zero is none
+        code, weight = code[weight > 0], weight[weight > 0]
     kinds, number = np.unique(
         np.column_stack([code, np.ones(len(code)) if weight is None else weight]),
         axis=0,

@@ -8,7 +8,7 @@ differ.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Hashable, Iterable, Iterator, Set
+from collections.abc import Hashable, Iterable, Iterator, Sequence, Set
 from decimal import Decimal
 from numbers import Number
 from typing import Any
@@ -17,12 +17,22 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["as_array", "holds_rows", "is_row", "plain_column", "shown", "types_of"]
+__all__ = [
+    "as_array",
+    "holds_rows",
+    "is_row",
+    "joined",
+    "listed",
+    "plain_column",
+    "shown",
+    "types_of",
+]
 
 Array = NDArray[Any]
 
 # What is longer no longer helps in a message.
 _LONGEST = 200
+_MOST_LISTED = 5
 
 
 def shown(value: Any) -> str:
@@ -36,6 +46,24 @@ def shown(value: Any) -> str:
     text = repr(value).replace("\n", " ")
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[: half - 5]} ... {text[-half:]}"
+
+
+def listed(items: Iterable[Any], *, separator: str = ", ") -> str:
+    """Return values on one line: the first five, and how many more there are.
+
+    Examples
+    --------
+    >>> listed(["a", "b"]), listed(range(400))
+    ("'a', 'b'", '0, 1, 2, 3, 4, and 395 more')
+    """
+    names = [shown(item) for item in items]
+    return joined(names, separator=separator)
+
+
+def joined(notes: Sequence[str], *, separator: str = "; ") -> str:
+    """Return notes on one line: the first five, and how many more there are."""
+    more = len(notes) - _MOST_LISTED
+    return separator.join([*notes[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])])
 
 
 def plain_column(column: Any, name: str, *, instead: str = "'unknown'") -> Array:

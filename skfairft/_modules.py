@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, Self
 
@@ -17,7 +19,37 @@ from .onnx import OnnxModule
 # What clones share with their original.
 _SHARED = (nn.Module, MemoryStore, DiskStore)
 
-__all__ = ["ModuleParamsMixin", "count_parameters", "describe_module", "resolve_device"]
+__all__ = [
+    "ModuleParamsMixin",
+    "all_or_nothing",
+    "count_parameters",
+    "describe_module",
+    "resolve_device",
+]
+
+
+@contextmanager
+def all_or_nothing(estimator: Any) -> Iterator[None]:
+    """Put back the attributes of an estimator whose fit did not end, for whatever reason.
+
+    Examples
+    --------
+    >>> from contextlib import suppress
+    >>> class Estimator: pass
+    >>> estimator = Estimator()
+    >>> with suppress(ValueError), all_or_nothing(estimator):
+    ...     estimator.classes_ = [0, 1]
+    ...     raise ValueError
+    >>> hasattr(estimator, "classes_")
+    False
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def count_parameters(module: nn.Module) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "FairnessReport", "group_parts"]
+__all__ = ["COLUMNS", "FairnessReport", "free_name", "group_parts"]
 
 # What a table with intervals holds.
 COLUMNS = ["value", "low", "high"]
@@ -45,7 +46,9 @@ class FairnessReport:
         The point values. Its own bootstrap is not initialised. One of several sensitive
         columns whose values mix types appears here, and only here, as their ``repr``.
     by_group : DataFrame
-        One row per group, one column per metric; ``count`` is a number of rows.
+        One row per group, one column per metric; ``count`` is a number of rows. The index has the
+        names of the sensitive columns. One that the tables use themselves is marked, such as
+        ``count (group)``; columns of one name, and without any, are called ``group_0`` and so on.
     group_intervals : DataFrame
         The same rows; columns (metric, "low") and (metric, "high"), so that
         ``group_intervals["tpr"]`` has the columns low and high.
@@ -252,7 +255,8 @@ class FairnessReport:
             for i, group in enumerate(self.by_group.index.tolist())
         ]
         blank = [""] * (len(names) - 1)
-        groups.append(["overall", *blank, *numbers(self.overall, self.overall_intervals)])
+        pooled = free_name("overall", {row[0] for row in groups}, "all groups")
+        groups.append([pooled, *blank, *numbers(self.overall, self.overall_intervals)])
         interval = ["[low, high]"] if self.n_boot else []
         return [
             _Table(
@@ -292,6 +296,19 @@ def _one_line(value: Any) -> str:
 def group_parts(group: Any) -> list[str]:
     """Return what names a group, one text per sensitive column."""
     return [_one_line(part) for part in (group if isinstance(group, tuple) else (group,))]
+
+
+def free_name(name: str, taken: Collection[Any], mark: str) -> str:
+    """Return a name, with a mark behind it where it is taken.
+
+    Examples
+    --------
+    >>> free_name("overall", {"a", "b"}, "all"), free_name("overall", {"overall"}, "all")
+    ('overall', 'overall (all)')
+    """
+    while name in taken:
+        name = f"{name} ({mark})"
+    return name
 
 
 def _escape_markdown(text: str) -> str:

@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
 
-from ._columns import shown
+from ._columns import joined, listed, shown
 from ._encoding import encode_groups, python_value
 from ._tables import number_column
 from ._warn import warn_user
-from .constraints import cell_counts, parity
+from .constraints import cell_counts, largest_distance, parity
 from .exceptions import FairnessWarning
+from .initial import parse_head, scores_classes
+from .mapped import Features
+from .parallel import map_blocks
 
 __all__ = [
     "check_constraint",
@@ -25,12 +28,18 @@ __all__ = [
     "check_group_weights",
     "check_groups",
     "check_head_for_solver",
+    "check_range",
+    "check_weight_or_bound",
     "check_weights",
 ]
 
+# Sums of squares of such numbers, times weights, are still far from the limits of float64.
+_LARGEST = 1e100
+
 # The importance of a group is a mean over its rows; below this many it is mostly noise.
 MIN_GROUP_ROWS = 2
-
+# Up to so many groups may be as small as they are; more of them need some rows each.
+_FEW_GROUPS, _ROWS_PER_GROUP = 20, 5
 
 _ROUTING_HINT = (
     "Inside a Pipeline or GridSearchCV, enable "
@@ -72,13 +81,14 @@ def check_groups(
     Raises
     ------
     ValueError
-        As `encode_groups`, for group weights without groups, and for fewer than two groups
-        where they are needed.
+        As `encode_groups`, for group weights without groups, for fewer than two groups
+        where they are needed, and for so many that they have hardly any rows each.
 
     Warns
     -----
     FairnessWarning
-        If there are no groups, one, or some that are too thin for a statement.
+        If there are no groups, one, some that are too thin for a statement, or so many numbers
+        that they seem to be measured.
     """
     if sensitive_features is not None:
         groups, codes = encode_groups(sensitive_features, len(labels))
@@ -87,6 +97,7 @@ def check_groups(
                 f"{needed_by} needs at least two groups to compare, but all {len(labels)} rows "
                 f"belong to the group {shown(python_value(groups[0]))}."
             )
+        _refuse_scattered(groups, len(codes))
         _report_thin_groups(groups, codes, classes, labels)
         return groups, codes
     if needed_by is not None:
@@ -106,6 +117,27 @@ def check_groups(
         FairnessWarning,
     )
     return np.array(["all"], dtype=object), np.zeros(len(labels), dtype=np.int64)
+
+
+def _refuse_scattered(groups: NDArray[Any], n_rows: int) -> None:
+    """Refuse groups of hardly any rows each, and warn of many that are numbers."""
+    if len(groups) <= _FEW_GROUPS:
+        return
+    numbers = groups.dtype.kind in "fiu"
+    what = f"sensitive_features has {len(groups)} groups"
+    if numbers:
+        low, high = python_value(groups.min()), python_value(groups.max())
+        what = f"sensitive_features has {len(groups)} distinct numbers from {low:g} to {high:g}"
+    bins = (
+        "Is it continuous? Cut it into a few ranges, for example pandas.cut(values, 4).astype(str)."
+    )
+    if n_rows < _ROWS_PER_GROUP * len(groups):
+        raise ValueError(
+            f"{what} among {n_rows} rows, fewer than {_ROWS_PER_GROUP} rows a group: nothing can "
+            f"be said of any. {bins if numbers else 'Merge groups, or pass fewer columns.'}"
+        )
+    if numbers:
+        warn_user(f"{what}, each of which is a group of its own. {bins}", FairnessWarning)
 
 
 def _report_thin_groups(
@@ -131,11 +163,11 @@ def _report_thin_groups(
         if row.sum() < MIN_GROUP_ROWS:
             notes.append(f"{name} has {row.sum()} row")
         elif (row == 0).any():
-            absent = [python_value(label) for label in classes[row == 0]]
-            notes.append(f"{name} has no row of class {absent} among its {row.sum()}")
+            absent = listed(map(python_value, classes[row == 0]))
+            notes.append(f"{name} has no row of class [{absent}] among its {row.sum()}")
     if notes:
         warn_user(
-            f"Some groups are too thin for their importance to mean much: {'; '.join(notes)}. "
+            f"Some groups are too thin for their importance to mean much: {joined(notes)}. "
             "Merge groups, gather more rows, or lower their group_weights.",
             FairnessWarning,
         )
@@ -163,7 +195,7 @@ def check_weights(
     Raises
     ------
     ValueError
-        For another length, a negative or missing weight, or a class without weight.
+        For another length, a negative, missing or extreme weight, or a class without weight.
     """
     if sample_weight is not None and not isinstance(sample_weight, Real):
         sample_weight = number_column(sample_weight, "sample_weight")
@@ -171,11 +203,18 @@ def check_weights(
         sample_weight, labels, dtype=np.float64, ensure_non_negative=True, copy=True
     )
     w *= compute_sample_weight(class_weight, classes[labels])
+    counted = w[w > 0]
+    odd = counted[(counted < 1.0 / _LARGEST) | (counted > _LARGEST)]
+    if len(odd):
+        raise ValueError(
+            f"sample_weight times class_weight is {odd[0]:.3g} for some row; expected 0, or a "
+            f"number of {1.0 / _LARGEST:g} to {_LARGEST:g}. A weight of 2 stands for the row twice."
+        )
     totals = np.bincount(labels, weights=w)
     if not totals.all():
         raise ValueError(
             "sample_weight times class_weight is zero for every row of the classes "
-            f"{classes[totals == 0].tolist()}; drop their rows."
+            f"[{listed(map(python_value, classes[totals == 0]))}]; drop their rows."
         )
     return w
 
@@ -211,7 +250,7 @@ def check_group_weights(
     if not counts.all():
         raise ValueError(
             "sample_weight times class_weight is zero for every row of the groups "
-            f"{[name for name, count in zip(names, counts, strict=True) if not count]}; drop "
+            f"[{listed(name for name, n in zip(names, counts, strict=True) if not n)}]; drop "
             "their rows."
         )
     if group_weights is None:
@@ -220,7 +259,7 @@ def check_group_weights(
         if group_weights != "proportional":
             raise ValueError(
                 f"group_weights={group_weights!r} is not known; expected None, 'proportional', a "
-                f"dict or an array with one weight for each of the groups {names}."
+                f"dict or an array with one weight for each of the groups [{listed(names)}]."
             )
         return counts / counts.sum()
     if hasattr(group_weights, "to_dict"):  # a Series names its groups, as a dict does
@@ -229,28 +268,63 @@ def check_group_weights(
         unknown = [group for group in group_weights if group not in names]
         if unknown:
             raise ValueError(
-                f"group_weights names the groups {unknown}, which do not occur in "
-                f"sensitive_features; the groups are {names}."
+                f"group_weights names the groups [{listed(unknown)}], which do not occur in "
+                f"sensitive_features; the groups are [{listed(names)}]."
             )
         absent = [name for name in names if name not in group_weights]
         if absent:
             raise ValueError(
-                f"group_weights has no weight for the groups {absent}; give each group one, 0.0 "
-                "for a group whose importance is not to count."
+                f"group_weights has no weight for the groups [{listed(absent)}]; give each group "
+                "one, 0.0 for a group whose importance is not to count."
             )
         group_weights = [group_weights[name] for name in names]
     weights = np.asarray(group_weights, dtype=np.float64)
     if weights.shape != (len(groups),):
         raise ValueError(
             f"group_weights has shape {weights.shape}; expected {(len(groups),)}, one weight for "
-            f"each of the groups {names}, in this order."
+            f"each of the groups [{listed(names)}], in this order."
         )
     if not np.all(np.isfinite(weights)) or np.any(weights < 0) or weights.sum() == 0:
         raise ValueError(
             f"group_weights are {weights.tolist()}; expected finite weights >= 0, at least one of "
             "them positive."
         )
+    weights = weights / weights.max()  # whose sum cannot overflow
     return weights / weights.sum()
+
+
+def check_range(Z: Features) -> None:
+    """Refuse features whose squares cannot be computed with.
+
+    Parameters
+    ----------
+    Z : Tensor or MappedFeatures of shape (n, d)
+        Features, finite.
+
+    Raises
+    ------
+    ValueError
+        Naming the column and its largest magnitude.
+
+    Examples
+    --------
+    >>> check_range(torch.tensor([[1.0, 1e200]], dtype=torch.float64))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    ValueError: X, or its features, hold 1e+200 in column 1, ...
+    """
+    peak = torch.zeros(Z.shape[1], dtype=torch.float64)
+    for block_peak in map_blocks(lambda _, block: block.abs().amax(dim=0), Z):
+        peak = torch.maximum(peak, block_peak)
+    for column, value in enumerate(peak.tolist()):
+        if value and not 1.0 / _LARGEST <= value <= _LARGEST:
+            what, less = ("hold", "magnitudes") if value > 1.0 else ("hold at most", "columns")
+            raise ValueError(
+                f"X, or its features, {what} {value:.3g} in column {column}, whose square is "
+                f"beyond double precision; expected {less} of {1.0 / _LARGEST:g} to {_LARGEST:g}. "
+                "Measure it in other units, such as with sklearn.preprocessing.RobustScaler, or "
+                "mend or drop what is no measurement."
+            )
 
 
 def check_fairness_parameters(clf: Any) -> None:
@@ -266,17 +340,25 @@ def check_fairness_parameters(clf: Any) -> None:
     ValueError
         Saying which, and what to do.
     """
-    if clf.constraint is None and (clf.fairness_weight or clf.difference_bound is not None):
-        name = "fairness_weight" if clf.fairness_weight else "difference_bound"
+    weight, bound = clf.fairness_weight, clf.difference_bound
+    if clf.constraint is None and (weight or bound is not None):
+        name = "fairness_weight" if weight else "difference_bound"
         raise ValueError(
             f"{name}={getattr(clf, name)} has nothing to act on, because constraint is None; set "
             'constraint="demographic_parity" or another one.'
         )
-    if clf.fairness_weight and clf.difference_bound is not None:
+    if weight is not None and bound is not None and clf.constraint is not None:
         raise ValueError(
-            f"fairness_weight={clf.fairness_weight} and difference_bound={clf.difference_bound} "
-            "are both set, but a bound makes fit look for the weight; set one of them."
+            f"fairness_weight={weight} and difference_bound={bound} are both set, but a bound "
+            "makes fit look for the weight; set one of them to None."
         )
+    if bound is not None and clf.constraint is not None:
+        largest = largest_distance(clf.constraint)
+        if bound >= largest:
+            raise ValueError(
+                f"difference_bound={bound} asks for nothing: the distance of {clf.constraint!r} "
+                f"is at most {largest}. Set a smaller bound, or constraint=None."
+            )
     if clf.warm_start and clf.solver == "closed_form":
         raise ValueError(
             "warm_start=True goes on training a head, and solver='closed_form' trains none; set "
@@ -286,6 +368,28 @@ def check_fairness_parameters(clf: Any) -> None:
         raise ValueError(
             f"calibrate=False is a way to train, and solver={clf.solver!r} does not train against "
             'a penalty; set solver="fine_tune" or calibrate=True.'
+        )
+
+
+def check_weight_or_bound(clf: Any) -> None:
+    """Refuse a constraint that nothing says the strength of.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        To be fitted by itself: `fairness_path` sets weights.
+
+    Raises
+    ------
+    ValueError
+        If it has a constraint, but neither a weight nor a bound.
+    """
+    if clf.constraint is not None and clf.fairness_weight is None and clf.difference_bound is None:
+        raise ValueError(
+            f"constraint={clf.constraint!r} does nothing by itself; set fairness_weight (the share "
+            "of the disparity to take away, such as 0.8; 0 for none) or difference_bound (the "
+            "largest distance that may be left, such as 0.05). fairness_path(clf, X, y, "
+            "sensitive_features=groups) shows what each weight costs."
         )
 
 
@@ -326,18 +430,18 @@ def check_constraint(
     for m, g in np.argwhere(counts == 0):
         wanted = [python_value(c) for c in classes[rule.events[m].numpy() > 0]]
         name = shown(python_value(groups[g]))
-        note = f"{name} has no row of class {' or '.join(map(repr, wanted))}"
+        note = f"{name} has no row of class {listed(wanted, separator=' or ')}"
         missing += [] if note in missing else [note]
     if missing:
         raise ValueError(
             f"constraint={constraint!r} compares rates that some groups do not have: "
-            f"{'; '.join(missing)} (or only rows of weight zero). Merge groups or gather more "
+            f"{joined(missing)} (or only rows of weight zero). Merge groups or gather more "
             "rows; demographic_parity asks for no class of its own."
         )
 
 
 def check_head_for_solver(head: Any, solver: str, n_classes: int) -> None:
-    """Refuse a classification head where one of label and group together is needed.
+    """Refuse what is no head, and one of the classes where label and group together are needed.
 
     Parameters
     ----------
@@ -349,16 +453,14 @@ def check_head_for_solver(head: Any, solver: str, n_classes: int) -> None:
     Raises
     ------
     ValueError
-        For an ``nn.Linear`` as wide as the number of classes with ``solver="plug_in"``.
+        As `parse_head`, and for the scores of the classes with ``solver="plug_in"``.
     """
-    layers = list(head) if hasattr(head, "__len__") else [head]
-    if (
-        solver == "plug_in"
-        and len(layers) == 1
-        and getattr(layers[0], "out_features", None) == n_classes
-    ):
+    if head is None:
+        return
+    linear, _ = parse_head(head)
+    if solver == "plug_in" and scores_classes(head, n_classes):
         raise ValueError(
-            f"head has {n_classes} outputs, one per class, but solver='plug_in' needs the "
-            "probabilities of label and group together, which such a head does not hold. Pass "
-            "head=None, or the hidden layer before it."
+            f"head has {linear.out_features} outputs, for the {n_classes} classes, but "
+            "solver='plug_in' needs the probabilities of label and group together, which such a "
+            "head does not hold. Pass head=None, or the hidden layer before it."
         )

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from .constraints import cell_counts, parity
 from .fitting import FittedHead, HeadFitter
 from .head import head_scores
 from .judge import JudgedRows, interval_around
 
-__all__ = ["BoundSearch", "weakest_weight"]
+__all__ = ["BoundSearch", "check_held_out", "weakest_weight"]
 
 # A grid first, because the distance of held-out decisions is not monotone in the weight; then
 # the interval before the weight found is halved this often: steps of 0.003 in the weight.
@@ -43,6 +45,55 @@ class BoundSearch:
     interval: NDArray[np.float64]
 
 
+def check_held_out(
+    constraint: str,
+    bound: float,
+    labels: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    *,
+    shape: tuple[int, int],
+) -> None:
+    """Refuse held-out rows on which groups cannot be compared.
+
+    Parameters
+    ----------
+    constraint : str
+        One of `CONSTRAINTS`.
+    bound : float
+        As given to the classifier, for the error.
+    labels, codes : ndarray of shape (m,), int64
+        Label and group of each held-out row, all of positive weight.
+    shape : tuple (k, G)
+        Numbers of classes and of groups.
+
+    Raises
+    ------
+    ValueError
+        If some rate of the constraint has rows in fewer than two groups.
+
+    Examples
+    --------
+    >>> y, s = np.array([0, 1, 1]), np.array([0, 1, 1])
+    >>> check_held_out(  # doctest: +ELLIPSIS
+    ...     "true_positive_rate_parity", 0.1, y, s, shape=(2, 2)
+    ... )
+    Traceback (most recent call last):
+    ...
+    ValueError: difference_bound=0.1 needs held-out rows of at least two groups ...
+    """
+    n_classes, n_groups = shape
+    y, s, one = torch.from_numpy(labels), torch.from_numpy(codes), torch.ones(len(labels)).double()
+    count = cell_counts(y, s, one, n_classes=n_classes, n_groups=n_groups)
+    compared = (parity(constraint, n_classes).counts(count) > 0).sum(dim=1)
+    if (compared < 2).any():
+        raise ValueError(
+            f"difference_bound={bound} needs held-out rows of at least two groups for each rate of "
+            f"{constraint!r}, but some rate has them in {int(compared.min())} of {n_groups} "
+            f"groups, among {len(labels)} rows. Hold out more (validation_fraction) or merge "
+            "groups."
+        )
+
+
 def weakest_weight(
     fitter: HeadFitter,
     held_out: JudgedRows,
@@ -69,20 +120,10 @@ def weakest_weight(
 
     Raises
     ------
-    ValueError
-        If the held-out rows have no distance.
     KeyboardInterrupt
         If the training of a head was interrupted: a search of which the rest is missing has no
         answer.
     """
-    compared = (held_out.counts() > 0).sum(dim=1)
-    if (compared < 2).any():
-        raise ValueError(
-            f"difference_bound={bound} needs held-out rows of at least two groups for each rate of "
-            f"{held_out.rule.constraint!r}, but some rate has them in {int(compared.min())} of "
-            f"{len(held_out.groups)} groups, among {len(held_out.rows)} rows. Hold out more "
-            "(validation_fraction) or merge groups."
-        )
     held_out.warn_of_empty()
 
     def cells(fitted: FittedHead) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -11,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -22,10 +23,11 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor, nn
 
+from ._columns import listed
 from ._encoding import encode_labels
 from ._feature_table import kept_dtypes, read_features, refuse_odd_rows
 from ._index_order import warn_of_index_order
-from ._modules import ModuleParamsMixin, resolve_device
+from ._modules import ModuleParamsMixin, all_or_nothing, resolve_device
 from ._repr import classifier_block
 from ._validation import (
     check_constraint,
@@ -33,20 +35,27 @@ from ._validation import (
     check_group_weights,
     check_groups,
     check_head_for_solver,
+    check_range,
+    check_weight_or_bound,
     check_weights,
 )
 from ._warn import warn_user
 from .batches import TensorRows
-from .bound import weakest_weight
+from .bound import check_held_out, weakest_weight
 from .constraints import CONSTRAINTS, parity
+from .disparity import group_columns
 from .exceptions import FairnessWarning
 from .extractor import FrozenFeatureExtractor
 from .fitting import FitProblem, FittedHead, HeadFitter, HeadSettings
 from .forward import device_of
 from .head import CellVote, DeployedModel, head_scores, single_score_head
+from .holdout import hold_out
+from .initial import parse_head
 from .judge import JudgedRows
 from .mapped import Features, as_features, block_rows, is_mapped, release_pages
+from .modes import training_modes
 from .module_copy import copy_module, switch_to_evaluation
+from .optimization import check_callbacks, resolve_optimizer
 from .parallel import threads_over_blocks
 from .rows import refuse_mapping
 from .summary import summarize
@@ -81,7 +90,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     head : nn.Linear, nn.Sequential or None, default=None
         Pre-trained layer to factorize. None fits a linear head on the features
         first (logistic regression). An ``nn.Linear`` as wide as the number of
-        classes is the classification head itself; one of another width, or an
+        classes is the classification head itself, as is one of width 1 (with or
+        without an ``nn.Sigmoid``) for two classes; one of another width, or an
         ``nn.Sequential`` of an ``nn.Linear`` and an activation, is a hidden layer,
         and a new output layer is fitted behind it.
     rank : int, float or None, default=None
@@ -104,16 +114,19 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         positive predictions), "true_positive_rate_parity",
         "false_positive_rate_parity", or "equalized_odds" (both). With two classes
         ``classes_[1]`` is positive, with more each class in turn against the rest.
-    fairness_weight : float, default=0.0
+    fairness_weight : float or None, default=None
         How much the constraint counts, in [0, 1]: about the share of the disparity
         that is taken away, whatever the data. 0 is no constraint, 1 as much parity
         as the head can have on the training rows: of mean probabilities where it is
-        trained, of mean scores in closed form, of decisions by the plug-in rule.
+        trained, of mean scores in closed form, of decisions by the plug-in rule. A
+        constraint needs this or ``difference_bound``. Where the groups do not differ,
+        nothing is taken away.
     difference_bound : float or None, default=None
         In place of a weight: the weakest one is looked for whose distance between
         the groups (see `skfairft.metrics`; for equalized odds the sum of the
         differences in true and in false positive rate) is at most this on
-        ``validation_fraction`` of the rows, which are held out for it.
+        ``validation_fraction`` of the rows, which are held out for it. Below 1, and
+        for equalized odds below 2, which every head meets.
     solver : {"fine_tune", "closed_form", "plug_in"}, default="fine_tune"
         How the head comes to meet the constraint. "fine_tune": the two factors are
         trained against a penalty on the differences of the mean probabilities.
@@ -207,6 +220,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         What trained it. Its module holds the same head in standardized features.
     history_ : skorch.history.History
         One row per epoch.
+    n_iter_ : int
+        Number of epochs; 0 where nothing was trained.
     feature_extractor_ : FrozenFeatureExtractor or None
         The extractor in use.
 
@@ -274,7 +289,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ],
         "importance": [StrOptions({"fisher", "uniform", "covariance"})],
         "constraint": [StrOptions(set(CONSTRAINTS)), None],
-        "fairness_weight": [Interval(Real, 0, 1, closed="both")],
+        "fairness_weight": [Interval(Real, 0, 1, closed="both"), None],
         "difference_bound": [Interval(Real, 0, 2, closed="left"), None],
         "solver": [StrOptions({"fine_tune", "closed_form", "plug_in"})],
         "calibrate": ["boolean"],
@@ -284,7 +299,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither"), None],
         "batch_size": [Interval(Integral, 1, None, closed="left"), None],
-        "optimizer": "no_validation",  # see _check_optimizer, whose error says more
+        "optimizer": "no_validation",  # see resolve_optimizer, whose error says more
         "optimizer_kwargs": [dict, None],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "early_stopping": ["boolean", StrOptions({"auto"})],
@@ -307,7 +322,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         importance: str = "fisher",
         group_weights: Any = None,
         constraint: str | None = None,
-        fairness_weight: float = 0.0,
+        fairness_weight: float | None = None,
         difference_bound: float | None = None,
         solver: str = "fine_tune",
         calibrate: bool = True,
@@ -361,9 +376,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self,
         X: Any,
         y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
         *,
         sensitive_features: Any = None,
+        sample_weight: ArrayLike | None = None,
     ) -> Self:
         """Fit the head.
 
@@ -373,12 +388,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             Inputs of the feature extractor; without one, features (n, d).
         y : array-like of shape (n,)
             Class labels of any dtype, without missing values.
-        sample_weight : array-like of shape (n,), default=None
-            Non-negative weights; None is 1 each.
         sensitive_features : array-like of shape (n,) or (n, c), default=None
             Group of each row, of any dtype; several columns stand for their
             intersections. In pipelines and searches they are routed by
             ``set_fit_request(sensitive_features=True)``.
+        sample_weight : array-like of shape (n,), default=None
+            Non-negative weights; None is 1 each.
 
         Returns
         -------
@@ -389,12 +404,20 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ------
         ValueError
             For invalid parameters, data, groups or weights, a constraint that these
-            groups cannot be held to, or a module whose output is not one row of
-            finite features per row of X.
+            groups cannot be held to, a module whose output is not one row of
+            finite features per row of X, or a training that diverged. The classifier
+            then is what it was before.
+        KeyboardInterrupt
+            If the search for a bound was interrupted, likewise. An interrupted training
+            ends `fit` early, with the epochs that it had.
         """
-        prepared = self._prepare(X, y, sample_weight, sensitive_features)
-        with threads_over_blocks():
-            self._fit_head(*prepared)
+        self._check_parameters()
+        check_weight_or_bound(self)
+        apart = None if self.difference_bound is None else self.validation_fraction
+        with all_or_nothing(self), training_modes():
+            prepared = self._prepare(X, y, sample_weight, sensitive_features, apart=apart)
+            with threads_over_blocks():
+                self._fit_head(*prepared)
         return self
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
@@ -430,6 +453,21 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             that decide, and no longer estimates of the label's frequency.
         """
         return softmax(self._logits(X), axis=1)
+
+    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the logarithms of the class probabilities of X.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            n rows.
+
+        Returns
+        -------
+        ndarray of shape (n, k), float64
+            Of `predict_proba`, and finite where that has rounded to 0.
+        """
+        return log_softmax(self._logits(X), axis=1)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable class of each row of X.
@@ -474,13 +512,36 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     def _sk_visual_block_(self) -> Any:
         return classifier_block(self, summarize(self))
 
-    def _prepare(
-        self, X: Any, y: Any, sample_weight: Any, sensitive_features: Any
-    ) -> tuple[FitProblem, nn.Module | None, np.random.RandomState]:
-        """Check everything, and only then run the extractor, which may take hours."""
+    def _check_parameters(self) -> None:
+        """Check what does not depend on data."""
         self._validate_params()
-        _check_optimizer(self.optimizer)
         check_fairness_parameters(self)
+        if self.head is not None:
+            parse_head(self.head)
+        if self._trains:
+            resolve_optimizer(
+                self.optimizer,
+                self.optimizer_kwargs,
+                lr=self.lr,
+                weight_decay=self.weight_decay,
+                batch_size=self.batch_size,
+            )
+            check_callbacks(self.callbacks, held_out=self._early_stopping)
+
+    def _prepare(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        sensitive_features: Any,
+        *,
+        apart: float | None = None,
+        check: Callable[[NDArray[Any], NDArray[Any]], None] | None = None,
+    ) -> tuple[FitProblem, nn.Module | None, np.random.RandomState]:
+        """Check the data, and only then run the extractor, which may take hours.
+
+        ``apart`` is the share of the rows to judge on, ``check`` is told classes and groups.
+        """
         classes, labels = encode_labels(y)
         refuse_mapping(X)
         refuse_odd_rows(X)
@@ -498,10 +559,35 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         w = check_weights(sample_weight, self.class_weight, classes, labels)
         check_group_weights(self.group_weights, groups, np.bincount(codes, weights=w))
         check_constraint(self.constraint, classes, groups, labels, codes, w)
+        if check is not None:
+            check(classes, groups)
         earlier = self._earlier_head(classes)
+        # None is fresh entropy: drawing from NumPy's global state would change it.
+        random_state = (
+            np.random.RandomState()
+            if self.random_state is None
+            else check_random_state(self.random_state)
+        )
+        cells = labels * len(groups) + codes
+        held_out = None
+        if apart is not None:
+            held_out = hold_out(cells, w, apart, random_state)
+        if self.difference_bound is not None and self.constraint is not None:
+            assert held_out is not None
+            check_held_out(
+                self.constraint,
+                self.difference_bound,
+                *(column[held_out] for column in (labels, codes)),
+                shape=(len(classes), len(groups)),
+            )
+        if self._early_stopping:  # whether it can be, whatever the rows that are drawn
+            rest = slice(None) if held_out is None else np.delete(np.arange(len(w)), held_out)
+            hold_out(cells[rest], w[rest], self.validation_fraction, np.random.RandomState(0))
         Z = as_features(self._fit_features(X))
-        if isinstance(Z, Tensor) and Z.numel() <= _DOUBLE_LIMIT:
-            Z = Z.double()
+        if isinstance(Z, Tensor) and (Z.is_inference() or Z.numel() <= _DOUBLE_LIMIT):
+            Z = Z.clone() if Z.is_inference() else Z.double()
+        check_range(Z)
+        self._report_group_columns(Z, torch.from_numpy(codes))
         if earlier is not None and len(self.importance_) != Z.shape[1]:
             raise ValueError(
                 f"warm_start=True goes on from a head for {len(self.importance_)} features but the "
@@ -510,14 +596,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.classes_, self.groups_ = classes, groups
         self._groups_given = sensitive_features is not None
         rows = TensorRows(Z, *map(torch.from_numpy, (labels, w, codes)))
-        # None is fresh entropy: drawing from NumPy's global state would change it.
-        random_state = (
-            np.random.RandomState()
-            if self.random_state is None
-            else check_random_state(self.random_state)
-        )
         only_sample = check_weights(sample_weight, None, classes, labels)
-        problem = FitProblem(rows, len(groups), torch.from_numpy(only_sample))
+        problem = FitProblem(rows, len(groups), torch.from_numpy(only_sample), held_out)
         return problem, earlier, random_state
 
     def _fit_features(self, X: Any) -> NDArray[Any]:
@@ -574,10 +654,18 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     @property
     def _nonlinear(self) -> bool:
         """Whether the head has an activation inside."""
-        return isinstance(self.head, nn.Sequential) and len(self.head) > 1
+        return self.head is not None and bool(parse_head(self.head)[1])
+
+    @property
+    def _trains(self) -> bool:
+        return self.max_epochs > 0 and self.solver != "closed_form"
+
+    @property
+    def _early_stopping(self) -> bool:
+        wanted = self._nonlinear if self.early_stopping == "auto" else self.early_stopping
+        return bool(wanted) and self._trains
 
     def _settings(self, groups: NDArray[Any]) -> HeadSettings:
-        early_stopping = self._nonlinear if self.early_stopping == "auto" else self.early_stopping
         return HeadSettings(
             head=self.head,
             rank=self.rank,
@@ -587,9 +675,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             constraint=self.constraint,
             solver=self.solver,
             calibrate=self.calibrate,
-            early_stopping=bool(early_stopping)
-            and self.max_epochs > 0
-            and self.solver != "closed_form",
+            early_stopping=self._early_stopping,
             validation_fraction=self.validation_fraction,
             training={
                 "nonlinear": self._nonlinear,
@@ -647,17 +733,16 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         random_state: np.random.RandomState,
     ) -> None:
         """Carry out Algorithm 1 on the features."""
-        data, held_out = problem.rows, None
-        if self.difference_bound is not None:
-            data, held_out = problem.hold_out(self.validation_fraction, random_state)
+        data, held_out = problem.split()
         fitter = self._fitter(data, self.groups_, self.classes_, random_state, earlier)
         for name in ("difference_", "difference_interval_"):
             if hasattr(self, name):
                 delattr(self, name)
         rule = None if self.constraint is None else parity(self.constraint, len(self.classes_))
         if held_out is None or rule is None or self.difference_bound is None:
-            fitted, self.fairness_weight_ = fitter.fit(self.fairness_weight), self.fairness_weight
-            if rule is not None and self.fairness_weight and self.calibrate:
+            self.fairness_weight_ = self.fairness_weight or 0.0
+            fitted = fitter.fit(self.fairness_weight_)
+            if rule is not None and self.fairness_weight_ and self.calibrate:
                 judge = JudgedRows(problem.rows, rule, self.groups_)
                 self._report_share(judge, problem.rows.Z, fitter.unconstrained(), fitted.head)
         else:
@@ -672,21 +757,36 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             self._report_bound(self.difference_bound)
         self._store(fitted)
 
+    def _report_group_columns(self, Z: Features, codes: Tensor) -> None:
+        """Say so if features are the group itself."""
+        found = group_columns(Z, codes)
+        if not found:
+            return
+        named = self.feature_extractor is None and hasattr(self, "feature_names_in_")
+        names = self.feature_names_in_[found].tolist() if named else found
+        where = "X has" if self.feature_extractor is None else "The features have"
+        warn_user(
+            f"{where} sensitive_features, or part of them, as a column of its own: "
+            f"[{listed(names)}]. The head can decide by it directly, also under a constraint. Drop "
+            "it, unless that is meant and allowed.",
+            FairnessWarning,
+        )
+
     def _report_share(
         self, judge: JudgedRows, Z: Features, plain: nn.Module, fair: nn.Module
     ) -> None:
         """Warn if the weight took away much less than it says, from the training rows."""
         tables = [judge.table(judge.cells(head_scores(head, Z))) for head in (plain, fair)]
         before, after = judge.distances(np.stack(tables))
-        wanted = self.fairness_weight * before
-        small = before <= _SMALL_DISTANCE or self.fairness_weight < _SMALL_WEIGHT
+        wanted = self.fairness_weight_ * before
+        small = before <= _SMALL_DISTANCE or self.fairness_weight_ < _SMALL_WEIGHT
         if small or before - after >= _LEAST_SHARE * wanted:
             return
         advice = "try another solver"
         if self.solver == "closed_form" and self.importance != "covariance":
             advice = 'set importance="covariance", which suits this solver better'
         warn_user(
-            f"fairness_weight={self.fairness_weight:.3g} did little: the distance between the "
+            f"fairness_weight={self.fairness_weight_:.3g} did little: the distance between the "
             f"groups' decisions on the training rows was {before:.3f} without a constraint and is "
             f"{after:.3f} now. To change that, {advice}, or raise the weight.",
             FairnessWarning,
@@ -706,8 +806,14 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         )
 
     def _store(self, fitted: FittedHead) -> None:
+        if not all(bool(values.isfinite().all()) for values in fitted.head.state_dict().values()):
+            raise ValueError(
+                "The head that was fitted holds numbers that are not finite. Measure the columns "
+                "of X in other units, or leave optimizer, lr and batch_size at None."
+            )
         self.head_, self.net_, self.rank_ = fitted.head, fitted.net, fitted.rank
         self.history_ = fitted.net.history
+        self.n_iter_ = len(self.history_)
         self.group_importance_ = fitted.group_importance.numpy()
         self.importance_ = fitted.importance.numpy()
         self.singular_values_ = fitted.singular_values.numpy()
@@ -719,13 +825,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
 
     def _logits(self, X: Any) -> NDArray[np.float64]:
         check_is_fitted(self, "head_")
-        return head_scores(self.head_, self._features(X)).numpy()
-
-
-def _check_optimizer(optimizer: Any) -> None:
-    known = isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Optimizer)
-    if optimizer is not None and not known:
-        raise ValueError(
-            f"optimizer is {optimizer!r}; expected None or a subclass of torch.optim.Optimizer: "
-            "the class itself, such as torch.optim.AdamW, not its name or an instance."
-        )
+        scores = head_scores(self.head_, self._features(X)).numpy()
+        beyond = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+        if len(beyond):
+            raise ValueError(
+                f"The scores of {len(beyond)} rows of X, row {beyond[0]} first, are beyond double "
+                "precision: their features are far outside of what the head was fitted on. Mend or "
+                "drop such rows."
+            )
+        return scores

@@ -26,6 +26,7 @@ __all__ = [
     "Parity",
     "ParityPenalty",
     "cell_counts",
+    "largest_distance",
     "mass_table",
     "parity",
     "weighed_mass",
@@ -41,6 +42,17 @@ _EVENTS: dict[str, tuple[str, ...]] = {
 
 CONSTRAINTS = tuple(_EVENTS)
 """Names of the constraints, those of fairlearn's moments."""
+
+
+def largest_distance(constraint: str) -> int:
+    """Return the largest `Parity.distance` that rates can have: 1 for each that it adds up.
+
+    Examples
+    --------
+    >>> largest_distance("demographic_parity"), largest_distance("equalized_odds")
+    (1, 2)
+    """
+    return len(_EVENTS[constraint])
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,24 @@ true label and group, and the covariance of all. See `skfairft.fisher` for the t
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .constraints import Parity
 from .initial import Moments
-from .mapped import Features
+from .mapped import Features, block_rows
 from .parallel import map_blocks
 
-__all__ = ["disparity_directions", "feature_covariance"]
+__all__ = ["disparity_directions", "distinct_directions", "feature_covariance", "group_columns"]
+
+# Means of groups that differ by less than this many standard deviations are the same: the rounding
+# of features in float32 makes 1e-8 of them, chance among a million rows of a group 1e-3.
+_NO_DIFFERENCE = 1e-6
+# So many rows besides the first of each group make a coincidence unlikely, also of two values.
+_LEAST_REPEATED = 20
+# Rows that are looked at first.
+_SCREENED = 256
 
 
 def disparity_directions(
@@ -85,6 +94,76 @@ def disparity_directions(
         pooled = totals.sum(dim=1, keepdim=True) / counts.sum()
         columns.append(totals[:, there] / counts[there] - pooled)
     return torch.cat(columns, dim=1)
+
+
+def distinct_directions(D: Tensor, scale: Tensor) -> Tensor:
+    """Return as many directions as there are, without those that are rounding errors.
+
+    The groups' means minus the mean of all, each times its group's weight, add up to zero, so that
+    there are always fewer directions than columns. Groups that are alike, such as counterfactual
+    copies of each other or columns standardized within each group, have none.
+
+    Parameters
+    ----------
+    D : Tensor of shape (d, p), float64
+        `disparity_directions`.
+    scale : Tensor of shape (d,), float64
+        Positive scale of each feature, such as that of `column_moments`.
+
+    Returns
+    -------
+    Tensor of shape (d, q), float64
+        Of the same ``D D^T``, up to rounding.
+
+    Examples
+    --------
+    >>> D = torch.tensor([[1.0, -1.0, 0.0], [1e-9, 0.0, 1e-9]]).double()
+    >>> distinct_directions(D, torch.ones(2).double()).abs().round(decimals=4)
+    tensor([[1.4142],
+            [0.0000]], dtype=torch.float64)
+    """
+    U, s, _ = torch.linalg.svd(D / scale[:, None], full_matrices=False)
+    kept = s > _NO_DIFFERENCE
+    return scale[:, None] * (U[:, kept] * s[kept])
+
+
+def group_columns(Z: Features, codes: Tensor) -> list[int]:
+    """Return the features that are the group itself, or part of it, such as its dummy variable.
+
+    Each has one value in each group, and not the same in all.
+
+    Parameters
+    ----------
+    Z : Tensor or MappedFeatures of shape (n, d)
+        Features.
+    codes : Tensor of shape (n,), int64
+        Encoded group of each row.
+
+    Returns
+    -------
+    list of int
+        Numbers of the features; none where most groups have a single row.
+
+    Examples
+    --------
+    >>> codes = torch.arange(100) % 2
+    >>> group_columns(torch.stack([torch.arange(100.0), 1.0 - 2.0 * codes], dim=1), codes)
+    [1]
+    """
+    _, firsts, group = np.unique(codes.numpy(), return_index=True, return_inverse=True)
+    first = torch.from_numpy(firsts)
+    if len(codes) < len(first) + _LEAST_REPEATED:
+        return []
+    row_of = first[torch.from_numpy(group)]  # a row of the same group
+    values = Z[first]
+    columns = torch.nonzero((values != values[:1]).any(dim=0))[:, 0]
+    others = torch.nonzero(row_of != torch.arange(len(codes)))[:, 0]
+    some, rest = others.tensor_split([_SCREENED])
+    for rows in (some, *rest.split(block_rows(Z.shape[1]))):  # few columns pass the first rows
+        if len(columns):
+            same = Z[rows][:, columns] == Z[row_of[rows]][:, columns]
+            columns = columns[same.all(dim=0)]
+    return columns.tolist()
 
 
 def feature_covariance(Z: Features, w: Tensor, moments: Moments) -> Tensor:

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from ._feature_table import read_features, refuse_odd_rows
-from ._modules import ModuleParamsMixin, resolve_device
+from ._modules import ModuleParamsMixin, all_or_nothing, resolve_device
 from ._repr import extractor_block
 from .backbone_run import BackboneRun
 from .extraction import FIRST_ROWS, Extraction
@@ -289,9 +289,10 @@ class FrozenFeatureExtractor(
             floating-point features per row of X, the same whatever rows are beside it.
         """
         self._validate_params()
-        rows = self._check_rows(X, reset=True)
-        first = replace(rows, data=rows.load(slice(0, 2 * MOST_ROWS)), of_item=None)
-        self._n_features_out = self._extract(first, None, look=True).shape[1]
+        with all_or_nothing(self):
+            rows = self._check_rows(X, reset=True)
+            first = replace(rows, data=rows.load(slice(0, 2 * MOST_ROWS)), of_item=None)
+            self._n_features_out = self._extract(first, None, look=True).shape[1]
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[Any]:
@@ -315,8 +316,9 @@ class FrozenFeatureExtractor(
             The features.
         """
         self._validate_params()
-        features = self._extract(self._check_rows(X, reset=True), None, look=True)
-        self._n_features_out = features.shape[1]
+        with all_or_nothing(self):
+            features = self._extract(self._check_rows(X, reset=True), None, look=True)
+            self._n_features_out = features.shape[1]
         return features
 
     def transform(self, X: Any) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ._warn import warn_user
 from .batches import TensorRows
 from .constraints import Parity, ParityPenalty, cell_counts, parity
-from .disparity import disparity_directions, feature_covariance
+from .disparity import disparity_directions, distinct_directions, feature_covariance
 from .exceptions import FairnessWarning
 from .factorization import (
     ParitySVD,
@@ -126,21 +126,23 @@ class FitProblem:
         Number of groups G.
     sample_weight : Tensor of shape (n,)
         Of the rows, without the weights of the classes.
+    held_out : ndarray of int64, or None
+        Numbers of the rows to judge on, and not to fit.
     """
 
     rows: TensorRows
     n_groups: int
     sample_weight: Tensor
+    held_out: NDArray[np.int64] | None = None
 
-    def hold_out(
-        self, fraction: float, random_state: np.random.RandomState
-    ) -> tuple[TensorRows, TensorRows]:
-        """Return the rows to fit and those held out, alike from each class and group."""
-        rest, held_out = split_rows(self.rows, self.n_groups, fraction, random_state)
-        rows = self.rows.take(held_out)
+    def split(self) -> tuple[TensorRows, TensorRows | None]:
+        """Return the rows to fit and those to judge on, if there are any."""
+        if self.held_out is None:
+            return self.rows, None
+        rows = self.rows.take(self.held_out)
         # Weights of the classes say how to train; what is true of the rows is theirs alone.
-        unweighted = TensorRows(rows.Z, rows.y, self.sample_weight[held_out], rows.codes)
-        return self.rows.take(rest), unweighted
+        unweighted = TensorRows(rows.Z, rows.y, self.sample_weight[self.held_out], rows.codes)
+        return self.rows.take(np.delete(np.arange(len(self.rows)), self.held_out)), unweighted
 
 
 def split_rows(
@@ -305,9 +307,7 @@ class HeadFitter:
 
     def _neutralized(self) -> Tensor:
         """Return the importance in use (Eq. 2, with its floor), or ones."""
-        statistics = self._measured.statistics
-        shares = self._settings.group_shares(statistics.weights.numpy())
-        importance = neutralize(statistics.importance, torch.from_numpy(shares))
+        importance = neutralize(self._measured.statistics.importance, self._group_shares())
         if self._settings.importance == "uniform":
             return torch.ones_like(importance)
         if not importance.any():
@@ -320,6 +320,11 @@ class HeadFitter:
             return torch.ones_like(importance)
         mean, scale = self._measured.moments
         return floor_importance(importance, (mean.square() + scale.square()).sqrt())
+
+    def _group_shares(self) -> Tensor:
+        """Return the weights of the groups (G,), with sum 1."""
+        weights = self._measured.statistics.weights.numpy()
+        return torch.from_numpy(self._settings.group_shares(weights))
 
     def _report_rank(self) -> None:
         rank, shape = self._settings.rank, tuple(self._measured.start.weight.shape)
@@ -346,9 +351,13 @@ class HeadFitter:
                 n_groups=self._n_groups,
                 moments=moments,
             )
+            directions = distinct_directions(directions, moments[1])
         metric = self._importance
         if self._settings.importance == "covariance":
-            covariance = feature_covariance(rows.Z, rows.w, moments)
+            assert rows.codes is not None
+            # Of each group about the common mean, and of these the weighted mean (Eq. 2).
+            by_group = self._group_shares() / self._measured.statistics.weights
+            covariance = feature_covariance(rows.Z, rows.w * by_group[rows.codes], moments)
             metric = regularized_metric(covariance, moments[1], _COVARIANCE_RIDGE)
         return parity_svd(start.weight, metric, directions)
 

@@ -24,13 +24,18 @@ __all__ = [
     "StartingHead",
     "column_moments",
     "fit_linear_head",
+    "parse_head",
     "previous_head",
     "refit_output",
+    "scores_classes",
     "starting_head",
 ]
 
 # A feature whose standard deviation is below this share of its largest magnitude is constant.
 _CONSTANT = 1e-7
+
+# Two scores whose difference is a given one.
+_HALVES = torch.tensor([-0.5, 0.5], dtype=torch.float64)
 
 # Outputs of a hidden layer up to this size are held in memory, larger ones in a temporary file.
 _HIDDEN_BYTES = 2**28
@@ -178,14 +183,30 @@ def fit_linear_head(
     """
     mean, scale = column_moments(Z, w) if moments is None else moments
     weight, bias = fit_logistic(Z, y, w, n_classes, 1 / (C * float(w.sum())), mean, scale)
-    if n_classes == 2:
-        half = torch.tensor([-0.5, 0.5], dtype=torch.float64)
-        weight, bias = weight * half, bias * half
-    return weight, bias
+    return (weight * _HALVES, bias * _HALVES) if n_classes == 2 else (weight, bias)
 
 
-def _parse_head(head: nn.Module, n_features: int) -> tuple[nn.Linear, list[nn.Module]]:
-    """Return the linear layer of a pre-trained head and the activations after it."""
+def parse_head(head: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
+    """Return the linear layer of a pre-trained head and the activations after it.
+
+    A last layer that makes outputs into probabilities is left out, where it has nothing to act on
+    but the scores of the classes: a sigmoid of one output.
+
+    Parameters
+    ----------
+    head : nn.Module
+        As given to the classifier.
+
+    Raises
+    ------
+    ValueError
+        For a head that is no linear layer, with or without activations behind it.
+
+    Examples
+    --------
+    >>> parse_head(nn.Sequential(nn.Linear(4, 1), nn.Sigmoid()))
+    (Linear(in_features=4, out_features=1, bias=True), [])
+    """
     layers = list(head) if isinstance(head, nn.Sequential) else [head]
     linear, *after = layers or [head]
     # A buffer is a state that depends on other rows, as in nn.BatchNorm1d.
@@ -195,12 +216,29 @@ def _parse_head(head: nn.Module, n_features: int) -> tuple[nn.Linear, list[nn.Mo
             "nn.Linear and layers without parameters or buffers such as nn.ReLU. "
             "split_head(model) cuts the last linear layer off a model."
         )
-    if linear.in_features != n_features:
-        raise ValueError(
-            f"head takes {linear.in_features} features but the data has {n_features}: pass the "
-            "features that this layer was trained on, or head=None to fit a new one."
-        )
+    if linear.out_features == 1 and len(after) == 1 and isinstance(after[0], nn.Sigmoid):
+        after = []
     return linear, after
+
+
+def scores_classes(head: nn.Module, n_classes: int) -> bool:
+    """Tell whether a pre-trained head gives scores of the classes, one each or one for two.
+
+    Parameters
+    ----------
+    head : nn.Module
+        As given to the classifier.
+    n_classes : int
+        Number of classes k.
+
+    Examples
+    --------
+    >>> [scores_classes(nn.Linear(4, width), 2) for width in (1, 2, 3)]
+    [True, True, False]
+    """
+    linear, after = parse_head(head)
+    single = linear.out_features == 1 and n_classes == 2
+    return not after and (linear.out_features == n_classes or single)
 
 
 def starting_head(
@@ -220,8 +258,8 @@ def starting_head(
     ----------
     head : nn.Linear, nn.Sequential or None
         None fits a linear head. A pre-trained ``nn.Linear`` whose width is the
-        number of classes is taken as it is; one of another width, or with an
-        activation after it, is followed by a new output layer, fitted on its
+        number of classes, or 1 for two classes, is taken as it is; one of another width, or
+        with an activation after it, is followed by a new output layer, fitted on its
         outputs by logistic regression.
     Z, y, w, n_classes, C, moments
         As for `fit_linear_head`.
@@ -236,17 +274,30 @@ def starting_head(
     Raises
     ------
     ValueError
-        For a head that is no linear layer or takes another number of features.
+        For a head that is no linear layer, takes another number of features, has weights that
+        are not finite, or an activation that gives numbers which are not.
     """
     if head is None:
         weight, bias = fit_linear_head(Z, y, w, n_classes, C, moments)
         return StartingHead(weight, bias, None)
-    linear, after = _parse_head(head, Z.shape[1])
-    weight = linear.weight.detach().cpu().double().T.contiguous()
+    linear, after = parse_head(head)
+    if linear.in_features != Z.shape[1]:
+        raise ValueError(
+            f"head takes {linear.in_features} features but the data has {Z.shape[1]}: pass the "
+            "features that this layer was trained on, or head=None to fit a new one."
+        )
+    weight = linear.weight.detach().cpu().double().T.contiguous().clone()
     bias = torch.zeros(linear.out_features, dtype=torch.float64)
     if linear.bias is not None:
         bias = linear.bias.detach().cpu().double().clone()
-    if linear.out_features == n_classes and not after and not hidden:
+    if not (bool(weight.isfinite().all()) and bool(bias.isfinite().all())):
+        raise ValueError(
+            f"head, {linear}, has weights that are not finite numbers; pass a layer that is "
+            "trained, or head=None to fit a new one."
+        )
+    if scores_classes(head, n_classes) and not hidden:
+        if linear.out_features == 1:
+            weight, bias = weight * _HALVES, bias * _HALVES
         return StartingHead(weight, bias, None)
     activation = nn.Sequential(*copy.deepcopy(after)).eval()
     layer = StartingHead(weight, bias, None)
@@ -281,6 +332,12 @@ def _output_layer(
 ) -> nn.Sequential:
     """Return an activation and a linear layer fitted behind it."""
     hidden = _mapped_rows(lambda block: activation(layer.output(block)), Z)
+    for _, block in double_blocks(hidden):
+        if not bool(block.isfinite().all()):
+            raise ValueError(
+                f"The head's activation {activation} gives numbers that are not finite for "
+                "features that are. Use another activation, or scale the features."
+            )
     output_weight, output_bias = fit_linear_head(hidden, y, w, n_classes, C)
     # skip_init: the usual initialization would draw from torch's global random state.
     output = nn.utils.skip_init(nn.Linear, *output_weight.shape, dtype=torch.float64)

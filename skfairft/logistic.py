@@ -51,6 +51,7 @@ _LEAST_CURVATURE = 1e-6  # where all of them are constant
 # Those moments cost d^3, which saves some dozens of passes that cost n d each; and d^2 memory.
 _SAMPLE_COST = 0.003
 _SAMPLE_FEATURES = 4096
+_ALONE = 1e3
 
 
 def fit_logistic(
@@ -288,12 +289,14 @@ def _inverse_factor(
     """
     counted = torch.nonzero(share)[:, 0]
     n, d = len(counted), len(mean)
-    if n < max(_SAMPLE_ROWS * d, _SAMPLE_COST * d**2) or d > _SAMPLE_FEATURES:
+    # A penalty far above the curvature of the loss, which is at most 1/4, makes all directions
+    # alike by itself.
+    if n < max(_SAMPLE_ROWS * d, _SAMPLE_COST * d**2) or d > _SAMPLE_FEATURES or l2 > _ALONE:
         return None
     n_rows = n if n * d**2 <= _SAMPLE_PRODUCTS else _SAMPLE_ROWS * d
     sample = counted[torch.arange(n_rows) * n // n_rows]
     # Single precision, because it only has to be close.
-    gram = torch.zeros(d, d)
+    gram = torch.zeros(d, d, dtype=torch.float32)
     for rows in sample.split(block_rows(d)):
         block = (Z[rows].double() - mean) / scale * share[rows].sqrt()[:, None]
         block = block.float()
@@ -303,4 +306,6 @@ def _inverse_factor(
     gram.diagonal().add_(l2 + _SAMPLE_RIDGE * float(gram.diagonal().mean()) + _LEAST_CURVATURE)
     factor = torch.linalg.cholesky(gram)
     # The explicit inverse: a product with it takes a tenth of the time of a triangular solve.
-    return torch.linalg.solve_triangular(factor.T, torch.eye(d), upper=True).double()
+    return torch.linalg.solve_triangular(
+        factor.T, torch.eye(d, dtype=gram.dtype), upper=True
+    ).double()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import sklearn
+from numpy.typing import NDArray
 from sklearn.metrics import make_scorer
 
 from ._assembly import build_report
@@ -187,8 +188,16 @@ class _NoScore:
     def __float__(self) -> float:
         raise ValueError(repr(self))
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Refuse arithmetic, before which not all of scikit-learn looks whether it is a number."""
+        raise ValueError(repr(self))
+
     def __repr__(self) -> str:
-        return f"no score, because no sensitive_features reached the scorer. {HOW_TO_ROUTE}"
+        return (
+            f"no score, because no sensitive_features reached the scorer. {HOW_TO_ROUTE} Where "
+            "none can be passed, as in permutation_importance, score with a function of "
+            "(estimator, X, y) that knows the groups."
+        )
 
 
 class _GroupMetric:

@@ -16,10 +16,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ._auc import auc_with_error
+from ._columns import listed
 from ._encoding import encode_groups, to_label_array
 from ._feature_table import refuse_odd_rows
 from ._index_order import warn_of_index_order
-from ._validation import check_fairness_parameters
+from ._tables import number_column
+from ._validation import check_head_for_solver
 from ._warn import warn_user
 from .batches import TensorRows
 from .classifier import FairLowRankHeadClassifier
@@ -28,6 +30,7 @@ from .exceptions import FairnessWarning
 from .fitting import FittedHead
 from .head import head_scores, shift_scores
 from .judge import JudgedRows, interval_around, pareto_front
+from .modes import training_modes
 from .parallel import threads_over_blocks
 from .rows import refuse_mapping
 
@@ -49,8 +52,35 @@ METRICS = (
 # Thresholds at which the share of positive decisions is this many times the head's own.
 _LEAST_SHARE, _MOST_SHARE = 0.7, 1.3
 
+# Margins that differ by less than this share of the largest one are not told apart: copies of a row
+# may have other last digits, and a threshold between them would tell how they were rounded.
+_SAME_MARGIN = 1e-9
+
 # Two-sided 95 % of a normal distribution.
 _NORMAL = 1.959964
+
+
+class _HeldOut(NamedTuple):
+    """Rows to measure on, checked as far as they can be without the classifier."""
+
+    X: Any
+    y: tuple[NDArray[Any], NDArray[np.int64]]  # values, and the code (n,) of each row's
+    sensitive_features: tuple[NDArray[Any], NDArray[np.int64]]
+    w: NDArray[np.float64]  # (n,)
+
+    def refuse_unknown(self, classes: NDArray[Any], groups: NDArray[Any]) -> None:
+        """Raise an error for a label or a group that the training rows do not have."""
+        for name, (values, _), known in (
+            ("y", self.y, classes),
+            ("sensitive_features", self.sensitive_features, groups),
+        ):
+            unknown = set(values.tolist()) - set(known.tolist())
+            if unknown:
+                raise ValueError(
+                    f"held_out's {name} holds [{listed(sorted(unknown, key=str))}], but the "
+                    f"training rows only [{listed(known.tolist())}]; drop the other rows, or train "
+                    "with such rows too."
+                )
 
 
 class _Candidate(NamedTuple):
@@ -80,7 +110,7 @@ class FairnessPath:
     constraint : str
         What ``difference`` measures.
     n_held_out : int
-        Number of held-out rows.
+        Number of held-out rows, without those of weight zero.
 
     Examples
     --------
@@ -164,7 +194,7 @@ def fairness_path(
     ranks: Sequence[int | float | None] | None = None,
     solvers: Sequence[str] | None = None,
     thresholds: int = 13,
-    held_out: float | tuple[Any, Any, Any] = 0.25,
+    held_out: float | tuple[Any, Any, Any] | tuple[Any, Any, Any, Any] = 0.25,
     n_boot: int = 1000,
 ) -> FairnessPath:
     """Fit a classifier for many fairness weights and measure each on held-out rows.
@@ -177,8 +207,8 @@ def fairness_path(
     clf : FairLowRankHeadClassifier
         With a ``constraint``. It is not changed.
     X, y, sensitive_features, sample_weight
-        As for its `fit`.
-    weights : int or array-like, default=25
+        As for its `fit`, n rows.
+    weights : int or array-like of shape (m,), default=25
         Fairness weights in [0, 1]; an int is that many from 0 to 1.
     ranks : sequence or None, default=None
         Ranks; None is that of ``clf``.
@@ -186,13 +216,18 @@ def fairness_path(
         Solvers; None is that of ``clf``.
     thresholds : int, default=13
         With two classes, each head is also tried with thresholds at which the share of positive
-        decisions is 0.7 to 1.3 times its own, so many of them; those on the front are kept. 1
-        leaves thresholds alone. The column ``positive_share`` says how many times.
-    held_out : float or tuple (X, y, sensitive_features), default=0.25
-        Share of the rows, stratified by class and group, on which the points are measured, or
-        other rows to measure them on.
+        decisions, by sample weight, is nearest to 0.7 to 1.3 times its own, so many of them; those
+        on the front are kept. 1 leaves thresholds alone. The column ``positive_share`` says how
+        many times.
+    held_out : float or tuple, default=0.25
+        Share of the rows, stratified by class and group, on which the points are measured, each
+        with its ``sample_weight`` (without the classifier's ``class_weight``). Or other rows to
+        measure them on: ``(X, y, sensitive_features)``, each of weight 1, or
+        ``(X, y, sensitive_features, sample_weight)``, h rows, with weights of shape (h,) that are
+        not negative. Rows of weight zero change nothing.
     n_boot : int, default=1000
-        Resamples behind the intervals; 0 for none. That of the AUC is DeLong's.
+        Resamples of the rows, each with its weight, behind the intervals; 0 for none. That of the
+        AUC is DeLong's, with weights.
 
     Returns
     -------
@@ -202,7 +237,9 @@ def fairness_path(
     Raises
     ------
     ValueError
-        As `fit`; for a classifier without constraint or with a bound; for weights outside [0, 1].
+        As `fit`; for a classifier without constraint or with a bound; for weights outside [0, 1];
+        for held-out rows that `fit` would refuse, or of classes or groups that the training rows
+        lack. Labels, groups and weights are looked at before the extractor runs.
     KeyboardInterrupt
         If it was interrupted before the first head was fitted.
 
@@ -242,19 +279,30 @@ def fairness_path(
     constraint, weights = _check(clf, weights, thresholds, held_out)
     variants = _variants(clf, ranks, solvers)
     clf = clone(clf)
-    problem, _, random_state = clf._prepare(X, y, sample_weight, sensitive_features)
-    rows = problem.rows
-    if isinstance(held_out, tuple):
-        outside = _encoded(clf, *held_out)
-    else:
-        rows, outside = problem.hold_out(held_out, random_state)
+    given = _read_held_out(*held_out) if isinstance(held_out, tuple) else held_out
+    apart = None if isinstance(given, _HeldOut) else given
+
+    def check(classes: NDArray[Any], groups: NDArray[Any]) -> None:
+        for one in variants:
+            check_head_for_solver(one.head, one.solver, len(classes))
+        if isinstance(given, _HeldOut):
+            given.refuse_unknown(classes, groups)
+
+    with training_modes():
+        problem, _, random_state = clf._prepare(
+            X, y, sample_weight, sensitive_features, apart=apart, check=check
+        )
+        rows, outside = problem.split()
+        if isinstance(given, _HeldOut):
+            outside = _encoded(clf, given)
+    assert outside is not None
     seed = random_state.randint(np.iinfo(np.int32).max)
     judge = JudgedRows(outside, parity(constraint, len(clf.classes_)), clf.groups_)
     judge.warn_of_empty()
     heads = _heads(clf, variants, rows, weights, seed)
     total = len(weights) * len(variants)
     candidates: list[_Candidate] = []
-    with threads_over_blocks():
+    with training_modes(), threads_over_blocks():
         try:
             for settings, fitted in tqdm(heads, total=total, disable=not clf.verbose, unit="head"):
                 if fitted.interrupted:
@@ -298,14 +346,14 @@ def _check(
     if not isinstance(thresholds, Integral) or thresholds < 1:
         raise ValueError(f"thresholds={thresholds!r}; expected a whole number of at least 1.")
     if isinstance(held_out, tuple):
-        fits = len(held_out) == 3
+        fits = len(held_out) in (3, 4)
     else:
         fits = isinstance(held_out, Real) and 0.0 < float(held_out) < 1.0
     if not fits:
         held_out = f"a tuple of {len(held_out)}" if isinstance(held_out, tuple) else held_out
         raise ValueError(
             f"held_out={held_out!r}; expected a share in (0, 1), or a tuple (X, y, "
-            "sensitive_features)."
+            "sensitive_features) or (X, y, sensitive_features, sample_weight)."
         )
     steps = isinstance(weights, Integral) and not isinstance(weights, bool)
     values = np.linspace(0.0, 1.0, max(int(weights), 0)) if steps else np.unique(weights)
@@ -322,8 +370,7 @@ def _variants(
     for solver in [clf.solver] if solvers is None else solvers:
         for rank in [clf.rank] if ranks is None else ranks:
             one = clone(clf).set_params(solver=solver, rank=rank)
-            one._validate_params()
-            check_fairness_parameters(one)
+            one._check_parameters()
             variants.append(one)
     if not variants:
         raise ValueError(
@@ -356,37 +403,74 @@ def _candidate(settings: dict[str, Any], fitted: FittedHead, judge: JudgedRows) 
 def _moved(candidate: _Candidate, thresholds: int, judge: JudgedRows) -> Iterator[_Candidate]:
     """Yield a two-class head with other thresholds."""
     margin = (candidate.scores[:, 1] - candidate.scores[:, 0]).numpy()
-    positive = float((margin > 0).mean())
+    w = judge.rows.w.numpy()
+    own = w[margin > 0].sum()
+    order = np.argsort(margin)
+    low, high = margin[order][:-1], margin[order][1:]
+    apart = high - low > _SAME_MARGIN * np.abs(margin).max(initial=0.0)
+    middles, above = ((low + high) / 2.0)[apart], (w.sum() - np.cumsum(w[order])[:-1])[apart]
     for share in np.linspace(_LEAST_SHARE, _MOST_SHARE, thresholds):
-        wanted = float(share) * positive
-        if abs(share - 1.0) < 1e-9 or not 0.0 < wanted < 1.0:
+        wanted = share * own
+        if abs(share - 1.0) < 1e-9 or not 0.0 < wanted < w.sum() or not len(middles):
             continue
-        threshold = float(np.quantile(margin, 1.0 - wanted))
+        threshold = float(middles[np.abs(above - wanted).argmin()])
         shift = torch.tensor([0.5, -0.5], dtype=torch.float64) * threshold
         table = judge.table(judge.cells(candidate.scores + shift))
         yield candidate._replace(share=float(share), shift=shift, table=table)
 
 
-def _encoded(clf: FairLowRankHeadClassifier, X: Any, y: Any, sensitive_features: Any) -> TensorRows:
-    """Return other rows in the classes and groups of the classifier."""
+def _read_held_out(X: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> _HeldOut:
+    """Check rows to measure on, all but their features and whether the classifier knows them."""
     labels = to_label_array(y, name="held_out's y")
     refuse_mapping(X)
     refuse_odd_rows(X)
     check_consistent_length(X, labels)
-    warn_of_index_order(X=X, y=y, sensitive_features=sensitive_features)
-    columns = ("y", labels, clf.classes_), ("sensitive_features", sensitive_features, clf.groups_)
+    warn_of_index_order(
+        X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
+    )
+    return _HeldOut(
+        X,
+        encode_groups(labels, len(labels), name="held_out's y"),
+        encode_groups(sensitive_features, len(labels), name="held_out's sensitive_features"),
+        _read_weights(sample_weight, len(labels)),
+    )
+
+
+def _read_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64]:
+    """Return the weights (n,) of rows to measure on; a class or a group may be without."""
+    if sample_weight is None:
+        return np.ones(n_rows)
+    name = "held_out's sample_weight"
+    w = number_column(sample_weight, name)
+    if len(w) != n_rows:
+        raise ValueError(
+            f"{name} has {len(w)} rows but X has {n_rows}; expected one weight per row of X."
+        )
+    if (wrong := ~(np.isfinite(w) & (w >= 0.0))).any():
+        raise ValueError(
+            f"{name} holds {w[wrong][0]:g} in row {np.flatnonzero(wrong)[0]}; expected finite "
+            "numbers of at least 0. A row that is not to count has weight 0."
+        )
+    if not w.any():
+        raise ValueError(
+            f"{name} is zero for all {n_rows} rows; expected a positive weight in some."
+        )
+    return w
+
+
+def _encoded(clf: FairLowRankHeadClassifier, given: _HeldOut) -> TensorRows:
+    """Return rows to measure on in the classes and groups of the classifier."""
     encoded = []
-    for name, column, known in columns:
-        values, codes = encode_groups(column, len(labels), name=f"held_out's {name}")
+    for (values, codes), known in (
+        (given.y, clf.classes_),
+        (given.sensitive_features, clf.groups_),
+    ):
         number = {value: code for code, value in enumerate(known.tolist())}
-        unknown = [value for value in values.tolist() if value not in number]
-        if unknown:
-            raise ValueError(
-                f"held_out's {name} holds {unknown}, but the training rows only {known.tolist()}; "
-                "drop the other rows, or train with such rows too."
-            )
         encoded.append(torch.tensor([number[value] for value in values.tolist()])[codes])
-    return TensorRows(clf._features(X), encoded[0], None, encoded[1])
+    labels, groups = encoded
+    rows = TensorRows(clf._features(given.X), labels, torch.from_numpy(given.w), groups)
+    # A resample would draw rows of weight zero, too.
+    return rows if given.w.all() else rows.take(np.flatnonzero(given.w))
 
 
 def _frame(candidates: list[_Candidate], judge: JudgedRows, n_boot: int, seed: int) -> pd.DataFrame:
@@ -407,7 +491,9 @@ def _frame(candidates: list[_Candidate], judge: JudgedRows, n_boot: int, seed: i
             low, high = interval_around(values[i], samples)
             record |= {name: values[i], f"{name}_low": low, f"{name}_high": high}
         if id(each.scores) not in areas:
-            areas[id(each.scores)] = auc_with_error(judge.rows.y.numpy(), each.scores.numpy())
+            areas[id(each.scores)] = auc_with_error(
+                judge.rows.y.numpy(), each.scores.numpy(), judge.rows.w.numpy()
+            )
         area, error = areas[id(each.scores)]
         record |= {
             "roc_auc": area,

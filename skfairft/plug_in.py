@@ -37,6 +37,9 @@ _NEAR = 0.1
 # Rows beyond this many only move the multipliers by a fraction of their statistical error.
 _MOST_ROWS = 100_000
 
+# Expected share of the rows of a moment below which a head knows nothing of them.
+_LEAST_SHARE = 1e-12
+
 Floats = NDArray[np.float64]
 
 
@@ -111,6 +114,11 @@ def solve_multipliers(
     count : Tensor of shape (k, G), float64
         Expected weight of each cell, for `cell_scores`.
 
+    Raises
+    ------
+    ValueError
+        If the probabilities of all rows of some moment are zero, as after a training that diverged.
+
     Examples
     --------
     >>> from skfairft.constraints import parity
@@ -129,6 +137,13 @@ def solve_multipliers(
     P = np.ascontiguousarray(p.numpy().T)  # sums over cells and classes are then over rows
     count = (w @ p).reshape(-1, n_groups)
     k, m = len(count), len(parity.labels)
+    if not bool((parity.counts(count) > _LEAST_SHARE * count.sum()).all()):
+        raise ValueError(
+            "The head of solver='plug_in' gives some group, or some class of a group, no "
+            "probability on any row that it was trained on: its training did not come near to "
+            "an end. Use a smaller lr, or leave optimizer, lr and batch_size at None; or train for "
+            "more epochs."
+        )
 
     def rule(multipliers: Floats, temperature: float) -> tuple[float, Floats]:
         """Return the expected score of the smoothed rule, and its rates (m, G)."""

@@ -75,7 +75,7 @@ class ModelSummary:
         As the parameters.
     constraint : str or None
         As the parameter.
-    fairness_weight : float
+    fairness_weight : float or None
         The weight in use, of an unfitted classifier the parameter.
     difference_bound : float or None
         As the parameter.
@@ -130,7 +130,7 @@ class ModelSummary:
     importance: str
     solver: str
     constraint: str | None
-    fairness_weight: float
+    fairness_weight: float | None
     difference_bound: float | None
     difference: float | None
     difference_interval: tuple[float, float] | None
@@ -146,7 +146,7 @@ class ModelSummary:
 
         So it is with two factors, and where the SVD meets a constraint.
         """
-        constrained = self.constraint is not None and self.fairness_weight > 0
+        constrained = self.constraint is not None and bool(self.fairness_weight)
         return bool(self.factorized) or (constrained and self.solver != "plug_in")
 
     @property
@@ -293,7 +293,9 @@ class ModelSummary:
         if self.constraint is None:
             return "none"
         if self.difference_bound is None:
-            return f"{self.constraint}, weight {self.fairness_weight:.3g}"
+            weight = self.fairness_weight
+            said = "no weight yet" if weight is None else f"weight {weight:.3g}"
+            return f"{self.constraint}, {said}"
         return f"{self.constraint}, difference of at most {self.difference_bound:.3g}"
 
     def describe_constraint(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
+import math
 from functools import partial
 from typing import Any
 
@@ -20,16 +20,14 @@ from .batches import TensorBatches, TensorRows
 from .constraints import ParityPenalty, cell_counts, mass_table, weighed_mass
 from .head import StandardizedHead
 from .mapped import block_slices, double_block
+from .optimization import resolve_optimizer
 from .running_mass import RunningMass
 
 __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
 
-# Rows per step of the minibatch optimizers: a tenth of the rows, so that an epoch is some
-# steps on small data, up to a size at which skorch's bookkeeping per batch is a small part
-# of the time even for narrow heads.
-_MINIBATCH_SHARE, _MINIBATCH_LEAST, _MINIBATCH_MOST = 0.1, 32, 1024
-_MINIBATCH_LR = 0.001
-_MINIBATCH_PATIENCE = 5
+# Training that raised the loss, to more than this many times what it began with, or that of a head
+# which gives all classes the same probability, has diverged.
+_RISE = 2.0
 
 
 class EpochBar(Callback):
@@ -341,13 +339,14 @@ def fine_tune(
     Raises
     ------
     ValueError
-        If the training diverged, the optimizer has no weight decay to set, or the penalty
-        is that of other rows.
+        If the training diverged, the optimizer cannot train with its arguments, a callback asks
+        for what is not recorded, or the penalty is that of other rows.
 
     Warns
     -----
     ConvergenceWarning
-        If ``max_epochs`` ended the training before the loss settled.
+        If ``max_epochs`` ended the training before the loss settled, or it ended far above
+        where it began.
     UserWarning
         If it was interrupted.
     """
@@ -355,35 +354,26 @@ def fine_tune(
         penalty = None
     if penalty is not None:
         _check_rows(penalty, train, valid)
-    if optimizer is None:
-        full_batch = lr is None and batch_size is None and not nonlinear
-        optimizer = torch.optim.LBFGS if full_batch else torch.optim.AdamW
-    settings = dict(optimizer_kwargs or {})
-    if "weight_decay" in inspect.signature(optimizer).parameters:
-        settings = {"weight_decay": weight_decay, **settings}
-    elif weight_decay:
-        raise ValueError(
-            f"weight_decay={weight_decay} does not go with {optimizer.__name__}, which has none; "
-            "use C for an L2 penalty, or optimizer=torch.optim.AdamW."
-        )
-    if issubclass(optimizer, torch.optim.LBFGS):
-        settings = {"line_search_fn": "strong_wolfe", "history_size": 20, **settings}
-        lr = 1.0 if lr is None else lr
-        batch_size = -1 if batch_size is None else batch_size
-        patience = 1 if patience is None else patience
-    else:
-        patience = _MINIBATCH_PATIENCE if patience is None else patience
-        lr = _MINIBATCH_LR if lr is None else lr
-        if batch_size is None:
-            share = int(_MINIBATCH_SHARE * len(train))
-            batch_size = min(max(share, _MINIBATCH_LEAST), _MINIBATCH_MOST)
+    chosen = resolve_optimizer(
+        optimizer,
+        optimizer_kwargs,
+        lr=lr,
+        weight_decay=weight_decay,
+        batch_size=batch_size,
+        nonlinear=nonlinear,
+        patience=patience,
+    )
+    batch_size = chosen.rows_per_step(len(train))
     own: list[Any] = list(callbacks or [])
     if valid is not None:
         own.append(
-            ("early_stopping", EarlyStopping("valid_loss", patience, tol or 0.0, load_best=True))
+            (
+                "early_stopping",
+                EarlyStopping("valid_loss", chosen.patience, tol or 0.0, load_best=True),
+            )
         )
     elif tol is not None:
-        own.append(("convergence", EarlyStopping("train_loss", patience, tol)))
+        own.append(("convergence", EarlyStopping("train_loss", chosen.patience, tol)))
     if verbose == 1:
         own.append(("epoch_bar", EpochBar(max_epochs)))
     net = HeadNet(
@@ -393,8 +383,8 @@ def fine_tune(
         classes=list(range(n_classes)),
         l2=l2,
         penalty=penalty,
-        optimizer=optimizer,
-        lr=lr,
+        optimizer=chosen.optimizer,
+        lr=chosen.lr,
         max_epochs=max_epochs,
         batch_size=batch_size,
         dataset=TensorRows,
@@ -407,7 +397,7 @@ def fine_tune(
         callbacks=own,
         device=device,
         verbose=max(0, verbose - 1),
-        **{f"optimizer__{name}": value for name, value in settings.items()},
+        **{f"optimizer__{name}": value for name, value in chosen.settings.items()},
     )
     net.initialize()
     if max_epochs > 0:
@@ -419,7 +409,15 @@ def fine_tune(
             if cuda:
                 with torch.cuda.device(device):
                     torch.cuda.manual_seed(seed)
-            net.partial_fit(train.to(device), None)
+            try:
+                net.partial_fit(train.to(device), None)
+            except KeyError as error:
+                if not callbacks:
+                    raise
+                raise ValueError(
+                    f"One of the callbacks {callbacks} asked the history of the training for "
+                    f"{error}, which holds {_columns(net)}. Change what it monitors."
+                ) from error
         _report_end(net, max_epochs, tol)
     # The net outlives the training: let it not hold on to the hold-out rows.
     net.train_split = None
@@ -447,6 +445,16 @@ def _hold_out(
     return train, valid
 
 
+def _restored(net: HeadNet) -> bool:
+    """Tell whether the parameters are those of the best epoch, and not of the last."""
+    return any(getattr(callback, "load_best", False) for _, callback in net.callbacks_)
+
+
+def _columns(net: HeadNet) -> list[str]:
+    """Return what the history has of an epoch that has ended, or of the first."""
+    return [name for name in (net.history[0] if len(net.history) else {}) if name != "batches"]
+
+
 def _report_end(net: HeadNet, max_epochs: int, tol: float | None) -> None:
     """Say so if the training diverged or ended before its time."""
     if not all(bool(parameter.isfinite().all()) for parameter in net.module_.parameters()):
@@ -454,6 +462,16 @@ def _report_end(net: HeadNet, max_epochs: int, tol: float | None) -> None:
             f"Training diverged: after {len(net.history)} epochs of "
             f"{type(net.optimizer_).__name__} with lr={net.lr} the head's parameters are not "
             "finite. Use a smaller lr, or leave optimizer, lr and batch_size at None."
+        )
+    losses = net.history[:, "train_loss"] if len(net.history) else []
+    known = math.log(len(net.classes_)) if net.penalty is None else math.inf
+    rose = len(losses) > 1 and losses[-1] > max(losses[0], _RISE * min(losses[0], known))
+    if rose and not _restored(net):
+        warn_user(
+            f"Training made the head worse: its loss was {losses[0]:.4g} in the first epoch and "
+            f"{losses[-1]:.4g} in the last of {len(losses)}, with {type(net.optimizer_).__name__} "
+            f"and lr={net.lr}. Use a smaller lr, or leave optimizer, lr and batch_size at None.",
+            ConvergenceWarning,
         )
     if net.interrupted_:
         warn_user(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from skfairft._auc import auc_with_error
@@ -19,10 +20,18 @@ def make_scores(n, k, *, separation=1.0, distinct=None, seed=0):
     return labels, scores
 
 
-def sklearn_auc(labels, scores):
+def make_weights(n, seed=2):
+    """Weights of very different size, a fifth of them zero."""
+    rng = np.random.default_rng(seed)
+    return rng.exponential(size=n) * (rng.uniform(size=n) > 0.2)
+
+
+def sklearn_auc(labels, scores, w=None):
     if scores.shape[1] == 2:
-        return roc_auc_score(labels, scores[:, 1] - scores[:, 0])
-    return roc_auc_score(labels, softmax(scores, axis=1), multi_class="ovr", average="macro")
+        return roc_auc_score(labels, scores[:, 1] - scores[:, 0], sample_weight=w)
+    return roc_auc_score(
+        labels, softmax(scores, axis=1), multi_class="ovr", average="macro", sample_weight=w
+    )
 
 
 @pytest.mark.parametrize("distinct", [None, 20])
@@ -92,3 +101,105 @@ def test_without_rows_of_a_class_it_is_undefined(k):
     labels, scores = make_scores(50, k)
     assert np.isnan(auc_with_error(np.minimum(labels, k - 2), scores)).all()
     assert np.isfinite(auc_with_error(labels, scores)).all()
+
+
+class TestWeights:
+    @pytest.mark.parametrize("distinct", [None, 20])
+    @pytest.mark.parametrize("k", [2, 3, 5])
+    def test_the_area_is_that_of_scikit_learn(self, k, distinct):
+        labels, scores = make_scores(300, k, distinct=distinct)
+        w = make_weights(300)
+        area, _ = auc_with_error(labels, scores, w)
+        assert area == pytest.approx(sklearn_auc(labels, scores, w), abs=1e-12)
+        assert abs(area - sklearn_auc(labels, scores)) > 1e-3
+
+    @pytest.mark.parametrize("k", [2, 3])
+    def test_of_one_are_as_none(self, k):
+        labels, scores = make_scores(300, k, distinct=50)
+        plain = auc_with_error(labels, scores)
+        assert auc_with_error(labels, scores, np.ones(300)) == plain
+        assert auc_with_error(labels, scores, np.full(300, 0.1)) == pytest.approx(plain, rel=1e-12)
+
+    @pytest.mark.parametrize("k", [2, 3])
+    def test_of_two_are_the_row_twice_but_one_observation(self, k):
+        labels, scores = make_scores(300, k)
+        w = np.random.default_rng(0).integers(0, 4, size=300)
+        area, error = auc_with_error(labels, scores, w.astype(float))
+        repeated, smaller = auc_with_error(np.repeat(labels, w), np.repeat(scores, w, axis=0))
+        assert area == pytest.approx(repeated, abs=1e-12)
+        assert error > 1.3 * smaller
+
+    @pytest.mark.parametrize("k", [2, 3])
+    def test_of_zero_are_no_row(self, k):
+        labels, scores = make_scores(300, k)
+        w = make_weights(300)
+        rows = w > 0
+        some = auc_with_error(labels[rows], scores[rows], w[rows])
+        assert auc_with_error(labels, scores, w) == some
+        assert np.isnan(auc_with_error(labels, scores, w * (labels > 0))).all()
+
+    @pytest.mark.parametrize("distinct", [None, 20])
+    @pytest.mark.parametrize("k", [2, 4])
+    def test_the_error_is_of_the_influences_of_rows(self, k, distinct):
+        """Of each row w_i times the derivative by w_i, of the area as a mean over all pairs."""
+        labels, scores = make_scores(80, k, distinct=distinct)
+        w = make_weights(80)
+        logits = scores - scores.max(axis=1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        sides = [(1, scores[:, 1] - scores[:, 0])] if k == 2 else list(enumerate(logits.T))
+
+        def area_of(j, score, w):
+            wins = (score[:, None] > score) + 0.5 * (score[:, None] == score)
+            own, other = w * (labels == j), w * (labels != j)
+            return own @ wins @ other / (own.sum() * other.sum())
+
+        influence = np.zeros(80)
+        for j, score in sides:
+            for i in np.flatnonzero(w):
+                step = np.zeros(80)
+                step[i] = 1e-3 * w[i]
+                slope = area_of(j, score, w + step) - area_of(j, score, w - step)
+                size = np.count_nonzero(w[(labels == j) == (labels[i] == j)])
+                influence[i] += slope / 2e-3 * np.sqrt(size / (size - 1)) / len(sides)
+        area, error = auc_with_error(labels, scores, w)
+        assert area == pytest.approx(np.mean([area_of(j, score, w) for j, score in sides]))
+        # Of the difference of two areas about 1e-15 / 1e-3 is rounding.
+        assert error == pytest.approx(np.sqrt((influence**2).sum()), rel=1e-6)
+
+    @pytest.mark.parametrize("k", [2, 3])
+    def test_the_error_is_that_of_a_bootstrap_over_rows(self, k):
+        labels, scores = make_scores(500, k)
+        w = make_weights(500)
+        rng = np.random.default_rng(0)
+        drawn = []
+        for _ in range(500):
+            rows = rng.integers(500, size=500)
+            drawn.append(auc_with_error(labels[rows], scores[rows], w[rows])[0])
+        area, error = auc_with_error(labels, scores, w)
+        # The spread of 500 draws is known to 3 %; the rest is what is not linear in the weights.
+        assert error == pytest.approx(np.std(drawn), rel=0.12)
+        assert np.mean(drawn) == pytest.approx(area, abs=error / 4)
+        assert auc_with_error(labels, scores)[1] < 0.85 * error
+
+    def test_the_interval_holds_the_area_among_all_rows_in_95_of_100_samples(self):
+        """Three of four rows are drawn from one half of all, which weights put right."""
+        rng = np.random.default_rng(0)
+        separation = np.array([0.0, 2.0])
+        truth = norm.cdf(separation / np.sqrt(2)).mean()
+        samples, n = 600, 200
+        held = {"weighted": 0, "no weights": 0, "rows repeated": 0}
+        for _ in range(samples):
+            half = (rng.uniform(size=n) < 0.25).astype(int)
+            labels = rng.integers(2, size=n)
+            score = separation[half] * labels + rng.normal(size=n)
+            scores, w = np.column_stack([np.zeros(n), score]), np.where(half, 3, 1)
+            for name, found in {
+                "weighted": auc_with_error(labels, scores, w.astype(float)),
+                "no weights": auc_with_error(labels, scores),
+                "rows repeated": auc_with_error(np.repeat(labels, w), np.repeat(scores, w, axis=0)),
+            }.items():
+                held[name] += abs(found[0] - truth) < 1.959964 * found[1]
+        # Of 600 samples the share is known to 0.009.
+        assert held["weighted"] / samples == pytest.approx(0.95, abs=0.027)
+        assert held["no weights"] / samples < 0.5
+        assert held["rows repeated"] / samples < 0.88

@@ -30,7 +30,7 @@ def changed(array, **items):
 def fit(X=X, y=Y, s=S, w=None, **params):
     """Fit a classifier on data of which one thing is bad."""
     params = {"rank": 1, **params}
-    return FairLowRankHeadClassifier(**params).fit(X, y, w, sensitive_features=s)
+    return FairLowRankHeadClassifier(**params).fit(X, y, sample_weight=w, sensitive_features=s)
 
 
 def report(y=Y, s=S, w=None):
@@ -72,7 +72,10 @@ class Never(nn.Module):
 def held(before=True, **params):
     """Fit with a constraint; with ``before`` the extractor must not run."""
     extractor = {"feature_extractor": Never()} if before else {}
-    return fit(**{"constraint": "demographic_parity", **extractor, **params})
+    params = {"constraint": "demographic_parity", **params}
+    if params["constraint"] and not params.keys() & {"difference_bound", "fairness_weight"}:
+        params["fairness_weight"] = 0.5
+    return fit(**extractor, **params)
 
 
 def go_on(first, second):

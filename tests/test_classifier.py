@@ -245,7 +245,7 @@ class TestBaselines:
             clf = FairLowRankHeadClassifier(
                 head=linear(10, 2), rank=1, group_weights=weights, max_epochs=0
             )
-            return clf.fit(X, y, sample_weight, sensitive_features=names)
+            return clf.fit(X, y, sample_weight=sample_weight, sensitive_features=names)
 
         equal = fit(None)
         each = equal.group_importance_
@@ -354,7 +354,9 @@ class TestWeights:
         # With a pre-trained head nothing is fitted before the Fisher information.
         exact = {"head": linear(10, n_classes), "rank": 1, "max_epochs": 0}
         for settings, tolerance in ((exact, 1e-11), ({"rank": 1, "tol": 1e-8}, 2e-4)):
-            weighted = FairLowRankHeadClassifier(**settings).fit(X, y, w, sensitive_features=s)
+            weighted = FairLowRankHeadClassifier(**settings).fit(
+                X, y, sample_weight=w, sensitive_features=s
+            )
             repeated = FairLowRankHeadClassifier(**settings)
             repeated.fit(X[again], y[again], sensitive_features=s[again])
             np.testing.assert_allclose(
@@ -370,7 +372,7 @@ class TestWeights:
         X, y, s = make_data()
         w = np.arange(len(X)) % 3 > 0
         X[~w] = 1e6
-        zero = FairLowRankHeadClassifier(rank=1).fit(X, y, w, sensitive_features=s)
+        zero = FairLowRankHeadClassifier(rank=1).fit(X, y, sample_weight=w, sensitive_features=s)
         absent = FairLowRankHeadClassifier(rank=1).fit(X[w], y[w], sensitive_features=s[w])
         np.testing.assert_allclose(zero.predict_proba(X[w]), absent.predict_proba(X[w]), atol=1e-4)
         np.testing.assert_allclose(zero.group_importance_, absent.group_importance_, rtol=1e-4)
@@ -384,12 +386,12 @@ class TestWeights:
             rank=1, class_weight=dict(zip(labels, values, strict=True))
         ).fit(X, names, sensitive_features=s)
         by_row = FairLowRankHeadClassifier(rank=1)
-        by_row.fit(X, names, values[y], sensitive_features=s)
+        by_row.fit(X, names, sample_weight=values[y], sensitive_features=s)
         np.testing.assert_array_equal(by_class.predict_proba(X), by_row.predict_proba(X))
         both = FairLowRankHeadClassifier(
             rank=1, class_weight=dict(zip(labels, values, strict=True))
         )
-        both.fit(X, names, 1 / values[y], sensitive_features=s)
+        both.fit(X, names, sample_weight=1 / values[y], sensitive_features=s)
         plain = FairLowRankHeadClassifier(rank=1).fit(X, names, sensitive_features=s)
         np.testing.assert_allclose(both.predict_proba(X), plain.predict_proba(X), atol=1e-12)
         assert np.abs(plain.predict_proba(X) - by_row.predict_proba(X)).max() > 0.05
@@ -401,7 +403,7 @@ class TestWeights:
         balanced = FairLowRankHeadClassifier(rank=1, class_weight="balanced")
         balanced.fit(X, y, sensitive_features=s)
         w = len(y) / (3 * np.bincount(y))[y]
-        by_row = FairLowRankHeadClassifier(rank=1).fit(X, y, w, sensitive_features=s)
+        by_row = FairLowRankHeadClassifier(rank=1).fit(X, y, sample_weight=w, sensitive_features=s)
         np.testing.assert_allclose(balanced.predict_proba(X), by_row.predict_proba(X), atol=1e-10)
         assert w.max() > 2 * w.min()
 
@@ -412,7 +414,7 @@ class TestWeights:
         for settings in ({"rank": 1}, {"head": linear(10, 6), "rank": 2, "max_epochs": 0}):
             heavy, less_penalty, plain = (
                 FairLowRankHeadClassifier(C=C, **settings)
-                .fit(X, y, w, sensitive_features=s)
+                .fit(X, y, sample_weight=w, sensitive_features=s)
                 .predict_proba(X)
                 for C, w in ((0.01, ten), (0.1, None), (0.01, None))
             )
@@ -420,7 +422,7 @@ class TestWeights:
             assert np.abs(plain - heavy).max() > 0.01
         scaled, unscaled = (
             FairLowRankHeadClassifier(head=linear(10, 2), rank=1, max_epochs=0)
-            .fit(X, y, w, sensitive_features=s)
+            .fit(X, y, sample_weight=w, sensitive_features=s)
             .importance_
             for w in (ten, None)
         )

@@ -270,7 +270,7 @@ class TestHoldOut:
             tol=None,
             callbacks=[Watch()],
             random_state=0,
-        ).fit(X, y, w, sensitive_features=s)
+        ).fit(X, y, sample_weight=w, sensitive_features=s)
         # A fifth of those that count.
         assert np.isin(X[:, 0], seen[0][:, 0]).nonzero()[0].max() < 50
         assert len(seen[0]) == 10

@@ -57,7 +57,7 @@ class GroupedClassifier(FairLowRankHeadClassifier):
             # repeat or permute rows.
             first = np.asarray(X)[:, 0].astype(np.float64, casting="same_kind")
             sensitive_features = np.array(["low", "middle", "high"])[np.digitize(first, [0, 1])]
-        return super().fit(X, y, sample_weight, sensitive_features=sensitive_features)
+        return super().fit(X, y, sample_weight=sample_weight, sensitive_features=sensitive_features)
 
 
 @parametrize_with_checks(

@@ -59,7 +59,9 @@ def three():
 def fit(data, w=None, **params):
     X, y, s = data
     params = {"constraint": DP, "random_state": 0, **params}
-    return FairLowRankHeadClassifier(**params).fit(X, y, w, sensitive_features=s)
+    if "difference_bound" not in params:
+        params.setdefault("fairness_weight", 0.0)
+    return FairLowRankHeadClassifier(**params).fit(X, y, sample_weight=w, sensitive_features=s)
 
 
 def distance(data, predicted, constraint=DP):
@@ -467,6 +469,7 @@ class TestShareThatIsTaken:
             torch.arange(200) // 100,
         )
         clf = clone(self.clf).set_params(**params)
+        clf.fairness_weight_ = clf.fairness_weight
         judge = JudgedRows(rows, parity(DP, 2), np.arange(2))
 
         def accept(count):  # the last ones, all of the second group

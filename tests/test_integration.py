@@ -134,7 +134,7 @@ class TestSearch:
         piped = make_pipeline(scaler, clf).fit(X, y, sensitive_features=s, sample_weight=w)
         direct = FairLowRankHeadClassifier(rank=2)
         scaled = StandardScaler().fit_transform(X)
-        direct.fit(scaled, y, w, sensitive_features=s)
+        direct.fit(scaled, y, sample_weight=w, sensitive_features=s)
         np.testing.assert_array_equal(piped.decision_function(X), direct.decision_function(scaled))
 
     def test_forgotten_requests_are_errors(self, data):

@@ -14,7 +14,13 @@ from fairlearn.metrics import demographic_parity_difference, equalized_odds_diff
 from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
-from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    TunedThresholdClassifierCV,
+    cross_val_score,
+    permutation_test_score,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from steps import python_steps
@@ -424,8 +430,16 @@ class TestScorer:
             self.model.fit(self.X, self.y), self.X, self.y
         )
         assert "no sensitive_features reached" in repr(score)
+        for read in (float, np.asarray, lambda score: np.mean([score, score])):
+            with pytest.raises(ValueError, match="no sensitive_features reached"):
+                read(score)
+
+    def test_forgotten_groups_stop_what_does_not_look_whether_a_score_is_a_number(self, routing):
+        scorer = fairness_scorer("equalized_odds_distance")
         with pytest.raises(ValueError, match="no sensitive_features reached"):
-            float(score)
+            permutation_test_score(self.model, self.X, self.y, scoring=scorer, n_permutations=2)
+        with pytest.raises(ValueError, match="no sensitive_features reached"):
+            TunedThresholdClassifierCV(self.model, scoring=scorer).fit(self.X, self.y)
 
     def test_routed_weights_need_a_decision(self, routing):
         model = LogisticRegression().set_fit_request(sample_weight=True)

@@ -194,6 +194,27 @@ class TestMeasured:
         pd.testing.assert_frame_equal(report.counts, expected, check_names=False, check_dtype=False)
         assert report.counts.index.names == ["b", "a"]
 
+    @pytest.mark.parametrize("name", ["yes", "class"])
+    def test_counts_become_columns_whatever_the_groups_are_called(self, rows, name):
+        X, y, s = rows[1]
+        labels, groups = np.array(["no", "yes"])[y], pd.Series(s, name=name)
+        clf = fitted((X, labels, groups))
+        found = report_of(clf, (X, labels, groups), n_boot=0).counts
+        marked = f"{name} (group)"
+        assert found.reset_index().columns.tolist() == [marked, "no", "yes"]
+        long = found.stack().rename("rows").reset_index()
+        assert long.columns.tolist() == [marked, "class", "rows"]
+        np.testing.assert_array_equal(found, pd.crosstab(s, labels))
+
+    def test_the_row_of_all_groups_is_told_from_a_group_of_its_name(self, rows):
+        X, y, s = rows[1]
+        named = np.array(["a", "all groups"])[s % 2]
+        for groups, pooled in ((s, "all groups"), (named, "all groups (total)")):
+            report = report_of(fitted((X, y, groups)), (X, y, groups), n_boot=0)
+            names = [row[0].text for row in counts(report).rows]
+            assert names[-1] == pooled.replace(" ", "\N{NO-BREAK SPACE}")
+            assert len({name.replace("\N{NO-BREAK SPACE}", " ") for name in names}) == len(names)
+
     def test_of_a_pipeline_the_predictions_are_the_whole_pipelines(self, rows):
         X, y, s = rows[0]
         pipeline = make_pipeline(StandardScaler(), FairLowRankHeadClassifier(random_state=0))
@@ -371,7 +392,9 @@ class TestCaveats:
 
     def test_no_constraint(self, rows, report):
         assert "No constraint" in topics(report)
-        free = fitted(rows[0], constraint="demographic_parity", solver="closed_form")
+        free = fitted(
+            rows[0], constraint="demographic_parity", fairness_weight=0.0, solver="closed_form"
+        )
         assert "No constraint" in topics(report_of(free, rows[1], n_boot=0))
         held = free.set_params(importance="covariance", fairness_weight=0.5)
         held.fit(rows[0][0], rows[0][1], sensitive_features=rows[0][2])
@@ -761,7 +784,7 @@ class TestImportance:
 
 class TestManyGroups:
     def test_what_cannot_be_read_is_left_out_and_said(self, rows):
-        many = (*rows[0][:2], np.arange(600) % 200)
+        many = (*(np.concatenate([each, each]) for each in rows[0][:2]), np.arange(1200) % 200)
         with pytest.warns(FairnessWarning):
             clf = fitted(many, max_epochs=0)
         with pytest.warns(FairnessWarning):

@@ -1,6 +1,7 @@
 """The whole trade-off: its table is what its classifiers do, its heads those of single fits."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.base import clone
@@ -17,6 +18,7 @@ from skfairft import (
     fairness_path,
     path,
 )
+from skfairft._auc import auc_with_error
 from skfairft.datasets import make_biased_classification
 from skfairft.feature_store import MemoryStore
 from skfairft.judge import pareto_front
@@ -55,6 +57,17 @@ def data():
 def other():
     """Rows of the same kind to measure on."""
     return make_data(n=401, seed=1)
+
+
+def make_weights(n, seed=2):
+    """Weights of very different size, a fifth of them zero."""
+    rng = np.random.default_rng(seed)
+    return rng.exponential(size=n) * (rng.uniform(size=n) > 0.2)
+
+
+def points(table):
+    """The table without intervals."""
+    return table[[name for name in table if not name.endswith(("_low", "_high"))]]
 
 
 def make_clf(**params):
@@ -243,7 +256,7 @@ class TestHeads:
         w = np.random.default_rng(0).integers(1, 4, size=len(data[0]))
         weighted = trace(data, sample_weight=w, held_out=other).table
         repeated = trace(tuple(np.repeat(part, w, axis=0) for part in data), held_out=other).table
-        numbers = [name for name in METRICS if name != "roc_auc"]
+        numbers = list(METRICS)
         np.testing.assert_allclose(weighted[numbers], repeated[numbers], atol=1e-9)
         assert not np.allclose(weighted[numbers], trace(data, held_out=other).table[numbers])
 
@@ -278,6 +291,148 @@ class TestThresholds:
     def test_are_of_two_classes(self):
         table = trace(make_data(3), thresholds=7).table
         assert len(table) == 3
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_give_the_nearest_share_that_there_is(self, data, other, weighted):
+        X = other[0]
+        w = make_weights(len(X)) if weighted else np.ones(len(X))
+        found = trace(data, thresholds=13, held_out=(*other, w), solvers=["closed_form", "plug_in"])
+        own, moved = {}, 0
+        for row, clf in zip(found.table.to_dict("records"), found.classifiers, strict=True):
+            share = np.average(clf.predict(X) == 1, weights=w)
+            if row["positive_share"] == 1.0:
+                margin = clf.decision_function(X)
+                cuts = [np.average(margin > each, weights=w) for each in margin]
+                own[row["solver"], row["fairness_weight"]] = share, np.array(cuts)
+            else:
+                before, cuts = own[row["solver"], row["fairness_weight"]]
+                missed = np.abs(cuts - row["positive_share"] * before).min()
+                assert abs(share - row["positive_share"] * before) == pytest.approx(missed)
+                moved += 1
+        assert moved > 5
+
+    def test_do_not_part_copies_of_a_row(self, data, other):
+        """Whose scores may have other last digits."""
+        X, y, s = other
+
+        def measured(step):
+            held_out = np.concatenate([X, X * (1.0 + step)]), np.tile(y, 2), np.tile(s, 2)
+            return trace(data, thresholds=13, held_out=held_out).table
+
+        expected = trace(data, thresholds=13, held_out=(*other, np.full(len(X), 2))).table
+        pd.testing.assert_frame_equal(points(measured(1e-13)), points(expected))
+        assert len(expected) > 5
+        columns = ["weighted_f1_error", "difference"]
+        apart = measured(1e-4)[columns].to_numpy()
+        assert set(map(tuple, apart)) - set(map(tuple, expected[columns].to_numpy()))
+
+    def test_need_two_rows_that_differ(self, data, other):
+        X, y, s = other
+        positive = trace(data).classifiers[0].decision_function(X).argmax()
+        held_out = (np.tile(X[positive], (len(X), 1)), y, s)
+        table = trace(data, thresholds=7, held_out=held_out).table
+        assert table["positive_share"].tolist() == [1.0] * 3
+        assert (table["demographic_parity_distance"] == 0).all()
+
+
+class TestSampleWeights:
+    @pytest.mark.parametrize("k", [2, 3])
+    def test_count_in_the_whole_table(self, k):
+        data, (X, y, s) = make_data(k), make_data(k, 401, seed=1)
+        w = make_weights(len(X))
+        found = trace(data, solvers=SOLVERS, thresholds=5, held_out=(X, y, s, w))
+        plain = trace(data, solvers=SOLVERS, held_out=(X, y, s)).table
+        assert found.n_held_out == np.count_nonzero(w) < 401
+        assert (len(found.table) > 9) == (k == 2)
+        for row, clf in zip(found.table.to_dict("records"), found.classifiers, strict=True):
+            predicted, proba = clf.predict(X), clf.predict_proba(X)
+            parity = demographic_parity_distance(
+                y, predicted, sensitive_features=s, sample_weight=w
+            )
+            assert row["difference"] == pytest.approx(parity, abs=1e-12)
+            error = weighted_f1_error(y, predicted, sample_weight=w)
+            assert row["weighted_f1_error"] == pytest.approx(error, abs=1e-9)
+            accuracy = accuracy_score(y, predicted, sample_weight=w)
+            assert row["accuracy"] == pytest.approx(accuracy, abs=1e-12)
+            area = roc_auc_score(
+                y, proba[:, 1] if k == 2 else proba, multi_class="ovr", sample_weight=w
+            )
+            assert row["roc_auc"] == pytest.approx(area, abs=1e-9)
+            _, deviation = auc_with_error(y, np.log(proba), w)
+            width = min(area + 1.959964 * deviation, 1.0) - max(area - 1.959964 * deviation, 0.0)
+            assert row["roc_auc_high"] - row["roc_auc_low"] == pytest.approx(width, abs=1e-9)
+        own = found.table[found.table["positive_share"] == 1.0]
+        assert (np.abs(own["roc_auc"].to_numpy() - plain["roc_auc"].to_numpy()) > 1e-3).any()
+
+    @pytest.mark.parametrize("constraint", [DP, EO])
+    def test_are_repeated_rows(self, data, other, constraint):
+        w = np.random.default_rng(0).integers(0, 4, size=len(other[0]))
+        repeated = tuple(np.repeat(part, w, axis=0) for part in other)
+        settings = {"clf": make_clf(constraint=constraint), "solvers": SOLVERS, "thresholds": 13}
+        ours = trace(data, held_out=(*other, w), **settings)
+        theirs = trace(data, held_out=repeated, **settings)
+        pd.testing.assert_frame_equal(points(ours.table), points(theirs.table), rtol=1e-12)
+        assert ours.table["on_front"].any()
+        assert (ours.table["positive_share"] != 1.0).sum() > 3
+        unweighted = trace(data, held_out=other, **settings).table
+        assert not points(ours.table).equals(points(unweighted))
+        assert (ours.n_held_out, theirs.n_held_out) == (np.count_nonzero(w), w.sum())
+        # One row of weight 2 is one observation: the interval is wider than that of two.
+        once, twice = (
+            found.table["roc_auc_high"] - found.table["roc_auc_low"] for found in (ours, theirs)
+        )
+        assert (once > 1.3 * twice).all()
+
+    def test_of_zero_change_nothing(self, data, other):
+        X, y, s = other
+        w = make_weights(len(X)) + 0.1
+        more = np.concatenate([X, 1e3 * X]), np.concatenate([y, 1 - y]), np.tile(s, 2)
+        settings = {"thresholds": 7, "n_boot": 50}
+        known = trace(data, held_out=(X, y, s, w), **settings)
+        found = trace(data, held_out=(*more, np.concatenate([w, 0 * w])), **settings)
+        pd.testing.assert_frame_equal(found.table, known.table, rtol=1e-12)
+        assert found.n_held_out == known.n_held_out == len(X)
+        counted = trace(data, held_out=(*more, np.concatenate([w, w])), **settings)
+        assert not np.allclose(counted.table["accuracy"][:3], known.table["accuracy"][:3])
+
+    def test_of_zero_leave_a_group_without_a_class(self, data, other):
+        X, y, s = other
+        clf = make_clf(constraint="true_positive_rate_parity")
+        with pytest.warns(FairnessWarning, match=r"groups \[0\] lack a class") as record:
+            found = trace(data, clf, held_out=(X, y, s, ((s != 0) | (y == 0)).astype(int)))
+        assert record[0].filename == __file__
+        assert found.table["difference"].isna().all()
+
+    @pytest.mark.parametrize("w", [None, "ones", "halves"])
+    def test_that_are_alike_change_nothing(self, data, other, w):
+        w = {"ones": np.ones(401), "halves": [0.5] * 401}.get(w)
+        settings = {"thresholds": 7, "n_boot": 50}
+        weighted = trace(data, held_out=(*other, w), **settings).table
+        assert weighted.equals(trace(data, held_out=other, **settings).table)
+
+    def test_of_a_share_of_the_rows_are_without_class_weights(self, data, monkeypatch):
+        X, y, _ = data
+        seen = []
+        head_scores = path.head_scores
+        monkeypatch.setattr(
+            path, "head_scores", lambda head, Z: seen.append(Z) or head_scores(head, Z)
+        )
+        w = make_weights(len(X))
+        found = trace(data, make_clf(class_weight={0: 1, 1: 5}), sample_weight=w)
+        rows = np.isin(X[:, 0], seen[0][:, 0])
+        assert w[rows].all()
+        assert found.n_held_out == rows.sum()
+        for row, clf in zip(found.table.to_dict("records"), found.classifiers, strict=True):
+            area = roc_auc_score(y[rows], clf.decision_function(X[rows]), sample_weight=w[rows])
+            assert row["roc_auc"] == pytest.approx(area, abs=1e-12)
+            accuracy = accuracy_score(y[rows], clf.predict(X[rows]), sample_weight=w[rows])
+            assert row["accuracy"] == pytest.approx(accuracy, abs=1e-12)
+
+    def test_in_another_order_than_the_rows_are_warned_of(self, data, other):
+        X, y, s = other
+        w = pd.Series(make_weights(len(X)))
+        with pytest.warns(FairnessWarning, match="sample_weight and y hold the same index"):
+            trace(data, held_out=(X, pd.Series(y), s, w[::-1]))
 
 
 class TestIntervals:
@@ -418,6 +573,7 @@ class TestErrors:
             ({"held_out": 1}, ["held_out=1;"]),
             ({"held_out": None}, ["held_out=None"]),
             ({"held_out": (1, 2)}, ["tuple of 2", "(X, y, sensitive_features)"]),
+            ({"held_out": (1,) * 5}, ["tuple of 5", "(X, y, sensitive_features, sample_weight)"]),
             ({"solvers": ["exact"]}, ["solver", "'plug_in'", "Got 'exact'"]),
             ({"solvers": []}, ["solvers=[]"]),
             ({"ranks": [1, 0]}, ["rank", "Got 0"]),
@@ -471,6 +627,32 @@ class TestErrors:
     def test_of_rows_held_out(self, data, other, change, words):
         with pytest.raises(ValueError) as caught:  # noqa: PT011
             trace(data, held_out=change(*other))
+        assert [word for word in words if word not in str(caught.value)] == [], caught.value
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda X, y, s, w: (X, y, s, -w), ["sample_weight holds -1 in row 0", "at least 0"]),
+            (
+                lambda X, y, s, w: (X, y, s, [1, np.inf, *w[2:]]),
+                ["sample_weight holds inf in row 1"],
+            ),
+            (lambda X, y, s, w: (X, y, s, [1, np.nan, *w[2:]]), ["sample_weight", "missing"]),
+            (lambda X, y, s, w: (X, y, s, w[:-1]), ["sample_weight has 400 rows but X has 401"]),
+            (lambda X, y, s, w: (X, y, s, np.ones((401, 2))), ["sample_weight has shape (401, 2)"]),
+            (lambda X, y, s, w: (X, y, s, 0 * w), ["sample_weight is zero for all 401 rows"]),
+            (lambda X, y, s, w: (X, y, s, ["1"] * 401), ["sample_weight holds values like '1'"]),
+            (lambda X, y, s, w: (X, y, s, 2.0), ["sample_weight is 2.0"]),
+            (lambda X, y, s, w: (X, y, s[:-1], w), ["sensitive_features has 400 rows"]),
+            (lambda X, y, s, w: (X, y, None, w), ["sensitive_features is None"]),
+            (lambda X, y, s, w: (X, [None, *y[1:]], s, w), ["y", "missing"]),
+            (lambda X, y, s, w: (X[:-1], y, s, w), ["inconsistent", "400", "401"]),
+        ],
+    )
+    def test_of_rows_held_out_come_before_the_extractor(self, data, other, change, words):
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            trace(data, feature_extractor=Never(), held_out=change(*other, np.ones(401)))
+        words = ["held_out's" if "inconsistent" not in words else "variables", *words]
         assert [word for word in words if word not in str(caught.value)] == [], caught.value
 
     @pytest.mark.filterwarnings("ignore:fit got no sensitive_features")

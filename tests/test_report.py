@@ -136,9 +136,15 @@ class TestPointValues:
             (lambda s: pd.Series(s, name="sex"), ["sex"]),
             (lambda s: pd.DataFrame({"sex": s}), ["sex"]),
             (lambda s: s, ["group"]),
-            (lambda s: pd.Series(s, name="y_true"), ["group"]),
+            (lambda s: pd.Series(s, name="y_true"), ["y_true (group)"]),
             (lambda s: np.column_stack([s, s]), ["group_0", "group_1"]),
-            (lambda s: pd.DataFrame({"y_pred": s, "b": s}), ["group_0", "group_1"]),
+            (lambda s: pd.DataFrame({"y_pred": s, "b": s}), ["y_pred (group)", "b"]),
+            (lambda s: pd.DataFrame({"a": s, "tpr": s}), ["a", "tpr (group)"]),
+            (
+                lambda s: pd.DataFrame({"count": s, "count (group)": s}),
+                ["count (group) (group)", "count (group)"],
+            ),
+            (lambda s: pd.DataFrame(np.c_[s, s], columns=["a", "a"]), ["group_0", "group_1"]),
         ],
     )
     def test_names_of_the_sensitive_columns(self, features, names):
@@ -146,6 +152,43 @@ class TestPointValues:
         report = fairness_report(y, pred, sensitive_features=features(s), n_boot=0)
         assert list(report.by_group.index.names) == names
         assert report.overall["tpr"] == pytest.approx(pred[y == 1].mean())
+
+    @pytest.mark.parametrize(("n_classes", "beside"), [(2, ["sex"]), (3, [])])
+    def test_groups_become_columns_whatever_they_are_called(self, n_classes, beside):
+        y, pred, s, _ = make_data(n_classes=n_classes)
+
+        def report_of(name):
+            table = pd.DataFrame({name: s, **dict.fromkeys(beside, s == 0)})
+            return fairness_report(y, pred, sensitive_features=table, n_boot=5, random_state=0)
+
+        plain = report_of("kind")
+        used = {
+            *plain.by_group.columns,
+            *plain.group_intervals.columns.names,
+            *plain.differences.columns,
+        }
+        assert {"count", "f1", "metric", "bound", "value", "low"} < used
+        for name in used:
+            report, marked = report_of(name), f"{name} (group)"
+            for table, expected in (
+                (report.by_group, plain.by_group),
+                (report.support, plain.support),
+                (report.group_intervals, plain.group_intervals),
+                (report.group_intervals["error"], plain.group_intervals["error"]),
+                (
+                    report.group_intervals.stack(["metric", "bound"]),
+                    plain.group_intervals.stack(["metric", "bound"]),
+                ),
+            ):
+                assert list(table.index.names)[: 1 + len(beside)] == [marked, *beside]
+                pd.testing.assert_frame_equal(
+                    table.reset_index().rename(columns={marked: "kind"}), expected.reset_index()
+                )
+            long = report.by_group.reset_index().melt(id_vars=[marked, *beside])
+            assert len(long) == report.by_group.size
+        # Control: with the name itself pandas finds no place for the groups.
+        with pytest.raises(ValueError, match="cannot insert count, already exists"):
+            plain.by_group.rename_axis(index={"kind": "count"}).reset_index()
 
     @pytest.mark.parametrize("groups", [[True, False], [0.5, 1.5], ["b", 1], ["a", "b"]], ids=repr)
     def test_any_kind_of_group_value(self, groups):
@@ -469,6 +512,23 @@ class TestRendering:
         assert f"  {rate:.3f} [{low:.2f}, {high:.2f}]  " in row
         assert repr(report) == str(report)
         assert report._repr_html_() == report.to_html()
+
+    def test_the_row_of_all_groups_is_told_from_a_group_of_its_name(self):
+        y, pred, s, _ = make_data(n_groups=2)
+        for groups, pooled in (
+            (["a", "b"], "overall"),
+            (["a", "overall"], "overall (all groups)"),
+            (["overall", "overall (all groups)"], "overall (all groups) (all groups)"),
+        ):
+            report = fairness_report(y, pred, sensitive_features=np.array(groups)[s], n_boot=0)
+            block = str(report).split("\n\n")[2].splitlines()
+            assert [line.split("  ")[0] for line in block[1:]] == [*groups, pooled]
+            cells = Cells(report.to_html()).cells
+            assert cells.count(pooled) == 1
+            assert f"| {pooled} | 900 |" in report.to_markdown()
+            scopes = report.to_frame().groupby("scope")["group"].agg(lambda g: set(g.dropna()))
+            assert scopes["group"] == set(groups)
+            assert scopes["overall"] == set()
 
     def test_wide_tables_continue_below(self):
         y, pred, s, _ = make_data(n_classes=6, n=3000)

@@ -98,7 +98,7 @@ def fit_both(X, y, s, tmp_path, w=None, **settings):
     """Fit to features in memory and to the same in a mapped file."""
     return [
         FairLowRankHeadClassifier(**settings, random_state=0).fit(
-            features, y, w, sensitive_features=s
+            features, y, sample_weight=w, sensitive_features=s
         )
         for features in (X, map_file(X, tmp_path))
     ]

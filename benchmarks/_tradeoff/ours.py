@@ -64,7 +64,12 @@ JOINED, TIMES = ("labels", "val", "test"), ("seconds", "cpu_seconds")
 
 PLUG_IN: dict[str, Any] = {"solver": "plug_in"}
 LOW_RANKS: dict[str, Any] = {"solver": "plug_in", "ranks": [2, 3]}
-CLOSED: dict[str, Any] = {"solver": "closed_form", "importance": "covariance"}
+# The covariance of all rows, pooled.
+CLOSED: dict[str, Any] = {
+    "solver": "closed_form",
+    "importance": "covariance",
+    "group_weights": "proportional",
+}
 TRAINED: dict[str, Any] = {"solver": "fine_tune"}
 
 

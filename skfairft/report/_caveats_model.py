@@ -55,7 +55,7 @@ def wrapper(report: ModelReport) -> Iterator[Caveat]:
 def constraint(report: ModelReport) -> Iterator[Caveat]:
     """Say that no constraint was in force."""
     summary = report.summary
-    if summary.constraint is not None and summary.fairness_weight > 0:
+    if summary.constraint is not None and summary.fairness_weight:
         return
     words = str(summary.constraint).replace("_", " ")
     if summary.constraint is None:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
+from .._assembly import free_names
 from .._encoding import encode_groups, python_value, to_label_array
 from .._index_order import warn_of_index_order
 from .._inside import deciding_wrapper
@@ -237,7 +238,10 @@ def _counts(
     np.add.at(table, (codes, label_codes), 1)
     import pandas as pd
 
-    return pd.DataFrame(table, index=index, columns=pd.Index(classes.tolist(), name="class"))
+    # A group's column may be called as a class is.
+    labels = classes.tolist()
+    index = index.set_names(free_names([*map(str, index.names)], {"class", *labels}))
+    return pd.DataFrame(table, index=index, columns=pd.Index(labels, name="class"))
 
 
 def _row_of(path: FairnessPath, clf: FairLowRankHeadClassifier) -> int | None:

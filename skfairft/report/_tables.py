@@ -10,7 +10,7 @@ import pandas as pd
 
 from .._assembly import FEW_ROWS
 from .._names import DISTANCES, group_name
-from .._report import group_parts
+from .._report import free_name, group_parts
 from ._words import between, number, rate_name
 
 if TYPE_CHECKING:
@@ -245,8 +245,9 @@ def _header(report: ModelReport) -> list[str]:
 
 
 def _overall(report: ModelReport) -> list[Cell]:
-    blank = [Cell("")] * (report.fairness.by_group.index.nlevels - 1)
-    return [Cell("all\N{NO-BREAK SPACE}groups"), *blank]
+    index = report.fairness.by_group.index
+    pooled = free_name("all groups", {group_parts(group)[0] for group in index}, "total")
+    return [Cell(pooled.replace(" ", "\N{NO-BREAK SPACE}")), *[Cell("")] * (index.nlevels - 1)]
 
 
 def _count(rows: int) -> Cell:
