@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .constraints import Parity
 from .initial import Moments
-from .mapped import Features, block_rows
+from .mapped import Features, block_rows, block_slices
 from .parallel import map_blocks
 
 __all__ = ["disparity_directions", "distinct_directions", "feature_covariance", "group_columns"]
@@ -150,19 +150,18 @@ def group_columns(Z: Features, codes: Tensor) -> list[int]:
     >>> group_columns(torch.stack([torch.arange(100.0), 1.0 - 2.0 * codes], dim=1), codes)
     [1]
     """
-    _, firsts, group = np.unique(codes.numpy(), return_index=True, return_inverse=True)
-    first = torch.from_numpy(firsts)
+    _, firsts, numbers = np.unique(codes.numpy(), return_index=True, return_inverse=True)
+    first, group = torch.from_numpy(firsts), torch.from_numpy(numbers)
     if len(codes) < len(first) + _LEAST_REPEATED:
         return []
-    row_of = first[torch.from_numpy(group)]  # a row of the same group
-    values = Z[first]
+    values = torch.cat([Z[part] for part in first.split(block_rows(Z.shape[1]))])
     columns = torch.nonzero((values != values[:1]).any(dim=0))[:, 0]
-    others = torch.nonzero(row_of != torch.arange(len(codes)))[:, 0]
-    some, rest = others.tensor_split([_SCREENED])
-    for rows in (some, *rest.split(block_rows(Z.shape[1]))):  # few columns pass the first rows
-        if len(columns):
-            same = Z[rows][:, columns] == Z[row_of[rows]][:, columns]
-            columns = columns[same.all(dim=0)]
+    few = slice(0, min(_SCREENED, block_rows(Z.shape[1])))
+    for rows in (few, *block_slices(Z)):  # few columns pass the first rows
+        if not len(columns):
+            break
+        same = Z[rows][:, columns] == values[:, columns][group[rows]]
+        columns = columns[same.all(dim=0)]
     return columns.tolist()
 
 

@@ -18,9 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 from torch.nn import functional as F
 
+from ._warn import warn_user
 from .mapped import Features, block_rows
 from .parallel import map_blocks
 
@@ -34,6 +36,9 @@ _MAX_ITER = 10_000
 # Pairs of vectors that L-BFGS remembers: each saves some passes over the features and costs
 # next to nothing.
 _MEMORY = 30
+
+# Mean loss below which the classes are separable: of others hardly any row is that certain.
+_SEPARATE = 1e-4
 
 # Newton's method for a bias alone ends here: a gradient's rounding is some 1e-16.
 _BIAS_STEPS, _BIAS_TOL = 100, 1e-12
@@ -85,6 +90,11 @@ def fit_logistic(
     weight, bias : Tensor of shape (d, m) and (m,), float64
         ``V`` and ``c``: on raw features.
 
+    Warns
+    -----
+    ConvergenceWarning
+        If there is no penalty and the classes are separable: then there is no minimum.
+
     Examples
     --------
     >>> import torch
@@ -116,6 +126,13 @@ def fit_logistic(
             "ftol": _LOSS_TOL,
         },
     )
+    if l2 == 0.0 and result.fun < _SEPARATE:
+        warn_user(
+            "Without a penalty (C=inf) a linear head for these rows has no optimum: their classes "
+            "can be told apart without an error, so that larger weights are always better. Where "
+            "training ends is arbitrary, and probabilities are 0 or 1; set a finite C.",
+            ConvergenceWarning,
+        )
     return objective.raw(objective.standardized(result.x))
 
 

@@ -123,7 +123,10 @@ def group_rate(p, y, codes, w, label, event, groups):
 
 
 def parity_penalty(p, y, codes, w, constraint, n_groups, form):
-    """``sum(gaps**2)`` or the distance, of probabilities (n, k); differentiable in them."""
+    """``sum(gaps**2)`` or the distance, of probabilities (n, k); differentiable in them.
+
+    Where rates are equal the distance is rounded off, at a width of 1e-4.
+    """
     squares, distances = torch.zeros(()).double(), []
     for _, moments in parity_moments(constraint, p.shape[1]):
         distance = torch.zeros(()).double()
@@ -134,7 +137,7 @@ def parity_penalty(p, y, codes, w, constraint, n_groups, form):
             for rate in rates:
                 squares = squares + (rate - pooled) ** 2
             if len(rates) > 1:
-                distance = distance + max(rates) - min(rates)
+                distance = distance + ((max(rates) - min(rates)) ** 2 + 1e-8) ** 0.5
         distances.append(distance)
     return squares if form == "squared_gaps" else max(distances)
 

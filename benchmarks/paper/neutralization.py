@@ -16,6 +16,9 @@ over the seeds. Against a reference it
 
 The claim that neutralization reduces bias holds in general only if it helps against both references
 in most regimes; where it helps at all is listed whatever the answer.
+
+Added afterwards, as a control: what the same rule says of systems that are known to reduce bias
+(`compare_constrained`). What it could have seen is in `power`.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from .paired import Interval, by_seed, difference, holm
+from .paired import Interval, by_seed, difference, holm, pick
 
 LEAST = {"DDP": 0.01, "DEO": 0.02}
 EQUAL_ERR = 0.25  # percentage points
@@ -47,7 +50,8 @@ def compare(frame: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Columns experiment, task, the `KEYS`, reference, seeds; for Err, DDP and DEO the reference's
-        mean, and mean, low and high of "paper minus reference"; the adjusted p-values; outcome.
+        mean, and mean, low, high, standard error, n and both p-values of "paper minus reference";
+        the adjusted p-values; outcome.
     """
     frame = frame[frame["experiment"].isin(EXPERIMENTS)]
     keys = [key for key in KEYS if key in frame]
@@ -61,6 +65,37 @@ def compare(frame: pd.DataFrame) -> pd.DataFrame:
                 if len(reference):
                     row = {"experiment": experiment, "task": task, **regime, "reference": name}
                     found.append(row | _differences(rows, reference))
+    return _judged(found)
+
+
+def compare_constrained(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the same for every system with a constraint beside TL, adjusted among themselves.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows of `runs.read`.
+
+    Returns
+    -------
+    DataFrame
+        As of `compare`, with columns system, constraint and intensity in place of the `KEYS`.
+    """
+    frame = pick(frame, experiment="table3")
+    keys = ["task", "system", "constraint", "intensity"]
+    if not {*keys} <= {*frame}:
+        return pd.DataFrame()
+    # Rows without a constraint have none to be grouped by, and are left out.
+    return _judged(
+        [
+            dict(zip(keys, values, strict=True))
+            | _differences(rows, pick(frame, task=values[0], system="TL"))
+            for values, rows in frame.groupby(keys, sort=False)
+        ]
+    )
+
+
+def _judged(found: list[dict]) -> pd.DataFrame:
     out = pd.DataFrame(found)
     return out.assign(**_outcomes(out)) if len(out) else out
 
@@ -84,18 +119,19 @@ def _differences(ours: pd.DataFrame, reference: pd.DataFrame) -> dict:
             f"{column} mean": one.mean,
             f"{column} low": one.low,
             f"{column} high": one.high,
-            f"{column} p": one.p_below,
+            f"{column} error": one.std / np.sqrt(one.n),
+            f"{column} n": one.n,
+            f"{column} p below": one.p_below,
+            f"{column} p above": one.p_above,
         }
     return out
 
 
 def _outcomes(table: pd.DataFrame) -> dict:
     """Return the adjusted p-values and the outcome of each row."""
-    lower = np.column_stack([table[f"{measure} p"] for measure in LEAST])
     adjusted = {}
-    for side, p in (("lower", lower), ("higher", 1 - lower)):
-        # What is the same in all seeds is neither lower nor higher.
-        p = np.where(np.column_stack([table[f"{m} mean"] == 0 for m in LEAST]), 1.0, p)
+    for side, of in (("lower", "below"), ("higher", "above")):
+        p = np.column_stack([table[f"{measure} p {of}"] for measure in LEAST])
         adjusted[side] = holm(p.ravel()).reshape(p.shape)
     sizes = np.column_stack([table[f"{measure} mean"] for measure in LEAST])
     least = np.array(list(LEAST.values()))

@@ -17,7 +17,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over seeds with its interval, and the p-value of "the mean is below 0"."""
+    """A mean over seeds with its interval, and the p-values of "it is below 0" and "above 0"."""
 
     mean: float
     low: float
@@ -25,6 +25,7 @@ class Interval:
     std: float
     n: int
     p_below: float
+    p_above: float
 
     @property
     def below(self) -> bool:
@@ -48,14 +49,15 @@ def interval(values: np.ndarray | pd.Series) -> Interval:
     n = len(values)
     if n < 2:
         mean = float(values.mean()) if n else np.nan
-        return Interval(mean, np.nan, np.nan, np.nan, n, np.nan)
+        return Interval(mean, np.nan, np.nan, np.nan, n, np.nan, np.nan)
     mean, std = float(values.mean()), float(values.std(ddof=1))
     if std == 0:
-        # All seeds agree, as where two systems are the same head.
-        return Interval(mean, mean, mean, 0.0, n, 0.0 if mean < 0 else 1.0)
+        # All seeds agree; where two systems are the same head, on neither side of 0.
+        return Interval(mean, mean, mean, 0.0, n, float(mean >= 0), float(mean <= 0))
     error = std / np.sqrt(n)
     half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * error)
-    return Interval(mean, mean - half, mean + half, std, n, float(stats.t.cdf(mean / error, n - 1)))
+    below, above = (float(p(mean / error, n - 1)) for p in (stats.t.cdf, stats.t.sf))
+    return Interval(mean, mean - half, mean + half, std, n, below, above)
 
 
 def pick(frame: pd.DataFrame, **where) -> pd.DataFrame:
@@ -91,13 +93,17 @@ def difference(a: pd.Series, b: pd.Series) -> Interval:
 
 
 def ratio(a: pd.Series, b: pd.Series) -> Interval:
-    """Return the interval of a / b: the exponential of that of the mean log ratio."""
+    """Return the interval of a / b: the exponential of that of the mean log ratio.
+
+    Its p-values are those of "a is below b" and "above b".
+    """
     found = interval(np.log(a / b).dropna())
     return Interval(
         *(float(np.exp(x)) for x in (found.mean, found.low, found.high)),
         found.std,
         found.n,
         found.p_below,
+        found.p_above,
     )
 
 

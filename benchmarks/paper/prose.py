@@ -10,9 +10,10 @@ page, text and figures, is made by `make reproduce` from [reproduction.json](rep
 """
 
 OUTCOMES = """The method was compared with TL and with f+SVD in {n} cases, in and beyond the paper's
-protocol: it **helps in {helps}**, lowers bias without showing equal error in {costs}, hurts in
-{hurts}, is mixed in {mixed}, and makes no difference that ten seeds can show in {no_difference}
-([where, and what counts as help](#does-neutralization-help-anywhere))."""
+protocol: it **helps in {helps}** ({could} could have: they differ and show equal error), lowers
+bias without showing equal error in {costs}, hurts in {hurts}, is mixed in {mixed}, and makes no
+difference that ten seeds can show in {no_difference}
+([where, what counts as help, what would have been seen](#does-neutralization-help-anywhere))."""
 
 MEASURED = """## How it was measured
 
@@ -67,7 +68,9 @@ column: the paper's Err and bias, pre-trained → fine-tuned.
 Retrain adds intensity times the distance, with probabilities in place of predictions, to the loss:
 of the head alone, from the pre-trained one, or of the whole network. Ours are held to the
 constraint with a weight, at the lowest rank that serves them, and with the thresholds that they
-come with. The first figure sets the whole network (dotted) beside heads on its ten frozen features.
+come with. For the head alone the distance is rounded off where the rates are equal, or L-BFGS would
+stop there, short of the optimum (`benchmarks/paper/smooth.py`).
+The first figure sets the whole network (dotted) beside heads on its ten frozen features.
 On the faces the whole network was not retrained: without a GPU that would take many hours.
 """,
     "weights": """
@@ -111,8 +114,26 @@ experiments overlap; f+SVD has the same rank and knows no importance, TL has the
 """
 
 POWER = """With ten seeds and so many comparisons only large effects show: "no difference" is not
-equality. Unadjusted, one-sided at 5 %, of {n}: {unadjusted}; chance alone would give
-about {chance:.0f} each. In {same} of them the two heads are the same in all three measures.
+equality.
+
+- **Could it have helped?** In {same} of the {n} the two heads are the same in all three measures.
+  Of the other {others}, {could} show equal error and so could have helped. In {worse} Err is higher
+  by more than {error} points beyond doubt; in {open} it is open.
+{visible}{control}- **Each test by itself**, one-sided at 5 %: {unadjusted}.
+  Chance is 5 % of the tests, without those of a measure that is the same in all seeds: it is
+  neither lower nor higher.
+"""
+
+VISIBLE = """- **How much less bias would have been seen?** To be significant after the adjustment,
+  in the {could} that could have helped, ΔDP would have had to be lower by {DDP} in the mean, or ΔEO
+  by {DEO} (medians; in the worst tenth by {most_DDP} and {most_DEO} or more). The {least_DDP} and
+  {least_DEO} that help requires at least would have been enough in {enough_DDP} and {enough_DEO} of
+  them. A true difference of just such a size is found about half the time.
+"""
+
+CONTROL = """- **What does the rule say where bias is known to fall?** Of the {n} systems with a
+  constraint of Table 3, beside TL, {less} have less bias by this rule ({mixed} of them more in the
+  other measure), equal error is shown in {equal}, and help in {helps}{which}.
 """
 
 FOOT = """## Not rerun

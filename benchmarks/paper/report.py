@@ -13,8 +13,9 @@ from .claims import findings
 from .experiments import EXPERIMENTS
 from .figures import CAPTIONS, draw_all
 from .labels import DIGITS, MEASURES, task_label
-from .neutralization import EQUAL_ERR, LEAST, SIGNIFICANCE, compare
+from .neutralization import EQUAL_ERR, LEAST, compare, compare_constrained
 from .paired import pick
+from .power import could_help, same_heads, sides, surely_worse, visible
 from .tables import TABLES, folded, markdown
 from .verdicts import NOT, PARTLY, REPRODUCED, Finding, signed
 
@@ -73,7 +74,7 @@ def render(frame: pd.DataFrame, about: dict[str, Any], figures: Iterable[str]) -
         claims = "\n\n".join(_finding(each) for each in found if each.experiment == name)
         title = f"## {EXPERIMENTS[name].title}"
         parts += [title, claims, prose.INTROS[name], pictures, table(rows)]
-    parts += [_regimes(outcomes), prose.FOOT]
+    parts += [_regimes(outcomes, compare_constrained(frame)), prose.FOOT]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
@@ -83,13 +84,8 @@ def _summary(found: list[Finding], outcomes: pd.DataFrame) -> str:
     counts = ", ".join(f"{verdicts.count(v)} {v}" for v in (REPRODUCED, PARTLY, NOT))
     lines = [f"**Of {len(found)} claims: {counts}.**"]
     if len(outcomes):
-        of = outcomes["outcome"].value_counts()
-        lines.append(
-            prose.OUTCOMES.format(
-                n=len(outcomes),
-                **{key.replace(" ", "_"): of.get(key, 0) for key in OUTCOMES},
-            )
-        )
+        could = could_help(outcomes).sum()
+        lines.append(prose.OUTCOMES.format(n=len(outcomes), could=could, **_counts(outcomes)))
     table = markdown(
         ["claim", "where", "verdict"],
         ([each.claim, each.source, f"**{each.verdict}**"] for each in found),
@@ -102,6 +98,8 @@ def _measured(frame: pd.DataFrame, about: dict[str, Any]) -> str:
     extraction = about["extraction seconds"] / 60
     duration = f"The run took {about['seconds'] / 60:.0f} minutes, from features "
     duration += f"extracted in {extraction:.0f}." if extraction >= 1 else "extracted before."
+    if "afterwards" in about:  # a run of its own for some of the rows
+        duration += f"\n  {about['afterwards']}"
     return prose.MEASURED.format(
         seeds=frame["seed"].nunique(),
         cores=about["cores"],
@@ -141,19 +139,66 @@ def _finding(each: Finding) -> str:
     return "\n".join(lines)
 
 
-def _regimes(outcomes: pd.DataFrame) -> str:
+def _counts(outcomes: pd.DataFrame) -> dict[str, int]:
+    """Return how many comparisons have each outcome, by names for a text."""
+    return {key.replace(" ", "_"): (outcomes["outcome"] == key).sum() for key in OUTCOMES}
+
+
+def _power(outcomes: pd.DataFrame, control: pd.DataFrame) -> str:
+    """Return what the comparisons could have shown."""
+    could, same, worse = (of(outcomes) for of in (could_help, same_heads, surely_worse))
+    return prose.POWER.format(
+        n=len(outcomes),
+        same=same.sum(),
+        others=(~same).sum(),
+        could=could.sum(),
+        worse=worse.sum(),
+        open=(~same & ~could & ~worse).sum(),
+        error=EQUAL_ERR,
+        visible=_visible(outcomes, could) if could.any() else "",
+        control=_control(control) if len(control) else "",
+        unadjusted="; ".join(_sides(outcomes, m) for m in LEAST),
+    )
+
+
+def _sides(outcomes: pd.DataFrame, measure: str) -> str:
+    found = sides(outcomes, measure)
+    return (
+        f"{MEASURES[measure]} lower in {found.lower}, higher in {found.higher}, "
+        f"by chance alone about {found.chance:.0f} each"
+    )
+
+
+def _visible(outcomes: pd.DataFrame, could: pd.Series) -> str:
+    words: dict[str, object] = {"could": could.sum()}
+    for measure, least in LEAST.items():
+        sizes = visible(outcomes, measure)[could]
+        words |= {
+            measure: f"{sizes.median():.3f}",
+            f"most_{measure}": f"{sizes.quantile(0.9):.3f}",
+            f"least_{measure}": least,
+            f"enough_{measure}": (sizes == least).sum(),
+        }
+    return prose.VISIBLE.format(**words)
+
+
+def _control(control: pd.DataFrame) -> str:
+    helped = [
+        f"{row['system']} at intensity {row['intensity']:g} on {task_label(row['task'])}"
+        for _, row in control[control["outcome"] == "helps"].iterrows()
+    ]
+    which = f" ({'; '.join(helped)})" if helped else ""
+    counts = _counts(control)
+    less = sum(counts[key] for key in ("helps", "costs", "mixed"))
+    equal = could_help(control).sum()
+    return prose.CONTROL.format(n=len(control), less=less, equal=equal, which=which, **counts)
+
+
+def _regimes(outcomes: pd.DataFrame, control: pd.DataFrame) -> str:
     """Return the section on where neutralization helps."""
     intro = prose.HELP.format(**LEAST, error=EQUAL_ERR)
     if not len(outcomes):
         return intro
-    unadjusted = "; ".join(
-        f"{MEASURES[m]} lower in {(outcomes[f'{m} p'] < SIGNIFICANCE).sum()}, higher in "
-        f"{(outcomes[f'{m} p'] > 1 - SIGNIFICANCE).sum()}"
-        for m in LEAST
-    )
-    chance = SIGNIFICANCE * len(outcomes)
-    same = sum((outcomes[[f"{m} mean" for m in MEASURES]] == 0).all(axis=1))
-    power = prose.POWER.format(n=len(outcomes), unadjusted=unadjusted, chance=chance, same=same)
     counts = markdown(
         ["experiment", "beside", *OUTCOMES.values()],
         (
@@ -174,7 +219,7 @@ def _regimes(outcomes: pd.DataFrame) -> str:
     ]
     shown = [row for row in listed if row[0] != "no difference"]
     rest = [row for row in listed if row[0] == "no difference"]
-    parts = [intro, counts, power]
+    parts = [intro, counts, _power(outcomes, control)]
     if shown:
         parts += ['All that is not "no difference":', markdown(header, shown)]
     parts.append(folded(f"The {len(rest)} others", markdown(header, rest)))

@@ -5,7 +5,8 @@ TL                  rank=None: the layer is retrained as it is
 f+SVD, rank r       cut by a plain SVD (importance="uniform"), then fine-tuned
 paper, rank r       cut by the SVD weighted with neutralized importance, then fine-tuned
 Retrain+DP, +EO     loss + intensity x distance (constraint, calibrate=False), at full rank;
-                    of the head only, or of the whole network (`pretrain.retrain`)
+                    of the head only, the distance without its kinks (`smooth`), or of the whole
+                    network (`pretrain.retrain`)
 fine_tune, plug_in, our own constrained heads
 closed_form
 pre-trained         the network as it was pre-trained, on the new task's rows
@@ -36,6 +37,7 @@ from skfairft.metrics import (
     weighted_f1_error,
 )
 
+from .smooth import narrowing
 from .tasks import Part, Task
 
 # What an output layer behind a pre-trained one is trained with, besides the defaults.
@@ -61,8 +63,13 @@ def paper(rank: int | float, **settings: Any) -> dict[str, Any]:
 
 
 def penalized(constraint: str, intensity: float) -> dict[str, Any]:
-    """Return the settings of Retrain+DP or Retrain+EO, of the head only."""
-    return {"constraint": constraint, "fairness_weight": intensity, "calibrate": False}
+    """Return the settings of Retrain+DP or Retrain+EO, of a linear head only; intensity > 0."""
+    return {
+        "constraint": constraint,
+        "fairness_weight": intensity,
+        "calibrate": False,
+        **narrowing(),
+    }
 
 
 def constrained(solver: str, constraint: str, weight: float) -> dict[str, Any]:
@@ -73,7 +80,7 @@ def constrained(solver: str, constraint: str, weight: float) -> dict[str, Any]:
     """
     own = {
         "fine_tune": {"rank": 1},
-        "closed_form": {"rank": 1, "importance": "covariance"},
+        "closed_form": {"rank": 1, "importance": "covariance", "group_weights": "proportional"},
         "plug_in": {"rank": 3},
     }[solver]
     return {
