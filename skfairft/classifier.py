@@ -497,17 +497,18 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             otherwise (n, k).
         """
         check_is_fitted(self, "head_")
-        head = copy.deepcopy(self.head_)
-        if len(self.classes_) == 2:
-            head = single_score_head(head)
-        if self.feature_extractor_ is None:
-            return nn.Sequential(OrderedDict(head=head)).eval()
-        given = self.feature_extractor_
-        extractor = copy_module(given.feature_module(), type(given.module).__name__)
-        head.to(device_of(extractor))
-        deployed = DeployedModel(extractor, head)
-        switch_to_evaluation(deployed)
-        return deployed
+        with training_modes():  # so that the module can be trained, whatever mode it is made in
+            head = copy.deepcopy(self.head_)
+            if len(self.classes_) == 2:
+                head = single_score_head(head)
+            if self.feature_extractor_ is None:
+                return nn.Sequential(OrderedDict(head=head)).eval()
+            given = self.feature_extractor_
+            extractor = copy_module(given.feature_module(), type(given.module).__name__)
+            head.to(device_of(extractor))
+            deployed = DeployedModel(extractor, head)
+            switch_to_evaluation(deployed)
+            return deployed
 
     def _sk_visual_block_(self) -> Any:
         return classifier_block(self, summarize(self))

@@ -11,6 +11,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
+from skorch.callbacks import Checkpoint, EarlyStopping
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, FrozenFeatureExtractor, split_head
@@ -62,6 +63,27 @@ def predict(new, rows=X, **params):
     return fit(rows, **params).predict(new)
 
 
+def spoiled(layer):
+    with torch.no_grad():
+        layer.weight[0, 0] = nan
+    return layer
+
+
+def diverge():
+    """Three groups, told apart by a training of cells whose steps are far too large."""
+    rng = np.random.default_rng(0)
+    y, s = rng.integers(2, size=112), rng.integers(3, size=112)
+    rows = 3 * rng.normal(size=(112, 3)) + y[:, None]
+    training = {"optimizer": torch.optim.SGD, "lr": 1e3, "max_epochs": 30}
+    head = nn.utils.skip_init(nn.Linear, 3, 5)
+    with torch.no_grad():
+        head.weight.copy_(torch.from_numpy(rng.normal(size=(5, 3))))
+        head.bias.zero_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        held(False, X=rows, y=y, s=s, head=head, rank=None, solver="plug_in", **training)
+
+
 class Never(nn.Module):
     """A feature extractor that is not to run: what is wrong is to be said before."""
 
@@ -89,6 +111,7 @@ NO_POSITIVES = np.where((S == 1) | (Y == 1), "a", "b")  # in group b
 FRAME = pd.DataFrame({"sex": np.where(S, "f", "m"), "age": np.arange(60) % 2})
 
 # (name, how to provoke it, exact type, all of these words)
+LARGE = (ValueError, ["X, or its features, hold", "in column", "1e+100", "other units"])
 ERRORS = [
     # --- sensitive features
     ("groups too few", lambda: fit(s=S[:-1]), ValueError, ["59 rows", "X has 60"]),
@@ -429,6 +452,47 @@ ERRORS = [
         ValueError,
         ["device='gpu'"],
     ),
+    # --- numbers
+    ("a cell of 1e200", lambda: fit(changed(X, at=(7, 3), by=1e200)), *LARGE),
+    ("X above 1e160", lambda: fit(X * 1e160), *LARGE),
+    ("X above 1e160, constrained", lambda: held(False, X=X * 1e160), *LARGE),
+    (
+        "X below 1e-160",
+        lambda: fit(X * 1e-170),
+        ValueError,
+        ["hold at most", "in column 0", "1e-100", "other units"],
+    ),
+    (
+        "sample weights below 1e-290",
+        lambda: fit(w=np.full(60, 1e-300), feature_extractor=Never()),
+        ValueError,
+        ["sample_weight", "1e-300", "row twice"],
+    ),
+    (
+        "scores beyond all numbers",
+        lambda: fit(X * 1e-90, head=None).predict_proba(np.full((2, 8), 1e300)),
+        ValueError,
+        ["scores of 2 rows", "row 0 first", "beyond double precision"],
+    ),
+    # --- groups that are no groups
+    (
+        "continuous groups",
+        lambda: fit(s=np.linspace(0.5, 90.5, 60), feature_extractor=Never()),
+        ValueError,
+        ["60 distinct numbers from 0.5 to 90.5", "among 60 rows", "continuous?", "pandas.cut"],
+    ),
+    (
+        "names as groups",
+        lambda: fit(s=[f"name {i}" for i in range(60)], feature_extractor=Never()),
+        ValueError,
+        ["60 groups among 60 rows", "Merge groups"],
+    ),
+    (
+        "groups in the place of sample weights",
+        lambda: FairLowRankHeadClassifier().fit(X, Y, S),
+        TypeError,
+        ["positional"],
+    ),
     # --- the head
     (
         "a head of another width",
@@ -436,7 +500,105 @@ ERRORS = [
         ValueError,
         ["takes 5 features", "data has 8", "head=None"],
     ),
-    ("a head that is no layer", lambda: fit(head=nn.ReLU()), ValueError, ["ReLU", "split_head"]),
+    (
+        "a head that is no layer",
+        lambda: fit(head=nn.ReLU(), feature_extractor=Never()),
+        ValueError,
+        ["ReLU", "split_head"],
+    ),
+    (
+        "a head of NaN",
+        lambda: fit(head=spoiled(nn.Linear(8, 3))),
+        ValueError,
+        ["not finite", "head=None"],
+    ),
+    (
+        "a head whose activation overflows",
+        lambda: fit(head=nn.Sequential(nn.Linear(8, 3), Returns(lambda x: x.abs().log() * inf))),
+        ValueError,
+        ["activation", "not finite"],
+    ),
+    # --- the training
+    (
+        "weight_decay for L-BFGS",
+        lambda: fit(weight_decay=0.1, feature_extractor=Never()),
+        ValueError,
+        ["weight_decay=0.1", "LBFGS", "use C", "AdamW"],
+    ),
+    (
+        "an argument that the optimizer does not have",
+        lambda: fit(lr=0.1, optimizer_kwargs={"momentum": 0.9}, feature_extractor=Never()),
+        ValueError,
+        ["AdamW", "momentum", "optimizer_kwargs"],
+    ),
+    (
+        "an argument that the optimizer refuses",
+        lambda: fit(
+            optimizer=torch.optim.SGD,
+            optimizer_kwargs={"momentum": -1},
+            feature_extractor=Never(),
+        ),
+        ValueError,
+        ["SGD", "momentum", "-1"],
+    ),
+    (
+        "lr in optimizer_kwargs",
+        lambda: fit(optimizer_kwargs={"lr": 0.1}, feature_extractor=Never()),
+        ValueError,
+        ["optimizer_kwargs has lr=0.1", "set lr=0.1 there"],
+    ),
+    (
+        "an optimizer that is an instance",
+        lambda: fit(optimizer=torch.optim.SGD([torch.zeros(1)], lr=1), feature_extractor=Never()),
+        ValueError,
+        ["optimizer is SGD", "class itself"],
+    ),
+    (
+        "a callback that is none",
+        lambda: fit(callbacks=["early_stopping"], feature_extractor=Never()),
+        ValueError,
+        ["callbacks has 'early_stopping' of type str", "skorch"],
+    ),
+    *(
+        (
+            f"a callback that waits for a hold-out, {name}",
+            lambda callback=callback: fit(callbacks=[callback], feature_extractor=Never()),
+            ValueError,
+            [f"(monitor='{loss}')", "no rows are held out", "early_stopping=True"],
+        )
+        for name, callback, loss in (
+            ("made", EarlyStopping(), "valid_loss"),
+            ("as a class", EarlyStopping, "valid_loss"),
+            ("named", ("stop", EarlyStopping()), "valid_loss"),
+            ("of another kind", Checkpoint(), "valid_loss_best"),
+        )
+    ),
+    (
+        "a callback that waits for what nobody measures",
+        lambda: fit(callbacks=[EarlyStopping("valid_acc")], early_stopping=True),
+        ValueError,
+        ["EarlyStopping", "valid_acc", "train_loss", "valid_loss"],
+    ),
+    (
+        "rows too few for early stopping",
+        lambda: fit(
+            X[:4], Y[[0, 1, 0, 1]], [0, 0, 1, 1], early_stopping=True, feature_extractor=Never()
+        ),
+        ValueError,
+        ["None of 4 rows can be held out"],
+    ),
+    (
+        "a training that diverges",
+        lambda: fit(optimizer=torch.optim.SGD, lr=1e8),
+        ValueError,
+        ["diverged", "SGD", "smaller lr"],
+    ),
+    (
+        "a training of cells that diverges",
+        lambda: diverge(),
+        ValueError,
+        ["no probability on any row", "smaller lr"],
+    ),
     (
         "a head of two layers",
         lambda: fit(head=nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 2))),
@@ -502,6 +664,42 @@ ERRORS = [
         lambda: held(fairness_weight=0.5, difference_bound=0.1),
         ValueError,
         ["fairness_weight=0.5", "difference_bound=0.1", "both set", "set one of them"],
+    ),
+    (
+        "neither a weight nor a bound",
+        lambda: fit(constraint="demographic_parity", feature_extractor=Never()),
+        ValueError,
+        ["does nothing by itself", "fairness_weight", "difference_bound", "fairness_path"],
+    ),
+    *(
+        (
+            f"a bound that every head meets, {constraint}",
+            lambda c=constraint, b=bound: held(constraint=c, difference_bound=b),
+            ValueError,
+            [f"difference_bound={bound} asks for nothing", f"at most {largest}"],
+        )
+        for constraint, bound, largest in (
+            ("demographic_parity", 1.0, 1),
+            ("true_positive_rate_parity", 1.5, 1),
+        )
+    ),
+    (
+        "a bound beyond equalized odds",
+        lambda: held(constraint="equalized_odds", difference_bound=2.0),
+        ValueError,
+        ["difference_bound", "[0.0, 2.0)"],
+    ),
+    (
+        "a hold-out without a pair to compare",
+        lambda: held(difference_bound=0.1, validation_fraction=0.001),
+        ValueError,
+        ["needs held-out rows of at least two groups", "among 1 rows", "validation_fraction"],
+    ),
+    (
+        "a head of one score with plug_in",
+        lambda: held(head=nn.Linear(8, 1), solver="plug_in"),
+        ValueError,
+        ["head has 1 outputs", "label and group together"],
     ),
     (
         "a weight above 1",
@@ -688,6 +886,54 @@ WARNINGS = [
         lambda: fit(pd.DataFrame(X), s=pd.Series(S).sample(frac=1, random_state=0)),
         FairnessWarning,
         ["sensitive_features and X", "index", ".loc[X.index]", ".to_numpy()", "reset_index"],
+    ),
+    (
+        "the group as a column of X",
+        lambda: fit(np.column_stack([X[:, :7], 5.0 - 2.0 * S])),
+        FairnessWarning,
+        ["X has sensitive_features", "[7]", "Drop it"],
+    ),
+    (
+        "the group among the features of an extractor",
+        lambda: fit(
+            np.column_stack([X[:, :7], S]).astype(np.float32),
+            feature_extractor=FrozenFeatureExtractor(nn.Identity(), memory=False),
+        ),
+        FairnessWarning,
+        ["The features have sensitive_features", "[7]"],
+    ),
+    (
+        "many numbers as groups",
+        lambda: fit(np.tile(X, (8, 1)), np.tile(Y, 8), np.arange(480) // 16),
+        FairnessWarning,
+        ["30 distinct numbers from 0 to 29", "continuous?"],
+    ),
+    (
+        "many thin groups, of which some are named",
+        lambda: fit(
+            np.tile(X, (4, 1)), np.tile(Y, 4), [*np.repeat("rest", 220), *map(str, range(20))]
+        ),
+        FairnessWarning,
+        ["'0' has 1 row", "and 15 more"],
+    ),
+    (
+        "no penalty and separable rows",
+        lambda: fit(np.column_stack([X[:, :7], 9.0 * Y]), C=np.inf),
+        ConvergenceWarning,
+        ["no optimum", "finite C"],
+    ),
+    (
+        "a learning rate that makes the head worse",
+        lambda: fit(  # the penalty alone makes the weights grow by 7/3 in each step
+            rank=None,
+            optimizer=torch.optim.SGD,
+            lr=100.0,
+            batch_size=60,
+            max_epochs=8,
+            tol=None,
+        ),
+        ConvergenceWarning,
+        ["made the head worse", "first epoch", "lr=100.0", "smaller lr"],
     ),
     ("labels as a column", lambda: fit(y=Y[:, None]), DataConversionWarning, ["column-vector"]),
     (

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -561,3 +562,86 @@ def adult_features(seed):
     with torch.no_grad():
         Z = body(torch.from_numpy(inputs[second])).numpy()
     return Z, y.to_numpy()[second], s["sex"].to_numpy()[second]
+
+
+class TestOneScoreForTwoClasses:
+    """A head trained with a binary cross-entropy is the head of two classes that it is."""
+
+    @pytest.mark.parametrize(
+        "wrap", [lambda layer: layer, lambda x: nn.Sequential(x, nn.Sigmoid())]
+    )
+    def test_keeps_its_probabilities(self, wrap):
+        X, y, s = make_data()
+        layer = linear(10, 1)
+        clf = FairLowRankHeadClassifier(head=wrap(layer), max_epochs=0)
+        p = clf.fit(X, y, sensitive_features=s).predict_proba(X)
+        W, b = weight_of(layer)
+        np.testing.assert_allclose(p[:, 1], 1 / (1 + np.exp(-(X @ W + b)[:, 0])), atol=1e-12)
+        assert clf.head_.weight.shape == (10, 2)
+        assert clf.rank_ == 2  # that of a full matrix
+        assert clf.set_params(rank=1).fit(X, y, sensitive_features=s).rank_ == 1
+        np.testing.assert_allclose(clf.predict_proba(X), p, atol=1e-12)
+
+    def test_is_trained_as_a_linear_head(self):
+        X, y, s = make_data()
+        clf = FairLowRankHeadClassifier(head=linear(10, 1)).fit(X, y, sensitive_features=s)
+        fitted = FairLowRankHeadClassifier().fit(X, y, sensitive_features=s)
+        np.testing.assert_allclose(clf.predict_proba(X), fitted.predict_proba(X), atol=1e-3)
+        assert type(clf.net_.optimizer_).__name__ == "LBFGS"
+
+    def test_of_three_classes_is_a_hidden_layer(self):
+        X, y, s = make_data(n_classes=3)
+        clf = FairLowRankHeadClassifier(head=linear(10, 1), max_epochs=0)
+        assert len(clf.fit(X, y, sensitive_features=s).head_) == 2
+
+
+class TestWhatAFitTells:
+    def test_n_iter_is_the_number_of_epochs(self):
+        X, y, s = make_data()
+        clf = FairLowRankHeadClassifier(lr=0.01, max_epochs=3, tol=None)
+        assert clf.fit(X, y, sensitive_features=s).n_iter_ == 3 == len(clf.history_)
+        assert clf.set_params(max_epochs=0).fit(X, y, sensitive_features=s).n_iter_ == 0
+
+    @pytest.mark.parametrize("k", [2, 4])
+    def test_logarithms_of_probabilities(self, k):
+        X, y, s = make_data(n_classes=k)
+        clf = FairLowRankHeadClassifier().fit(X, y, sensitive_features=s)
+        logs = clf.predict_log_proba(X)
+        np.testing.assert_allclose(np.exp(logs), clf.predict_proba(X), rtol=1e-12)
+        far = clf.predict_log_proba(1e6 * X)  # where probabilities are 0
+        assert np.isfinite(far).all()
+        assert (clf.predict_proba(1e6 * X) == 0).any()
+
+    def test_columns_that_are_the_group_are_named(self):
+        X, y, s = make_data()
+        sex, age = np.array(["f", "m"])[s], np.arange(300) // 3 % 2
+        frame = pd.DataFrame(X).rename(columns=str).assign(other=0.0, man=s, old=age)
+        groups = pd.DataFrame({"sex": sex, "age": age})
+        with pytest.warns(FairnessWarning, match=r"\['man', 'old'\]"):
+            FairLowRankHeadClassifier().fit(frame, y, sensitive_features=groups)
+        with pytest.warns(FairnessWarning, match=r"\['man'\]"):
+            FairLowRankHeadClassifier().fit(frame, y, sensitive_features=sex)
+
+
+def test_group_weights_act_on_the_covariance():
+    """They weigh the second moments of each group about the common mean."""
+    X, y, s = make_data(n_classes=4, n_groups=3)
+    s = np.where((s == 2) & (np.arange(len(s)) % 3 > 0), 1, s)
+    layer, mean = linear(10, 4), X.mean(axis=0)
+    moments = np.stack(
+        [(X[s == g] - mean).T @ (X[s == g] - mean) / (s == g).sum() for g in range(3)]
+    )
+    shares = np.bincount(s) / len(s)
+    np.testing.assert_allclose(np.tensordot(shares, moments, 1), np.cov(X.T, bias=True), atol=1e-12)
+    settings = {"head": layer, "rank": 2, "importance": "covariance", "max_epochs": 0}
+    W, _ = weight_of(layer)
+    for group_weights, expected in (
+        (None, np.full(3, 1 / 3)),
+        ("proportional", shares),
+        ({0: 0.0, 1: 3.0, 2: 1.0}, np.array([0.0, 0.75, 0.25])),
+    ):
+        clf = FairLowRankHeadClassifier(group_weights=group_weights, **settings)
+        clf.fit(X, y, sensitive_features=s)
+        metric = np.tensordot(expected, moments, 1) + 0.01 * np.diag(X.var(axis=0))
+        values = np.linalg.eigvalsh(W.T @ metric @ W)[::-1]
+        np.testing.assert_allclose(clf.singular_values_**2, values, rtol=1e-8)

@@ -610,6 +610,19 @@ class TestErrors:
         with pytest.raises(ValueError, match="calibrate=False is a way to train"):
             trace(data, clf, solvers=["fine_tune", "closed_form"])
 
+    @pytest.mark.parametrize(
+        ("params", "words"),
+        [
+            ({"head": nn.Linear(12, 2)}, ["2 outputs", "solver='plug_in'"]),
+            ({"weight_decay": 0.1}, ["weight_decay", "LBFGS"]),
+        ],
+    )
+    def test_what_one_of_the_solvers_cannot_use(self, data, params, words):
+        clf = make_clf(feature_extractor=Never(), **params)
+        with pytest.raises(ValueError) as caught:  # noqa: PT011
+            trace(data, clf, solvers=["fine_tune", "plug_in"])
+        assert [word for word in words if word not in str(caught.value)] == [], caught.value
+
     def test_a_pipeline(self, data):
         with pytest.raises(TypeError, match=r"a Pipeline; expected .* its last step"):
             trace(data, make_pipeline(make_clf()))
@@ -617,8 +630,6 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (lambda X, y, s: (X, y, s + 1), ["sensitive_features holds [2]", "only [0, 1]"]),
-            (lambda X, y, s: (X, y + 1, s), ["held_out's y holds [2]", "only [0, 1]", "drop"]),
             (lambda X, y, s: (X, y, s[:-1]), ["held_out's sensitive_features has 400 rows"]),
             (lambda X, y, s: (X[:-1], y, s), ["inconsistent", "400", "401"]),
             (lambda X, y, s: (X[:, :-1], y, s), ["11 features", "12"]),
@@ -632,6 +643,8 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
+            (lambda X, y, s, w: (X, y, s + 1), ["features holds [2]", "only [0, 1]"]),
+            (lambda X, y, s, w: (X, y + 1, s), ["held_out's y holds [2]", "only [0, 1]", "drop"]),
             (lambda X, y, s, w: (X, y, s, -w), ["sample_weight holds -1 in row 0", "at least 0"]),
             (
                 lambda X, y, s, w: (X, y, s, [1, np.inf, *w[2:]]),

@@ -256,6 +256,21 @@ class TestIntervals:
             assert group.std() == pytest.approx(np.sqrt(60 * p * (1 - p)), rel=0.1)
             assert np.all(drawn.sum(axis=1) == 60)
 
+    def test_rows_of_weight_zero_change_nothing(self):
+        y, pred, s, weight = make_data(1, n=60, n_groups=2)
+        more = np.r_[weight, np.zeros(60)]
+        ours, theirs = (
+            fairness_report(
+                *(np.resize(column, len(w)) for column in (y, pred)),
+                sensitive_features=np.resize(s, len(w)),
+                sample_weight=w,
+                n_boot=50,
+                random_state=0,
+            )
+            for w in (more, weight)
+        )
+        pd.testing.assert_frame_equal(ours.headline, theirs.headline)
+
     @pytest.mark.parametrize("weighted", [False, True])
     def test_intervals_are_those_of_resampled_rows(self, weighted):
         y, _, s, weight = make_data(2, n=200, n_groups=2)
