@@ -100,12 +100,14 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         values) to keep. None keeps the head as one full matrix, without factors
         (the paper's transfer-learning baseline, TL).
     importance : {"fisher", "uniform", "covariance"}, default="fisher"
-        What weights the SVD: neutralized Fisher importance; nothing (the paper's
+        What weights the SVD: neutralized Fisher importance, which depends on the
+        features' origin (centre those whose zero means nothing); nothing (the paper's
         baseline f+SVD); or the covariance of the features, so that the scores
         rather than the weights change least. The closed form of a constraint is
         much better in the last.
     group_weights : dict, Series, array-like of shape (G,), "proportional" or None, default=None
-        Weights of the groups in Eq. 2; scaled to sum 1. A dict, or the index of a
+        Weights of the groups in Eq. 2, of their importances or their covariances;
+        scaled to sum 1. A dict, or the index of a
         Series, names each group (tuples where there are several columns), an array
         follows the order of ``groups_``, "proportional" follows the groups' sizes,
         None is equal weights.
@@ -249,6 +251,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
 
     Prediction never needs the sensitive features. With sample weights, a weight of
     2 stands for the row twice, also in the Fisher information.
+
+    The same rows in another order give the same head up to rounding. What training does
+    with rounding depends on the head: probabilities of a linear head move by 1e-8; of
+    heads whose training has no single end (hidden layers, a weight near 1 with several
+    classes, few epochs) by up to some hundredths; and in minibatches the order of the
+    rows decides which of them go together.
 
     References
     ----------

@@ -3,12 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from fairlearn.preprocessing import CorrelationRemover
 
 from skfairft import FairLowRankHeadClassifier
 from skfairft.constraints import CONSTRAINTS
-from skfairft.disparity import distinct_directions
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
 
@@ -102,14 +100,3 @@ def test_features_without_information_give_the_base_rate(constant, solver):
             assert y.mean() == 0.5 or (p.argmax(axis=1) == (y.mean() > 0.5)).all()
         else:
             np.testing.assert_allclose(p[:, 1], y.mean(), atol=0.01)
-
-
-def test_directions_are_told_from_rounding_by_the_scale_of_the_features():
-    rng = np.random.default_rng(0)
-    D = torch.from_numpy(rng.normal(size=(5, 2)))
-    scale = torch.tensor([1e-8, 1e8, 1.0, 3.0, 0.5], dtype=torch.float64)
-    columns = scale[:, None] * torch.cat([D, D @ torch.ones(2, 1).double()], dim=1)  # rank 2
-    found = distinct_directions(columns, scale)
-    assert found.shape == (5, 2)
-    torch.testing.assert_close(found @ found.T, columns @ columns.T, rtol=1e-9, atol=0.0)
-    assert distinct_directions(1e-8 * columns, scale).shape == (5, 0)

@@ -6,7 +6,7 @@ import torch
 
 from skfairft import mapped
 from skfairft.constraints import CONSTRAINTS, parity
-from skfairft.disparity import disparity_directions, feature_covariance
+from skfairft.disparity import disparity_directions, distinct_directions, feature_covariance
 from skfairft.factorization import parity_svd, regularized_metric
 from skfairft.initial import column_moments
 from skfairft.parallel import threads_over_blocks
@@ -118,6 +118,16 @@ class TestDirections:
             moments=(torch.zeros(D).double(), torch.ones(D).double()),
         )
         assert (naive - expected).abs().max() > 1e-8
+
+    def test_directions_are_told_from_rounding_by_the_scale_of_the_features(self):
+        rng = np.random.default_rng(0)
+        D = torch.from_numpy(rng.normal(size=(5, 2)))
+        scale = torch.tensor([1e-8, 1e8, 1.0, 3.0, 0.5], dtype=torch.float64)
+        columns = scale[:, None] * torch.cat([D, D @ torch.ones(2, 1).double()], dim=1)  # rank 2
+        found = distinct_directions(columns, scale)
+        assert found.shape == (5, 2)
+        torch.testing.assert_close(found @ found.T, columns @ columns.T, rtol=1e-9, atol=0.0)
+        assert distinct_directions(1e-8 * columns, scale).shape == (5, 0)
 
 
 class TestCovariance:
