@@ -19,8 +19,7 @@ from ._warn import warn_user
 from .constraints import cell_counts, largest_distance, parity
 from .exceptions import FairnessWarning
 from .initial import parse_head, scores_classes
-from .mapped import Features
-from .parallel import map_blocks
+from .number_range import LARGEST
 
 __all__ = [
     "check_constraint",
@@ -28,13 +27,9 @@ __all__ = [
     "check_group_weights",
     "check_groups",
     "check_head_for_solver",
-    "check_range",
     "check_weight_or_bound",
     "check_weights",
 ]
-
-# Sums of squares of such numbers, times weights, are still far from the limits of float64.
-_LARGEST = 1e100
 
 # The importance of a group is a mean over its rows; below this many it is mostly noise.
 MIN_GROUP_ROWS = 2
@@ -203,12 +198,17 @@ def check_weights(
         sample_weight, labels, dtype=np.float64, ensure_non_negative=True, copy=True
     )
     w *= compute_sample_weight(class_weight, classes[labels])
+    if not (w >= 0.0).all():
+        raise ValueError(
+            f"class_weight={class_weight!r} has a negative or missing weight; expected numbers of "
+            "at least 0."
+        )
     counted = w[w > 0]
-    odd = counted[(counted < 1.0 / _LARGEST) | (counted > _LARGEST)]
+    odd = counted[(counted < 1.0 / LARGEST) | (counted > LARGEST)]
     if len(odd):
         raise ValueError(
             f"sample_weight times class_weight is {odd[0]:.3g} for some row; expected 0, or a "
-            f"number of {1.0 / _LARGEST:g} to {_LARGEST:g}. A weight of 2 stands for the row twice."
+            f"number of {1.0 / LARGEST:g} to {LARGEST:g}. A weight of 2 stands for the row twice."
         )
     totals = np.bincount(labels, weights=w)
     if not totals.all():
@@ -291,40 +291,6 @@ def check_group_weights(
         )
     weights = weights / weights.max()  # whose sum cannot overflow
     return weights / weights.sum()
-
-
-def check_range(Z: Features) -> None:
-    """Refuse features whose squares cannot be computed with.
-
-    Parameters
-    ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features, finite.
-
-    Raises
-    ------
-    ValueError
-        Naming the column and its largest magnitude.
-
-    Examples
-    --------
-    >>> check_range(torch.tensor([[1.0, 1e200]], dtype=torch.float64))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    ValueError: X, or its features, hold 1e+200 in column 1, ...
-    """
-    peak = torch.zeros(Z.shape[1], dtype=torch.float64)
-    for block_peak in map_blocks(lambda _, block: block.abs().amax(dim=0), Z):
-        peak = torch.maximum(peak, block_peak)
-    for column, value in enumerate(peak.tolist()):
-        if value and not 1.0 / _LARGEST <= value <= _LARGEST:
-            what, less = ("hold", "magnitudes") if value > 1.0 else ("hold at most", "columns")
-            raise ValueError(
-                f"X, or its features, {what} {value:.3g} in column {column}, whose square is "
-                f"beyond double precision; expected {less} of {1.0 / _LARGEST:g} to {_LARGEST:g}. "
-                "Measure it in other units, such as with sklearn.preprocessing.RobustScaler, or "
-                "mend or drop what is no measurement."
-            )
 
 
 def check_fairness_parameters(clf: Any) -> None:

@@ -12,10 +12,22 @@ from torch import Tensor
 
 from .mapped import Features, MappedFeatures, as_features, block_rows, is_mapped
 
-__all__ = ["TensorBatches", "TensorRows"]
+__all__ = ["TensorBatches", "TensorRows", "effective_rows"]
 
 # Share of a GPU's free memory that features may take; larger ones go there block by block.
 _DEVICE_SHARE = 0.5
+
+
+def effective_rows(w: Tensor) -> float:
+    """Return how many rows of equal weight make means as exact as these.
+
+    Examples
+    --------
+    >>> effective_rows(torch.tensor([7.0, 7.0, 0.0])), effective_rows(torch.tensor([4.0, 2.0, 2.0]))
+    (2.0, 2.6666666666666665)
+    """
+    w = w.double() / w.max()
+    return float(w.sum().square() / w.square().sum())
 
 
 class TensorRows(torch.utils.data.Dataset[Any]):

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ._warn import warn_user
 from .constraints import cell_counts, parity
+from .exceptions import FairnessWarning
 from .fitting import FittedHead, HeadFitter
 from .head import head_scores
 from .judge import JudgedRows, interval_around
@@ -21,6 +23,9 @@ _GRID = np.linspace(0.0, 1.0, 21)
 _HALVINGS = 4
 
 _N_BOOT = 1000
+
+# The standard error of a rate of so many rows is a tenth.
+_FEW_HELD_OUT = 20
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ def check_held_out(
     *,
     shape: tuple[int, int],
 ) -> None:
-    """Refuse held-out rows on which groups cannot be compared.
+    """Refuse held-out rows on which groups cannot be compared, and warn of few.
 
     Parameters
     ----------
@@ -71,6 +76,11 @@ def check_held_out(
     ValueError
         If some rate of the constraint has rows in fewer than two groups.
 
+    Warns
+    -----
+    FairnessWarning
+        If some rate is the mean of a few rows.
+
     Examples
     --------
     >>> y, s = np.array([0, 1, 1]), np.array([0, 1, 1])
@@ -84,13 +94,22 @@ def check_held_out(
     n_classes, n_groups = shape
     y, s, one = torch.from_numpy(labels), torch.from_numpy(codes), torch.ones(len(labels)).double()
     count = cell_counts(y, s, one, n_classes=n_classes, n_groups=n_groups)
-    compared = (parity(constraint, n_classes).counts(count) > 0).sum(dim=1)
+    counts = parity(constraint, n_classes).counts(count)
+    compared = (counts > 0).sum(dim=1)
     if (compared < 2).any():
         raise ValueError(
             f"difference_bound={bound} needs held-out rows of at least two groups for each rate of "
             f"{constraint!r}, but some rate has them in {int(compared.min())} of {n_groups} "
             f"groups, among {len(labels)} rows. Hold out more (validation_fraction) or merge "
             "groups."
+        )
+    fewest = int(counts[counts > 0].min())
+    if fewest < _FEW_HELD_OUT:
+        warn_user(
+            f"difference_bound={bound} is judged on {len(labels)} held-out rows, and some rate on "
+            f"{fewest} of them: a distance that is within the bound there can be far beyond it on "
+            "others. Hold out more (validation_fraction) or merge groups.",
+            FairnessWarning,
         )
 
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils import assert_all_finite, check_random_state, compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     check_consistent_length,
@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor, nn
 
+from ._by_name import by_name
 from ._columns import listed
 from ._encoding import encode_labels
 from ._feature_table import kept_dtypes, read_features, refuse_odd_rows
@@ -35,7 +36,6 @@ from ._validation import (
     check_group_weights,
     check_groups,
     check_head_for_solver,
-    check_range,
     check_weight_or_bound,
     check_weights,
 )
@@ -50,11 +50,12 @@ from .fitting import FitProblem, FittedHead, HeadFitter, HeadSettings
 from .forward import device_of
 from .head import CellVote, DeployedModel, head_scores, single_score_head
 from .holdout import hold_out
-from .initial import parse_head
+from .initial import check_head, scores_classes
 from .judge import JudgedRows
 from .mapped import Features, as_features, block_rows, is_mapped, release_pages
 from .modes import training_modes
 from .module_copy import copy_module, switch_to_evaluation
+from .number_range import check_range
 from .optimization import check_callbacks, resolve_optimizer
 from .parallel import threads_over_blocks
 from .rows import refuse_mapping
@@ -146,7 +147,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         standardized features), as in scikit-learn's LogisticRegression; for the
         head fitted first and for the fine-tuning. ``np.inf`` is no penalty.
     class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, as elsewhere in scikit-learn.
+        Weights of the classes, as elsewhere in scikit-learn: what an error in each
+        costs. The rates of a constraint are those of the rows without them.
     max_epochs : int, default=100
         Most epochs of fine-tuning; it stops before when the loss settles. 0
         returns the factorization untouched.
@@ -302,7 +304,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "solver": [StrOptions({"fine_tune", "closed_form", "plug_in"})],
         "calibrate": ["boolean"],
         "group_weights": [dict, "array-like", StrOptions({"proportional"}), None],
-        "C": [Interval(Real, 0, None, closed="right")],
+        "C": [Interval(Real, 1e-100, None, closed="both")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "max_epochs": [Interval(Integral, 0, None, closed="left")],
         "lr": [Interval(Real, 0, None, closed="neither"), None],
@@ -380,6 +382,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.random_state = random_state
         self.verbose = verbose
 
+    @by_name
     def fit(
         self,
         X: Any,
@@ -526,16 +529,19 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self._validate_params()
         check_fairness_parameters(self)
         if self.head is not None:
-            parse_head(self.head)
-        if self._trains:
-            resolve_optimizer(
-                self.optimizer,
-                self.optimizer_kwargs,
-                lr=self.lr,
-                weight_decay=self.weight_decay,
-                batch_size=self.batch_size,
-            )
-            check_callbacks(self.callbacks, held_out=self._early_stopping)
+            check_head(self.head)
+        resolve_optimizer(
+            self.optimizer,
+            self.optimizer_kwargs,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+        )
+
+    def _check_for(self, n_classes: int) -> None:
+        """Check what depends on the number of classes."""
+        check_head_for_solver(self.head, self.solver, n_classes)
+        check_callbacks(self.callbacks, held_out=self._stops_early(n_classes))
 
     def _prepare(
         self,
@@ -558,7 +564,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         warn_of_index_order(
             X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
         )
-        check_head_for_solver(self.head, self.solver, len(classes))
+        self._check_for(len(classes))
         needed_by = None if self.constraint is None else f"constraint={self.constraint!r}"
         if needed_by is None and self.solver == "plug_in":
             needed_by = "solver='plug_in'"
@@ -589,12 +595,14 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 *(column[held_out] for column in (labels, codes)),
                 shape=(len(classes), len(groups)),
             )
-        if self._early_stopping:  # whether it can be, whatever the rows that are drawn
+        if self._stops_early(len(classes)):  # whether it can be, whatever the rows that are drawn
             rest = slice(None) if held_out is None else np.delete(np.arange(len(w)), held_out)
             hold_out(cells[rest], w[rest], self.validation_fraction, np.random.RandomState(0))
         Z = as_features(self._fit_features(X))
-        if isinstance(Z, Tensor) and (Z.is_inference() or Z.numel() <= _DOUBLE_LIMIT):
-            Z = Z.clone() if Z.is_inference() else Z.double()
+        if isinstance(Z, Tensor) and Z.is_inference():  # X was made in that mode
+            Z = Z.clone()
+        if isinstance(Z, Tensor) and Z.numel() <= _DOUBLE_LIMIT:
+            Z = Z.double()
         check_range(Z)
         self._report_group_columns(Z, torch.from_numpy(codes))
         if earlier is not None and len(self.importance_) != Z.shape[1]:
@@ -605,8 +613,15 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.classes_, self.groups_ = classes, groups
         self._groups_given = sensitive_features is not None
         rows = TensorRows(Z, *map(torch.from_numpy, (labels, w, codes)))
-        only_sample = check_weights(sample_weight, None, classes, labels)
-        problem = FitProblem(rows, len(groups), torch.from_numpy(only_sample), held_out)
+        factors = np.ones(len(classes))
+        factors[labels] = compute_sample_weight(self.class_weight, classes[labels])
+        problem = FitProblem(
+            rows,
+            len(groups),
+            torch.from_numpy(check_weights(sample_weight, None, classes, labels)),
+            torch.from_numpy(factors),
+            held_out,
+        )
         return problem, earlier, random_state
 
     def _fit_features(self, X: Any) -> NDArray[Any]:
@@ -660,21 +675,19 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             )
         return self.head_
 
-    @property
-    def _nonlinear(self) -> bool:
-        """Whether the head has an activation inside."""
-        return self.head is not None and bool(parse_head(self.head)[1])
+    def _is_nonlinear(self, n_classes: int) -> bool:
+        """Tell whether the head has an activation inside."""
+        if not isinstance(self.head, nn.Sequential) or len(self.head) < 2:
+            return False
+        return not scores_classes(self.head, n_classes)
 
-    @property
-    def _trains(self) -> bool:
-        return self.max_epochs > 0 and self.solver != "closed_form"
+    def _stops_early(self, n_classes: int) -> bool:
+        """Tell whether rows are held out from the training."""
+        auto = self.early_stopping == "auto"
+        wanted = self._is_nonlinear(n_classes) if auto else self.early_stopping
+        return bool(wanted) and self.max_epochs > 0 and self.solver != "closed_form"
 
-    @property
-    def _early_stopping(self) -> bool:
-        wanted = self._nonlinear if self.early_stopping == "auto" else self.early_stopping
-        return bool(wanted) and self._trains
-
-    def _settings(self, groups: NDArray[Any]) -> HeadSettings:
+    def _settings(self, groups: NDArray[Any], n_classes: int) -> HeadSettings:
         return HeadSettings(
             head=self.head,
             rank=self.rank,
@@ -684,10 +697,10 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             constraint=self.constraint,
             solver=self.solver,
             calibrate=self.calibrate,
-            early_stopping=self._early_stopping,
+            early_stopping=self._stops_early(n_classes),
             validation_fraction=self.validation_fraction,
             training={
-                "nonlinear": self._nonlinear,
+                "nonlinear": self._is_nonlinear(n_classes),
                 "optimizer": self.optimizer,
                 "optimizer_kwargs": self.optimizer_kwargs,
                 "lr": self.lr,
@@ -704,6 +717,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
 
     def _fitter(
         self,
+        problem: FitProblem,
         data: TensorRows,
         groups: NDArray[Any],
         classes: NDArray[Any],
@@ -714,8 +728,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             data,
             n_classes=len(classes),
             n_groups=len(groups),
-            settings=self._settings(groups),
+            settings=self._settings(groups, len(classes)),
             random_state=random_state,
+            class_weight=problem.class_weight,
             fitted=earlier_head,
         )
 
@@ -743,7 +758,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     ) -> None:
         """Carry out Algorithm 1 on the features."""
         data, held_out = problem.split()
-        fitter = self._fitter(data, self.groups_, self.classes_, random_state, earlier)
+        fitter = self._fitter(problem, data, self.groups_, self.classes_, random_state, earlier)
         for name in ("difference_", "difference_interval_"):
             if hasattr(self, name):
                 delattr(self, name)
@@ -752,7 +767,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             self.fairness_weight_ = self.fairness_weight or 0.0
             fitted = fitter.fit(self.fairness_weight_)
             if rule is not None and self.fairness_weight_ and self.calibrate:
-                judge = JudgedRows(problem.rows, rule, self.groups_)
+                judge = JudgedRows(problem.as_they_are, rule, self.groups_)
                 self._report_share(judge, problem.rows.Z, fitter.unconstrained(), fitted.head)
         else:
             found = weakest_weight(
@@ -765,6 +780,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             self.difference_, self.difference_interval_ = found.distance, found.interval
             self._report_bound(self.difference_bound)
         self._store(fitted)
+        if fitted.interrupted:
+            epochs = "1 whole epoch" if self.n_iter_ == 1 else f"{self.n_iter_} whole epochs"
+            warn_user(
+                f"Training was interrupted; the head holds what was trained in {epochs}.",
+                UserWarning,
+            )
 
     def _report_group_columns(self, Z: Features, codes: Tensor) -> None:
         """Say so if features are the group itself."""

@@ -70,7 +70,7 @@ class Parity:
         The predicted label whose rate each moment is. Moments of one label are
         neighbours.
     events : Tensor of shape (m, k), float64
-        1 where rows of a true label count, else 0.
+        How much rows of a true label count: 0 or 1, or see `parity`.
     """
 
     constraint: str
@@ -176,7 +176,7 @@ class Parity:
         return spread.unflatten(-1, (-1, len(_EVENTS[self.constraint]))).sum(dim=-1)
 
 
-def parity(constraint: str, n_classes: int) -> Parity:
+def parity(constraint: str, n_classes: int, class_weight: Tensor | None = None) -> Parity:
     """Return the moments of a constraint.
 
     Parameters
@@ -185,6 +185,9 @@ def parity(constraint: str, n_classes: int) -> Parity:
         One of `CONSTRAINTS`.
     n_classes : int
         Number of classes k.
+    class_weight : Tensor of shape (k,), float64, optional
+        Factors of the classes, > 0, in the weights of the rows that the moments are taken of. A
+        rate is one of the rows as they are: the events divide by them.
 
     Examples
     --------
@@ -196,10 +199,11 @@ def parity(constraint: str, n_classes: int) -> Parity:
     events = {"any": torch.ones_like(own), "own": own, "other": 1.0 - own}
     positives = [1] if n_classes == 2 else list(range(n_classes))
     kinds = _EVENTS[constraint]
+    rows = torch.stack([events[kind][j] for j in positives for kind in kinds])
     return Parity(
         constraint,
         torch.tensor(positives).repeat_interleave(len(kinds)),
-        torch.stack([events[kind][j] for j in positives for kind in kinds]),
+        rows if class_weight is None else rows / class_weight,
     )
 
 

@@ -17,9 +17,10 @@ from .parallel import map_blocks
 
 __all__ = ["disparity_directions", "distinct_directions", "feature_covariance", "group_columns"]
 
-# Means of groups that differ by less than this many standard deviations are the same: the rounding
-# of features in float32 makes 1e-8 of them, chance among a million rows of a group 1e-3.
-_NO_DIFFERENCE = 1e-6
+# Means of groups that differ by less than this share of what chance makes are the same. In standard
+# deviations chance makes 1 / sqrt(n); copies whose features are rounded, to float32 beside a large
+# offset or to 16 bits, differ by 1e-3 of that.
+_NO_DIFFERENCE = 0.03
 # So many rows besides the first of each group make a coincidence unlikely, also of two values.
 _LEAST_REPEATED = 20
 # Rows that are looked at first.
@@ -96,7 +97,7 @@ def disparity_directions(
     return torch.cat(columns, dim=1)
 
 
-def distinct_directions(D: Tensor, scale: Tensor) -> Tensor:
+def distinct_directions(D: Tensor, scale: Tensor, n_rows: float) -> Tensor:
     """Return as many directions as there are, without those that are rounding errors.
 
     The groups' means minus the mean of all, each times its group's weight, add up to zero, so that
@@ -109,6 +110,8 @@ def distinct_directions(D: Tensor, scale: Tensor) -> Tensor:
         `disparity_directions`.
     scale : Tensor of shape (d,), float64
         Positive scale of each feature, such as that of `column_moments`.
+    n_rows : float
+        `effective_rows` of the weights.
 
     Returns
     -------
@@ -118,12 +121,12 @@ def distinct_directions(D: Tensor, scale: Tensor) -> Tensor:
     Examples
     --------
     >>> D = torch.tensor([[1.0, -1.0, 0.0], [1e-9, 0.0, 1e-9]]).double()
-    >>> distinct_directions(D, torch.ones(2).double()).abs().round(decimals=4)
+    >>> distinct_directions(D, torch.ones(2).double(), n_rows=100).abs().round(decimals=4)
     tensor([[1.4142],
             [0.0000]], dtype=torch.float64)
     """
     U, s, _ = torch.linalg.svd(D / scale[:, None], full_matrices=False)
-    kept = s > _NO_DIFFERENCE
+    kept = s > _NO_DIFFERENCE / n_rows**0.5
     return scale[:, None] * (U[:, kept] * s[kept])
 
 

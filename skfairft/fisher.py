@@ -101,7 +101,8 @@ def gradient_energy(
     with torch.enable_grad():
         leaf = output.detach().requires_grad_()
         # Rows do not interact, so the gradient of the sum holds each row's own gradient.
-        loss = F.cross_entropy(tail(leaf), y, reduction="sum")
+        # A copy, because an activation may work in place.
+        loss = F.cross_entropy(tail(leaf.clone()), y, reduction="sum")
         (gradient,) = torch.autograd.grad(loss, leaf)
     return gradient.square().sum(dim=1)
 

@@ -6,6 +6,7 @@ Knows tensors, not scikit-learn. What does not depend on the weight is done once
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ._warn import warn_user
-from .batches import TensorRows
+from .batches import TensorRows, effective_rows
 from .constraints import Parity, ParityPenalty, cell_counts, parity
 from .disparity import disparity_directions, distinct_directions, feature_covariance
 from .exceptions import FairnessWarning
@@ -126,6 +127,8 @@ class FitProblem:
         Number of groups G.
     sample_weight : Tensor of shape (n,)
         Of the rows, without the weights of the classes.
+    class_weight : Tensor of shape (k,)
+        Those of the classes.
     held_out : ndarray of int64, or None
         Numbers of the rows to judge on, and not to fit.
     """
@@ -133,16 +136,21 @@ class FitProblem:
     rows: TensorRows
     n_groups: int
     sample_weight: Tensor
+    class_weight: Tensor
     held_out: NDArray[np.int64] | None = None
+
+    @property
+    def as_they_are(self) -> TensorRows:
+        """All rows, without the weights of the classes."""
+        return TensorRows(self.rows.Z, self.rows.y, self.sample_weight, self.rows.codes)
 
     def split(self) -> tuple[TensorRows, TensorRows | None]:
         """Return the rows to fit and those to judge on, if there are any."""
         if self.held_out is None:
             return self.rows, None
-        rows = self.rows.take(self.held_out)
+        rest = np.delete(np.arange(len(self.rows)), self.held_out)
         # Weights of the classes say how to train; what is true of the rows is theirs alone.
-        unweighted = TensorRows(rows.Z, rows.y, self.sample_weight[self.held_out], rows.codes)
-        return self.rows.take(np.delete(np.arange(len(self.rows)), self.held_out)), unweighted
+        return self.rows.take(rest), self.as_they_are.take(self.held_out)
 
 
 def split_rows(
@@ -161,13 +169,16 @@ class HeadFitter:
     Parameters
     ----------
     data : TensorRows
-        Features, encoded labels, sample weights and group codes.
+        Features, encoded labels, sample weights times those of the classes, and group codes.
     n_classes, n_groups : int
         Numbers of classes k and of groups G.
     settings : HeadSettings
         How to fit.
     random_state : RandomState
         Of the hold-out for early stopping, and of the training.
+    class_weight : Tensor of shape (k,), float64, optional
+        The weights of the classes. They say how to train; the rates of a constraint are those of
+        the rows without them.
     fitted : nn.Module, optional
         An earlier fit's head to go on from.
 
@@ -185,13 +196,14 @@ class HeadFitter:
         n_groups: int,
         settings: HeadSettings,
         random_state: np.random.RandomState,
+        class_weight: Tensor | None = None,
         fitted: nn.Module | None = None,
     ) -> None:
         self._settings = settings
         self._n_classes, self._n_groups = n_classes, n_groups
         self._parity: Parity | None = None
         if settings.constraint is not None:
-            self._parity = parity(settings.constraint, n_classes)
+            self._parity = parity(settings.constraint, n_classes, class_weight)
         self._rows: TensorRows = data
         self._held_out: TensorRows | None = None
         if settings.early_stopping:
@@ -220,6 +232,7 @@ class HeadFitter:
         )
         # A head that is fair already says nothing of how much disparity there is to remove.
         self._near = fitted if self._constrained else None
+        self._reported_alike = False
         self._importance = self._neutralized()
         self._report_rank()
 
@@ -236,6 +249,8 @@ class HeadFitter:
         if self._cells is not None:
             return self._voting(np.array([weight]))[0]
         weight = weight if self._constrained else 0.0
+        if weight > 0.0:
+            self._report_alike()
         trained = self._settings.solver == "fine_tune"
         found = self._decomposition.at(weight)
         nearest = self._near if near is None else near.head
@@ -351,7 +366,7 @@ class HeadFitter:
                 n_groups=self._n_groups,
                 moments=moments,
             )
-            directions = distinct_directions(directions, moments[1])
+            directions = distinct_directions(directions, moments[1], effective_rows(rows.w))
         metric = self._importance
         if self._settings.importance == "covariance":
             assert rows.codes is not None
@@ -469,6 +484,22 @@ class HeadFitter:
             l2=self._l2,
         )
 
+    def _report_alike(self, alike: bool | None = None) -> None:
+        """Say once if a constraint has nothing to act on."""
+        if alike is None and self._settings.solver == "closed_form":
+            alike = not len(self._decomposition.s)
+        elif alike is None:
+            alike = self._settings.calibrate and math.isinf(self._stiffness)
+        if alike and not self._reported_alike:
+            self._reported_alike = True
+            warn_user(
+                f"constraint={self._settings.constraint!r} has nothing to act on: on the rows that "
+                "are fitted the groups do not differ in what the head can use (copies of each "
+                "other, or constant features), and the head is that without a constraint. On other "
+                "rows, where groups are not alike, its decisions may differ between them.",
+                FairnessWarning,
+            )
+
     @cached_property
     def _cell_head(self) -> FittedHead:
         """The head that tells cells of label and group apart."""
@@ -485,9 +516,17 @@ class HeadFitter:
         else:
             p = torch.zeros(len(self._rows), k * self._n_groups, dtype=torch.float64)
             p[:, self._cells] = torch.softmax(head_scores(fitted.head, self._rows.Z), dim=1)
+            assert self._rows.codes is not None
             multipliers, count = solve_multipliers(
-                p, self._rows.w, self._parity, n_groups=self._n_groups, removed=weights
+                p,
+                self._rows.w,
+                self._parity,
+                n_groups=self._n_groups,
+                removed=weights,
+                cells=self._cell_codes(self._rows),
             )
+            if weights.any() and not bool(multipliers.any()):
+                self._report_alike(True)
             scores = torch.stack([cell_scores(self._parity, one, count) for one in multipliers])
         layers = list(fitted.head.children()) or [fitted.head]
         return [

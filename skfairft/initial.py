@@ -18,10 +18,12 @@ from .mapped import (
     double_blocks,
     release_pages,
 )
+from .number_range import check_range
 from .parallel import map_blocks
 
 __all__ = [
     "StartingHead",
+    "check_head",
     "column_moments",
     "fit_linear_head",
     "parse_head",
@@ -189,9 +191,6 @@ def fit_linear_head(
 def parse_head(head: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
     """Return the linear layer of a pre-trained head and the activations after it.
 
-    A last layer that makes outputs into probabilities is left out, where it has nothing to act on
-    but the scores of the classes: a sigmoid of one output.
-
     Parameters
     ----------
     head : nn.Module
@@ -200,12 +199,13 @@ def parse_head(head: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
     Raises
     ------
     ValueError
-        For a head that is no linear layer, with or without activations behind it.
+        For a head that is no linear layer, with or without activations behind it, or one that
+        does more than its layers say.
 
     Examples
     --------
-    >>> parse_head(nn.Sequential(nn.Linear(4, 1), nn.Sigmoid()))
-    (Linear(in_features=4, out_features=1, bias=True), [])
+    >>> parse_head(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+    (Linear(in_features=4, out_features=3, bias=True), [ReLU()])
     """
     layers = list(head) if isinstance(head, nn.Sequential) else [head]
     linear, *after = layers or [head]
@@ -216,9 +216,63 @@ def parse_head(head: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
             "nn.Linear and layers without parameters or buffers such as nn.ReLU. "
             "split_head(model) cuts the last linear layer off a model."
         )
-    if linear.out_features == 1 and len(after) == 1 and isinstance(after[0], nn.Sigmoid):
-        after = []
+    own = type(linear).forward is not nn.Linear.forward
+    own |= isinstance(head, nn.Sequential) and type(head).forward is not nn.Sequential.forward
+    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in head.modules())
+    weight = linear.weight
+    if own or hooked or not weight.is_floating_point() or weight.is_meta or not weight.numel():
+        raise ValueError(
+            f"head, {head}, does more than its layers say (a forward of its own, or hooks), or has "
+            "no real weights; expected a plain nn.Linear with numbers, and activations. Of a layer "
+            "with weight_norm or the like pass an nn.Linear with its weights."
+        )
     return linear, after
+
+
+def check_head(head: nn.Module) -> None:
+    """Refuse what cannot be factorized and trained as a head.
+
+    Parameters
+    ----------
+    head : nn.Module
+        As given to the classifier.
+
+    Raises
+    ------
+    ValueError
+        As `parse_head`, and for activations that do not map rows to rows, each by itself.
+
+    Examples
+    --------
+    >>> check_head(nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=0)))
+    Traceback (most recent call last):
+    ...
+    ValueError: Behind the head's linear layer Sequential( (0): Softmax(dim=0) ) gives rows that
+    depend on each other, or no row of numbers for each; expected layers such as nn.ReLU, which
+    act on each row by itself.
+    """
+    linear, after = parse_head(head)
+    tail = nn.Sequential(*copy.deepcopy(after)).double().eval()
+    size = linear.out_features
+    rows = torch.linspace(-2.0, 2.0, 3 * size, dtype=torch.float64).reshape(3, size)
+    try:
+        with torch.no_grad():
+            out = tail(rows.clone())
+            alone = torch.cat([tail(rows[i : i + 1].clone()) for i in range(3)])
+        right = out.ndim == 2 and out.is_floating_point() and out.shape == alone.shape
+        right = right and len(out) == 3 and torch.allclose(out, alone, equal_nan=True)
+    except Exception as error:
+        raise ValueError(
+            f"Behind the head's linear layer {tail} failed on three rows of {size} numbers: "
+            f"{type(error).__name__}: {error}. Expected layers such as nn.ReLU."
+        ) from error
+    if not right:
+        shown = " ".join(str(tail).split())
+        raise ValueError(
+            f"Behind the head's linear layer {shown} gives rows that depend on each other, or no "
+            "row of numbers for each; expected layers such as nn.ReLU, which act on each row by "
+            "itself."
+        )
 
 
 def scores_classes(head: nn.Module, n_classes: int) -> bool:
@@ -235,10 +289,13 @@ def scores_classes(head: nn.Module, n_classes: int) -> bool:
     --------
     >>> [scores_classes(nn.Linear(4, width), 2) for width in (1, 2, 3)]
     [True, True, False]
+    >>> scores_classes(nn.Sequential(nn.Linear(4, 1), nn.Sigmoid()), 2)
+    True
     """
     linear, after = parse_head(head)
-    single = linear.out_features == 1 and n_classes == 2
-    return not after and (linear.out_features == n_classes or single)
+    if linear.out_features == 1 and n_classes == 2:  # whose score a sigmoid makes a probability
+        return not after or (len(after) == 1 and isinstance(after[0], nn.Sigmoid))
+    return not after and linear.out_features == n_classes
 
 
 def starting_head(
@@ -290,11 +347,7 @@ def starting_head(
     bias = torch.zeros(linear.out_features, dtype=torch.float64)
     if linear.bias is not None:
         bias = linear.bias.detach().cpu().double().clone()
-    if not (bool(weight.isfinite().all()) and bool(bias.isfinite().all())):
-        raise ValueError(
-            f"head, {linear}, has weights that are not finite numbers; pass a layer that is "
-            "trained, or head=None to fit a new one."
-        )
+    check_range(torch.cat([weight, bias[None]]), f"The weights of head, {linear},")
     if scores_classes(head, n_classes) and not hidden:
         if linear.out_features == 1:
             weight, bias = weight * _HALVES, bias * _HALVES
@@ -332,12 +385,7 @@ def _output_layer(
 ) -> nn.Sequential:
     """Return an activation and a linear layer fitted behind it."""
     hidden = _mapped_rows(lambda block: activation(layer.output(block)), Z)
-    for _, block in double_blocks(hidden):
-        if not bool(block.isfinite().all()):
-            raise ValueError(
-                f"The head's activation {activation} gives numbers that are not finite for "
-                "features that are. Use another activation, or scale the features."
-            )
+    check_range(hidden, "The outputs of the head's hidden layer")
     output_weight, output_bias = fit_linear_head(hidden, y, w, n_classes, C)
     # skip_init: the usual initialization would draw from torch's global random state.
     output = nn.utils.skip_init(nn.Linear, *output_weight.shape, dtype=torch.float64)

@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 from skorch.callbacks import Callback
+from skorch.callbacks.scoring import ScoringBase
 from torch import nn
+
+from .modes import training_modes
 
 __all__ = ["Optimization", "check_callbacks", "resolve_optimizer"]
 
@@ -19,6 +22,12 @@ __all__ = ["Optimization", "check_callbacks", "resolve_optimizer"]
 _MINIBATCH_SHARE, _MINIBATCH_LEAST, _MINIBATCH_MOST = 0.1, 32, 1024
 _MINIBATCH_LR = 0.001
 _MINIBATCH_PATIENCE = 5
+
+# The callbacks that training has in any case.
+_OWN_NAMES = (
+    *("epoch_timer", "train_loss", "valid_loss", "print_log"),
+    *("early_stopping", "convergence", "epoch_bar"),
+)
 
 # What training writes into its history only where rows are held out.
 _OF_HOLD_OUT = ("valid_loss", "valid_loss_best")
@@ -140,15 +149,40 @@ def resolve_optimizer(
 
 
 def _try(chosen: Optimization) -> None:
-    """Make the optimizer once, of parameters like those of a head, to hear what it refuses."""
-    settings = {name: value for name, value in chosen.settings.items() if name != "param_groups"}
-    parameters = [nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(2))]
+    """Take a step with parameters like those of a head, to hear what the optimizer refuses."""
+    groups = chosen.settings.get("param_groups")
+    if groups is not None:  # of skorch, which names parameters of the real head
+        pairs = isinstance(groups, (list, tuple)) and all(
+            isinstance(each, (list, tuple)) and len(each) == 2 and isinstance(each[1], Mapping)
+            for each in groups
+        )
+        if not pairs:
+            raise ValueError(
+                f"optimizer_kwargs has param_groups={groups!r}; expected a list of pairs of a "
+                "parameter's name and a dict, as skorch takes it."
+            )
+        return
+
+    def loss() -> Any:
+        for parameter in parameters:
+            parameter.grad = None
+        value = torch.stack([parameter.square().sum() for parameter in parameters]).sum()
+        value.backward()
+        return value
+
     try:
-        chosen.optimizer(parameters, lr=chosen.lr, **settings)  # type: ignore[call-arg]
+        with training_modes():
+            parameters = [nn.Parameter(torch.ones(n).double()) for n in ((2, 2), (2,))]
+            optimizer: Any = chosen.optimizer(parameters, lr=chosen.lr, **chosen.settings)  # type: ignore[call-arg]
+            if callable(getattr(optimizer, "train", None)):
+                optimizer.train()
+            optimizer.step(loss)
+        if chosen.settings.get("max_iter", 1) < 1:
+            raise ValueError("it would take no step")
     except Exception as error:
         raise ValueError(
             f"{chosen.optimizer.__name__} cannot train a head with lr={chosen.lr} and "
-            f"{dict(settings)}: {type(error).__name__}: {error}. Change optimizer or "
+            f"{dict(chosen.settings)}: {type(error).__name__}: {error}. Change optimizer or "
             "optimizer_kwargs."
         ) from error
 
@@ -166,8 +200,8 @@ def check_callbacks(callbacks: Any, *, held_out: bool) -> None:
     Raises
     ------
     ValueError
-        For what is no callback of skorch, and for one that waits for the loss of held-out rows
-        where none are.
+        For what is no callback of skorch, and for one that waits for the loss of held-out rows,
+        or scores them, where there are none.
 
     Examples
     --------
@@ -177,10 +211,19 @@ def check_callbacks(callbacks: Any, *, held_out: bool) -> None:
     ...
     ValueError: callbacks has EarlyStopping(monitor='valid_loss'), but no rows are held out ...
     """
+    names = [item[0] for item in callbacks or [] if isinstance(item, (tuple, list)) and item]
+    if len(set(map(str, names))) < len(names):
+        raise ValueError(f"callbacks has two of one name among {names}; give each its own.")
     for item in callbacks or []:
-        callback = item[1] if isinstance(item, (tuple, list)) and len(item) == 2 else item
+        named = isinstance(item, (tuple, list)) and len(item) == 2
+        if named and (item[0] in _OWN_NAMES or not isinstance(item[0], str)):
+            raise ValueError(
+                f"callbacks has one called {item[0]!r}; expected a name as text, other than those "
+                f"of the training itself: {', '.join(_OWN_NAMES)}."
+            )
+        callback = item[1] if named else item
         if callback is None and callback is not item:
-            continue  # skorch's way to switch a named one off
+            continue  # skorch's way to leave out a named one
         kind = callback if isinstance(callback, type) else type(callback)
         if not issubclass(kind, Callback):
             raise ValueError(
@@ -188,7 +231,16 @@ def check_callbacks(callbacks: Any, *, held_out: bool) -> None:
                 "skorch, such as skorch.callbacks.EpochScoring('accuracy'), or tuples (name, "
                 "callback)."
             )
-        monitor = _monitored(callback, kind)
+        if (
+            issubclass(kind, ScoringBase)
+            and not held_out
+            and not _setting(callback, kind, "on_train")
+        ):
+            raise ValueError(
+                f"callbacks has {kind.__name__} of held-out rows, but no rows are held out; set "
+                "early_stopping=True, or on_train=True of the callback."
+            )
+        monitor = _setting(callback, kind, "monitor")
         if not held_out and monitor in _OF_HOLD_OUT:
             raise ValueError(
                 f"callbacks has {kind.__name__}(monitor={monitor!r}), but no rows are held out "
@@ -196,9 +248,9 @@ def check_callbacks(callbacks: Any, *, held_out: bool) -> None:
             )
 
 
-def _monitored(callback: Any, kind: type) -> Any:
-    """Return the name of the loss that a callback waits for; None where it has none."""
+def _setting(callback: Any, kind: type, name: str) -> Any:
+    """Return an argument of a callback, or of a class of them its default; None if it has none."""
     if callback is not kind:
-        return getattr(callback, "monitor", None)
-    default = inspect.signature(kind).parameters.get("monitor")
+        return getattr(callback, name, None)
+    default = inspect.signature(kind).parameters.get(name)
     return None if default is None else default.default

@@ -11,28 +11,24 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
-from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ._auc import auc_with_error
-from ._columns import listed
-from ._encoding import encode_groups, to_label_array
-from ._feature_table import refuse_odd_rows
-from ._index_order import warn_of_index_order
-from ._tables import number_column
-from ._validation import check_head_for_solver
+from ._by_name import by_name
+from ._columns import is_row, shown
+from ._tensors import to_array
 from ._warn import warn_user
 from .batches import TensorRows
 from .classifier import FairLowRankHeadClassifier
 from .constraints import parity
 from .exceptions import FairnessWarning
-from .fitting import FittedHead
+from .fitting import FitProblem, FittedHead
 from .head import head_scores, shift_scores
+from .held_out import HeldOut, read_held_out, refuse_alone, refuse_other_width
 from .judge import JudgedRows, interval_around, pareto_front
 from .modes import training_modes
 from .parallel import threads_over_blocks
-from .rows import refuse_mapping
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,29 +54,6 @@ _SAME_MARGIN = 1e-9
 
 # Two-sided 95 % of a normal distribution.
 _NORMAL = 1.959964
-
-
-class _HeldOut(NamedTuple):
-    """Rows to measure on, checked as far as they can be without the classifier."""
-
-    X: Any
-    y: tuple[NDArray[Any], NDArray[np.int64]]  # values, and the code (n,) of each row's
-    sensitive_features: tuple[NDArray[Any], NDArray[np.int64]]
-    w: NDArray[np.float64]  # (n,)
-
-    def refuse_unknown(self, classes: NDArray[Any], groups: NDArray[Any]) -> None:
-        """Raise an error for a label or a group that the training rows do not have."""
-        for name, (values, _), known in (
-            ("y", self.y, classes),
-            ("sensitive_features", self.sensitive_features, groups),
-        ):
-            unknown = set(values.tolist()) - set(known.tolist())
-            if unknown:
-                raise ValueError(
-                    f"held_out's {name} holds [{listed(sorted(unknown, key=str))}], but the "
-                    f"training rows only [{listed(known.tolist())}]; drop the other rows, or train "
-                    "with such rows too."
-                )
 
 
 class _Candidate(NamedTuple):
@@ -183,6 +156,7 @@ class FairnessPath:
         return nearest
 
 
+@by_name
 def fairness_path(
     clf: FairLowRankHeadClassifier,
     X: Any,
@@ -194,7 +168,7 @@ def fairness_path(
     ranks: Sequence[int | float | None] | None = None,
     solvers: Sequence[str] | None = None,
     thresholds: int = 13,
-    held_out: float | tuple[Any, Any, Any] | tuple[Any, Any, Any, Any] = 0.25,
+    held_out: float | tuple[Any, Any, Any] | tuple[Any, Any, Any, Any] | list[Any] = 0.25,
     n_boot: int = 1000,
 ) -> FairnessPath:
     """Fit a classifier for many fairness weights and measure each on held-out rows.
@@ -205,26 +179,28 @@ def fairness_path(
     Parameters
     ----------
     clf : FairLowRankHeadClassifier
-        With a ``constraint``. It is not changed.
+        With a ``constraint``. It is not changed, and its own ``fairness_weight`` is not used.
     X, y, sensitive_features, sample_weight
         As for its `fit`, n rows.
     weights : int or array-like of shape (m,), default=25
-        Fairness weights in [0, 1]; an int is that many from 0 to 1.
+        Fairness weights in [0, 1], each of which is taken once; an int is that many, at least 2,
+        from 0 to 1.
     ranks : sequence or None, default=None
-        Ranks; None is that of ``clf``.
+        Ranks, each once; None is that of ``clf``.
     solvers : sequence of str or None, default=None
-        Solvers; None is that of ``clf``.
+        Solvers, each once; None is that of ``clf``.
     thresholds : int, default=13
         With two classes, each head is also tried with thresholds at which the share of positive
         decisions, by sample weight, is nearest to 0.7 to 1.3 times its own, so many of them; those
         on the front are kept. 1 leaves thresholds alone. The column ``positive_share`` says how
         many times.
-    held_out : float or tuple, default=0.25
+    held_out : float, tuple or list, default=0.25
         Share of the rows, stratified by class and group, on which the points are measured, each
         with its ``sample_weight`` (without the classifier's ``class_weight``). Or other rows to
         measure them on: ``(X, y, sensitive_features)``, each of weight 1, or
         ``(X, y, sensitive_features, sample_weight)``, h rows, with weights of shape (h,) that are
-        not negative. Rows of weight zero change nothing.
+        not negative. Rows of weight zero change nothing. Each rate of the constraint must have
+        rows of at least two groups.
     n_boot : int, default=1000
         Resamples of the rows, each with its weight, behind the intervals; 0 for none. That of the
         AUC is DeLong's, with weights.
@@ -237,9 +213,11 @@ def fairness_path(
     Raises
     ------
     ValueError
-        As `fit`; for a classifier without constraint or with a bound; for weights outside [0, 1];
-        for held-out rows that `fit` would refuse, or of classes or groups that the training rows
-        lack. Labels, groups and weights are looked at before the extractor runs.
+        As `fit`; for a classifier without constraint or with a bound; for settings other than
+        those above; for held-out rows that `fit` would refuse, of classes or groups that the
+        training rows lack, or on which groups cannot be compared. Labels, groups and weights are
+        looked at before the extractor runs; of a share only after it whether groups can be
+        compared.
     KeyboardInterrupt
         If it was interrupted before the first head was fitted.
 
@@ -276,30 +254,40 @@ def fairness_path(
             f"fairness_path got a {type(clf).__name__}; expected a FairLowRankHeadClassifier. Of a "
             "pipeline, pass its last step, and X as the steps before transform it."
         )
-    constraint, weights = _check(clf, weights, thresholds, held_out)
+    constraint, weights = _check(clf, weights, thresholds, held_out, n_boot)
     variants = _variants(clf, ranks, solvers)
     clf = clone(clf)
-    given = _read_held_out(*held_out) if isinstance(held_out, tuple) else held_out
-    apart = None if isinstance(given, _HeldOut) else given
+    given, apart = None, None
+    if isinstance(held_out, (tuple, list)):
+        given = read_held_out(*held_out)
+        if clf.feature_extractor is None:
+            refuse_other_width(given.X, X)
+    else:
+        apart = held_out
 
     def check(classes: NDArray[Any], groups: NDArray[Any]) -> None:
         for one in variants:
-            check_head_for_solver(one.head, one.solver, len(classes))
-        if isinstance(given, _HeldOut):
-            given.refuse_unknown(classes, groups)
+            one._check_for(len(classes))
+        if given is not None:
+            shape = len(classes), len(groups)
+            w = torch.from_numpy(given.w)
+            refuse_alone(constraint, *given.encoded(classes, groups), w, shape=shape)
 
     with training_modes():
         problem, _, random_state = clf._prepare(
             X, y, sample_weight, sensitive_features, apart=apart, check=check
         )
         rows, outside = problem.split()
-        if isinstance(given, _HeldOut):
-            outside = _encoded(clf, given)
+        if given is not None:
+            outside = _measured(clf, given)
     assert outside is not None
+    assert outside.codes is not None
+    shape = len(clf.classes_), len(clf.groups_)  # which rows a share is, is known only here
+    refuse_alone(constraint, outside.y, outside.codes, outside.w, shape=shape)
     seed = random_state.randint(np.iinfo(np.int32).max)
     judge = JudgedRows(outside, parity(constraint, len(clf.classes_)), clf.groups_)
     judge.warn_of_empty()
-    heads = _heads(clf, variants, rows, weights, seed)
+    heads = _heads(clf, variants, problem, rows, weights, seed)
     total = len(weights) * len(variants)
     candidates: list[_Candidate] = []
     with training_modes(), threads_over_blocks():
@@ -335,7 +323,7 @@ def fairness_path(
 
 
 def _check(
-    clf: FairLowRankHeadClassifier, weights: Any, thresholds: Any, held_out: Any
+    clf: FairLowRankHeadClassifier, weights: Any, thresholds: Any, held_out: Any, n_boot: Any
 ) -> tuple[str, NDArray[np.float64]]:
     if clf.constraint is None or clf.difference_bound is not None:
         raise ValueError(
@@ -343,55 +331,103 @@ def _check(
             f"difference_bound={clf.difference_bound!r}; it draws the whole curve of a constraint "
             "without a bound. Afterwards path.choose(difference_bound) picks a point."
         )
-    if not isinstance(thresholds, Integral) or thresholds < 1:
-        raise ValueError(f"thresholds={thresholds!r}; expected a whole number of at least 1.")
-    if isinstance(held_out, tuple):
-        fits = len(held_out) in (3, 4)
-    else:
-        fits = isinstance(held_out, Real) and 0.0 < float(held_out) < 1.0
-    if not fits:
-        held_out = f"a tuple of {len(held_out)}" if isinstance(held_out, tuple) else held_out
+    for name, value, least, which in (
+        ("thresholds", thresholds, 1, "leaves thresholds alone"),
+        ("n_boot", n_boot, 0, "is without resamples"),
+    ):
+        if not _is_whole(value) or value < least:
+            raise ValueError(
+                f"{name}={shown(value)}; expected a whole number of at least {least}, which "
+                f"{which}."
+            )
+    parts = isinstance(held_out, (tuple, list))
+    share = isinstance(held_out, Real) and 0 < held_out < 1
+    if not (share or (parts and len(held_out) in (3, 4))):
+        kind = type(held_out).__name__
         raise ValueError(
-            f"held_out={held_out!r}; expected a share in (0, 1), or a tuple (X, y, "
-            "sensitive_features) or (X, y, sensitive_features, sample_weight)."
+            f"held_out{f' is a {kind} of {len(held_out)}' if parts else f'={shown(held_out)}'}; "
+            "expected a share in (0, 1), or a tuple (X, y, sensitive_features) or (X, y, "
+            "sensitive_features, sample_weight)."
         )
-    steps = isinstance(weights, Integral) and not isinstance(weights, bool)
-    values = np.linspace(0.0, 1.0, max(int(weights), 0)) if steps else np.unique(weights)
-    if not len(values) or not (values >= 0.0).all() or not (values <= 1.0).all():
-        raise ValueError(f"weights={weights!r}; expected fairness weights in [0, 1], or how many.")
-    return clf.constraint, values
+    return clf.constraint, _read_weights(weights)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _read_weights(weights: Any) -> NDArray[np.float64]:
+    """Return the fairness weights, in their order."""
+    if _is_whole(weights) and weights >= 2:
+        return np.linspace(0.0, 1.0, int(weights))
+    # As objects, because beside numbers True would become one.
+    values = np.asarray(to_array(weights, "weights"), dtype=object)
+    if values.ndim != 1 or not len(values) or not all(map(_is_weight, values)):
+        raise ValueError(
+            f"weights={shown(weights)}; expected fairness weights in [0, 1], such as [0.0, 0.5, "
+            "1.0], or how many, a whole number of at least 2."
+        )
+    return np.unique(values.astype(np.float64))
+
+
+def _is_weight(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _variants(
-    clf: FairLowRankHeadClassifier, ranks: Sequence[Any] | None, solvers: Sequence[str] | None
+    clf: FairLowRankHeadClassifier, ranks: Any, solvers: Any
 ) -> list[FairLowRankHeadClassifier]:
     """Return the classifier with each solver and rank, checked."""
-    variants = []
-    for solver in [clf.solver] if solvers is None else solvers:
-        for rank in [clf.rank] if ranks is None else ranks:
-            one = clone(clf).set_params(solver=solver, rank=rank)
-            one._check_parameters()
-            variants.append(one)
-    if not variants:
-        raise ValueError(
-            f"ranks={ranks!r} and solvers={solvers!r} leave nothing to fit; None is that of clf."
-        )
+    tried: dict[str, list[Any]] = {"solvers": [clf.solver], "ranks": [clf.rank]}
+    for name, values in (("solvers", solvers), ("ranks", ranks)):
+        if values is None:
+            continue
+        several = is_row(values) or isinstance(values, Sequence)
+        if not several or isinstance(values, str) or not len(values):
+            raise ValueError(
+                f"{name}={shown(values)}; expected a list of {name}, at least one. None is that of "
+                "clf."
+            )
+        tried[name] = list(values)
+    variants = [
+        clone(clf).set_params(solver=solver, rank=rank)
+        for solver in tried["solvers"]
+        for rank in tried["ranks"]
+    ]
+    for one in variants:
+        one._check_parameters()
+    for name, values in tried.items():
+        # The rank 1 is one direction, 1.0 a share of all.
+        if len({(isinstance(value, Integral), value) for value in values}) < len(values):
+            raise ValueError(
+                f"{name}={shown(values)} holds a value twice, and its points would be the same; "
+                "name each once."
+            )
     return variants
 
 
 def _heads(
     clf: FairLowRankHeadClassifier,
     variants: Sequence[FairLowRankHeadClassifier],
+    problem: FitProblem,
     rows: TensorRows,
     weights: NDArray[np.float64],
     seed: int,
 ) -> Iterator[tuple[dict[str, Any], FittedHead]]:
     """Yield the heads with the parameters that set them apart."""
     for one in variants:
-        fitter = one._fitter(rows, clf.groups_, clf.classes_, np.random.RandomState(seed))
+        fitter = one._fitter(problem, rows, clf.groups_, clf.classes_, np.random.RandomState(seed))
         apart = {"solver": one.solver, "rank": one.rank}
         for weight, fitted in zip(weights, fitter.fit_path(weights), strict=True):
             yield {**apart, "fairness_weight": float(weight)}, fitted
+
+
+def _measured(clf: FairLowRankHeadClassifier, given: HeldOut) -> TensorRows:
+    """Return rows to measure on in the classes and groups of the classifier."""
+    labels, groups = given.encoded(clf.classes_, clf.groups_)
+    rows = TensorRows(clf._features(given.X), labels, torch.from_numpy(given.w), groups)
+    # A resample would draw rows of weight zero, too.
+    return rows if given.w.all() else rows.take(np.flatnonzero(given.w))
 
 
 def _candidate(settings: dict[str, Any], fitted: FittedHead, judge: JudgedRows) -> _Candidate:
@@ -417,60 +453,6 @@ def _moved(candidate: _Candidate, thresholds: int, judge: JudgedRows) -> Iterato
         shift = torch.tensor([0.5, -0.5], dtype=torch.float64) * threshold
         table = judge.table(judge.cells(candidate.scores + shift))
         yield candidate._replace(share=float(share), shift=shift, table=table)
-
-
-def _read_held_out(X: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> _HeldOut:
-    """Check rows to measure on, all but their features and whether the classifier knows them."""
-    labels = to_label_array(y, name="held_out's y")
-    refuse_mapping(X)
-    refuse_odd_rows(X)
-    check_consistent_length(X, labels)
-    warn_of_index_order(
-        X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
-    )
-    return _HeldOut(
-        X,
-        encode_groups(labels, len(labels), name="held_out's y"),
-        encode_groups(sensitive_features, len(labels), name="held_out's sensitive_features"),
-        _read_weights(sample_weight, len(labels)),
-    )
-
-
-def _read_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64]:
-    """Return the weights (n,) of rows to measure on; a class or a group may be without."""
-    if sample_weight is None:
-        return np.ones(n_rows)
-    name = "held_out's sample_weight"
-    w = number_column(sample_weight, name)
-    if len(w) != n_rows:
-        raise ValueError(
-            f"{name} has {len(w)} rows but X has {n_rows}; expected one weight per row of X."
-        )
-    if (wrong := ~(np.isfinite(w) & (w >= 0.0))).any():
-        raise ValueError(
-            f"{name} holds {w[wrong][0]:g} in row {np.flatnonzero(wrong)[0]}; expected finite "
-            "numbers of at least 0. A row that is not to count has weight 0."
-        )
-    if not w.any():
-        raise ValueError(
-            f"{name} is zero for all {n_rows} rows; expected a positive weight in some."
-        )
-    return w
-
-
-def _encoded(clf: FairLowRankHeadClassifier, given: _HeldOut) -> TensorRows:
-    """Return rows to measure on in the classes and groups of the classifier."""
-    encoded = []
-    for (values, codes), known in (
-        (given.y, clf.classes_),
-        (given.sensitive_features, clf.groups_),
-    ):
-        number = {value: code for code, value in enumerate(known.tolist())}
-        encoded.append(torch.tensor([number[value] for value in values.tolist()])[codes])
-    labels, groups = encoded
-    rows = TensorRows(clf._features(given.X), labels, torch.from_numpy(given.w), groups)
-    # A resample would draw rows of weight zero, too.
-    return rows if given.w.all() else rows.take(np.flatnonzero(given.w))
 
 
 def _frame(candidates: list[_Candidate], judge: JudgedRows, n_boot: int, seed: int) -> pd.DataFrame:

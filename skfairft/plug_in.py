@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
+from .batches import effective_rows
 from .constraints import Parity
 
 __all__ = ["cell_scores", "solve_multipliers", "votes"]
@@ -37,6 +38,8 @@ _NEAR = 0.1
 # Rows beyond this many only move the multipliers by a fraction of their statistical error.
 _MOST_ROWS = 100_000
 
+# Rates that differ by less than this share of what chance makes are the same.
+_NO_SPREAD = 0.03
 # Expected share of the rows of a moment below which a head knows nothing of them.
 _LEAST_SHARE = 1e-12
 
@@ -87,6 +90,7 @@ def solve_multipliers(
     *,
     n_groups: int,
     removed: Floats,
+    cells: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the rules that remove shares of the disparity, at the least loss of accuracy.
 
@@ -106,6 +110,10 @@ def solve_multipliers(
         Number of groups G.
     removed : ndarray of shape (q,)
         Shares in [0, 1], in any order; those near each other in turn start each other.
+    cells : Tensor of shape (n,), int64, optional
+        True label and group of each row, ``y * G + g``. With them nothing is removed where the
+        rows' own rates do not differ: of groups that are alike, but of unequal size, the
+        probabilities differ a little, and no rule that depends on them could mend that.
 
     Returns
     -------
@@ -131,8 +139,10 @@ def solve_multipliers(
     ([[0.0, 0.0]], True)
     """
     if len(p) > _MOST_ROWS:
-        rows = torch.arange(_MOST_ROWS) * len(p) // _MOST_ROWS
-        p, w = p[rows], w[rows]
+        counted = torch.nonzero(w)[:, 0]
+        drawn = torch.randperm(len(counted), generator=torch.Generator().manual_seed(0))
+        rows = counted[drawn[:_MOST_ROWS]]
+        p, w, cells = p[rows], w[rows], None if cells is None else cells[rows]
     share = (w / w.sum()).numpy()
     P = np.ascontiguousarray(p.numpy().T)  # sums over cells and classes are then over rows
     count = (w @ p).reshape(-1, n_groups)
@@ -145,8 +155,8 @@ def solve_multipliers(
             "more epochs."
         )
 
-    def rule(multipliers: Floats, temperature: float) -> tuple[float, Floats]:
-        """Return the expected score of the smoothed rule, and its rates (m, G)."""
+    def rule(multipliers: Floats, temperature: float) -> tuple[float, Floats, Floats]:
+        """Return the expected score of the smoothed rule, its rates (m, G) and decisions (k, n)."""
         scores = cell_scores(parity, torch.from_numpy(multipliers), count).numpy()
         score = scores.reshape(k * n_groups, k).T @ P
         best = score.max(axis=0)
@@ -155,7 +165,7 @@ def solve_multipliers(
         decision *= share / total
         value = float(share @ (best + temperature * np.log(total)))
         mass = torch.from_numpy(P @ decision.T).reshape(k, n_groups, k)
-        return value, parity.rates(mass, count / count.sum()).numpy()
+        return value, parity.rates(mass, count / count.sum()).numpy(), decision
 
     def solve(bound: float, start: Floats, temperatures: tuple[float, ...]) -> Floats:
         # A multiplier for each ordered pair of groups, whose difference up to the bound is free.
@@ -164,7 +174,7 @@ def solve_multipliers(
 
             def dual(x: Floats, temperature: float = temperature) -> tuple[float, Floats]:
                 pairs = x.reshape(m, n_groups, n_groups)
-                value, rates = rule(_of_groups(pairs), temperature)
+                value, rates, _ = rule(_of_groups(pairs), temperature)
                 gradient = bound - (rates[:, :, None] - rates[:, None, :])
                 return value + bound * float(x.sum()), gradient.ravel()
 
@@ -180,17 +190,29 @@ def solve_multipliers(
         return _of_groups(x.reshape(m, n_groups, n_groups))
 
     none = np.zeros((m, n_groups))
-    rates = rule(none, _TEMPERATURES[-1])[1]
-    spread = float((rates.max(axis=1) - rates.min(axis=1)).max())
+    _, rates, decision = rule(none, _TEMPERATURES[-1])
+    spread = _spread(rates)
+    if cells is not None:
+        own = torch.zeros(k * n_groups, k, dtype=torch.float64)
+        own.index_add_(0, cells, torch.from_numpy(decision.T.copy()))
+        own_count = torch.bincount(cells, w / w.sum(), minlength=k * n_groups)
+        found = parity.rates(own.reshape(k, n_groups, k), own_count.reshape(k, n_groups))
+        if _spread(found.numpy()) <= _NO_SPREAD / effective_rows(w) ** 0.5:
+            spread = 0.0
     out = np.zeros((len(removed), m, n_groups))
     start, before = none, -np.inf
     for i in np.argsort(removed, kind="stable"):
-        if removed[i] > 0.0:
+        if removed[i] > 0.0 and spread > 0.0:
             near = removed[i] - before <= _NEAR
             temperatures = _TEMPERATURES[-2:] if near else _TEMPERATURES
             start = out[i] = solve((1.0 - float(removed[i])) * spread, start, temperatures)
             before = removed[i]
     return torch.from_numpy(out), count
+
+
+def _spread(rates: Floats) -> float:
+    """Return the largest difference between groups of any moment's rates (m, G)."""
+    return float((np.nanmax(rates, axis=1) - np.nanmin(rates, axis=1)).max())
 
 
 def _of_groups(pairs: Floats) -> Floats:

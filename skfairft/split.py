@@ -35,8 +35,9 @@ def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear]:
     Notes
     -----
     The last layer is the one registered last. A model whose ``forward`` does
-    more after that layer (a log-softmax, say) does so on the features too: wrap
-    such a model yourself.
+    more after that layer (``torch.sigmoid`` or a log-softmax, say) does so on the
+    features too, and they are no longer what the layer was trained on: wrap such a
+    model yourself.
 
     Examples
     --------

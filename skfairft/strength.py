@@ -25,7 +25,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .batches import TensorRows
+from .batches import TensorRows, effective_rows
 from .constraints import Parity, mass_table
 from .head import StandardizedHead
 from .parallel import map_blocks
@@ -37,10 +37,10 @@ __all__ = ["penalty_strength", "stiffness"]
 _MOST_ODDS = 1e3
 # Gaps of probabilities that are rounding errors.
 _NO_GAP = 1e-12
-# Moving the gaps by x costs x^2 / c of the loss, which is of the order of 1 altogether. At this c
-# all of it would move them by 1e-5: less than one row of 100,000, and far above the rounding of
-# features in float32, which makes differences of 1e-8 between groups that are alike.
-_NO_CHANGE = 1e-10
+# Moving the gaps by x costs x^2 / c of the loss, which is of the order of 1 altogether. Groups that
+# differ by chance have c of the order of 1 / n. At this share of it all of the loss would move the
+# gaps by a thirtieth of what chance makes of them, as with copies whose features are rounded.
+_NO_CHANGE = 1e-3
 # Conjugate gradients end when the last steps together added less than this share to c.
 _SHARE_TOL = 0.003
 _LAST_STEPS = 5
@@ -93,7 +93,7 @@ def stiffness(module: StandardizedHead, train: TensorRows, parity: Parity, *, l2
         direction[:, 0] = 1.0
     (slope,) = torch.autograd.grad((gaps * direction).sum() / direction.norm(), leaf)
     c = 2.0 * _inverse_form(layer.hessian, layer.pull_back(slope, train))
-    return 1.0 / c if c > _NO_CHANGE else math.inf
+    return 1.0 / c if c > _NO_CHANGE / effective_rows(train.w) else math.inf
 
 
 def penalty_strength(stiffness: float, weight: float) -> float:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import threading
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -25,9 +28,11 @@ from .running_mass import RunningMass
 
 __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
 
-# Training that raised the loss, to more than this many times what it began with, or that of a head
-# which gives all classes the same probability, has diverged.
-_RISE = 2.0
+# Training has made a head worse that ends with more than this many times the loss that it began
+# with, and more than that of a head which gives all classes the same probability, or far more.
+_RISE, _FAR_RISE = 2.0, 10.0
+
+_generators = threading.RLock()
 
 
 class EpochBar(Callback):
@@ -347,8 +352,6 @@ def fine_tune(
     ConvergenceWarning
         If ``max_epochs`` ended the training before the loss settled, or it ended far above
         where it began.
-    UserWarning
-        If it was interrupted.
     """
     if penalty is not None and penalty.strength == 0:
         penalty = None
@@ -401,18 +404,12 @@ def fine_tune(
     )
     net.initialize()
     if max_epochs > 0:
-        # Dropout in the tail draws from torch's global generators.
-        cuda = device.type == "cuda"
-        forked = torch.random.fork_rng(devices=[device] if cuda else [])
-        with forked:
-            torch.default_generator.manual_seed(seed)
-            if cuda:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
+        draws = module.tail is not None or optimizer is not None or bool(callbacks)
+        with _seeded(seed, device) if draws else contextlib.nullcontext():
             try:
                 net.partial_fit(train.to(device), None)
             except KeyError as error:
-                if not callbacks:
+                if "was not found in history" not in str(error):
                     raise
                 raise ValueError(
                     f"One of the callbacks {callbacks} asked the history of the training for "
@@ -422,6 +419,21 @@ def fine_tune(
     # The net outlives the training: let it not hold on to the hold-out rows.
     net.train_split = None
     return net
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generators, from which dropout draws, and leave them as they were.
+
+    They are the process's: one training at a time may have them.
+    """
+    cuda = device.type == "cuda"
+    with _generators, torch.random.fork_rng(devices=[device] if cuda else []):
+        torch.default_generator.manual_seed(seed)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def _check_rows(penalty: ParityPenalty, train: TensorRows, valid: TensorRows | None) -> None:
@@ -445,6 +457,24 @@ def _hold_out(
     return train, valid
 
 
+def _report_rise(net: HeadNet) -> None:
+    """Say so if the head is worse than the one that training began with."""
+    if not len(net.history):
+        return
+    # That of the first batch is measured before the first step.
+    start, end = net.history[0, "batches", 0, "train_loss"], net.history[-1, "train_loss"]
+    if _restored(net) and "valid_loss" in net.history[0]:
+        held_out = net.history[:, "valid_loss"]
+        end = net.history[held_out.index(min(held_out)), "train_loss"]
+    if end > max(_RISE * start, min(math.log(len(net.classes_)), _FAR_RISE * start)):
+        warn_user(
+            f"Training made the head worse: its loss was {start:.4g} before and {end:.4g} after "
+            f"{len(net.history)} epochs of {type(net.optimizer_).__name__} with "
+            f"lr={net.lr}. Use a smaller lr, or leave optimizer, lr and batch_size at None.",
+            ConvergenceWarning,
+        )
+
+
 def _restored(net: HeadNet) -> bool:
     """Tell whether the parameters are those of the best epoch, and not of the last."""
     return any(getattr(callback, "load_best", False) for _, callback in net.callbacks_)
@@ -463,23 +493,10 @@ def _report_end(net: HeadNet, max_epochs: int, tol: float | None) -> None:
             f"{type(net.optimizer_).__name__} with lr={net.lr} the head's parameters are not "
             "finite. Use a smaller lr, or leave optimizer, lr and batch_size at None."
         )
-    losses = net.history[:, "train_loss"] if len(net.history) else []
-    known = math.log(len(net.classes_)) if net.penalty is None else math.inf
-    rose = len(losses) > 1 and losses[-1] > max(losses[0], _RISE * min(losses[0], known))
-    if rose and not _restored(net):
-        warn_user(
-            f"Training made the head worse: its loss was {losses[0]:.4g} in the first epoch and "
-            f"{losses[-1]:.4g} in the last of {len(losses)}, with {type(net.optimizer_).__name__} "
-            f"and lr={net.lr}. Use a smaller lr, or leave optimizer, lr and batch_size at None.",
-            ConvergenceWarning,
-        )
+    _report_rise(net)
     if net.interrupted_:
-        warn_user(
-            f"Training was interrupted; the head holds what was trained in {len(net.history)} "
-            "whole epochs.",
-            UserWarning,
-        )
-    elif tol is not None and len(net.history) >= max_epochs and not net.stopped_early():
+        return
+    if tol is not None and len(net.history) >= max_epochs and not net.stopped_early():
         warn_user(
             f"Training stopped after max_epochs={max_epochs} before the loss settled to within "
             f"tol={tol}. An undertrained head can look fairer than it is: raise max_epochs, or "

@@ -86,7 +86,7 @@ class TestInterruption:
         clf.set_params(constraint="demographic_parity", difference_bound=0.01)
         clf.set_params(validation_fraction=0.3, callbacks=[Stops(1)])
         kept = state(clf)
-        with pytest.warns(UserWarning, match="interrupted"), pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
             clf.fit(X, Y, sensitive_features=S)
         assert state(clf) == kept
         np.testing.assert_array_equal(clf.predict_proba(X), before)

@@ -491,7 +491,7 @@ ERRORS = [
         "groups in the place of sample weights",
         lambda: FairLowRankHeadClassifier().fit(X, Y, S),
         TypeError,
-        ["positional"],
+        ["takes X and y by place", "fit(X, y, sensitive_features=...)", "sample_weight"],
     ),
     # --- the head
     (
@@ -510,13 +510,13 @@ ERRORS = [
         "a head of NaN",
         lambda: fit(head=spoiled(nn.Linear(8, 3))),
         ValueError,
-        ["not finite", "head=None"],
+        ["weights of head", "not finite"],
     ),
     (
         "a head whose activation overflows",
         lambda: fit(head=nn.Sequential(nn.Linear(8, 3), Returns(lambda x: x.abs().log() * inf))),
         ValueError,
-        ["activation", "not finite"],
+        ["outputs of the head's hidden layer", "not finite"],
     ),
     # --- the training
     (
@@ -773,7 +773,7 @@ ERRORS = [
     ("rank as a word", lambda: fit(rank="full"), ValueError, ["rank", "'full'"]),
     ("rank of NaN", lambda: fit(rank=nan), ValueError, ["rank"]),
     ("importance", lambda: fit(importance="hessian"), ValueError, ["'fisher'", "'uniform'"]),
-    ("C of zero", lambda: fit(C=0), ValueError, ["C", "(0.0, inf]"]),
+    ("C of zero", lambda: fit(C=0), ValueError, ["C", "[1e-100, inf]"]),
     ("a word as class weight", lambda: fit(class_weight="even"), ValueError, ["'balanced'"]),
     ("negative epochs", lambda: fit(max_epochs=-1), ValueError, ["max_epochs", "[0, inf)"]),
     (
@@ -917,6 +917,12 @@ WARNINGS = [
         ["'0' has 1 row", "and 15 more"],
     ),
     (
+        "a bound judged on few rows",
+        lambda: held(False, difference_bound=0.9, validation_fraction=0.2),
+        FairnessWarning,
+        ["difference_bound=0.9 is judged on 12 held-out rows", "validation_fraction"],
+    ),
+    (
         "no penalty and separable rows",
         lambda: fit(np.column_stack([X[:, :7], 9.0 * Y]), C=np.inf),
         ConvergenceWarning,
@@ -933,7 +939,7 @@ WARNINGS = [
             tol=None,
         ),
         ConvergenceWarning,
-        ["made the head worse", "first epoch", "lr=100.0", "smaller lr"],
+        ["made the head worse", "after 8 epochs", "lr=100.0", "smaller lr"],
     ),
     ("labels as a column", lambda: fit(y=Y[:, None]), DataConversionWarning, ["column-vector"]),
     (
@@ -944,7 +950,15 @@ WARNINGS = [
     ),
     (
         "a bound that is not met",
-        lambda: held(False, difference_bound=0.0, validation_fraction=0.5, random_state=0),
+        lambda: held(
+            False,
+            X=np.tile(X, (2, 1)),
+            y=np.tile(Y, 2),
+            s=np.tile(S, 2),
+            difference_bound=0.0,
+            validation_fraction=0.5,
+            random_state=0,
+        ),
         FairnessWarning,
         ["difference_bound=0.0 was not met", "held-out rows", "validation_fraction", "solver"],
     ),

@@ -492,8 +492,11 @@ class TestShareThatIsTaken:
         X, y, s = data
         plain = fit(data, solver=solver, fairness_weight=0.0, rank=None)
         fair = fit(data, solver=solver, fairness_weight=0.5, rank=None)
-        rows = plain._prepare(X, y, None, s)[0].rows
-        fitter = plain._fitter(rows, plain.groups_, plain.classes_, np.random.RandomState(0))
+        problem = plain._prepare(X, y, None, s)[0]
+        rows = problem.rows
+        fitter = plain._fitter(
+            problem, rows, plain.groups_, plain.classes_, np.random.RandomState(0)
+        )
         found = head_scores(fitter.unconstrained(), rows.Z).argmax(dim=1).numpy()
         assert (found == plain.predict(X)).mean() > 0.99
         assert (found == fair.predict(X)).mean() < 0.97

@@ -124,10 +124,10 @@ class TestDirections:
         D = torch.from_numpy(rng.normal(size=(5, 2)))
         scale = torch.tensor([1e-8, 1e8, 1.0, 3.0, 0.5], dtype=torch.float64)
         columns = scale[:, None] * torch.cat([D, D @ torch.ones(2, 1).double()], dim=1)  # rank 2
-        found = distinct_directions(columns, scale)
+        found = distinct_directions(columns, scale, 1000)
         assert found.shape == (5, 2)
         torch.testing.assert_close(found @ found.T, columns @ columns.T, rtol=1e-9, atol=0.0)
-        assert distinct_directions(1e-8 * columns, scale).shape == (5, 0)
+        assert distinct_directions(1e-5 * columns, scale, 1000).shape == (5, 0)
 
 
 class TestCovariance:

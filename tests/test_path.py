@@ -1,7 +1,10 @@
 """The whole trade-off: its table is what its classifiers do, its heads those of single fits."""
 
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import torch
 from sklearn.base import clone
@@ -46,6 +49,10 @@ def make_data(k=2, n=600, seed=0):
         class_sep=0.9,
         random_state=seed,
     )
+
+
+def make_three_groups(seed=0):
+    return make_biased_classification(600, 12, n_groups=3, disparity=0.6, random_state=seed)
 
 
 @pytest.fixture(scope="module")
@@ -395,13 +402,18 @@ class TestSampleWeights:
         counted = trace(data, held_out=(*more, np.concatenate([w, w])), **settings)
         assert not np.allclose(counted.table["accuracy"][:3], known.table["accuracy"][:3])
 
-    def test_of_zero_leave_a_group_without_a_class(self, data, other):
-        X, y, s = other
+    def test_of_zero_leave_a_group_without_a_class(self):
+        data, (X, y, s) = (make_three_groups(seed) for seed in (0, 1))
         clf = make_clf(constraint="true_positive_rate_parity")
         with pytest.warns(FairnessWarning, match=r"groups \[0\] lack a class") as record:
             found = trace(data, clf, held_out=(X, y, s, ((s != 0) | (y == 0)).astype(int)))
         assert record[0].filename == __file__
-        assert found.table["difference"].isna().all()
+        with pytest.warns(FairnessWarning, match=r"groups \[0\] lack a class"):
+            dropped = trace(
+                data, clf, held_out=tuple(part[(s != 0) | (y == 0)] for part in (X, y, s))
+            )
+        assert found.table["difference"].notna().all()
+        pd.testing.assert_frame_equal(found.table, dropped.table, rtol=1e-12)
 
     @pytest.mark.parametrize("w", [None, "ones", "halves"])
     def test_that_are_alike_change_nothing(self, data, other, w):
@@ -566,16 +578,46 @@ class TestErrors:
             ({"weights": [-0.1]}, ["weights=[-0.1]"]),
             ({"weights": [np.nan]}, ["weights=[nan]"]),
             ({"weights": []}, ["weights=[]"]),
-            ({"weights": 0}, ["weights=0", "how many"]),
+            ({"weights": [10**400]}, ["weights=[1000", " ... "]),
+            ({"weights": 0}, ["weights=0", "how many", "at least 2"]),
+            ({"weights": 1}, ["weights=1;", "at least 2"]),
+            ({"weights": 0.5}, ["weights=0.5;", "such as [0.0, 0.5, 1.0]"]),
+            ({"weights": True}, ["weights=True;"]),
+            ({"weights": None}, ["weights=None;"]),
+            ({"weights": "abc"}, ["weights='abc';"]),
+            ({"weights": ["0.5"]}, ["weights=['0.5'];"]),
+            ({"weights": [None]}, ["weights=[None];"]),
+            ({"weights": [0.5, True]}, ["weights=[0.5, True];"]),
+            ({"weights": np.array([True])}, ["weights=array([ True]);"]),
+            ({"weights": [[0.0, 0.5]]}, ["weights=[[0.0, 0.5]];"]),
+            ({"weights": [0.0, [0.5]]}, ["weights=[0.0, [0.5]];"]),
+            ({"weights": {0.0, 0.5}}, ["weights={0.0, 0.5};"]),
             ({"thresholds": 0}, ["thresholds=0", "at least 1"]),
             ({"thresholds": 1.5}, ["thresholds=1.5", "whole number"]),
+            ({"thresholds": True}, ["thresholds=True;", "leaves thresholds alone"]),
+            ({"n_boot": -1}, ["n_boot=-1;", "at least 0", "without resamples"]),
+            ({"n_boot": 1.5}, ["n_boot=1.5;", "whole number"]),
+            ({"n_boot": "x"}, ["n_boot='x';"]),
+            ({"n_boot": None}, ["n_boot=None;"]),
+            ({"n_boot": True}, ["n_boot=True;"]),
             ({"held_out": 0.0}, ["held_out=0.0", "(0, 1)", "tuple (X, y, sensitive_features)"]),
             ({"held_out": 1}, ["held_out=1;"]),
             ({"held_out": None}, ["held_out=None"]),
-            ({"held_out": (1, 2)}, ["tuple of 2", "(X, y, sensitive_features)"]),
+            ({"held_out": True}, ["held_out=True;"]),
+            ({"held_out": 10**400}, ["held_out=1000", " ... "]),
+            ({"held_out": "x" * 1000}, ["held_out='xx", " ... "]),
+            ({"held_out": (1, 2)}, ["held_out is a tuple of 2;", "(X, y, sensitive_features)"]),
+            ({"held_out": [1] * 5}, ["held_out is a list of 5;"]),
             ({"held_out": (1,) * 5}, ["tuple of 5", "(X, y, sensitive_features, sample_weight)"]),
             ({"solvers": ["exact"]}, ["solver", "'plug_in'", "Got 'exact'"]),
             ({"solvers": []}, ["solvers=[]"]),
+            ({"solvers": "plug_in"}, ["solvers='plug_in';", "a list of solvers"]),
+            ({"solvers": iter(SOLVERS)}, ["solvers=<list_iterator", "a list of solvers"]),
+            ({"solvers": SOLVERS * 2}, ["solvers=['fine_tune'", "a value twice", "once"]),
+            ({"ranks": 5}, ["ranks=5;", "a list of ranks", "None is that of clf"]),
+            ({"ranks": np.array(5)}, ["ranks=array(5);"]),
+            ({"ranks": [2, None, np.int64(2)]}, ["ranks=[2, None, np.int64(2)]", "a value twice"]),
+            ({"ranks": [[1]]}, ["rank", "Got [1]"]),
             ({"ranks": [1, 0]}, ["rank", "Got 0"]),
             ({"ranks": []}, ["ranks=[]", "None is that of clf"]),
         ],
@@ -589,9 +631,39 @@ class TestErrors:
         with pytest.raises(ValueError, match="before the parameters"):
             trace(data, feature_extractor=Never())
 
-    def test_weights_that_are_numbers_of_numpy(self, data):
-        table = trace(data, weights=np.int64(3), thresholds=np.int64(1)).table
+    @pytest.mark.parametrize(
+        "weights",
+        [
+            np.int64(3),
+            [1, 0.5, 0, 0.5],
+            (Fraction(1, 2), np.float32(0.0), np.int8(1)),
+            np.array([0, 1, 0.5]),
+            torch.tensor([0, 0.5, 1]),
+            torch.tensor([0, 0.5, 1]).bfloat16().requires_grad_(),
+            pd.Series([0, 0.5, 1], dtype="Float64"),
+            pl.Series([0.0, 0.5, 1.0]),
+        ],
+    )
+    def test_weights_of_any_type(self, data, weights):
+        table = trace(data, weights=weights, thresholds=np.int64(1), n_boot=np.int64(0)).table
         assert table["fairness_weight"].tolist() == WEIGHTS
+
+    def test_ranks_of_any_type(self, data):
+        expected = trace(data, ranks=[1, 2]).table
+        for ranks in (range(1, 3), (1, 2), np.array([1, 2]), pd.Series([1, 2])):
+            assert trace(data, ranks=ranks).table.equals(expected)
+        assert len(trace(data, ranks=[1, 1.0]).table) == 6  # one direction, or a share of all
+
+    def test_held_out_rows_in_a_list(self, data, other):
+        w = make_weights(401)
+        for held_out in (other, (*other, w)):
+            expected = trace(data, held_out=held_out).table
+            assert trace(data, held_out=list(held_out)).table.equals(expected)
+
+    def test_the_weight_of_the_classifier_is_not_used(self, data):
+        tables = [trace(data, make_clf(fairness_weight=w)).table for w in (None, 0.3, 1.0)]
+        assert tables[1].equals(tables[0])
+        assert tables[2].equals(tables[0])
 
     @pytest.mark.parametrize(
         ("params", "words"),
@@ -632,7 +704,10 @@ class TestErrors:
         [
             (lambda X, y, s: (X, y, s[:-1]), ["held_out's sensitive_features has 400 rows"]),
             (lambda X, y, s: (X[:-1], y, s), ["inconsistent", "400", "401"]),
-            (lambda X, y, s: (X[:, :-1], y, s), ["11 features", "12"]),
+            (lambda X, y, s: (X[:, :-1], y, s), ["held_out's X", "(11,)", "(12,)", "same columns"]),
+            (lambda X, y, s: (torch.tensor(X)[:, 1:], y, s), ["held_out's X", "(11,)", "(12,)"]),
+            (lambda X, y, s: (pd.DataFrame(X[:, 1:]), y, s), ["held_out's X", "(11,)", "(12,)"]),
+            (lambda X, y, s: (X[:, :-1].tolist(), y, s), ["11 features", "12"]),
         ],
     )
     def test_of_rows_held_out(self, data, other, change, words):
@@ -660,13 +735,27 @@ class TestErrors:
             (lambda X, y, s, w: (X, y, None, w), ["sensitive_features is None"]),
             (lambda X, y, s, w: (X, [None, *y[1:]], s, w), ["y", "missing"]),
             (lambda X, y, s, w: (X[:-1], y, s, w), ["inconsistent", "400", "401"]),
+            (lambda X, y, s, w: (X[:0], y[:0], s[:0], w[:0]), ["held_out has no rows", "0.25"]),
+            (lambda X, y, s, w: ([], [], [], None), ["held_out has no rows"]),
+            (
+                lambda X, y, s, w: (X[s == 1], y[s == 1], s[s == 1], None),
+                ["held_out needs rows of at least two groups", "in 1 of 2 groups", "Hold out more"],
+            ),
+            (
+                lambda X, y, s, w: (X, y, s, w * (s == 0)),
+                ["held_out needs rows", "'demographic_parity'", "rows of positive weight"],
+            ),
         ],
     )
     def test_of_rows_held_out_come_before_the_extractor(self, data, other, change, words):
         with pytest.raises(ValueError) as caught:  # noqa: PT011
             trace(data, feature_extractor=Never(), held_out=change(*other, np.ones(401)))
-        words = ["held_out's" if "inconsistent" not in words else "variables", *words]
+        words = ["held_out" if "inconsistent" not in words else "variables", *words]
         assert [word for word in words if word not in str(caught.value)] == [], caught.value
+
+    def test_a_share_without_rows_of_two_groups(self, data):
+        with pytest.raises(ValueError, match=r"in 1 of 2 groups, among 1 rows.*Hold out more"):
+            trace(data, held_out=1 / 600)
 
     @pytest.mark.filterwarnings("ignore:fit got no sensitive_features")
     def test_without_groups(self, data):
@@ -678,7 +767,7 @@ class TestEmptyCells:
     @pytest.mark.parametrize("n_boot", [0, 50])
     def test_a_group_without_a_class_is_left_out_and_named(self, n_boot):
         """Of three groups two can still be compared."""
-        X, y, s = make_biased_classification(600, 12, n_groups=3, disparity=0.6, random_state=0)
+        X, y, s = make_three_groups()
         held_out = tuple(part[(s != 0) | (y == 0)] for part in (X, y, s))
         clf = make_clf(constraint="true_positive_rate_parity")
         with pytest.warns(FairnessWarning, match=r"groups \[0\] lack a class") as record:
@@ -688,16 +777,19 @@ class TestEmptyCells:
         rates = [np.mean(predicted[(s == g) & (y == 1)]) for g in (1, 2)]
         assert found.table["difference"][0] == pytest.approx(np.ptp(rates))
 
-    @pytest.mark.parametrize("n_boot", [0, 50])
-    def test_with_one_group_left_nothing_is_known(self, data, n_boot):
+    @pytest.mark.parametrize(
+        "constraint", ["true_positive_rate_parity", "equalized_odds", "false_positive_rate_parity"]
+    )
+    def test_with_one_group_left_nothing_is_known(self, data, constraint):
         X, y, s = data
-        held_out = tuple(part[(s == 1) | (y == 0)] for part in (X, y, s))
-        clf = make_clf(constraint="true_positive_rate_parity")
-        with pytest.warns(FairnessWarning, match=r"groups \[0\] lack a class"):
-            found = trace(data, clf, held_out=held_out, n_boot=n_boot, thresholds=3)
-        assert found.table["difference"].isna().all()
-        assert found.table["accuracy"].notna().all()
-        assert not found.table["on_front"].any()
+        label = int(constraint != "false_positive_rate_parity")
+        kept = (s == 1) | (y != label)
+        held_out = tuple(part[kept] for part in (X, y, s))
+        clf = make_clf(constraint=constraint, feature_extractor=Never())
+        match = rf"each rate of '{constraint}', but some rate has them in 1 of 2 groups"
+        for rows in (held_out, (X, y, s, kept.astype(float))):
+            with pytest.raises(ValueError, match=match):
+                trace(data, clf, held_out=rows)
 
     def test_demographic_parity_asks_for_no_class(self, data):
         X, y, s = data

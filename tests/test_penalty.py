@@ -619,8 +619,7 @@ class TestTraining:
                     raise KeyboardInterrupt
 
         heads = [make_module(rows) for _ in range(3)]
-        with pytest.warns(UserWarning, match="2 whole epochs"):
-            net = train(heads[0], rows, make_penalty(rows), callbacks=[Interrupt()], **settings)
+        net = train(heads[0], rows, make_penalty(rows), callbacks=[Interrupt()], **settings)
         assert net._running is None
         train(heads[1], rows, make_penalty(rows), max_epochs=2, **settings)
         train(heads[2], rows, make_penalty(rows), max_epochs=1, **settings)

@@ -378,7 +378,7 @@ class TestWhatIsLeftBehind:
         features[:] = X
         gone = weakref.ref(features)
         callbacks = [
-            EpochScoring("accuracy", lower_is_better=False),
+            EpochScoring("accuracy", lower_is_better=False, on_train=True),
             EpochScoring(spread, on_train=True, name="train", use_caching=False),
         ]
         clf = FairLowRankHeadClassifier(**SETTINGS[settings], callbacks=callbacks, random_state=0)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
 from .._assembly import free_names
+from .._by_name import by_name
 from .._encoding import encode_groups, python_value, to_label_array
 from .._index_order import warn_of_index_order
 from .._inside import deciding_wrapper
@@ -39,6 +40,7 @@ _LIBRARIES = ("numpy", "scikit-learn", "torch", "skorch", "fairlearn")
 _MOST_CHARACTERS = 80
 
 
+@by_name
 def model_report(
     estimator: Any,
     X: Any,
