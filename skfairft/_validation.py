@@ -29,6 +29,7 @@ __all__ = [
     "check_head_for_solver",
     "check_weight_or_bound",
     "check_weights",
+    "class_factors",
 ]
 
 # The importance of a group is a mean over its rows; below this many it is mostly noise.
@@ -168,6 +169,48 @@ def _report_thin_groups(
         )
 
 
+def class_factors(
+    class_weight: Any, classes: NDArray[Any], labels: NDArray[np.int64], w: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what multiplies the weights of each class's rows.
+
+    Parameters
+    ----------
+    class_weight : dict, "balanced" or None
+        As elsewhere in scikit-learn. "balanced" makes the classes' total weights equal: a weight
+        of 2 stands for the row twice.
+    classes, labels
+        As for `check_groups`.
+    w : ndarray of shape (n,)
+        Sample weights.
+
+    Returns
+    -------
+    ndarray of shape (k,), float64
+
+    Raises
+    ------
+    ValueError
+        For a negative or missing weight.
+
+    Examples
+    --------
+    >>> class_factors("balanced", np.array([0, 1]), np.array([0, 0, 1]), np.array([1.0, 2.0, 1.0]))
+    array([0.66666667, 2.        ])
+    """
+    totals = np.bincount(labels, weights=w, minlength=len(classes))
+    if isinstance(class_weight, str):
+        return w.sum() / (len(classes) * np.where(totals > 0.0, totals, 1.0))
+    factors = np.ones(len(classes))
+    factors[labels] = compute_sample_weight(class_weight, classes[labels])
+    if not (factors >= 0.0).all():
+        raise ValueError(
+            f"class_weight={class_weight!r} has a negative or missing weight; expected numbers of "
+            "at least 0."
+        )
+    return factors
+
+
 def check_weights(
     sample_weight: Any, class_weight: Any, classes: NDArray[Any], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
@@ -197,12 +240,7 @@ def check_weights(
     w = _check_sample_weight(
         sample_weight, labels, dtype=np.float64, ensure_non_negative=True, copy=True
     )
-    w *= compute_sample_weight(class_weight, classes[labels])
-    if not (w >= 0.0).all():
-        raise ValueError(
-            f"class_weight={class_weight!r} has a negative or missing weight; expected numbers of "
-            "at least 0."
-        )
+    w *= class_factors(class_weight, classes, labels, w)[labels]
     counted = w[w > 0]
     odd = counted[(counted < 1.0 / LARGEST) | (counted > LARGEST)]
     if len(odd):

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import assert_all_finite, check_random_state, compute_sample_weight
+from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import (
     check_consistent_length,
@@ -38,6 +38,7 @@ from ._validation import (
     check_head_for_solver,
     check_weight_or_bound,
     check_weights,
+    class_factors,
 )
 from ._warn import warn_user
 from .batches import TensorRows
@@ -613,15 +614,10 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.classes_, self.groups_ = classes, groups
         self._groups_given = sensitive_features is not None
         rows = TensorRows(Z, *map(torch.from_numpy, (labels, w, codes)))
-        factors = np.ones(len(classes))
-        factors[labels] = compute_sample_weight(self.class_weight, classes[labels])
-        problem = FitProblem(
-            rows,
-            len(groups),
-            torch.from_numpy(check_weights(sample_weight, None, classes, labels)),
-            torch.from_numpy(factors),
-            held_out,
-        )
+        alone = check_weights(sample_weight, None, classes, labels)
+        factors = class_factors(self.class_weight, classes, labels, alone)
+        weights = torch.from_numpy(alone), torch.from_numpy(factors)
+        problem = FitProblem(rows, len(groups), *weights, held_out)
         return problem, earlier, random_state
 
     def _fit_features(self, X: Any) -> NDArray[Any]:
@@ -654,9 +650,11 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 assert_all_finite(block, estimator_name=type(self).__name__, input_name="X")
                 release_pages(X)
             return X
-        return read_features(
-            X, lambda rows: validate_data(self, rows, reset=reset, dtype=kept_dtypes(rows))
-        )
+        # scikit-learn looks for infinities in a sum, which large numbers of both signs spoil.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return read_features(
+                X, lambda rows: validate_data(self, rows, reset=reset, dtype=kept_dtypes(rows))
+            )
 
     def _earlier_head(self, classes: NDArray[Any]) -> nn.Module | None:
         """Return the head to go on from, None to start afresh."""

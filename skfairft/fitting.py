@@ -48,6 +48,9 @@ __all__ = ["FitProblem", "FittedHead", "HeadFitter", "HeadSettings"]
 # features hardly vary on these rows do not look free.
 _COVARIANCE_RIDGE = 0.01
 
+# Share of the disparity that the closed form at a weight of 1 may leave: rounding.
+_LEFT = 1e-6
+
 
 @dataclass(frozen=True)
 class HeadSettings:
@@ -354,19 +357,6 @@ class HeadFitter:
     def _decomposition(self) -> ParitySVD:
         """The weighted SVD (Eq. 4), and with it that of every fairness weight."""
         rows, start, moments = self._rows, self._measured.start, self._measured.moments
-        directions = torch.zeros(len(start.weight), 0, dtype=torch.float64)
-        if self._parity is not None and self._cells is None:
-            assert rows.codes is not None
-            directions = disparity_directions(
-                rows.Z,
-                rows.y,
-                rows.codes,
-                rows.w,
-                self._parity,
-                n_groups=self._n_groups,
-                moments=moments,
-            )
-            directions = distinct_directions(directions, moments[1], effective_rows(rows.w))
         metric = self._importance
         if self._settings.importance == "covariance":
             assert rows.codes is not None
@@ -374,7 +364,25 @@ class HeadFitter:
             by_group = self._group_shares() / self._measured.statistics.weights
             covariance = feature_covariance(rows.Z, rows.w * by_group[rows.codes], moments)
             metric = regularized_metric(covariance, moments[1], _COVARIANCE_RIDGE)
-        return parity_svd(start.weight, metric, directions)
+        return parity_svd(start.weight, metric, self._directions)
+
+    @cached_property
+    def _directions(self) -> Tensor:
+        """The directions (d, q) in which the groups' mean features differ."""
+        rows, moments = self._rows, self._measured.moments
+        if self._parity is None or self._cells is not None:
+            return torch.zeros(rows.Z.shape[1], 0, dtype=torch.float64)
+        assert rows.codes is not None
+        directions = disparity_directions(
+            rows.Z,
+            rows.y,
+            rows.codes,
+            rows.w,
+            self._parity,
+            n_groups=self._n_groups,
+            moments=moments,
+        )
+        return distinct_directions(directions, moments[1], effective_rows(rows.w))
 
     def _cut(self, found: WeightedSVD, weight: float) -> LowRankHead:
         """Return the head at its rank; ``rank=None`` has no factors."""
@@ -484,10 +492,23 @@ class HeadFitter:
             l2=self._l2,
         )
 
+    def _check_directions(self) -> None:
+        """Refuse features among which the metric cannot find all directions of disparity."""
+        W = self._measured.start.weight
+        A, B = self._decomposition.at(1.0).factors(min(W.shape))
+        before, after = (self._directions.T @ M for M in (W, A @ B))
+        if float(after.norm()) > _LEFT * float(before.norm()):
+            raise ValueError(
+                f"solver='closed_form' with importance={self._settings.importance!r} cannot take "
+                "away the disparity of these features: their units are too different. Standardize "
+                'them, for example with StandardScaler, or set importance="covariance".'
+            )
+
     def _report_alike(self, alike: bool | None = None) -> None:
         """Say once if a constraint has nothing to act on."""
         if alike is None and self._settings.solver == "closed_form":
             alike = not len(self._decomposition.s)
+            self._check_directions()
         elif alike is None:
             alike = self._settings.calibrate and math.isinf(self._stiffness)
         if alike and not self._reported_alike:

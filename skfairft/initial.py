@@ -103,7 +103,7 @@ def column_moments(Z: Features, w: Tensor) -> Moments:
     Returns
     -------
     mean, scale : Tensor of shape (d,), float64
-        The scale of a constant feature is 1.
+        The scale of a constant feature is its magnitude, or 1 where that is 0.
 
     References
     ----------
@@ -114,7 +114,7 @@ def column_moments(Z: Features, w: Tensor) -> Moments:
     --------
     >>> import torch
     >>> column_moments(torch.tensor([[0.0, 5.0], [2.0, 5.0]]), torch.ones(2).double())
-    (tensor([1., 5.], dtype=torch.float64), tensor([1., 1.], dtype=torch.float64))
+    (tensor([1., 5.], dtype=torch.float64), tensor([1., 5.], dtype=torch.float64))
     """
     share = w / w.sum()
     seen = 0.0
@@ -142,7 +142,8 @@ def column_moments(Z: Features, w: Tensor) -> Moments:
         mean += away * (total / seen)
         peak = torch.maximum(peak, block_peak)
     scale = square.sqrt()
-    return mean, torch.where(scale > _CONSTANT * peak, scale, 1.0)
+    # A constant feature minus its mean leaves the rounding of the mean: as large as the feature.
+    return mean, torch.where(scale > _CONSTANT * peak, scale, torch.where(peak > 0.0, peak, 1.0))
 
 
 def fit_linear_head(

@@ -335,13 +335,13 @@ def _check(
         ("thresholds", thresholds, 1, "leaves thresholds alone"),
         ("n_boot", n_boot, 0, "is without resamples"),
     ):
-        if not _is_whole(value) or value < least:
+        if not _is_a(Integral, value) or value < least:
             raise ValueError(
                 f"{name}={shown(value)}; expected a whole number of at least {least}, which "
                 f"{which}."
             )
     parts = isinstance(held_out, (tuple, list))
-    share = isinstance(held_out, Real) and 0 < held_out < 1
+    share = _is_a(Real, held_out) and 0 < held_out < 1
     if not (share or (parts and len(held_out) in (3, 4))):
         kind = type(held_out).__name__
         raise ValueError(
@@ -352,26 +352,27 @@ def _check(
     return clf.constraint, _read_weights(weights)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+def _is_a(kind: type, value: Any) -> bool:
+    """Tell whether a value is a number of a kind; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _read_weights(weights: Any) -> NDArray[np.float64]:
     """Return the fairness weights, in their order."""
-    if _is_whole(weights) and weights >= 2:
+    if _is_a(Integral, weights) and weights >= 2:
         return np.linspace(0.0, 1.0, int(weights))
     # As objects, because beside numbers True would become one.
     values = np.asarray(to_array(weights, "weights"), dtype=object)
-    if values.ndim != 1 or not len(values) or not all(map(_is_weight, values)):
+    if (
+        values.ndim != 1
+        or not len(values)
+        or not all(_is_a(Real, value) and 0 <= value <= 1 for value in values)
+    ):
         raise ValueError(
             f"weights={shown(weights)}; expected fairness weights in [0, 1], such as [0.0, 0.5, "
             "1.0], or how many, a whole number of at least 2."
         )
     return np.unique(values.astype(np.float64))
-
-
-def _is_weight(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= value <= 1
 
 
 def _variants(

@@ -137,7 +137,7 @@ def parity_penalty(p, y, codes, w, constraint, n_groups, form):
             for rate in rates:
                 squares = squares + (rate - pooled) ** 2
             if len(rates) > 1:
-                distance = distance + ((max(rates) - min(rates)) ** 2 + 1e-8) ** 0.5
+                distance = distance + ((max(rates) - min(rates)) ** 2 + 1e-8) ** 0.5 - 1e-4
         distances.append(distance)
     return squares if form == "squared_gaps" else max(distances)
 

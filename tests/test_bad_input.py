@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
-from skorch.callbacks import Checkpoint, EarlyStopping
+from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring, EpochTimer
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, FrozenFeatureExtractor, split_head
@@ -572,6 +572,30 @@ ERRORS = [
             ("named", ("stop", EarlyStopping()), "valid_loss"),
             ("of another kind", Checkpoint(), "valid_loss_best"),
         )
+    ),
+    (
+        "a score of held-out rows that are none",
+        lambda: fit(callbacks=[EpochScoring("accuracy")], feature_extractor=Never()),
+        ValueError,
+        ["EpochScoring of held-out rows", "early_stopping=True", "on_train=True"],
+    ),
+    (
+        "two callbacks of one name",
+        lambda: fit(callbacks=[("a", EpochTimer()), ("a", EpochTimer())]),
+        ValueError,
+        ["two of one name", "'a'"],
+    ),
+    (
+        "a callback called as one of ours",
+        lambda: fit(callbacks=[("convergence", None)], feature_extractor=Never()),
+        ValueError,
+        ["'convergence'", "other than those of the training"],
+    ),
+    (
+        "a negative class weight",
+        lambda: fit(class_weight={0: -1.0, 1: 2.0}, feature_extractor=Never()),
+        ValueError,
+        ["class_weight={0: -1.0, 1: 2.0}", "at least 0"],
     ),
     (
         "a callback that waits for what nobody measures",

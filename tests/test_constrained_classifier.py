@@ -20,7 +20,7 @@ from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning
 from skfairft.batches import TensorRows
-from skfairft.constraints import CONSTRAINTS, parity
+from skfairft.constraints import CONSTRAINTS, mass_table, parity
 from skfairft.datasets import make_biased_classification
 from skfairft.head import CellVote, LowRankHead, head_scores
 from skfairft.judge import JudgedRows
@@ -509,3 +509,47 @@ class TestShareThatIsTaken:
         np.testing.assert_allclose(
             clf.predict_proba(X), fit(data, fairness_weight=0.5).predict_proba(X), atol=1e-6
         )
+
+
+class TestClassWeights:
+    """They say what errors cost; the rates that are to be equal are those of the rows."""
+
+    @pytest.mark.parametrize("constraint", CONSTRAINTS)
+    @pytest.mark.parametrize("k", [2, 3])
+    def test_rates_are_those_of_the_rows_without_them(self, k, constraint):
+        rng = np.random.default_rng(0)
+        p = torch.from_numpy(rng.dirichlet(np.ones(k), size=200))
+        y, s = (torch.from_numpy(rng.integers(n, size=200)) for n in (k, 3))
+        w, factors = torch.from_numpy(rng.random(200)), torch.tensor([0.2, 5.0, 1.7][:k]).double()
+        plain, scaled = parity(constraint, k), parity(constraint, k, factors)
+        mass, count = mass_table(p, y, s, w, n_groups=3)
+        weighted = mass_table(p, y, s, w * factors[y], n_groups=3)
+        rates = plain.rates(mass, count)
+        torch.testing.assert_close(scaled.rates(*weighted), rates)
+        torch.testing.assert_close(
+            scaled.gaps(scaled.rates(*weighted), weighted[1]), plain.gaps(rates, count)
+        )
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_a_weight_of_1_is_parity_on_the_rows(self, solver):
+        rng = np.random.default_rng(0)
+        n = 20_000
+        s = rng.integers(2, size=n)
+        X = rng.normal(size=(n, 4))
+        X[:, 0] += s
+        y = (X.sum(axis=1) + rng.logistic(size=n) > 5).astype(int)
+        rows = X, y, s
+        params = {"class_weight": "balanced", "importance": "covariance", "solver": solver}
+        free, fair = (fit(rows, fairness_weight=w, **params) for w in (0.0, 1.0))
+        assert distance(rows, free.predict(X)) > 0.1
+        if solver == "fine_tune":
+            p = fair.predict_proba(X)[:, 1]
+            assert abs(p[s == 1].mean() - p[s == 0].mean()) < 0.01
+        elif solver == "closed_form":
+            z = fair.decision_function(X)
+            assert abs(z[s == 1].mean() - z[s == 0].mean()) < 1e-9
+        else:
+            assert distance(rows, fair.predict(X)) < 0.02
+        # They still do what they are for.
+        assert fair.predict(X)[y == 1].mean() > 0.6
+        assert fit(rows, fairness_weight=1.0, solver=solver).predict(X)[y == 1].mean() < 0.5

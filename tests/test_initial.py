@@ -14,9 +14,11 @@ from skfairft.head import LowRankHead
 from skfairft.initial import (
     StartingHead,
     _mapped_rows,
+    check_head,
     column_moments,
     fit_linear_head,
     previous_head,
+    scores_classes,
     starting_head,
 )
 
@@ -104,12 +106,12 @@ class TestColumnMoments:
 
     @pytest.mark.parametrize("value", [0.0, 0.1, -7.0, 1e6, 1e-30])
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-    def test_a_constant_feature_has_scale_one(self, value, dtype):
+    def test_a_constant_feature_has_its_magnitude_as_scale(self, value, dtype):
         # 0.1 has no exact mean in binary, so the deviations are not exactly zero.
         Z = torch.full((999, 1), value, dtype=dtype)
         w = torch.from_numpy(np.random.default_rng(0).exponential(size=999))
         mean, scale = column_moments(Z, w)
-        assert scale.item() == 1.0
+        assert scale.item() == (abs(float(Z[0, 0])) or 1.0)
         assert mean.item() == pytest.approx(value, rel=1e-7)
 
     def test_constant_means_relative_to_the_largest_magnitude(self):
@@ -118,7 +120,7 @@ class TestColumnMoments:
             above, below = (magnitude * (1 + share * sign) for share in (1.01e-7, 0.99e-7))
             _, scale = column_moments(torch.stack([above, below], dim=1), torch.ones(100).double())
             assert scale[0].item() == pytest.approx(1.01e-7 * magnitude, rel=1e-6)
-            assert scale[1].item() == 1.0
+            assert scale[1].item() == pytest.approx(magnitude)
 
     def test_weight_zero_stands_for_a_removed_row(self):
         Z, _, w = make_rows()
@@ -362,3 +364,76 @@ class TestPreviousHead:
         with torch.no_grad():
             start.tail[-1].weight.zero_()
         assert torch.equal(fitted(Z), expected)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Chain(nn.Sequential):
+    def forward(self, x):
+        return -super().forward(x)
+
+
+def hooked():
+    layer = nn.Linear(4, 2)
+    layer.register_forward_hook(lambda *args: None)
+    return layer
+
+
+class TestWhatIsNoHead:
+    @pytest.mark.parametrize(
+        "head",
+        [
+            Doubled(4, 2),
+            Chain(nn.Linear(4, 2), nn.ReLU()),
+            hooked(),
+            nn.Linear(4, 2, dtype=torch.complex64),
+            nn.Linear(4, 2, device="meta"),
+        ],
+    )
+    def test_more_than_its_layers(self, head):
+        with pytest.raises(ValueError, match="does more than its layers say"):
+            check_head(head)
+
+    @pytest.mark.parametrize(
+        ("after", "words"),
+        [
+            (nn.Softmax(dim=0), "rows that depend on each other"),
+            (nn.BatchNorm1d(3, affine=False, track_running_stats=False), "failed on three rows|"),
+            (nn.Flatten(0), "no row of numbers"),
+            (nn.Unflatten(1, (3, 1)), "no row of numbers"),
+            (nn.MaxPool2d(9), "failed on three rows"),
+        ],
+    )
+    def test_what_follows_does_not_act_on_each_row(self, after, words):
+        with pytest.raises(ValueError, match=words):
+            check_head(nn.Sequential(nn.Linear(4, 3), after))
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            nn.Linear(4, 2, bias=False),
+            nn.utils.parametrizations.weight_norm(nn.Linear(4, 2)),
+            nn.Sequential(nn.Linear(4, 3), nn.ReLU(inplace=True), nn.Dropout(0.5)),
+            nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1)),
+            nn.Linear(4, 2, dtype=torch.float16),
+        ],
+    )
+    def test_a_head_is_left_as_it_was(self, head):
+        before = {name: value.clone() for name, value in head.state_dict().items()}
+        mode = head.training
+        check_head(head)
+        assert head.training is mode
+        assert all(torch.equal(before[name], value) for name, value in head.state_dict().items())
+
+
+def test_a_sigmoid_of_one_output_is_kept_where_there_are_three_classes():
+    head = nn.Sequential(nn.Linear(4, 1), nn.Sigmoid())
+    assert scores_classes(head, 2)
+    assert not scores_classes(head, 3)
+    rng = np.random.default_rng(0)
+    Z, y = torch.from_numpy(rng.normal(size=(60, 4))), torch.from_numpy(rng.integers(3, size=60))
+    start = starting_head(head, Z, y, torch.ones(60).double(), 3, 1.0)
+    assert [type(part).__name__ for part in start.tail] == ["Sigmoid", "Linear"]

@@ -38,6 +38,32 @@ class TestChoice:
         with pytest.raises(ValueError, match="weight_decay"):
             resolve_optimizer(None, {"weight_decay": 0.2}, **decay)
 
+    @pytest.mark.parametrize(
+        ("optimizer", "arguments", "words"),
+        [
+            (torch.optim.SparseAdam, {}, "dense gradients"),
+            (torch.optim.AdamW, {"capturable": True}, "capturable"),
+            (torch.optim.LBFGS, {"line_search_fn": "wolfe"}, "strong_wolfe"),
+            (torch.optim.LBFGS, {"max_iter": 0}, "no step"),
+            (torch.optim.SGD, {"param_groups": 3}, "list of pairs"),
+        ],
+    )
+    def test_what_cannot_take_a_step_is_refused(self, optimizer, arguments, words):
+        with torch.inference_mode(), pytest.raises(ValueError, match=words):
+            resolve_optimizer(optimizer, arguments, **PLAIN)
+
+    def test_all_others_of_torch_can(self):
+        kinds = [kind for kind in vars(torch.optim).values() if isinstance(kind, type)]
+        refused = []
+        for kind in kinds:
+            if issubclass(kind, torch.optim.Optimizer) and kind is not torch.optim.Optimizer:
+                try:
+                    resolve_optimizer(kind, None, **PLAIN)
+                except ValueError:
+                    refused.append(kind.__name__)
+        assert set(refused) <= {"SparseAdam", "Muon"}  # Muon takes matrices alone
+        assert len(kinds) > 5
+
     def test_groups_of_parameters_are_skorchs_to_check(self):
         groups = {"param_groups": [("head.A", {"lr": 0.1})]}
         chosen = resolve_optimizer(torch.optim.SGD, groups, **PLAIN)

@@ -190,7 +190,7 @@ class TestObjective:
         expected = each + l2_of(rows) / 2 * module.squared_norm() + intensity * distance
         loss = net.get_loss(net.infer(inputs), y, X=inputs, training=True)
         rounding = intensity * 1e-4 * len(moments.labels)
-        assert expected.item() - 1e-12 <= loss.item() <= expected.item() + rounding
+        assert expected.item() - rounding <= loss.item() <= expected.item() + 1e-12
         # Outside training it is the loss alone.
         assert net.get_loss(logits, y, X=inputs).item() == pytest.approx(each.item(), rel=1e-12)
 

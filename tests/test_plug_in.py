@@ -166,6 +166,17 @@ class TestRows:
         monkeypatch.setattr(plug_in, "_MOST_ROWS", 10**5)
         assert torch.equal(same, solve(p[:1000], w[:1000], "demographic_parity", [1.0], 2, 2)[1])
 
+    def test_those_taken_do_not_depend_on_a_pattern_in_the_order(self, monkeypatch):
+        """Groups in turn: every other row is of one group."""
+        p, w = make_rows(n=4000)
+        order = p[:, 0].argsort()
+        p = torch.stack([p[order[:2000]], p[order[2000:].flip(0)]], dim=1).flatten(0, 1)
+        _, full, count = solve(p, w, "demographic_parity", [1.0], 2, 2)
+        monkeypatch.setattr(plug_in, "_MOST_ROWS", 2000)
+        _, found, some = solve(p, w, "demographic_parity", [1.0], 2, 2)
+        torch.testing.assert_close(found, full, atol=0.02, rtol=0.0)
+        torch.testing.assert_close(2 * some, count, rtol=0.1, atol=0.0)
+
     def test_parity_from_the_start_needs_no_multipliers(self):
         """Groups that x says nothing of."""
         label = torch.from_numpy(np.random.default_rng(0).dirichlet([1, 1], size=500))

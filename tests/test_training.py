@@ -1,6 +1,7 @@
 import copy
 import pickle
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -717,3 +718,20 @@ class TestNet:
         assert_same_parameters(module, make_module(rows))
         assert len(net.history) == 0
         assert net.module_ is module
+
+
+def test_dropout_in_several_threads_at_once_is_that_of_each_seed():
+    rows = make_rows(n=200)
+    head = nn.Sequential(nn.Linear(rows.Z.shape[1], 8), nn.ReLU(), nn.Dropout(0.5))
+    state = torch.get_rng_state()
+
+    def scores(seed):
+        clf = FairLowRankHeadClassifier(head=head, max_epochs=3, tol=None, random_state=seed)
+        clf.fit(rows.Z.numpy(), rows.y.numpy(), sensitive_features=groups_of(rows))
+        return clf.decision_function(rows.Z.numpy())
+
+    alone = [scores(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(scores, range(4)))
+    np.testing.assert_array_equal(together, alone)
+    assert torch.equal(torch.get_rng_state(), state)
