@@ -645,3 +645,46 @@ def test_group_weights_act_on_the_covariance():
         metric = np.tensordot(expected, moments, 1) + 0.01 * np.diag(X.var(axis=0))
         values = np.linalg.eigvalsh(W.T @ metric @ W)[::-1]
         np.testing.assert_allclose(clf.singular_values_**2, values, rtol=1e-8)
+
+
+class TestClassWeight:
+    @pytest.mark.parametrize("k", [2, 3])
+    def test_balanced_counts_a_weight_of_two_as_the_row_twice(self, k):
+        X, y, s = make_data(n_classes=k)
+        w = np.random.default_rng(0).integers(0, 4, size=len(y))
+        rows = np.repeat(np.arange(len(y)), w)
+        clf = FairLowRankHeadClassifier(class_weight="balanced", C=0.1)
+        weighted = clf.fit(X, y, sensitive_features=s, sample_weight=w).predict_proba(X)
+        repeated = clf.fit(X[rows], y[rows], sensitive_features=s[rows]).predict_proba(X)
+        np.testing.assert_allclose(weighted, repeated, atol=1e-6)
+
+
+class TestExtremeFeatures:
+    @pytest.mark.parametrize("size", [1e12, 1e20, 1e60])
+    def test_a_large_constant_changes_nothing(self, size):
+        X, y, s = make_data()
+        plain = FairLowRankHeadClassifier().fit(X, y, sensitive_features=s).predict_proba(X)
+        for value in (size / 3, -size):
+            wide = np.column_stack([X, np.full(len(X), value)])
+            found = FairLowRankHeadClassifier().fit(wide, y, sensitive_features=s)
+            np.testing.assert_allclose(found.predict_proba(wide), plain, atol=1e-4)
+
+    def test_float32_up_to_its_limit_without_a_warning_of_numpy(self):
+        X, y, s = make_data()
+        wide = np.column_stack([X, np.where(s, 3e38, -3e38)]).astype(np.float32)
+        with pytest.warns(FairnessWarning, match=r"\[10\]"):  # the group, and nothing else
+            clf = FairLowRankHeadClassifier().fit(wide, y, sensitive_features=s)
+        assert np.isfinite(clf.predict_proba(wide)).all()
+
+    def test_units_too_different_for_an_unweighted_closed_form(self):
+        X, y, s = make_data(n_groups=3)
+        X = X * np.logspace(0, 12, 10)
+        held = {"constraint": "demographic_parity", "fairness_weight": 1.0, "random_state": 0}
+        clf = FairLowRankHeadClassifier(solver="closed_form", importance="uniform", **held)
+        with pytest.raises(ValueError, match="their units are too different"):
+            clf.fit(X, y, sensitive_features=s)
+        for importance in ("fisher", "covariance"):
+            clf.set_params(importance=importance).fit(X, y, sensitive_features=s)
+            scores = clf.decision_function(X)
+            means = [scores[s == g].mean() for g in range(3)]
+            assert np.ptp(means) < 1e-6 * scores.std()

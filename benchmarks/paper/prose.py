@@ -10,9 +10,9 @@ page, text and figures, is made by `make reproduce` from [reproduction.json](rep
 """
 
 OUTCOMES = """The method was compared with TL and with f+SVD in {n} cases, in and beyond the paper's
-protocol: it **helps in {helps}** (in {could} the error was shown to be equal, as help requires), lowers
-bias without showing equal error in {costs}, hurts in {hurts}, is mixed in {mixed}, and makes no
-difference that ten seeds can show in {no_difference}
+protocol: it **helps in {helps}** (in {could} the error was shown to be equal, as help requires),
+lowers bias without showing equal error in {costs}, hurts in {hurts}, is mixed in {mixed}, and makes
+no difference that ten seeds can show in {no_difference}
 ([where, what counts as help, what would have been seen](#does-neutralization-help-anywhere))."""
 
 MEASURED = """## How it was measured
@@ -118,8 +118,8 @@ equality.
 
 - **Could it have helped?** In {same} of the {n} the two heads have the same measures in all seeds.
   Of the other {others}, {could} show equal error with these seeds: they meet that half of the rule,
-  so that less bias would have been help. In {worse} Err is higher by more than {error} points beyond
-  doubt; in {open} it is open, and more seeds might show either.
+  so that less bias would have been help. In {worse} Err is higher by more than {error} points
+  beyond doubt; in {open} it is open, and more seeds might show either.
 {visible}{control}- **Each test by itself**, one-sided at 5 %: {unadjusted}.
   Chance is 5 % of the tests, without those of a measure that is the same in all seeds: it is
   neither lower nor higher.
@@ -129,8 +129,8 @@ VISIBLE = """- **How much less bias would have been seen?** To be significant af
   in the {could} of equal error, ΔDP would have had to be lower by {DDP} in the mean, or ΔEO
   by {DEO} (medians; in the worst tenth by {most_DDP} and {most_DEO} or more). The {least_DDP} and
   {least_DEO} that help requires at least would have been significant in {enough_DDP} and
-  {enough_DEO} of them. Where the true difference is just as large as would be significant there, ten
-  seeds find it about half the time.
+  {enough_DEO} of them. Where the true difference is just as large as would be significant there,
+  ten seeds find it about half the time.
 """
 
 CONTROL = """- **What does the rule say where bias is known to fall?** Of the {n} systems with a
