@@ -531,17 +531,19 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         check_fairness_parameters(self)
         if self.head is not None:
             check_head(self.head)
+
+    def _check_for(self, n_classes: int) -> None:
+        """Check what depends on the number of classes."""
+        check_head_for_solver(self.head, self.solver, n_classes)
         resolve_optimizer(
             self.optimizer,
             self.optimizer_kwargs,
             lr=self.lr,
             weight_decay=self.weight_decay,
             batch_size=self.batch_size,
+            nonlinear=self._is_nonlinear(n_classes),
+            device=resolve_device(self.device, torch.device("cpu")),
         )
-
-    def _check_for(self, n_classes: int) -> None:
-        """Check what depends on the number of classes."""
-        check_head_for_solver(self.head, self.solver, n_classes)
         check_callbacks(self.callbacks, held_out=self._stops_early(n_classes))
 
     def _prepare(

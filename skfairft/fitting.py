@@ -48,8 +48,8 @@ __all__ = ["FitProblem", "FittedHead", "HeadFitter", "HeadSettings"]
 # features hardly vary on these rows do not look free.
 _COVARIANCE_RIDGE = 0.01
 
-# Share of the disparity that the closed form at a weight of 1 may leave: rounding.
-_LEFT = 1e-6
+# Share of the disparity that the closed form at a weight of 1 may leave by rounding.
+_LEFT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -497,7 +497,8 @@ class HeadFitter:
         W = self._measured.start.weight
         A, B = self._decomposition.at(1.0).factors(min(W.shape))
         before, after = (self._directions.T @ M for M in (W, A @ B))
-        if float(after.norm()) > _LEFT * float(before.norm()):
+        terms = self._directions.abs().T @ W.abs()  # of which a head that is fair has a small sum
+        if float(after.norm()) > _LEFT * max(float(before.norm()), 1e-9 * float(terms.norm())):
             raise ValueError(
                 f"solver='closed_form' with importance={self._settings.importance!r} cannot take "
                 "away the disparity of these features: their units are too different. Standardize "
@@ -513,11 +514,13 @@ class HeadFitter:
             alike = self._settings.calibrate and math.isinf(self._stiffness)
         if alike and not self._reported_alike:
             self._reported_alike = True
+            what = "the groups do not differ in what the head can use, such as copies of each other"
+            if self._cells is not None:
+                what = "the decisions without a constraint do not differ between groups"
             warn_user(
                 f"constraint={self._settings.constraint!r} has nothing to act on: on the rows that "
-                "are fitted the groups do not differ in what the head can use (copies of each "
-                "other, or constant features), and the head is that without a constraint. On other "
-                "rows, where groups are not alike, its decisions may differ between them.",
+                f"are fitted {what}, and the head is that without a constraint. On other rows, "
+                "where groups are not alike, its decisions may differ between them.",
                 FairnessWarning,
             )
 

@@ -18,7 +18,7 @@ from .mapped import (
     double_blocks,
     release_pages,
 )
-from .number_range import check_range
+from .number_range import LARGEST, check_range
 from .parallel import map_blocks
 
 __all__ = [
@@ -385,7 +385,13 @@ def _output_layer(
     C: float,
 ) -> nn.Sequential:
     """Return an activation and a linear layer fitted behind it."""
-    hidden = _mapped_rows(lambda block: activation(layer.output(block)), Z)
+
+    def outputs(block: Tensor) -> Tensor:
+        values: Tensor = activation(layer.output(block))
+        # What dead units give may be too small to be squared.
+        return torch.where(values.abs() < 1.0 / LARGEST, 0.0, values)
+
+    hidden = _mapped_rows(outputs, Z)
     check_range(hidden, "The outputs of the head's hidden layer")
     output_weight, output_bias = fit_linear_head(hidden, y, w, n_classes, C)
     # skip_init: the usual initialization would draw from torch's global random state.

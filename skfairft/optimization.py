@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from skorch.callbacks import Callback
 from skorch.callbacks.scoring import ScoringBase
 from torch import nn
 
-from .modes import training_modes
+from .modes import seeded, training_modes
 
 __all__ = ["Optimization", "check_callbacks", "resolve_optimizer"]
 
@@ -22,6 +23,8 @@ __all__ = ["Optimization", "check_callbacks", "resolve_optimizer"]
 _MINIBATCH_SHARE, _MINIBATCH_LEAST, _MINIBATCH_MOST = 0.1, 32, 1024
 _MINIBATCH_LR = 0.001
 _MINIBATCH_PATIENCE = 5
+
+_CPU = torch.device("cpu")
 
 # The callbacks that training has in any case.
 _OWN_NAMES = (
@@ -80,6 +83,7 @@ def resolve_optimizer(
     batch_size: int | None,
     nonlinear: bool = False,
     patience: int | None = None,
+    device: torch.device = _CPU,
 ) -> Optimization:
     """Return the optimizer that parameters of `FairLowRankHeadClassifier` stand for.
 
@@ -91,6 +95,8 @@ def resolve_optimizer(
         Whether the head has an activation inside; then the default optimizer is AdamW.
     patience : int or None, default=None
         As ``n_iter_no_change`` of the classifier.
+    device : torch.device
+        Where it is to train.
 
     Raises
     ------
@@ -144,24 +150,23 @@ def resolve_optimizer(
             batch_size=batch_size,
             patience=_MINIBATCH_PATIENCE if patience is None else patience,
         )
-    _try(chosen)
+    _try(chosen, device)
     return chosen
 
 
-def _try(chosen: Optimization) -> None:
+def _try(chosen: Optimization, device: torch.device) -> None:
     """Take a step with parameters like those of a head, to hear what the optimizer refuses."""
-    groups = chosen.settings.get("param_groups")
-    if groups is not None:  # of skorch, which names parameters of the real head
-        pairs = isinstance(groups, (list, tuple)) and all(
-            isinstance(each, (list, tuple)) and len(each) == 2 and isinstance(each[1], Mapping)
-            for each in groups
+    given = {name: value for name, value in chosen.settings.items() if name != "param_groups"}
+    groups = chosen.settings.get("param_groups", [])  # of skorch, by names of parameters
+    pairs = isinstance(groups, (list, tuple)) and all(
+        isinstance(each, (list, tuple)) and len(each) == 2 and isinstance(each[1], Mapping)
+        for each in groups
+    )
+    if not pairs:
+        raise ValueError(
+            f"optimizer_kwargs has param_groups={groups!r}; expected a list of pairs of a "
+            "parameter's name and a dict, as skorch takes it."
         )
-        if not pairs:
-            raise ValueError(
-                f"optimizer_kwargs has param_groups={groups!r}; expected a list of pairs of a "
-                "parameter's name and a dict, as skorch takes it."
-            )
-        return
 
     def loss() -> Any:
         for parameter in parameters:
@@ -171,14 +176,19 @@ def _try(chosen: Optimization) -> None:
         return value
 
     try:
-        with training_modes():
+        # Those of torch draw no random numbers.
+        draws = not chosen.optimizer.__module__.startswith("torch.optim")
+        with training_modes(), seeded(0, _CPU) if draws else contextlib.nullcontext():
             parameters = [nn.Parameter(torch.ones(n).double()) for n in ((2, 2), (2,))]
-            optimizer: Any = chosen.optimizer(parameters, lr=chosen.lr, **chosen.settings)  # type: ignore[call-arg]
+            optimizer: Any = chosen.optimizer(parameters, lr=chosen.lr, **given)  # type: ignore[call-arg]
             if callable(getattr(optimizer, "train", None)):
                 optimizer.train()
-            optimizer.step(loss)
+            if device.type == "cpu":  # some options ask for another
+                optimizer.step(loss)
         if chosen.settings.get("max_iter", 1) < 1:
             raise ValueError("it would take no step")
+    except AssertionError:
+        return  # of these parameters, maybe, and not of the head's
     except Exception as error:
         raise ValueError(
             f"{chosen.optimizer.__name__} cannot train a head with lr={chosen.lr} and "

@@ -37,6 +37,8 @@ _NEAR = 0.1
 
 # Rows beyond this many only move the multipliers by a fraction of their statistical error.
 _MOST_ROWS = 100_000
+# Of a cell with so few rows all are taken.
+_RARE_ROWS = 1000
 
 # Rates that differ by less than this share of what chance makes are the same.
 _NO_SPREAD = 0.03
@@ -139,10 +141,8 @@ def solve_multipliers(
     ([[0.0, 0.0]], True)
     """
     if len(p) > _MOST_ROWS:
-        counted = torch.nonzero(w)[:, 0]
-        drawn = torch.randperm(len(counted), generator=torch.Generator().manual_seed(0))
-        rows = counted[drawn[:_MOST_ROWS]]
-        p, w, cells = p[rows], w[rows], None if cells is None else cells[rows]
+        rows, w = _some_rows(w, cells)
+        p, cells = p[rows], None if cells is None else cells[rows]
     share = (w / w.sum()).numpy()
     P = np.ascontiguousarray(p.numpy().T)  # sums over cells and classes are then over rows
     count = (w @ p).reshape(-1, n_groups)
@@ -208,6 +208,21 @@ def solve_multipliers(
             start = out[i] = solve((1.0 - float(removed[i])) * spread, start, temperatures)
             before = removed[i]
     return torch.from_numpy(out), count
+
+
+def _some_rows(w: Tensor, cells: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the numbers of some rows, and their weights: all of rare cells, others at random."""
+    counted = torch.nonzero(w)[:, 0]
+    rare = torch.zeros(len(counted), dtype=torch.bool)
+    if cells is not None:
+        own = cells[counted]
+        rare = torch.bincount(own)[own] <= _RARE_ROWS
+    kept, others = counted[rare], counted[~rare]
+    size = min(max(_MOST_ROWS - len(kept), 0), len(others))
+    order = torch.randperm(len(others), generator=torch.Generator().manual_seed(0))
+    drawn = others[order[:size]]
+    share = len(others) / size if size else 1.0
+    return torch.cat([kept, drawn]), torch.cat([w[kept], share * w[drawn]])
 
 
 def _spread(rates: Floats) -> float:

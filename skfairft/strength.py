@@ -25,7 +25,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .batches import TensorRows, effective_rows
+from .batches import TensorRows
 from .constraints import Parity, mass_table
 from .head import StandardizedHead
 from .parallel import map_blocks
@@ -37,10 +37,10 @@ __all__ = ["penalty_strength", "stiffness"]
 _MOST_ODDS = 1e3
 # Gaps of probabilities that are rounding errors.
 _NO_GAP = 1e-12
-# Moving the gaps by x costs x^2 / c of the loss, which is of the order of 1 altogether. Groups that
-# differ by chance have c of the order of 1 / n. At this share of it all of the loss would move the
-# gaps by a thirtieth of what chance makes of them, as with copies whose features are rounded.
-_NO_CHANGE = 1e-3
+# Were groups drawn at random, the parts that rows have in the slope of the gaps would add up as a
+# random walk does. A thirtieth of that is none: copies of each other whose features are rounded, or
+# constant features.
+_ALIKE = 0.03
 # Conjugate gradients end when the last steps together added less than this share to c.
 _SHARE_TOL = 0.003
 _LAST_STEPS = 5
@@ -92,8 +92,11 @@ def stiffness(module: StandardizedHead, train: TensorRows, parity: Parity, *, l2
         direction = torch.zeros_like(direction)
         direction[:, 0] = 1.0
     (slope,) = torch.autograd.grad((gaps * direction).sum() / direction.norm(), leaf)
-    c = 2.0 * _inverse_form(layer.hessian, layer.pull_back(slope, train))
-    return 1.0 / c if c > _NO_CHANGE / effective_rows(train.w) else math.inf
+    u = layer.pull_back(slope, train)
+    if float(u.norm()) <= _ALIKE * layer.random_walk(slope, train):
+        return math.inf
+    c = 2.0 * _inverse_form(layer.hessian, u)
+    return 1.0 / c if c > 0.0 else math.inf
 
 
 def penalty_strength(stiffness: float, weight: float) -> float:
@@ -151,13 +154,23 @@ class _OutputLayer:
 
     def pull_back(self, slope: Tensor, train: TensorRows) -> Tensor:
         """Return the gradient (d + 1, k) of ``sum(slope * mass)``; slope is (k, G, k)."""
+        return self._sum(lambda rows, _: self._slopes(slope, train, rows))
+
+    def random_walk(self, slope: Tensor, train: TensorRows) -> float:
+        """Return how large the sum of `pull_back` would be if each row's part had a random sign."""
+
+        def part(rows: slice, block: Tensor) -> float:
+            X = (self._body(block) - self._shift) / self._scale
+            sizes = self._slopes(slope, train, rows).square().sum(dim=1)
+            return float(sizes @ (1.0 + X.square().sum(dim=1)))
+
+        return math.sqrt(sum(map_blocks(part, self._Z)))
+
+    def _slopes(self, slope: Tensor, train: TensorRows, rows: slice) -> Tensor:
+        """Return the derivatives (m, k) of ``sum(slope * mass)`` by the logits of some rows."""
         assert train.codes is not None
-        y, codes, w = train.y, train.codes, train.w[:, None]
-
-        def change(rows: slice, X: Tensor) -> Tensor:
-            return w[rows] * _softmax_change(self.p[rows], slope[y[rows], codes[rows]])
-
-        return self._sum(change)
+        own = slope[train.y[rows], train.codes[rows]]
+        return train.w[rows, None] * _softmax_change(self.p[rows], own)
 
     def _sum(self, change: Callable[[slice, Tensor], Tensor]) -> Tensor:
         """Sum the outer products of standardized inputs (m, d), and 1, with (m, k)."""

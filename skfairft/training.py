@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import threading
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -23,6 +21,7 @@ from .batches import TensorBatches, TensorRows
 from .constraints import ParityPenalty, cell_counts, mass_table, weighed_mass
 from .head import StandardizedHead
 from .mapped import block_slices, double_block
+from .modes import seeded
 from .optimization import resolve_optimizer
 from .running_mass import RunningMass
 
@@ -31,8 +30,6 @@ __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
 # Training has made a head worse that ends with more than this many times the loss that it began
 # with, and more than that of a head which gives all classes the same probability, or far more.
 _RISE, _FAR_RISE = 2.0, 10.0
-
-_generators = threading.RLock()
 
 
 class EpochBar(Callback):
@@ -180,6 +177,23 @@ class HeadNet(NeuralNetClassifier):
             weighed = _weighed(y_pred, y_true, X, slope)
             loss = loss + value + (weighed - weighed.detach())  # value, with the gradient
         return loss + self._shrinkage() if self.l2 else loss
+
+    def objective(self, rows: TensorRows) -> float:
+        """Return what training lowers, of all rows at once and without dropout."""
+        inputs, y = rows[:]
+        self._set_training(False)
+        with torch.no_grad():
+            logits = self.infer(inputs)
+            value = (self.criterion_(logits, y) * rows.w).mean()
+            if self.l2:
+                value = value + self._shrinkage()
+            if self.penalty is not None:
+                p = torch.softmax(logits.double(), dim=1)
+                n_groups = self.penalty.count.shape[1]
+                assert rows.codes is not None
+                mass, _ = mass_table(p, rows.y, rows.codes, rows.w, n_groups=n_groups)
+                value = value + self.penalty.value(mass.cpu()).to(self.device)
+        return float(value)
 
     def validation_step(self, batch: Any, **fit_params: Any) -> dict[str, Tensor]:
         """Return loss and logits of the hold-out, the loss with its own disparity."""
@@ -404,8 +418,9 @@ def fine_tune(
     )
     net.initialize()
     if max_epochs > 0:
+        start = {name: value.clone() for name, value in net.module_.state_dict().items()}
         draws = module.tail is not None or optimizer is not None or bool(callbacks)
-        with _seeded(seed, device) if draws else contextlib.nullcontext():
+        with seeded(seed, device) if draws else contextlib.nullcontext():
             try:
                 net.partial_fit(train.to(device), None)
             except KeyError as error:
@@ -416,24 +431,11 @@ def fine_tune(
                     f"{error}, which holds {_columns(net)}. Change what it monitors."
                 ) from error
         _report_end(net, max_epochs, tol)
+        if not issubclass(chosen.optimizer, torch.optim.LBFGS):  # whose line search never rises
+            _report_rise(net, start, train.to(device))
     # The net outlives the training: let it not hold on to the hold-out rows.
     net.train_split = None
     return net
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global generators, from which dropout draws, and leave them as they were.
-
-    They are the process's: one training at a time may have them.
-    """
-    cuda = device.type == "cuda"
-    with _generators, torch.random.fork_rng(devices=[device] if cuda else []):
-        torch.default_generator.manual_seed(seed)
-        if cuda:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 def _check_rows(penalty: ParityPenalty, train: TensorRows, valid: TensorRows | None) -> None:
@@ -457,27 +459,20 @@ def _hold_out(
     return train, valid
 
 
-def _report_rise(net: HeadNet) -> None:
-    """Say so if the head is worse than the one that training began with."""
-    if not len(net.history):
-        return
-    # That of the first batch is measured before the first step.
-    start, end = net.history[0, "batches", 0, "train_loss"], net.history[-1, "train_loss"]
-    if _restored(net) and "valid_loss" in net.history[0]:
-        held_out = net.history[:, "valid_loss"]
-        end = net.history[held_out.index(min(held_out)), "train_loss"]
-    if end > max(_RISE * start, min(math.log(len(net.classes_)), _FAR_RISE * start)):
+def _report_rise(net: HeadNet, start: dict[str, Tensor], rows: TensorRows) -> None:
+    """Say so if the head is worse than the one that training began with, on all rows."""
+    end = {name: value.clone() for name, value in net.module_.state_dict().items()}
+    after = net.objective(rows)
+    net.module_.load_state_dict(start)
+    before = net.objective(rows)
+    net.module_.load_state_dict(end)
+    if after > max(_RISE * before, min(math.log(len(net.classes_)), _FAR_RISE * before)):
         warn_user(
-            f"Training made the head worse: its loss was {start:.4g} before and {end:.4g} after "
-            f"{len(net.history)} epochs of {type(net.optimizer_).__name__} with "
+            f"Training made the head worse: its loss was {before:.4g} before and is {after:.4g} "
+            f"after {len(net.history)} epochs of {type(net.optimizer_).__name__} with "
             f"lr={net.lr}. Use a smaller lr, or leave optimizer, lr and batch_size at None.",
             ConvergenceWarning,
         )
-
-
-def _restored(net: HeadNet) -> bool:
-    """Tell whether the parameters are those of the best epoch, and not of the last."""
-    return any(getattr(callback, "load_best", False) for _, callback in net.callbacks_)
 
 
 def _columns(net: HeadNet) -> list[str]:
@@ -493,7 +488,6 @@ def _report_end(net: HeadNet, max_epochs: int, tol: float | None) -> None:
             f"{type(net.optimizer_).__name__} with lr={net.lr} the head's parameters are not "
             "finite. Use a smaller lr, or leave optimizer, lr and batch_size at None."
         )
-    _report_rise(net)
     if net.interrupted_:
         return
     if tol is not None and len(net.history) >= max_epochs and not net.stopped_early():

@@ -963,7 +963,7 @@ WARNINGS = [
             tol=None,
         ),
         ConvergenceWarning,
-        ["made the head worse", "after 8 epochs", "lr=100.0", "smaller lr"],
+        ["made the head worse", "after 8 epochs of SGD", "lr=100.0", "smaller lr"],
     ),
     ("labels as a column", lambda: fit(y=Y[:, None]), DataConversionWarning, ["column-vector"]),
     (

@@ -42,10 +42,11 @@ class TestChoice:
         ("optimizer", "arguments", "words"),
         [
             (torch.optim.SparseAdam, {}, "dense gradients"),
-            (torch.optim.AdamW, {"capturable": True}, "capturable"),
+            (torch.optim.AdamW, {"differentiable": True}, "leaf Variable"),
             (torch.optim.LBFGS, {"line_search_fn": "wolfe"}, "strong_wolfe"),
             (torch.optim.LBFGS, {"max_iter": 0}, "no step"),
             (torch.optim.SGD, {"param_groups": 3}, "list of pairs"),
+            (torch.optim.SGD, {"param_groups": [], "momentums": 3}, "momentums"),
         ],
     )
     def test_what_cannot_take_a_step_is_refused(self, optimizer, arguments, words):

@@ -720,6 +720,25 @@ class TestNet:
         assert net.module_ is module
 
 
+def test_an_optimizer_that_draws_leaves_the_global_generators_as_they_were():
+    class Noisy(torch.optim.SGD):
+        def step(self, closure=None):
+            loss = super().step(closure)
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.data += 1e-6 * torch.randn_like(parameter)
+            return loss
+
+    rows, state = make_rows(n=200), torch.get_rng_state()
+    clf = FairLowRankHeadClassifier(optimizer=Noisy, max_epochs=2, tol=None, random_state=0)
+    first, second = (
+        clf.fit(rows.Z.numpy(), rows.y.numpy(), sensitive_features=groups_of(rows)).head_.weight
+        for _ in range(2)
+    )
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_dropout_in_several_threads_at_once_is_that_of_each_seed():
     rows = make_rows(n=200)
     head = nn.Sequential(nn.Linear(rows.Z.shape[1], 8), nn.ReLU(), nn.Dropout(0.5))
