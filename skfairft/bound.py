@@ -94,12 +94,12 @@ def check_held_out(
     n_classes, n_groups = shape
     y, s, one = torch.from_numpy(labels), torch.from_numpy(codes), torch.ones(len(labels)).double()
     count = cell_counts(y, s, one, n_classes=n_classes, n_groups=n_groups)
-    counts = parity(constraint, n_classes).counts(count)
-    compared = (counts > 0).sum(dim=1)
-    if (compared < 2).any():
+    rule = parity(constraint, n_classes)
+    compared, counts = rule.fewest_groups(count), rule.counts(count)
+    if compared < 2:
         raise ValueError(
             f"difference_bound={bound} needs held-out rows of at least two groups for each rate of "
-            f"{constraint!r}, but some rate has them in {int(compared.min())} of {n_groups} "
+            f"{constraint!r}, but some rate has them in {compared} of {n_groups} "
             f"groups, among {len(labels)} rows. Hold out more (validation_fraction) or merge "
             "groups."
         )

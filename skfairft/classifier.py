@@ -619,7 +619,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         alone = check_weights(sample_weight, None, classes, labels)
         factors = class_factors(self.class_weight, classes, labels, alone)
         weights = torch.from_numpy(alone), torch.from_numpy(factors)
-        problem = FitProblem(rows, len(groups), *weights, held_out)
+        problem = FitProblem(rows, *weights, held_out)
         return problem, earlier, random_state
 
     def _fit_features(self, X: Any) -> NDArray[Any]:

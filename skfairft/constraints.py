@@ -96,6 +96,10 @@ class Parity:
         """Return what the rates are shares of: (..., k, G) -> (..., m, G)."""
         return self.events @ count
 
+    def fewest_groups(self, count: Tensor) -> int:
+        """Return in how many groups the rate that has rows in the fewest has them."""
+        return int((self.counts(count) > 0).sum(dim=-1).min())
+
     def rates(self, mass: Tensor, count: Tensor) -> Tensor:
         """Return the rate of each moment and group, NaN where a group has no such row.
 

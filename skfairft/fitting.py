@@ -126,8 +126,6 @@ class FitProblem:
     ----------
     rows : TensorRows
         Features, labels, weights and groups.
-    n_groups : int
-        Number of groups G.
     sample_weight : Tensor of shape (n,)
         Of the rows, without the weights of the classes.
     class_weight : Tensor of shape (k,)
@@ -137,7 +135,6 @@ class FitProblem:
     """
 
     rows: TensorRows
-    n_groups: int
     sample_weight: Tensor
     class_weight: Tensor
     held_out: NDArray[np.int64] | None = None

@@ -185,10 +185,10 @@ def refuse_alone(
     """
     n_classes, n_groups = shape
     count = cell_counts(labels, codes, w.double(), n_classes=n_classes, n_groups=n_groups)
-    compared = (parity(constraint, n_classes).counts(count) > 0).sum(dim=1)
-    if (compared < 2).any():
+    compared = parity(constraint, n_classes).fewest_groups(count)
+    if compared < 2:
         raise ValueError(
             f"held_out needs rows of at least two groups for each rate of {constraint!r}, but some "
-            f"rate has them in {int(compared.min())} of {n_groups} groups, among "
+            f"rate has them in {compared} of {n_groups} groups, among "
             f"{int(w.count_nonzero())} rows of positive weight. Hold out more or merge groups."
         )

@@ -58,7 +58,7 @@ def parts(data, fraction=0.3):
     n_groups = len(np.unique(s))
     ones = torch.ones(len(y)).double(), torch.ones(len(np.unique(y))).double()
     apart = hold_out(y * n_groups + s, np.ones(len(y)), fraction, np.random.RandomState(0))
-    cut = FitProblem(rows, n_groups, *ones, apart).split()
+    cut = FitProblem(rows, *ones, apart).split()
     return tuple(tuple(part.numpy() for part in (each.Z, each.y, each.codes)) for each in cut)
 
 
