@@ -59,7 +59,7 @@ from torch import Tensor, nn
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, FrozenFeatureExtractor
 from skfairft.datasets import fetch_adult
 from skfairft.feature_store import get_store
-from skfairft.measure import forget
+from skfairft.head.measure import forget
 from skfairft.metrics import fairness_scorer
 from skfairft.preprocessing import ImageFiles, Texts
 

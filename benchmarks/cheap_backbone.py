@@ -24,7 +24,7 @@ from torch import nn
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
 from skfairft.datasets import make_biased_classification
 from skfairft.feature_store import get_store
-from skfairft.measure import forget
+from skfairft.head.measure import forget
 
 REPEATS, WIDTH = 11, 64
 CASES = [(500, 14), (2_000, 14), (5_000, 14), (12_000, 14), (50_000, 14), (20_000, 784)]

@@ -33,7 +33,7 @@ from torch import nn
 
 from skfairft import FairLowRankHeadClassifier
 from skfairft.datasets import make_biased_classification
-from skfairft.measure import forget
+from skfairft.head.measure import forget
 
 EPOCHS, BATCH = 20, 128
 

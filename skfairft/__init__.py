@@ -1,5 +1,7 @@
 """Low-rank heads on frozen feature extractors, with parity constraints, for scikit-learn."""
 
+from .backbone.extractor import FrozenFeatureExtractor
+from .backbone.split import split_head
 from .classifier import FairLowRankHeadClassifier
 from .displays import (
     FairnessTradeoffDisplay,
@@ -8,11 +10,9 @@ from .displays import (
     GroupRatesDisplay,
     SingularSpectrumDisplay,
 )
-from .exceptions import FairnessWarning
-from .extractor import FrozenFeatureExtractor
+from .inputs.exceptions import FairnessWarning
 from .path import FairnessPath, fairness_path
 from .report import ModelReport, model_report
-from .split import split_head
 
 __version__ = "0.1.0"
 

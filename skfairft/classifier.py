@@ -23,44 +23,45 @@ from sklearn.utils.validation import (
 )
 from torch import Tensor, nn
 
-from ._by_name import by_name
-from ._columns import listed
-from ._encoding import encode_labels
-from ._feature_table import kept_dtypes, read_features, refuse_odd_rows
-from ._index_order import warn_of_index_order
-from ._modules import ModuleParamsMixin, all_or_nothing, resolve_device
-from ._repr import classifier_block
-from ._validation import (
-    check_constraint,
-    check_fairness_parameters,
+from .backbone.extractor import FrozenFeatureExtractor
+from .backbone.forward import device_of
+from .backbone.modes import training_modes
+from .backbone.module_copy import copy_module, switch_to_evaluation
+from .backbone.modules import ModuleParamsMixin, all_or_nothing, resolve_device
+from .head.modules import CellVote, DeployedModel, head_scores, single_score_head
+from .head.optimization import check_callbacks, resolve_optimizer
+from .head.start import check_head, scores_classes
+from .inputs.by_name import by_name
+from .inputs.checks import (
     check_group_weights,
     check_groups,
-    check_head_for_solver,
-    check_weight_or_bound,
     check_weights,
     class_factors,
 )
-from ._warn import warn_user
-from .batches import TensorRows
-from .bound import check_held_out, weakest_weight
-from .constraints import CONSTRAINTS, parity
-from .disparity import group_columns
-from .exceptions import FairnessWarning
-from .extractor import FrozenFeatureExtractor
-from .fitting import FitProblem, FittedHead, HeadFitter, HeadSettings
-from .forward import device_of
-from .head import CellVote, DeployedModel, head_scores, single_score_head
-from .holdout import hold_out
-from .initial import check_head, scores_classes
-from .judge import JudgedRows
-from .mapped import Features, as_features, block_rows, is_mapped, release_pages
-from .modes import training_modes
-from .module_copy import copy_module, switch_to_evaluation
-from .number_range import check_range
-from .optimization import check_callbacks, resolve_optimizer
-from .parallel import threads_over_blocks
-from .rows import refuse_mapping
-from .summary import summarize
+from .inputs.encoding import encode_labels
+from .inputs.exceptions import FairnessWarning
+from .inputs.feature_table import kept_dtypes, read_features, refuse_mapping, refuse_odd_rows
+from .inputs.index_order import warn_of_index_order
+from .inputs.warn import warn_user
+from .inputs.words import listed
+from .lowrank.gaps import group_columns
+from .parity.checks import check_constraint, check_held_out
+from .parity.constraints import CONSTRAINTS, parity
+from .parity.judge import JudgedRows
+from .rows.blocks import threads_over_blocks
+from .rows.hold_out import hold_out
+from .rows.mapped import Features, as_features, block_rows, is_mapped, release_pages
+from .rows.number_range import check_range
+from .rows.tensor_rows import TensorRows
+from .solvers.bound import weakest_weight
+from .solvers.checks import (
+    check_fairness_parameters,
+    check_head_for_solver,
+    check_weight_or_bound,
+)
+from .solvers.problem import FitProblem, FittedHead, HeadFitter, HeadSettings
+from .summary.box import classifier_block
+from .summary.model import summarize
 
 __all__ = ["FairLowRankHeadClassifier"]
 

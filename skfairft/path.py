@@ -14,21 +14,23 @@ from sklearn.base import clone
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ._auc import auc_with_error
-from ._by_name import by_name
-from ._columns import is_row, shown
-from ._tensors import to_array
-from ._warn import warn_user
-from .batches import TensorRows
+from .backbone.modes import training_modes
 from .classifier import FairLowRankHeadClassifier
-from .constraints import parity
-from .exceptions import FairnessWarning
-from .fitting import FitProblem, FittedHead
-from .head import head_scores, shift_scores
-from .held_out import HeldOut, read_held_out, refuse_alone, refuse_other_width
-from .judge import JudgedRows, interval_around, pareto_front
-from .modes import training_modes
-from .parallel import threads_over_blocks
+from .head.modules import head_scores, shift_scores
+from .inputs.by_name import by_name
+from .inputs.columns import is_row
+from .inputs.exceptions import FairnessWarning
+from .inputs.held_out import HeldOut, read_held_out, refuse_other_width
+from .inputs.tensors import to_array
+from .inputs.warn import warn_user
+from .inputs.words import shown
+from .parity.auc import auc_with_error
+from .parity.checks import refuse_alone
+from .parity.constraints import parity
+from .parity.judge import JudgedRows, interval_around, pareto_front
+from .rows.blocks import threads_over_blocks
+from .rows.tensor_rows import TensorRows
+from .solvers.problem import FitProblem, FittedHead
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ import pytest
 from fairlearn.preprocessing import CorrelationRemover
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning
-from skfairft.constraints import CONSTRAINTS
+from skfairft.parity.constraints import CONSTRAINTS
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
 

@@ -6,7 +6,7 @@ from scipy.special import softmax
 from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
-from skfairft._auc import auc_with_error
+from skfairft.parity.auc import auc_with_error
 
 
 def make_scores(n, k, *, separation=1.0, distinct=None, seed=0):

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
-from skfairft.feature_module import FeatureModule
-from skfairft.module_copy import copy_module, switch_to_evaluation
+from skfairft.backbone.feature_module import FeatureModule
+from skfairft.backbone.module_copy import copy_module, switch_to_evaluation
 
 N, D = 60, 5
 

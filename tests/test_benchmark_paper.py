@@ -14,8 +14,8 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from skfairft import measure
-from skfairft.initial import StartingHead, starting_head
+from skfairft.head import measure
+from skfairft.head.start import StartingHead, starting_head
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from paper import (

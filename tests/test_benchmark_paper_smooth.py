@@ -8,8 +8,8 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from skfairft import constraints
 from skfairft.datasets import make_biased_classification
+from skfairft.parity import constraints
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from paper import smooth, systems, tasks

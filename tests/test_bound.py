@@ -6,13 +6,14 @@ import torch
 from oracles import parity_moments
 from skorch.callbacks import Callback
 
-from skfairft import FairLowRankHeadClassifier, FairnessWarning, bound
-from skfairft.batches import TensorRows
-from skfairft.constraints import CONSTRAINTS, parity
+from skfairft import FairLowRankHeadClassifier, FairnessWarning
 from skfairft.datasets import make_biased_classification
-from skfairft.fitting import FitProblem
-from skfairft.holdout import hold_out
-from skfairft.judge import JudgedRows, interval_around
+from skfairft.parity.constraints import CONSTRAINTS, parity
+from skfairft.parity.judge import JudgedRows, interval_around
+from skfairft.rows.hold_out import hold_out
+from skfairft.rows.tensor_rows import TensorRows
+from skfairft.solvers import bound
+from skfairft.solvers.problem import FitProblem
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
 pytestmark = pytest.mark.filterwarnings("ignore:difference_bound=.* is judged on")

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
-from skfairft.feature_module import FeatureModule
+from skfairft.backbone.feature_module import FeatureModule
 
 
 class OneDict(nn.Module):

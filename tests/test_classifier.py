@@ -16,7 +16,7 @@ from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning
 from skfairft.datasets import fetch_adult, make_biased_classification
-from skfairft.factorization import IMPORTANCE_FLOOR
+from skfairft.lowrank.factorization import IMPORTANCE_FLOOR
 
 
 def make_data(n=300, n_classes=2, n_groups=2, n_features=10, seed=0):

@@ -19,12 +19,12 @@ from skorch.callbacks import LRScheduler
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning
-from skfairft.batches import TensorRows
-from skfairft.constraints import CONSTRAINTS, mass_table, parity
 from skfairft.datasets import make_biased_classification
-from skfairft.head import CellVote, LowRankHead, head_scores
-from skfairft.judge import JudgedRows
+from skfairft.head.modules import CellVote, LowRankHead, head_scores
 from skfairft.metrics import demographic_parity_distance, fairness_scorer
+from skfairft.parity.constraints import CONSTRAINTS, mass_table, parity
+from skfairft.parity.judge import JudgedRows
+from skfairft.rows.tensor_rows import TensorRows
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
 DP, EO = "demographic_parity", "equalized_odds"

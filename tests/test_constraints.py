@@ -6,7 +6,8 @@ import pytest
 import torch
 from oracles import group_rate, parity_moments, parity_penalty
 
-from skfairft.constraints import (
+from skfairft.metrics import demographic_parity_distance, equalized_odds_distance
+from skfairft.parity.constraints import (
     CONSTRAINTS,
     ParityPenalty,
     cell_counts,
@@ -14,7 +15,6 @@ from skfairft.constraints import (
     parity,
     weighed_mass,
 )
-from skfairft.metrics import demographic_parity_distance, equalized_odds_distance
 
 SHAPES = list(itertools.product((2, 3), (2, 3)))
 FORMS = ["squared_gaps", "distance"]

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch import nn
 
-from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor, witness
+from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
 from skfairft.datasets import make_biased_classification
-from skfairft.exceptions import FeatureStoreWarning
-from skfairft.feature_store import DiskStore
+from skfairft.feature_store import DiskStore, witness
+from skfairft.inputs.exceptions import FeatureStoreWarning
 
 X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
 FACTOR = {"of": 1.0}

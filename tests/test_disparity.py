@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from skfairft import mapped
-from skfairft.constraints import CONSTRAINTS, parity
-from skfairft.disparity import disparity_directions, distinct_directions, feature_covariance
-from skfairft.factorization import parity_svd, regularized_metric
-from skfairft.initial import column_moments
-from skfairft.parallel import threads_over_blocks
+from skfairft.lowrank.factorization import parity_svd, regularized_metric
+from skfairft.lowrank.gaps import disparity_directions, distinct_directions, feature_covariance
+from skfairft.lowrank.moments import column_moments
+from skfairft.parity.constraints import CONSTRAINTS, parity
+from skfairft.rows import mapped
+from skfairft.rows.blocks import threads_over_blocks
 
 D = 6
 
@@ -30,7 +30,7 @@ def directions(Z, y, codes, w, constraint, k=3, n_groups=3):
         y,
         codes,
         w,
-        parity(constraint, k),
+        parity(constraint, k).conditions,
         n_groups=n_groups,
         moments=column_moments(Z, w),
     )
@@ -113,7 +113,7 @@ class TestDirections:
             y,
             codes,
             w,
-            parity(constraint, 3),
+            parity(constraint, 3).conditions,
             n_groups=3,
             moments=(torch.zeros(D).double(), torch.ones(D).double()),
         )

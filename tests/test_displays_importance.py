@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skfairft import FairLowRankHeadClassifier, FisherImportanceDisplay
 from skfairft.datasets import make_biased_classification
-from skfairft.factorization import neutralize
+from skfairft.lowrank.factorization import neutralize
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

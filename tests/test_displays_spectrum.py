@@ -7,7 +7,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skfairft import FairLowRankHeadClassifier, SingularSpectrumDisplay
 from skfairft.datasets import make_biased_classification
-from skfairft.factorization import resolve_rank
+from skfairft.lowrank.factorization import resolve_rank
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

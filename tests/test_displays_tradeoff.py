@@ -17,7 +17,6 @@ from skfairft import (
     FairnessWarning,
     fairness_path,
 )
-from skfairft.constraints import CONSTRAINTS
 from skfairft.datasets import make_biased_classification
 from skfairft.displays import _tradeoff
 from skfairft.metrics import (
@@ -27,6 +26,7 @@ from skfairft.metrics import (
     fairness_scorer,
     weighted_f1_error,
 )
+from skfairft.parity.constraints import CONSTRAINTS
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

@@ -15,9 +15,9 @@ import torch
 from scipy.sparse import coo_array, csr_matrix
 from sklearn.exceptions import DataConversionWarning
 
-from skfairft._encoding import column_names, encode_groups, encode_labels, to_label_array
-from skfairft._tables import number_column
-from skfairft._tensors import to_array
+from skfairft.inputs.encoding import column_names, encode_groups, encode_labels, to_label_array
+from skfairft.inputs.tables import number_column
+from skfairft.inputs.tensors import to_array
 
 RNG = np.random.default_rng(0)
 NAN = float("nan")

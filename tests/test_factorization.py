@@ -7,7 +7,7 @@ import torch
 from oracles import alternating_least_squares, eckart_young, weighted_error
 from scipy.optimize import minimize
 
-from skfairft.factorization import (
+from skfairft.lowrank.factorization import (
     DIRECTION_TOLERANCE,
     IMPORTANCE_FLOOR,
     METRIC_RIDGE,

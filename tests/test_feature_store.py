@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from skfairft.feature_store import base, disk
 
-from skfairft._stores import base, disk
-from skfairft._stores.key_index import ROW_BITS, KeyIndex, distinct
 from skfairft.feature_store import (
     DiskStore,
     FeatureStoreWarning,
@@ -29,6 +28,7 @@ from skfairft.feature_store import (
     StoreInfo,
     get_store,
 )
+from skfairft.feature_store.key_index import ROW_BITS, KeyIndex, distinct
 
 A, B = b"a" * 16, b"b" * 16
 

@@ -25,7 +25,7 @@ import torch
 from torch import nn
 
 import skfairft
-from skfairft.fingerprint import UnknownContentError, fingerprint
+from skfairft.feature_store.fingerprint import UnknownContentError, fingerprint
 
 ROWS = torch.linspace(-1, 1, 12).reshape(4, 3)
 
@@ -469,7 +469,7 @@ import cloudpickle
 import torch
 from torch import nn
 import skfairft
-from skfairft.fingerprint import fingerprint
+from skfairft.feature_store.fingerprint import fingerprint
 
 SIZE = (3, "a", frozenset({"x", "y", "z"}))
 NAMES = {"beta", "alpha", "gamma"}

@@ -8,14 +8,15 @@ from oracles import group_fisher, loop_gradients, vmap_gradients
 from torch import nn
 from torch.nn import functional as F
 
-from skfairft import fisher, mapped
-from skfairft.fisher import (
+from skfairft.lowrank import fisher
+from skfairft.lowrank.fisher import (
     FisherStatistics,
     GroupFisher,
     gradient_energy,
     layer_fisher,
     softmax_gradient_energy,
 )
+from skfairft.rows import mapped
 
 TAILS = {"none": [], "identity": [nn.Identity()], "relu": [nn.ReLU()], "tanh": [nn.Tanh()]}
 

@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from skfairft import mapped
-from skfairft.head import (
+from skfairft.head.modules import (
     LowRankHead,
     StandardizedHead,
     head_scores,
     single_score_head,
     split_tail,
 )
+from skfairft.rows import mapped
 
 D, HIDDEN, K = 6, 5, 3
 

@@ -25,10 +25,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from skfairft import FrozenFeatureExtractor
-from skfairft.exceptions import FeatureStoreWarning
 from skfairft.feature_store import DiskStore, MemoryStore
-from skfairft.fingerprint import fingerprint
-from skfairft.witness import Witness
+from skfairft.feature_store.fingerprint import fingerprint
+from skfairft.feature_store.witness import Witness
+from skfairft.inputs.exceptions import FeatureStoreWarning
 
 X = np.random.default_rng(0).uniform(-1, 1, (100, 6)).astype("float32")
 X[7] = 5.0

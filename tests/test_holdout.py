@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from skfairft.holdout import hold_out
+from skfairft.rows.hold_out import hold_out
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5, 0.9])

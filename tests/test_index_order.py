@@ -7,9 +7,9 @@ import pytest
 import sklearn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, fairness_path, model_report
-from skfairft._index_order import warn_of_index_order
 from skfairft.datasets import make_biased_classification
 from skfairft.displays import FeatureScatterDisplay
+from skfairft.inputs.index_order import warn_of_index_order
 from skfairft.metrics import equalized_odds_distance, fairness_report, fairness_scorer
 
 X, Y, S = make_biased_classification(200, 6, disparity=0.4, random_state=0)

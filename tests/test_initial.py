@@ -9,9 +9,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from torch import nn
 
-from skfairft import initial, logistic, mapped
-from skfairft.head import LowRankHead
-from skfairft.initial import (
+from skfairft.head import logistic
+from skfairft.head import start as initial
+from skfairft.head.modules import LowRankHead
+from skfairft.head.start import (
     StartingHead,
     _mapped_rows,
     check_head,
@@ -21,6 +22,7 @@ from skfairft.initial import (
     scores_classes,
     starting_head,
 )
+from skfairft.rows import mapped
 
 SCALES = np.array([1.0, 1e-3, 50.0, 1e4, 2.0])
 SHIFTS = np.array([0.0, 3.0, -1e3, 1e5, 0.1])

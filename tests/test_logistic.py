@@ -11,9 +11,10 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from skfairft import logistic, mapped
-from skfairft.initial import column_moments
-from skfairft.logistic import _inverse_factor, _Objective, fit_logistic, refit_bias
+from skfairft.head import logistic
+from skfairft.head.logistic import _inverse_factor, _Objective, fit_logistic, refit_bias
+from skfairft.lowrank.moments import column_moments
+from skfairft.rows import mapped
 
 D = 5
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from skfairft import mapped
-from skfairft.mapped import (
+from skfairft.rows import mapped
+from skfairft.rows.mapped import (
     MappedFeatures,
     allocate_features,
     as_features,

@@ -8,8 +8,9 @@ import sklearn.model_selection
 import torch
 from torch import nn
 
-from skfairft import FairLowRankHeadClassifier, measure
+from skfairft import FairLowRankHeadClassifier
 from skfairft.datasets import make_biased_classification
+from skfairft.head import measure
 
 
 @pytest.fixture

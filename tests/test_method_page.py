@@ -1,6 +1,6 @@
 """The page on the method names objects and tests that exist, with the shapes it says."""
 
-import importlib
+import importlib.util
 import inspect
 import re
 from itertools import pairwise
@@ -61,10 +61,14 @@ def fitted():
 
 
 def find(name):
-    """Return the object of a name like fisher.FisherStatistics.fisher or fairness_path."""
+    """Return the object of a name like lowrank.fisher.FisherStatistics.fisher or fairness_path."""
     first, *path = name.split(".")
-    public = first in skfairft.__all__
-    found = getattr(skfairft, first) if public else importlib.import_module(f"skfairft.{first}")
+    if first in skfairft.__all__:
+        found = getattr(skfairft, first)
+    else:
+        found = importlib.import_module(f"skfairft.{first}")
+        if path and importlib.util.find_spec(f"skfairft.{first}.{path[0]}"):
+            found = importlib.import_module(f"skfairft.{first}.{path.pop(0)}")
     for part in path:
         # A field without a default is no attribute of its dataclass.
         fields = getattr(found, "__dataclass_fields__", {})
@@ -120,7 +124,7 @@ def test_every_fitted_attribute_of_the_method_is_on_the_page():
 
 
 def test_modules_that_are_named_exist():
-    files = re.findall(r"`(?:skfairft/)?(\w+\.py)`", PAGE)
+    files = re.findall(r"`skfairft/([\w/]+\.py)`", PAGE)
     assert files
     for file in files:
         assert (ROOT / "skfairft" / file).exists(), file

@@ -25,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from steps import python_steps
 
-from skfairft.exceptions import FairnessWarning
+from skfairft.inputs.exceptions import FairnessWarning
 from skfairft.metrics import (
     demographic_parity_distance,
     equalized_odds_distance,

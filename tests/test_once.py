@@ -22,10 +22,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
-from skfairft.exceptions import FeatureStoreWarning
 from skfairft.feature_store import DiskStore, MemoryStore
+from skfairft.feature_store.witness import MOST_ROWS
+from skfairft.inputs.exceptions import FeatureStoreWarning
 from skfairft.metrics import fairness_scorer
-from skfairft.witness import MOST_ROWS
 
 N = 240
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from skfairft.optimization import resolve_optimizer
+from skfairft.head.optimization import resolve_optimizer
 
 PLAIN = {"lr": None, "weight_decay": 0.0, "batch_size": None}
 

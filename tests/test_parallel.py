@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from skfairft import FairLowRankHeadClassifier, mapped, measure
+from skfairft import FairLowRankHeadClassifier
 from skfairft.datasets import make_biased_classification
-from skfairft.mapped import as_features
-from skfairft.parallel import map_blocks, threads_over_blocks
+from skfairft.head import measure
+from skfairft.rows import mapped
+from skfairft.rows.blocks import map_blocks, threads_over_blocks
+from skfairft.rows.mapped import as_features
 
 
 @pytest.fixture

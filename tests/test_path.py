@@ -21,15 +21,15 @@ from skfairft import (
     fairness_path,
     path,
 )
-from skfairft._auc import auc_with_error
 from skfairft.datasets import make_biased_classification
 from skfairft.feature_store import MemoryStore
-from skfairft.judge import pareto_front
 from skfairft.metrics import (
     demographic_parity_distance,
     equalized_odds_distance,
     weighted_f1_error,
 )
+from skfairft.parity.auc import auc_with_error
+from skfairft.parity.judge import pareto_front
 from skfairft.path import METRICS, FairnessPath
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]

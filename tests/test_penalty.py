@@ -12,14 +12,15 @@ from skorch.callbacks import Callback
 from torch import nn
 from torch.nn import functional as F
 
-from skfairft import mapped
-from skfairft.constraints import CONSTRAINTS, ParityPenalty, cell_counts, mass_table, parity
 from skfairft.datasets import make_biased_classification
-from skfairft.head import LowRankHead, StandardizedHead
-from skfairft.initial import column_moments, fit_linear_head
-from skfairft.running_mass import RunningMass
-from skfairft.strength import penalty_strength, stiffness
-from skfairft.training import TensorBatches, TensorRows, fine_tune
+from skfairft.head.modules import LowRankHead, StandardizedHead
+from skfairft.head.start import fit_linear_head
+from skfairft.head.training import TensorBatches, TensorRows, fine_tune
+from skfairft.lowrank.moments import column_moments
+from skfairft.parity.constraints import CONSTRAINTS, ParityPenalty, cell_counts, mass_table, parity
+from skfairft.parity.running_mass import RunningMass
+from skfairft.rows import mapped
+from skfairft.solvers.strength import penalty_strength, stiffness
 
 FORMS = ["squared_gaps", "distance"]
 CPU = torch.device("cpu")

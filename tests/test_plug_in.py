@@ -6,9 +6,9 @@ import torch
 from oracles import randomized_optimum
 from scipy.special import softmax
 
-from skfairft import plug_in
-from skfairft.constraints import CONSTRAINTS, parity
-from skfairft.plug_in import cell_scores, solve_multipliers, votes
+from skfairft.parity.constraints import CONSTRAINTS, parity
+from skfairft.solvers import rule as plug_in
+from skfairft.solvers.rule import cell_scores, solve_multipliers, votes
 
 # What the smoothing of the rule may cost: its last temperature.
 SMOOTHING = plug_in._TEMPERATURES[-1]

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
-from skfairft.feature_module import FeatureModule
-from skfairft.pooling import POOLINGS, pool_features
+from skfairft.backbone.feature_module import FeatureModule
+from skfairft.backbone.pooling import POOLINGS, pool_features
 
 transformers = pytest.importorskip("transformers")
 

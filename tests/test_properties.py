@@ -34,11 +34,11 @@ from strategies import (
 
 import skfairft
 from skfairft import FairnessWarning
-from skfairft.factorization import neutralize, parity_svd, resolve_rank
-from skfairft.head import split_tail
-from skfairft.holdout import hold_out
-from skfairft.optimization import Optimization, resolve_optimizer
-from skfairft.plug_in import votes
+from skfairft.head.modules import split_tail
+from skfairft.head.optimization import Optimization, resolve_optimizer
+from skfairft.lowrank.factorization import neutralize, parity_svd, resolve_rank
+from skfairft.rows.hold_out import hold_out
+from skfairft.solvers.rule import votes
 
 # Hypothesis keeps what it reads from modules in a folder: not in that of the repository.
 configuration.set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")

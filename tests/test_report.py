@@ -14,9 +14,7 @@ from fairlearn.metrics import (
 )
 from sklearn.metrics import f1_score, recall_score, zero_one_loss
 
-from skfairft._assembly import FEW_ROWS
-from skfairft._bootstrap import bootstrap_counts
-from skfairft.exceptions import FairnessWarning
+from skfairft.inputs.exceptions import FairnessWarning
 from skfairft.metrics import (
     FairnessReport,
     demographic_parity_distance,
@@ -24,6 +22,8 @@ from skfairft.metrics import (
     fairness_report,
     weighted_f1_error,
 )
+from skfairft.metrics.assembly import FEW_ROWS
+from skfairft.parity.bootstrap import bootstrap_counts
 
 
 def make_data(seed=0, n=900, n_groups=3, n_classes=2):
@@ -310,7 +310,7 @@ class TestIntervals:
     def test_blocks_of_memory_do_not_change_what_is_drawn(self, monkeypatch):
         y, pred, s, w = make_data(n=50)
         whole = fairness_report(y, pred, sensitive_features=s, sample_weight=w, random_state=3)
-        monkeypatch.setattr("skfairft._bootstrap.BLOCK_ELEMENTS", 700)
+        monkeypatch.setattr("skfairft.parity.bootstrap.BLOCK_ELEMENTS", 700)
         parts = fairness_report(y, pred, sensitive_features=s, sample_weight=w, random_state=3)
         pd.testing.assert_frame_equal(whole.to_frame(), parts.to_frame())
 

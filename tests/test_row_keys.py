@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from skfairft import row_keys as kernel
-from skfairft.row_keys import row_keys
+from skfairft.feature_store import row_keys as kernel
+from skfairft.feature_store.row_keys import row_keys
 
 N = 40
 

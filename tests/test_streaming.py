@@ -18,11 +18,12 @@ from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 from torch.nn import functional as F
 
-from skfairft import FairLowRankHeadClassifier, mapped
+from skfairft import FairLowRankHeadClassifier
 from skfairft.datasets import make_biased_classification
-from skfairft.head import head_scores
-from skfairft.mapped import MappedFeatures, allocate_features, block_rows
-from skfairft.training import TensorRows, fine_tune
+from skfairft.head.modules import head_scores
+from skfairft.head.training import TensorRows, fine_tune
+from skfairft.rows import mapped
+from skfairft.rows.mapped import MappedFeatures, allocate_features, block_rows
 
 N, D, BLOCK = 300, 8, 37  # 8 blocks and 4 rows
 
@@ -414,7 +415,7 @@ class TestWhatIsLeftBehind:
 
     def test_outputs_of_a_hidden_layer_are_gone_too(self, tmp_path, monkeypatch):
         X, y, s = make_biased_classification(N, D, random_state=0)
-        monkeypatch.setattr("skfairft.initial._HIDDEN_BYTES", 0)
+        monkeypatch.setattr("skfairft.head.start._HIDDEN_BYTES", 0)
         monkeypatch.setattr(mapped.tempfile, "gettempdir", lambda: str(tmp_path))
         made, allocate = [], mapped.allocate_features
 
@@ -423,7 +424,7 @@ class TestWhatIsLeftBehind:
             made.append(weakref.ref(array))
             return array
 
-        monkeypatch.setattr("skfairft.initial.allocate_features", watched)
+        monkeypatch.setattr("skfairft.head.start.allocate_features", watched)
         clf = FairLowRankHeadClassifier(**SETTINGS["activation"], random_state=0)
         file = clf.fit(map_file(X, tmp_path), y, sensitive_features=s)
         gc.collect()

@@ -15,10 +15,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from skfairft import FairLowRankHeadClassifier
-from skfairft.factorization import weighted_svd
-from skfairft.head import LowRankHead, StandardizedHead
-from skfairft.initial import column_moments, fit_linear_head
-from skfairft.training import TensorBatches, TensorRows, fine_tune
+from skfairft.head.modules import LowRankHead, StandardizedHead
+from skfairft.head.start import fit_linear_head
+from skfairft.head.training import TensorBatches, TensorRows, fine_tune
+from skfairft.lowrank.factorization import weighted_svd
+from skfairft.lowrank.moments import column_moments
 
 D = 6
 

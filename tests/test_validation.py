@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from skfairft._validation import check_group_weights, check_groups, check_weights
-from skfairft.exceptions import FairnessWarning
+from skfairft.inputs.checks import check_group_weights, check_groups, check_weights
+from skfairft.inputs.exceptions import FairnessWarning
 
 
 class TestGroupWeights:

@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from skfairft import FairLowRankHeadClassifier, fairness_path
-from skfairft.head import head_scores
-from skfairft.mapped import as_features
-from skfairft.measure import forget
+from skfairft.head.measure import forget
+from skfairft.head.modules import head_scores
+from skfairft.rows.mapped import as_features
 
 from .data import Part, Split
 from .peers import Candidates, method, strength

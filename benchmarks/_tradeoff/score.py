@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from skfairft._cells import demographic_parity, equalized_odds, rates_of, weighted_f1
+from skfairft.parity.counts import demographic_parity, equalized_odds, rates_of, weighted_f1
 
 BUDGETS = {"demographic_parity": (0.05, 0.02), "equalized_odds": (0.10, 0.05)}
 REFERENCES = (1.5, 2.0)  # times the error of logistic regression

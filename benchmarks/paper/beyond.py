@@ -10,10 +10,11 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from skfairft.factorization import floor_importance, neutralize
-from skfairft.fisher import FisherStatistics, GroupFisher, gradient_energy, layer_fisher
-from skfairft.head import split_tail
-from skfairft.initial import StartingHead, column_moments, starting_head
+from skfairft.head.modules import split_tail
+from skfairft.head.start import StartingHead, starting_head
+from skfairft.lowrank.factorization import floor_importance, neutralize
+from skfairft.lowrank.fisher import FisherStatistics, GroupFisher, gradient_energy, layer_fisher
+from skfairft.lowrank.moments import column_moments
 
 from .systems import (
     Bench,

@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import cross_val_predict
 from torch import nn
 
-from skfairft.measure import forget
+from skfairft.head.measure import forget
 
 from .pretrain import retrain
 from .systems import (

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from skfairft.constraints import ParityPenalty, mass_table, parity
+from skfairft.parity.constraints import ParityPenalty, mass_table, parity
 
 CONSTRAINTS = ("demographic_parity", "equalized_odds")
 

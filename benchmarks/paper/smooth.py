@@ -20,7 +20,7 @@ from typing import Any
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from skfairft.constraints import ParityPenalty
+from skfairft.parity.constraints import ParityPenalty
 
 WIDTHS = (1e-1, 1e-2, 1e-3, 1e-4)
 # Iterations of L-BFGS at each, fewer where nothing changes any more, and steps that it remembers.

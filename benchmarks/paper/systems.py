@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier
-from skfairft.measure import forget
+from skfairft.head.measure import forget
 from skfairft.metrics import (
     demographic_parity_distance,
     equalized_odds_distance,

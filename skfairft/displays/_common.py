@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _names
+from ..inputs import words as _words
 
 __all__ = [
     "COLOURS",
@@ -109,13 +109,13 @@ def literal(name: Any) -> str:
 
 def group_name(group: Any) -> str:
     """Return what a group is called in a plot, letter for letter."""
-    return literal(_names.group_name(group))
+    return literal(_words.group_name(group))
 
 
 def check_known(name: Any, known: Collection[str], what: str) -> None:
     """Raise a ValueError for a name that is not one of those known."""
     if name not in known:
-        hint = _names.did_you_mean(name, known)
+        hint = _words.did_you_mean(name, known)
         raise ValueError(f"Unknown {what} {name!r}.{hint} Expected one of {sorted(known)}.")
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._assembly import FEW_ROWS
-from .._names import RATES, split_rate
-from ..metrics import fairness_report
+from ..metrics.assembly import FEW_ROWS
+from ..metrics.scores import fairness_report
+from ..parity.names import RATES, split_rate
 from ._common import check_known, group_name, literal, new_axes, predictions
 from ._rates import (
     GAP,
@@ -22,7 +22,7 @@ from ._rates import (
 )
 
 if TYPE_CHECKING:
-    from .._report import FairnessReport
+    from ..metrics.report import FairnessReport
 
 __all__ = ["GroupRatesDisplay"]
 

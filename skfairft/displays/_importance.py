@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..summary import final_classifier, summarize
+from ..summary.model import final_classifier, summarize
 from ._common import group_name, look, new_axes, note, place_legend, styled
 
 __all__ = ["FisherImportanceDisplay"]

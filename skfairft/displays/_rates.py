@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._names import RATES, split_rate
+from ..parity.names import RATES, split_rate
 from ._common import bars, check_known, look, styled
 
 __all__ = [

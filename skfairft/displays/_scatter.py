@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _num_samples
 
-from .._bootstrap import _generator
-from .._encoding import encode_groups, to_label_array
-from .._index_order import warn_of_index_order
-from ..rows import is_dataset, refuse_mapping, take
-from ..summary import features_input, final_classifier
+from ..backbone.items import is_dataset, take
+from ..inputs.encoding import encode_groups, to_label_array
+from ..inputs.feature_table import refuse_mapping
+from ..inputs.index_order import warn_of_index_order
+from ..parity.bootstrap import _generator
+from ..summary.model import features_input, final_classifier
 from ._common import group_name, literal, look, new_axes, note, place_legend, predictions, styled
 
 __all__ = ["FeatureScatterDisplay"]

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ..factorization import resolve_rank
-from ..summary import final_classifier
+from ..lowrank.factorization import resolve_rank
+from ..summary.model import final_classifier
 from ._common import COLOURS, new_axes, place_legend, styled
 
 __all__ = ["SingularSpectrumDisplay"]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._names import DISTANCES
-from ..metrics import fairness_report
+from ..metrics.scores import fairness_report
+from ..parity.names import DISTANCES
 from ._common import check_known, literal, new_axes, place_legend, predictions
 from ._tradeoff_draw import (
     MOST_NAMED,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..judge import pareto_front
+from ..parity.judge import pareto_front
 from ._common import bars, look, styled
 
 if TYPE_CHECKING:

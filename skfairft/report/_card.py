@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._names import did_you_mean, group_name, listed
+from ..inputs.words import did_you_mean, group_name, named
 from . import _tables
 from ._figures import draw, have_matplotlib
 from ._tables import Cell, Table
@@ -133,10 +133,10 @@ def _sections(report: ModelReport, filled: dict[str, str]) -> dict[str, str]:
 
 def _of_the_fit(report: ModelReport) -> str:
     summary = report.summary
-    classes = f"Classes of the fit: {markdown(listed(summary.classes or ()))}."
+    classes = f"Classes of the fit: {markdown(named(summary.classes or ()))}."
     if not summary.groups_given:
         return f"{classes} No groups were given to it."
-    return f"{classes} Groups: {markdown(listed(summary.groups or ()))}."
+    return f"{classes} Groups: {markdown(named(summary.groups or ()))}."
 
 
 def _list(caveats: Iterable[Caveat]) -> str:

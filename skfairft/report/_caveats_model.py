@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .._names import DISTANCES, split_rate
+from ..parity.names import DISTANCES, split_rate
 from ._caveat import Caveat
 from ._caveats_rows import missing_from
 from ._words import between, number

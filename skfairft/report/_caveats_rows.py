@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._assembly import FEW_ROWS
-from .._names import group_name, listed
+from ..inputs.words import group_name, named
+from ..metrics.assembly import FEW_ROWS
 from ._caveat import Caveat, shortened
 from ._words import rate_name
 
@@ -65,20 +65,20 @@ def groups(report: ModelReport) -> Iterator[Caveat]:
     if len(unseen) == len(here):
         yield Caveat(
             "Other groups than in the fit",
-            f"The model was fitted with the groups {listed(fitted)}. The report compares "
-            f"{listed(here)}; nothing was asked for between these.",
+            f"The model was fitted with the groups {named(fitted)}. The report compares "
+            f"{named(here)}; nothing was asked for between these.",
         )
         return
     if unseen:
         yield Caveat(
             "Groups not seen in the fit",
-            f"{listed(unseen)}: no row of the fit was of this kind. What the model does to them "
+            f"{named(unseen)}: no row of the fit was of this kind. What the model does to them "
             "is measured here, but nothing was asked for.",
         )
     if absent:
         yield Caveat(
             "Groups without rows here",
-            f"{listed(absent)}: in the fit, but not among these rows. The report says nothing of "
+            f"{named(absent)}: in the fit, but not among these rows. The report says nothing of "
             "them.",
         )
 
@@ -89,7 +89,7 @@ def classes(report: ModelReport) -> Iterator[Caveat]:
     if empty:
         yield Caveat(
             "Classes without rows here",
-            f"{listed(empty)}: a class of the fit, but of no row of this report. How well the "
+            f"{named(empty)}: a class of the fit, but of no row of this report. How well the "
             "model finds such rows cannot be said.",
         )
 

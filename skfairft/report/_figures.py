@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .._names import DISTANCES, group_name
+from ..inputs.words import group_name
+from ..parity.names import DISTANCES
 
 if TYPE_CHECKING:
     from ..path import FairnessPath

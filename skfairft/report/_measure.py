@@ -13,20 +13,20 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
-from .._assembly import free_names
-from .._by_name import by_name
-from .._encoding import encode_groups, python_value, to_label_array
-from .._index_order import warn_of_index_order
-from .._inside import deciding_wrapper
-from .._report import FairnessReport
-from .._warn import warn_user
 from ..classifier import FairLowRankHeadClassifier
 from ..displays._tradeoff_points import peer_points
-from ..exceptions import FairnessWarning
-from ..metrics import fairness_report
+from ..inputs.by_name import by_name
+from ..inputs.encoding import encode_groups, python_value, to_label_array
+from ..inputs.exceptions import FairnessWarning
+from ..inputs.feature_table import refuse_mapping
+from ..inputs.index_order import warn_of_index_order
+from ..inputs.warn import warn_user
+from ..metrics.assembly import free_names
+from ..metrics.report import FairnessReport
+from ..metrics.scores import fairness_report
 from ..path import FairnessPath
-from ..rows import refuse_mapping
-from ..summary import final_classifier, summarize
+from ..summary.inside import deciding_wrapper
+from ..summary.model import final_classifier, summarize
 from ._result import ModelReport
 
 if TYPE_CHECKING:

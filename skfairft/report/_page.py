@@ -16,7 +16,7 @@ from ._top import header
 from ._words import PREDICTING, distances_are, number, positive_class
 
 if TYPE_CHECKING:
-    from ..summary import ModelSummary
+    from ..summary.model import ModelSummary
     from ._result import ModelReport
 
 __all__ = ["frame", "page"]

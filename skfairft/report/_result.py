@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .._report import FairnessReport
 from ..displays import FisherImportanceDisplay, SingularSpectrumDisplay
+from ..metrics.report import FairnessReport
 from ..path import FairnessPath
-from ..summary import ModelSummary
+from ..summary.model import ModelSummary
 from ._caveats import Caveat, find_caveats
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from .._assembly import FEW_ROWS
-from .._names import DISTANCES, group_name
-from .._report import free_name, group_parts
+from ..inputs.words import group_name, group_parts
+from ..metrics.assembly import FEW_ROWS
+from ..metrics.report import free_name
+from ..parity.names import DISTANCES
 from ._words import between, number, rate_name
 
 if TYPE_CHECKING:

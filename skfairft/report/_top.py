@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._names import DISTANCES, group_name, split_rate
+from ..inputs.words import group_name
+from ..parity.names import DISTANCES, split_rate
 from ._markup import Html, tag
 from ._words import between, number, percent
 

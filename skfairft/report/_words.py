@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .._names import RATES, group_name, split_rate
+from ..inputs.words import group_name
+from ..parity.names import RATES, split_rate
 
 if TYPE_CHECKING:
     from ._result import ModelReport

@@ -1,1 +1,0 @@
-"""What the stores of `skfairft.feature_store` are made of."""

@@ -1,0 +1,479 @@
+"""Frozen feature extractors: from raw inputs to features."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from numbers import Integral
+from typing import Any, ClassVar, Self
+from weakref import WeakKeyDictionary, WeakSet
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import (
+    _check_feature_names,
+    _num_samples,
+    check_array,
+    validate_data,
+)
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ..feature_store.choose import DiskStore, MemoryStore, get_store
+from ..feature_store.fingerprint import fingerprint
+from ..feature_store.witness import MOST_ROWS, noise_of
+from ..inputs.feature_table import read_features, refuse_mapping, refuse_odd_rows
+from .box import extractor_block
+from .extraction import FIRST_ROWS, Extraction
+from .feature_module import MIXED_PRECISION, POOLINGS, FeatureModule, find_layer
+from .forward import BatchRunner, ambient, device_of, frozen
+from .items import (
+    Rows,
+    holds_items,
+    is_dataset,
+    item_rows,
+    number_rows,
+    refuse_infinity,
+)
+from .modules import ModuleParamsMixin, all_or_nothing, resolve_device
+from .run import BackboneRun
+
+__all__ = ["FrozenFeatureExtractor"]
+
+# Modules are switched to evaluation mode in place: one thread at a time may do so.
+# Of a part that two modules share, too.
+_locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_locks_guard = threading.Lock()
+
+
+def _after_fork_in_child() -> None:
+    """Begin with new locks: a thread that held one is not in the child."""
+    global _locks_guard
+    _locks_guard = threading.Lock()
+    _locks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+# To be counted up when `FeatureModule` makes other features of the same settings.
+_PICKING = 2
+
+# Modules that run in less time than it takes to look their rows up.
+_cheap: WeakSet[nn.Module] = WeakSet()
+
+
+class FrozenFeatureExtractor(
+    ModuleParamsMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
+):
+    """Features of a frozen torch module, as a scikit-learn transformer.
+
+    The module runs in evaluation mode and without gradients, and is left
+    exactly as it was: training flags, device and ``requires_grad``. Nothing is
+    learned by `fit`, which only checks X and the module against each other.
+
+    Features are remembered: a row that the same module has seen does not run
+    through it again, in this object, its clones, the fits of a grid search, and,
+    with a folder as ``memory``, in other processes and on other days. Features
+    must not depend on the other rows of the batch: `fit` looks at a few rows by
+    themselves, and refuses a module in which they do.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Maps a batch of inputs to features (batch, d). Clones share it.
+    preprocess : callable, default=None
+        Turns a slice of X (list of texts, image paths, rows of a DataFrame, ...)
+        into what the module takes: a tensor, a tuple of tensors (positional
+        arguments) or a mapping of tensors (keyword arguments). None means that X
+        is numeric, or a dataset. Must be picklable for ``n_jobs > 1``. An attribute
+        ``reads_files`` may say whether texts are names of files (True) or nothing but
+        texts (False); else those are taken for names that look like it. See
+        `preprocessing.Texts` and `preprocessing.ImageFiles`.
+    layer : str, default=None
+        Take the output of this submodule (a name from ``module.named_modules()``,
+        such as "avgpool") in place of the module's, and run nothing after it. Of a
+        submodule that is run several times, the first output.
+    output : str or int, default=None
+        Entry to take from an output that is a mapping or a tuple. None takes a
+        tensor as it is, and of a Hugging Face model the ``pooler_output``.
+    pool : {"mean", "max", "first"}, default=None
+        Pool maps (n, channels, ...) over their positions, or tokens (n, tokens, d)
+        over those that an input called ``attention_mask`` marks, by the model's own
+        rule where there are fewer tokens than marks; "first" is the first token that
+        is marked. None takes features (n, d) only.
+    batch_size : int, default=256
+        Most rows per forward pass. Where memory is short it is halved, with a
+        warning, and the work goes on.
+    device : str, torch.device or None, default="auto"
+        "auto" is a CUDA GPU where there is one, and else where the module lies.
+        None is always where the module lies.
+    dtype : {"bfloat16", "float16"} or torch.dtype, default=None
+        Mixed precision: products and convolutions in this dtype, the rest as it
+        is. None computes in the module's own precision.
+    channels_last : bool, default=False
+        Lay out image batches channels last, which convolutions may run faster in.
+    compile : bool, default=False
+        Run the module through ``torch.compile``. The first batches then take long.
+    num_workers : int, default=0
+        Threads that load and preprocess the next batches while the module runs; 0
+        does so in between. Opening images, resizing and tokenizing release
+        Python's lock; a dataset must allow reads from several threads.
+    memory : None, str, path, MemoryStore, DiskStore or False, default=None
+        Where features are remembered. None is the memory of this process, up to
+        512 MiB, least recently used first out; features of one module that outgrow
+        it go to temporary files. A folder keeps them on disk, up to 10 GiB,
+        shared between processes (``n_jobs > 1``) and kept for later ones. False
+        remembers nothing. A store of `skfairft.feature_store` has a bound of your own.
+    max_nbytes : int or None, default=2**29
+        Features of more bytes are returned as a memory-mapped array, on a temporary
+        file that is gone with the array. None never maps.
+    verbose : int, default=0
+        1 shows a progress bar with rows per second.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Size of axis 1 of X seen by `fit`; only for arrays, tensors and DataFrames.
+    feature_names_in_ : ndarray of str
+        Column names, if X was a DataFrame.
+
+    Notes
+    -----
+    X may be an array or tensor of any dimension, a DataFrame, a map-style torch
+    dataset, whose items are inputs or tuples (input, ...), or with ``preprocess``
+    any sequence.
+
+    Floating-point input is cast to the dtype of the module's parameters, so
+    half-precision modules work as they are. Integer arrays count as numbers and
+    are cast as well; integer *tensors* (token ids) are passed as they are. The
+    features are float64 for float64 modules and float32 for all others.
+
+    A row is known by its content (of a file also by the file's), a module by all that it
+    holds: weights, buffers, attributes, code, settings. Training the module further or
+    changing ``preprocess``, ``layer``, ``output``, ``pool`` or ``dtype`` makes every row a
+    new one, loading the same weights again does not. A module that changes whenever it
+    runs is run each time, with a `FeatureStoreWarning`. As nothing sees everything, up to
+    four rows are run again by each call that is given stored features; if they have other
+    features, all that is stored of the module is forgotten, with a warning. Where looking
+    up takes more than 5 % of the time of the module itself, ``memory=None`` stops
+    remembering.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from torch import nn
+    >>> from skfairft import FrozenFeatureExtractor
+    >>> extractor = FrozenFeatureExtractor(nn.Sequential(nn.Flatten(), nn.Linear(12, 5)))
+    >>> extractor.fit_transform(np.ones((4, 3, 2, 2))).shape
+    (4, 5)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "module": [nn.Module],
+        "preprocess": [callable, None],
+        "layer": [str, None],
+        "output": [str, Integral, None],
+        "pool": [StrOptions(set(POOLINGS)), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str, torch.device, None],
+        "dtype": [
+            StrOptions(set(MIXED_PRECISION)),
+            Options(torch.dtype, set(MIXED_PRECISION.values())),
+            None,
+        ],
+        "channels_last": ["boolean"],
+        "compile": ["boolean"],
+        "num_workers": [Interval(Integral, 0, None, closed="left")],
+        "memory": [
+            str,
+            os.PathLike,
+            MemoryStore,
+            DiskStore,
+            Options(bool, {False}),
+            None,
+        ],
+        "max_nbytes": [Interval(Integral, 0, None, closed="left"), None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        module: nn.Module,
+        *,
+        preprocess: Callable[[Any], Any] | None = None,
+        layer: str | None = None,
+        output: str | int | None = None,
+        pool: str | None = None,
+        batch_size: int = 256,
+        device: str | torch.device | None = "auto",
+        dtype: str | torch.dtype | None = None,
+        channels_last: bool = False,
+        compile: bool = False,
+        num_workers: int = 0,
+        memory: Any = None,
+        max_nbytes: int | None = 2**29,
+        verbose: int = 0,
+    ) -> None:
+        self.module = module
+        self.preprocess = preprocess
+        self.layer = layer
+        self.output = output
+        self.pool = pool
+        self.batch_size = batch_size
+        self.device = device
+        self.dtype = dtype
+        self.channels_last = channels_last
+        self.compile = compile
+        self.num_workers = num_workers
+        self.memory = memory
+        self.max_nbytes = max_nbytes
+        self.verbose = verbose
+
+    @property
+    def store(self) -> Any:
+        """What remembers the features; None if nothing does.
+
+        ``info()`` tells its size, and the rows that were found (``hits``) and that were
+        not and had to run (``misses``); ``clear()`` forgets everything.
+        """
+        return None if self.memory is False else get_store(self.memory)
+
+    def feature_module(self) -> nn.Module:
+        """Return what maps a batch to features: the module itself, or with what picks them.
+
+        Returns
+        -------
+        nn.Module
+            It shares the module; see `to_torch` of the classifier for a copy.
+        """
+        return FeatureModule(self.module, **self._picks())
+
+    def _picks(self) -> dict[str, Any]:
+        """Return the settings that the features depend on besides module and preprocess."""
+        dtype = next((name for name, value in MIXED_PRECISION.items() if value is self.dtype), None)
+        return {
+            "layer": self.layer,
+            "output": self.output,
+            "pool": self.pool,
+            "dtype": dtype or self.dtype,
+        }
+
+    def fit(self, X: Any, y: Any = None) -> Self:
+        """Check X and run its first rows through the module; nothing is learned.
+
+        Parameters
+        ----------
+        X : array-like, tensor, DataFrame or sequence, n rows
+            Inputs of the module, or of ``preprocess``.
+        y : ignored
+            For scikit-learn's sake.
+
+        Returns
+        -------
+        FrozenFeatureExtractor
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For infinite input, and for a module whose output is not one row of finite
+            floating-point features per row of X, the same whatever rows are beside it.
+        """
+        self._validate_params()
+        with all_or_nothing(self):
+            rows = self._check_rows(X, reset=True)
+            first = replace(rows, data=rows.load(slice(0, 2 * MOST_ROWS)), of_item=None)
+            self._n_features_out = self._extract(first, None, look=True).shape[1]
+        return self
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[Any]:
+        """Check X and return its features; each row runs through the module once.
+
+        Up to four rows run once more by themselves, to see that their features do not
+        depend on the other rows of the batch.
+
+        Parameters
+        ----------
+        X : array-like, tensor, DataFrame or sequence, n rows
+            Inputs of the module, or of ``preprocess``.
+        y : ignored
+            For scikit-learn's sake.
+        **fit_params : ignored
+            For scikit-learn's sake.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float32 or float64
+            The features.
+        """
+        self._validate_params()
+        with all_or_nothing(self):
+            features = self._extract(self._check_rows(X, reset=True), None, look=True)
+            self._n_features_out = features.shape[1]
+        return features
+
+    def transform(self, X: Any) -> NDArray[Any]:
+        """Return the features of X.
+
+        Parameters
+        ----------
+        X : array-like, tensor, DataFrame or sequence, n rows
+            Inputs of the module, or of ``preprocess``.
+
+        Returns
+        -------
+        ndarray of shape (n, d), float32 or float64
+            The features.
+
+        Raises
+        ------
+        ValueError
+            As `fit`, and for another number of input columns than at `fit`.
+        """
+        self._validate_params()
+        rows = self._check_rows(X, reset=False)
+        return self._extract(rows, getattr(self, "_n_features_out", None), look=False)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.transformer_tags.preserves_dtype = []  # features have the module's dtype
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _sk_visual_block_(self) -> Any:
+        return extractor_block(self)
+
+    def _check_rows(self, X: Any, *, reset: bool) -> Rows:
+        """Validate X and return its rows."""
+        refuse_mapping(X)
+        refuse_odd_rows(X)
+        rows = None
+        if is_dataset(X) or (self.preprocess is None and holds_items(X)):
+            rows = item_rows(X, self.preprocess)
+        elif self.preprocess is not None:
+            rows = Rows(X, self.preprocess)
+        if rows is not None:
+            if reset and hasattr(self, "n_features_in_"):
+                del self.n_features_in_
+            _check_feature_names(self, X, reset=reset)
+            if len(rows) == 0:
+                raise ValueError("X has 0 rows; at least one is needed.")
+            return rows
+        if isinstance(X, Tensor):
+            # validate_data would make it an array, and token ids then could not be told
+            # from numbers; a view on one element per row is enough for its bookkeeping.
+            if X.ndim < 2:
+                raise ValueError(
+                    f"X is a {X.ndim}-d tensor of shape {tuple(X.shape)}; expected one row per "
+                    "sample. Use X.reshape(-1, 1) for one feature, X[None] for one sample."
+                )
+            if X.is_floating_point():
+                refuse_infinity(X)
+            shape_only = np.broadcast_to(np.zeros(1, dtype=np.float32), X.shape[:2])
+            validate_data(self, shape_only, reset=reset, ensure_all_finite=False)
+            return number_rows(X.detach(), self.module)
+        _refuse_texts(X)
+
+        def validate(X: Any) -> NDArray[Any]:
+            if getattr(getattr(X, "dtype", None), "kind", "") == "T":
+                X = X.astype(object)  # scikit-learn does not know NumPy's newer texts
+            checks = {"allow_nd": True, "dtype": "numeric", "ensure_all_finite": "allow-nan"}
+            if reset or hasattr(self, "n_features_in_"):
+                found = validate_data(self, X, reset=reset, **checks)
+            else:  # not fitted, as it need not be
+                found = check_array(X, estimator=self, **checks)
+            return found.astype(np.float64) if found.dtype.kind == "O" else found
+
+        with np.errstate(over="ignore", invalid="ignore"):  # in scikit-learn's look for infinities
+            numbers = read_features(X, validate)
+        return number_rows(numbers, self.module)
+
+    def _extract(self, rows: Rows, width: int | None, *, look: bool) -> NDArray[Any]:
+        """Return the features of the rows; ``width`` None takes any number of them."""
+        module = self.feature_module()
+        if self.layer is not None:
+            find_layer(self.module, self.layer)
+        source = device_of(self.module)
+        device = resolve_device(self.device, source)
+
+        @contextmanager
+        def open_backbone() -> Iterator[BackboneRun]:
+            with frozen(self.module, source, device):
+                run: Any = torch.compile(module) if self.compile else module
+                runner = BatchRunner(
+                    run,
+                    type(self.module).__name__,
+                    self.batch_size,
+                    device,
+                    channels_last=self.channels_last,
+                    width=width,
+                )
+                noise = noise_of(self.module, self.dtype)
+                name = partial(self._name, rows.kind)
+                yield BackboneRun(runner, self.module, self.preprocess, name, noise)
+
+        store = self.store
+        if self.memory is None and self.module in _cheap and len(rows) > FIRST_ROWS:
+            store = None
+        with (
+            _locked(self.module),
+            tqdm(total=len(rows), unit="row", desc="features", disable=not self.verbose) as bar,
+        ):
+            extraction = Extraction(
+                rows,
+                open_backbone,
+                store=store,
+                look=look,
+                batch_size=self.batch_size,
+                num_workers=self.num_workers,
+                max_nbytes=self.max_nbytes,
+                folder=store.folder if isinstance(store, DiskStore) else None,
+                may_stop_storing=self.memory is None,
+                width=width,
+                advance=bar.update,
+            )
+            features = extraction()
+        if extraction.stopped_storing:
+            _cheap.add(self.module)
+        return features
+
+    def _name(self, kind: str = "numbers") -> bytes:
+        """Return what the features depend on besides the rows, in 16 bytes."""
+        settings = self._picks(), kind, _PICKING, ambient()
+        return fingerprint(self.module, self.preprocess, *settings)
+
+
+@contextmanager
+def _locked(module: nn.Module) -> Iterator[None]:
+    """Hold the locks of all parts of a module, in an order that is the same for all."""
+    with _locks_guard:
+        parts = sorted(module.modules(), key=id)
+        locks = [_locks.setdefault(part, threading.RLock()) for part in parts]
+    with ExitStack() as stack:
+        for lock in locks:
+            stack.enter_context(lock)
+        yield
+
+
+def _refuse_texts(X: Any) -> None:
+    """Raise an error that knows a remedy where X holds texts or paths."""
+    if hasattr(X, "ndim") and X.ndim != 1:
+        return
+    if (not isinstance(X, (list, tuple)) and not hasattr(X, "ndim")) or _num_samples(X) == 0:
+        return
+    first = X.iloc[0] if hasattr(X, "iloc") else X[0]
+    if isinstance(first, (str, os.PathLike)):
+        raise ValueError(
+            f"X holds {type(first).__name__} objects such as {str(first)[:40]!r}, and preprocess "
+            "is None; set preprocess=Texts(tokenizer) or ImageFiles(size) of "
+            "skfairft.preprocessing, or a function that makes a slice of X into tensors."
+        )

@@ -1,0 +1,161 @@
+"""What scikit-learn needs to carry a torch module as an estimator's parameter."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, Self
+
+import torch
+from sklearn.base import BaseEstimator, clone
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from ..feature_store.choose import DiskStore, MemoryStore
+from ..onnx import OnnxModule
+
+# What clones share with their original.
+_SHARED = (nn.Module, MemoryStore, DiskStore)
+
+__all__ = [
+    "ModuleParamsMixin",
+    "all_or_nothing",
+    "count_parameters",
+    "describe_module",
+    "resolve_device",
+]
+
+
+@contextmanager
+def all_or_nothing(estimator: Any) -> Iterator[None]:
+    """Put back the attributes of an estimator whose fit did not end, for whatever reason.
+
+    Examples
+    --------
+    >>> from contextlib import suppress
+    >>> class Estimator: pass
+    >>> estimator = Estimator()
+    >>> with suppress(ValueError), all_or_nothing(estimator):
+    ...     estimator.classes_ = [0, 1]
+    ...     raise ValueError
+    >>> hasattr(estimator, "classes_")
+    False
+    """
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
+
+
+def count_parameters(module: nn.Module) -> int | None:
+    """Return the number of a module's parameters; None if they cannot be counted.
+
+    Those of an ONNX model are in a file that torch does not look into, those of a lazy
+    module are not there before it first runs.
+    """
+    if any(isinstance(part, OnnxModule) for part in module.modules()):
+        return None
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        return None
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def describe_module(module: nn.Module, *, size: bool = True) -> str:
+    """Return a module in one line: its class and number of parameters, or its short repr."""
+    if not any(True for _ in module.children()):
+        return repr(module)
+    count = count_parameters(module) if size else None
+    inside = "..." if count is None else f"...{count:,} parameters"
+    return f"{type(module).__name__}({inside})"
+
+
+def resolve_device(device: str | torch.device | None, default: torch.device) -> torch.device:
+    """Return the torch device that a ``device`` parameter names.
+
+    Parameters
+    ----------
+    device : str, torch.device or None
+        "auto" is a CUDA GPU where there is one, else ``default``; so is None,
+        without looking for a GPU.
+    default : torch.device
+        Where the data or module already is.
+    """
+    if device is None or (device == "auto" and not torch.cuda.is_available()):
+        return default
+    if device == "auto":
+        return torch.device("cuda")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} cannot be used here ({str(error).splitlines()[0]}); "
+            "use 'auto', 'cpu', or the name of a device that torch finds."
+        ) from error
+
+
+class _OneLine:
+    """Stands for a module where an estimator's parameters are printed."""
+
+    def __init__(self, module: nn.Module, *, size: bool) -> None:
+        self._text = describe_module(module, size=size)
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+class ModuleParamsMixin:
+    """Share torch modules between clones, and keep them out of the repr.
+
+    ``sklearn.clone`` deep-copies what is not an estimator: a grid search would
+    hold a copy of the backbone for each fit. The modules here are never
+    modified, so clones can share them, and stores are there to be shared.
+    """
+
+    def __sklearn_clone__(self) -> Self:
+        params = self.get_params(deep=False)  # type: ignore[attr-defined]
+        new = type(self)(
+            **{
+                name: value if isinstance(value, _SHARED) else clone(value, safe=False)
+                for name, value in params.items()
+            }
+        )
+        # What clone() carries over besides parameters. Not deepcopy: a request refers to its
+        # estimator, and with that to the modules.
+        for name in ("_metadata_request", "_sklearn_output_config"):
+            if hasattr(self, name):
+                setattr(new, name, clone(getattr(self, name), safe=False))
+        if hasattr(self, "_skl_callbacks"):
+            new._skl_callbacks = self._skl_callbacks  # type: ignore[attr-defined]
+        return new
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        return BaseEstimator.__repr__(self._with_short_modules(), N_CHAR_MAX)
+
+    def _get_params_html(self, *args: Any, **kwargs: Any) -> Any:
+        """Return scikit-learn's table of parameters (from 1.7 on) with short modules."""
+        # The table cuts a text of more than 30 characters in its middle.
+        shown = self._with_short_modules(size=False)
+        return super(ModuleParamsMixin, shown)._get_params_html(*args, **kwargs)  # type: ignore[misc]
+
+    def _with_short_modules(self, *, size: bool = True) -> Self:
+        shown: Any = copy.copy(self)
+        cls: Any = type(self)
+        shown.__class__ = _printed_class(cls)
+        for name, value in vars(self).items():
+            if isinstance(value, nn.Module):
+                setattr(shown, name, _OneLine(value, size=size))
+            elif isinstance(value, ModuleParamsMixin):
+                setattr(shown, name, value._with_short_modules(size=size))
+        return shown
+
+
+@cache
+def _printed_class(cls: Any) -> Any:
+    """Return the class again, printed by scikit-learn, which breaks lines only of its own repr."""
+    own = {"__repr__": BaseEstimator.__repr__, "__doc__": cls.__doc__, "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), own)

@@ -1,0 +1,4 @@
+"""Where training starts, the modules of a head, and its training.
+
+Must not know which solver asks.
+"""

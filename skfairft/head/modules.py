@@ -1,0 +1,338 @@
+"""The low-rank head as a torch module.
+
+``A`` is (d, r), ``B`` is (r, k), inputs by outputs: ``logits = Z A B + b``. An
+``nn.Linear`` stores the transpose.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..rows.mapped import Features, double_blocks
+
+__all__ = [
+    "CellVote",
+    "DeployedModel",
+    "LowRankHead",
+    "StandardizedHead",
+    "head_scores",
+    "shift_scores",
+    "single_score_head",
+    "split_tail",
+]
+
+# Least size of a direction of B, as a share of the largest.
+_LEAST_SIZE = 0.01
+
+
+class LowRankHead(nn.Module):
+    """Linear layer held as two small factors, or as one matrix.
+
+    Parameters
+    ----------
+    A : Tensor of shape (d, r)
+        First factor, or the whole weight matrix (d, k) where ``B`` is None.
+    B : Tensor of shape (r, k) or None
+        Second factor.
+    bias : Tensor of shape (k,)
+        Bias of the outputs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = LowRankHead(torch.ones(3, 1), torch.tensor([[1.0, -1.0]]), torch.zeros(2))
+    >>> head(torch.ones(1, 3)).tolist()
+    [[3.0, -3.0]]
+    >>> head
+    LowRankHead(in_features=3, rank=1, out_features=2)
+    """
+
+    def __init__(self, A: Tensor, B: Tensor | None, bias: Tensor) -> None:
+        super().__init__()
+        # L-BFGS flattens parameters with view(), which needs them contiguous.
+        self.A = nn.Parameter(A.detach().clone(memory_format=torch.contiguous_format))
+        self.B = None
+        if B is not None:
+            self.B = nn.Parameter(B.detach().clone(memory_format=torch.contiguous_format))
+        self.bias = nn.Parameter(bias.detach().clone())
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight matrix ``A B``, shape (d, k)."""
+        return self.A if self.B is None else self.A @ self.B
+
+    def forward(self, Z: Tensor) -> Tensor:
+        """Map features (n, d) to outputs (n, k); features take the head's dtype."""
+        hidden = Z.to(self.A.dtype) @ self.A
+        return (hidden if self.B is None else hidden @ self.B) + self.bias
+
+    def extra_repr(self) -> str:
+        """Return the three widths, for torch's repr."""
+        rank = "full" if self.B is None else self.A.shape[1]
+        return f"in_features={len(self.A)}, rank={rank}, out_features={len(self.bias)}"
+
+
+class CellVote(nn.Module):
+    """Class scores from those of cells of label and group, each of which votes for classes.
+
+    ``log(softmax(scores) @ vote) + bias``: the probabilities of the classes are those of the
+    cells times their votes. See `skfairft.solvers.rule`.
+
+    Parameters
+    ----------
+    vote : Tensor of shape (c, k)
+        Rows are non-negative with sum 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> vote = CellVote(torch.tensor([[1.0, 0.0], [0.25, 0.75]]))
+    >>> vote(torch.zeros(1, 2)).exp()
+    tensor([[0.6250, 0.3750]])
+    """
+
+    vote: Tensor
+    bias: Tensor
+
+    def __init__(self, vote: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("vote", vote.detach().clone())
+        self.register_buffer("bias", vote.new_zeros(vote.shape[1]))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Map scores of cells (n, c) to scores of classes (n, k)."""
+        p = torch.softmax(scores, dim=1) @ self.vote
+        # No class is impossible: where rounding says so, a score of -inf would only spread NaN.
+        return p.clamp_min(torch.finfo(p.dtype).tiny).log() + self.bias
+
+    def extra_repr(self) -> str:
+        """Return both widths, for torch's repr."""
+        return f"cells={len(self.vote)}, out_features={self.vote.shape[1]}"
+
+
+class StandardizedHead(nn.Module):
+    """A head as it is trained: in standardized coordinates of its input.
+
+    The parameters are ``A' = diag(scale) A``, ``B`` and ``b' = b + shift A B``, so
+    that one learning rate and one penalty suit features of any scale. The function
+    is the same: ``((Z - shift) / scale) A' B + b' = Z A B + b``. The features are
+    never copied; the small factor is rescaled instead.
+
+    Parameters
+    ----------
+    head : LowRankHead
+        Head in raw coordinates; it is not changed.
+    tail : nn.Sequential or None
+        What follows the head, its last module an ``nn.Linear``; a copy is trained.
+    shift, scale : Tensor of shape (d,), float64
+        Centre and positive scale of each feature.
+    output_scale : Tensor of shape (k0,) or None
+        Scale of the inputs of the tail's last layer.
+    dtype : torch.dtype
+        Of all parameters.
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = LowRankHead(torch.ones(1, 2), None, torch.zeros(2))
+    >>> shift, scale = torch.tensor([5.0]), torch.tensor([2.0])
+    >>> standardized = StandardizedHead(head, None, shift, scale, None, torch.float32)
+    >>> standardized.head.A.tolist(), standardized(torch.ones(1, 1)).tolist()
+    ([[2.0, 2.0]], [[1.0, 1.0]])
+    """
+
+    shift: Tensor
+    scale: Tensor
+    output_scale: Tensor | None
+
+    def __init__(
+        self,
+        head: LowRankHead,
+        tail: nn.Sequential | None,
+        shift: Tensor,
+        scale: Tensor,
+        output_scale: Tensor | None,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        A, weight = head.A.detach().double(), head.weight.detach().double()
+        A, B = _balanced(A * scale[:, None], head.B)
+        self.head = LowRankHead(A, B, head.bias + shift.to(weight) @ weight)
+        self.tail = copy.deepcopy(tail)
+        self.register_buffer("shift", shift.clone())
+        self.register_buffer("scale", scale.clone())
+        self.register_buffer("output_scale", output_scale)
+        self.to(dtype)
+
+    def forward(self, Z: Tensor) -> Tensor:
+        """Map raw features (n, d) to logits (n, k); features take the head's dtype."""
+        A = self.head.A / self.scale[:, None]
+        # Z @ A, transposed: its gradient for a narrow A is then formed in half the time.
+        hidden = (A.T.contiguous() @ Z.to(A.dtype).T).T - self.shift @ A
+        if self.head.B is not None:
+            hidden = hidden @ self.head.B
+        output = hidden + self.head.bias
+        return output if self.tail is None else self.tail(output)
+
+    def squared_norm(self) -> Tensor:
+        """Squared Frobenius norm of the classification weights on standardized inputs.
+
+        That is ``||A' B||^2``, or that of the tail's output layer. The first costs
+        (d + k) r^2: ``||A' B||^2 = <A'^T A', B B^T>``.
+        """
+        if self.tail is not None:
+            output = self.tail[-1]
+            assert isinstance(output, nn.Linear)
+            assert self.output_scale is not None
+            return (output.weight * self.output_scale).square().sum()
+        A, B = self.head.A, self.head.B
+        return A.square().sum() if B is None else ((A.T @ A) * (B @ B.T)).sum()
+
+    def fold(self) -> nn.Module:
+        """Return the head in raw coordinates on the CPU, its tail behind it, for prediction."""
+        dtype = self.head.A.dtype
+        raw = copy.deepcopy(self).cpu().double()
+        A = raw.head.A / raw.scale[:, None]
+        weight = A if raw.head.B is None else A @ raw.head.B
+        head = LowRankHead(A, raw.head.B, raw.head.bias - raw.shift @ weight)
+        folded = head if raw.tail is None else nn.Sequential(head, *raw.tail)
+        return folded.to(dtype).eval()
+
+
+def _balanced(A: Tensor, B: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return factors of the same product that are equally large, direction by direction.
+
+    How fast a gradient method moves one factor depends on the size of the other. ``A B`` alone
+    does not fix their sizes; Eq. 4 gives A all of it, stretched by the importance.
+    """
+    if B is None:
+        return A, None
+    Q, R = torch.linalg.qr(A)
+    U, S, Vt = torch.linalg.svd(R @ B.detach().to(R), full_matrices=False)
+    # Where S is zero B must not be: a direction in which both are zero would stay so.
+    size = S.clamp_min(_LEAST_SIZE * float(S[0]) or 1.0).sqrt()
+    return Q @ (U * (S / size)), size[:, None] * Vt
+
+
+def split_tail(head: nn.Module) -> tuple[LowRankHead, nn.Sequential | None]:
+    """Return the low-rank layer of a fitted head, and what follows it (None if nothing)."""
+    if isinstance(head, LowRankHead):
+        return head, None
+    first, *rest = head.children()
+    assert isinstance(first, LowRankHead)
+    return first, nn.Sequential(*rest)
+
+
+def head_scores(head: nn.Module, Z: Features) -> Tensor:
+    """Apply a fitted head in float64.
+
+    A row's score then does not depend, to about 1e-15, on the rows beside it,
+    which in float32 change the order of summation.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Maps (n, d) to (n, k).
+    Z : Tensor or MappedFeatures of shape (n, d)
+        Features, of any floating-point dtype.
+
+    Returns
+    -------
+    Tensor of shape (n, k), float64
+        Logits.
+    """
+    exact = head
+    if any(tensor.dtype != torch.float64 for tensor in head.state_dict().values()):
+        exact = copy.deepcopy(head).double()
+    with torch.no_grad():
+        scores = [exact(block) for _, block in double_blocks(Z)]
+        return torch.cat(scores) if scores else exact(Z[:].double())
+
+
+class DeployedModel(nn.Sequential):
+    """Extractor and head as one module; it takes a batch, or the batch's parts by name.
+
+    Parameters
+    ----------
+    extractor : nn.Module
+        Maps its inputs to features (n, d).
+    head : nn.Module
+        Maps the features to scores.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = DeployedModel(nn.Bilinear(2, 3, 4), nn.Linear(4, 1))
+    >>> model(torch.zeros(5, 2), input2=torch.zeros(5, 3)).shape
+    torch.Size([5, 1])
+    """
+
+    def __init__(self, extractor: nn.Module, head: nn.Module) -> None:
+        super().__init__(OrderedDict(extractor=extractor, head=head))
+
+    # One input by place, which is how torch.export describes shapes; the others by name.
+    def forward(self, input: Any = None, /, **named: Any) -> Any:
+        """Return the head's output for the extractor's inputs, such as a tokenizer's by name."""
+        extractor, head = self
+        given = () if input is None else (input,)
+        return head(extractor(*given, **named))
+
+
+def single_score_head(head: nn.Module) -> nn.Module:
+    """Return a two-class head as one that gives the difference of its logits, shape (n,).
+
+    Parameters
+    ----------
+    head : nn.Module
+        Fitted head with two outputs; it is not changed.
+
+    Returns
+    -------
+    nn.Module
+        Positive scores mean the second class.
+    """
+    difference = torch.tensor([[-1.0], [1.0]])
+    first, tail = split_tail(copy.deepcopy(head))
+    with torch.no_grad():
+        if tail is None:
+            column = difference.to(first.A)
+            A, B = (first.A @ column, None) if first.B is None else (first.A, first.B @ column)
+            return nn.Sequential(LowRankHead(A, B, first.bias @ column), nn.Flatten(0))
+        *activation, output = tail
+        if isinstance(output, CellVote):
+            return nn.Sequential(first, *tail, _Difference())
+        assert isinstance(output, nn.Linear)
+        single = nn.utils.skip_init(nn.Linear, output.in_features, 1, dtype=output.weight.dtype)
+        single.weight.copy_(difference.to(output.weight).T @ output.weight)
+        single.bias.copy_(output.bias @ difference.to(output.bias))
+        return nn.Sequential(first, *activation, single, nn.Flatten(0))
+
+
+class _Difference(nn.Module):
+    """The second score minus the first."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return scores[:, 1] - scores[:, 0]
+
+
+def shift_scores(head: nn.Module, shift: Tensor) -> nn.Module:
+    """Return a copy of a fitted head with numbers added to its scores: moved thresholds.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Fitted head with k outputs; it is not changed.
+    shift : Tensor of shape (k,)
+        What to add.
+    """
+    out = copy.deepcopy(head)
+    last = out if isinstance(out, LowRankHead) else list(out.children())[-1]
+    assert isinstance(last, (LowRankHead, CellVote, nn.Linear))
+    with torch.no_grad():
+        last.bias += shift.to(last.bias)
+    return out

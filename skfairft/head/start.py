@@ -1,0 +1,345 @@
+"""The head that is factorized: a fitted linear one, a pre-trained one, or the last fit's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..inputs.checks import LARGEST
+from ..lowrank.moments import Moments, column_moments
+from ..rows.mapped import (
+    Features,
+    allocate_features,
+    as_features,
+    double_blocks,
+    release_pages,
+)
+from ..rows.number_range import check_range
+from .logistic import fit_logistic
+from .modules import split_tail
+
+__all__ = [
+    "StartingHead",
+    "check_head",
+    "fit_linear_head",
+    "parse_head",
+    "previous_head",
+    "refit_output",
+    "scores_classes",
+    "starting_head",
+]
+
+# Two scores whose difference is a given one.
+_HALVES = torch.tensor([-0.5, 0.5], dtype=torch.float64)
+
+# Outputs of a hidden layer up to this size are held in memory, larger ones in a temporary file.
+_HIDDEN_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class StartingHead:
+    """The dense layer to factorize and what follows it.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (d, k0), float64
+        Inputs by outputs.
+    bias : Tensor of shape (k0,), float64
+        Bias of the layer.
+    tail : nn.Sequential or None
+        Maps (n, k0) to logits (n, k), float64; None where k0 is the number of
+        classes and the layer's outputs are the logits.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    tail: nn.Sequential | None
+
+    def output(self, Z: Tensor) -> Tensor:
+        """Return the outputs (n, k0) of the layer for features (n, d), in float64."""
+        return Z.double() @ self.weight + self.bias
+
+    def output_layer_scale(self, Z: Features, w: Tensor) -> Tensor | None:
+        """Return the scale (k0,) of the output layer's inputs; None where there is no tail."""
+        if self.tail is None:
+            return None
+        hidden = self.tail[:-1]
+        return column_moments(_mapped_rows(lambda block: hidden(self.output(block)), Z), w)[1]
+
+
+def _mapped_rows(function: Callable[[Tensor], Tensor], Z: Features) -> Features:
+    """Return a function (m, d) -> (m, k0) of all rows, in float64."""
+    with torch.no_grad():
+        width = function(Z[:1].double()).shape[1]
+        values = allocate_features((len(Z), width), "float64", limit=_HIDDEN_BYTES)
+        for rows, block in double_blocks(Z):
+            values[rows] = function(block).numpy()
+            release_pages(values)
+    return as_features(values)
+
+
+def fit_linear_head(
+    Z: Features,
+    y: Tensor,
+    w: Tensor,
+    n_classes: int,
+    C: float,
+    moments: Moments | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Fit scikit-learn's LogisticRegression on standardized features.
+
+    Parameters
+    ----------
+    Z : Tensor or MappedFeatures of shape (n, d)
+        Features.
+    y : Tensor of shape (n,), int64
+        Encoded labels 0..k-1.
+    w : Tensor of shape (n,), float64
+        Sample weights.
+    n_classes : int
+        Number of classes k.
+    C : float
+        Inverse strength of the L2 penalty on the standardized weights.
+    moments : tuple of Tensors, optional
+        `column_moments` of the features, if they are known.
+
+    Returns
+    -------
+    weight, bias : Tensor of shape (d, k) and (k,), float64
+        In raw coordinates. With two classes the columns are ``-w/2`` and ``w/2``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Z, y = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 1, 0, 1])
+    >>> weight, bias = fit_linear_head(Z, y, torch.ones(4).double(), 2, 1.0)
+    >>> (-bias / weight[0]).round(decimals=3).tolist()
+    [1.5, 1.5]
+    """
+    mean, scale = column_moments(Z, w) if moments is None else moments
+    weight, bias = fit_logistic(Z, y, w, n_classes, 1 / (C * float(w.sum())), mean, scale)
+    return (weight * _HALVES, bias * _HALVES) if n_classes == 2 else (weight, bias)
+
+
+def parse_head(head: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
+    """Return the linear layer of a pre-trained head and the activations after it.
+
+    Parameters
+    ----------
+    head : nn.Module
+        As given to the classifier.
+
+    Raises
+    ------
+    ValueError
+        For a head that is no linear layer, with or without activations behind it, or one that
+        does more than its layers say.
+
+    Examples
+    --------
+    >>> parse_head(nn.Sequential(nn.Linear(4, 3), nn.ReLU()))
+    (Linear(in_features=4, out_features=3, bias=True), [ReLU()])
+    """
+    layers = list(head) if isinstance(head, nn.Sequential) else [head]
+    linear, *after = layers or [head]
+    # A buffer is a state that depends on other rows, as in nn.BatchNorm1d.
+    if not isinstance(linear, nn.Linear) or any(part.state_dict() for part in after):
+        raise ValueError(
+            f"head is {type(head).__name__}; expected an nn.Linear, or an nn.Sequential of an "
+            "nn.Linear and layers without parameters or buffers such as nn.ReLU. "
+            "split_head(model) cuts the last linear layer off a model."
+        )
+    own = type(linear).forward is not nn.Linear.forward
+    own |= isinstance(head, nn.Sequential) and type(head).forward is not nn.Sequential.forward
+    hooked = any(part._forward_hooks or part._forward_pre_hooks for part in head.modules())
+    weight = linear.weight
+    if own or hooked or not weight.is_floating_point() or weight.is_meta or not weight.numel():
+        raise ValueError(
+            f"head, {head}, does more than its layers say (a forward of its own, or hooks), or has "
+            "no real weights; expected a plain nn.Linear with numbers, and activations. Of a layer "
+            "with weight_norm or the like pass an nn.Linear with its weights."
+        )
+    return linear, after
+
+
+def check_head(head: nn.Module) -> None:
+    """Refuse what cannot be factorized and trained as a head.
+
+    Parameters
+    ----------
+    head : nn.Module
+        As given to the classifier.
+
+    Raises
+    ------
+    ValueError
+        As `parse_head`, and for activations that do not map rows to rows, each by itself.
+
+    Examples
+    --------
+    >>> check_head(nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=0)))
+    Traceback (most recent call last):
+    ...
+    ValueError: Behind the head's linear layer Sequential( (0): Softmax(dim=0) ) gives rows that
+    depend on each other, or no row of numbers for each; expected layers such as nn.ReLU, which
+    act on each row by itself.
+    """
+    linear, after = parse_head(head)
+    tail = nn.Sequential(*copy.deepcopy(after)).double().eval()
+    size = linear.out_features
+    rows = torch.linspace(-2.0, 2.0, 3 * size, dtype=torch.float64).reshape(3, size)
+    try:
+        with torch.no_grad():
+            out = tail(rows.clone())
+            alone = torch.cat([tail(rows[i : i + 1].clone()) for i in range(3)])
+        right = out.ndim == 2 and out.is_floating_point() and out.shape == alone.shape
+        right = right and len(out) == 3 and torch.allclose(out, alone, equal_nan=True)
+    except Exception as error:
+        raise ValueError(
+            f"Behind the head's linear layer {tail} failed on three rows of {size} numbers: "
+            f"{type(error).__name__}: {error}. Expected layers such as nn.ReLU."
+        ) from error
+    if not right:
+        shown = " ".join(str(tail).split())
+        raise ValueError(
+            f"Behind the head's linear layer {shown} gives rows that depend on each other, or no "
+            "row of numbers for each; expected layers such as nn.ReLU, which act on each row by "
+            "itself."
+        )
+
+
+def scores_classes(head: nn.Module, n_classes: int) -> bool:
+    """Tell whether a pre-trained head gives scores of the classes, one each or one for two.
+
+    Parameters
+    ----------
+    head : nn.Module
+        As given to the classifier.
+    n_classes : int
+        Number of classes k.
+
+    Examples
+    --------
+    >>> [scores_classes(nn.Linear(4, width), 2) for width in (1, 2, 3)]
+    [True, True, False]
+    >>> scores_classes(nn.Sequential(nn.Linear(4, 1), nn.Sigmoid()), 2)
+    True
+    """
+    linear, after = parse_head(head)
+    if linear.out_features == 1 and n_classes == 2:  # whose score a sigmoid makes a probability
+        return not after or (len(after) == 1 and isinstance(after[0], nn.Sigmoid))
+    return not after and linear.out_features == n_classes
+
+
+def starting_head(
+    head: nn.Module | None,
+    Z: Features,
+    y: Tensor,
+    w: Tensor,
+    n_classes: int,
+    C: float,
+    moments: Moments | None = None,
+    *,
+    hidden: bool = False,
+) -> StartingHead:
+    """Return the dense head that a ``head`` parameter stands for.
+
+    Parameters
+    ----------
+    head : nn.Linear, nn.Sequential or None
+        None fits a linear head. A pre-trained ``nn.Linear`` whose width is the
+        number of classes, or 1 for two classes, is taken as it is; one of another width, or
+        with an activation after it, is followed by a new output layer, fitted on its
+        outputs by logistic regression.
+    Z, y, w, n_classes, C, moments
+        As for `fit_linear_head`.
+    hidden : bool, default=False
+        Take a pre-trained layer for a hidden one whatever its width.
+
+    Returns
+    -------
+    StartingHead
+        Copies; the pre-trained layer is not changed.
+
+    Raises
+    ------
+    ValueError
+        For a head that is no linear layer, takes another number of features, has weights that
+        are not finite, or an activation that gives numbers which are not.
+    """
+    if head is None:
+        weight, bias = fit_linear_head(Z, y, w, n_classes, C, moments)
+        return StartingHead(weight, bias, None)
+    linear, after = parse_head(head)
+    if linear.in_features != Z.shape[1]:
+        raise ValueError(
+            f"head takes {linear.in_features} features but the data has {Z.shape[1]}: pass the "
+            "features that this layer was trained on, or head=None to fit a new one."
+        )
+    weight = linear.weight.detach().cpu().double().T.contiguous().clone()
+    bias = torch.zeros(linear.out_features, dtype=torch.float64)
+    if linear.bias is not None:
+        bias = linear.bias.detach().cpu().double().clone()
+    check_range(torch.cat([weight, bias[None]]), f"The weights of head, {linear},")
+    if scores_classes(head, n_classes) and not hidden:
+        if linear.out_features == 1:
+            weight, bias = weight * _HALVES, bias * _HALVES
+        return StartingHead(weight, bias, None)
+    activation = nn.Sequential(*copy.deepcopy(after)).eval()
+    layer = StartingHead(weight, bias, None)
+    return StartingHead(weight, bias, _output_layer(layer, activation, Z, y, w, n_classes, C))
+
+
+def refit_output(
+    start: StartingHead, Z: Features, y: Tensor, w: Tensor, n_classes: int, C: float
+) -> nn.Sequential:
+    """Return the tail of a head with a new output layer, fitted on the hidden layer's outputs.
+
+    Parameters
+    ----------
+    start : StartingHead
+        A head with a tail; it is not changed.
+    Z, y, w, n_classes, C
+        As for `fit_linear_head`.
+    """
+    assert start.tail is not None
+    activation = nn.Sequential(*copy.deepcopy(list(start.tail)[:-1]))
+    return _output_layer(start, activation, Z, y, w, n_classes, C)
+
+
+def _output_layer(
+    layer: StartingHead,
+    activation: nn.Sequential,
+    Z: Features,
+    y: Tensor,
+    w: Tensor,
+    n_classes: int,
+    C: float,
+) -> nn.Sequential:
+    """Return an activation and a linear layer fitted behind it."""
+
+    def outputs(block: Tensor) -> Tensor:
+        values: Tensor = activation(layer.output(block))
+        # What dead units give may be too small to be squared.
+        return torch.where(values.abs() < 1.0 / LARGEST, 0.0, values)
+
+    hidden = _mapped_rows(outputs, Z)
+    check_range(hidden, "The outputs of the head's hidden layer")
+    output_weight, output_bias = fit_linear_head(hidden, y, w, n_classes, C)
+    # skip_init: the usual initialization would draw from torch's global random state.
+    output = nn.utils.skip_init(nn.Linear, *output_weight.shape, dtype=torch.float64)
+    with torch.no_grad():
+        output.weight.copy_(output_weight.T)
+        output.bias.copy_(output_bias)
+    return nn.Sequential(*activation, output)
+
+
+def previous_head(fitted: nn.Module) -> StartingHead:
+    """Return the head of an earlier fit as a new start (``warm_start``)."""
+    first, tail = split_tail(fitted)
+    tail = None if tail is None else copy.deepcopy(tail).double()
+    return StartingHead(first.weight.detach().double(), first.bias.detach().double(), tail)

@@ -1,0 +1,249 @@
+"""Columns of any library as codes: labels, groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils.multiclass import check_classification_targets
+
+from .columns import plain_column
+from .tables import read_table
+from .warn import warn_user
+
+__all__ = ["column_names", "encode_groups", "encode_labels", "python_value", "to_label_array"]
+
+
+def to_label_array(y: Any, *, name: str = "y") -> NDArray[Any]:
+    """Return labels of any library as a 1-D NumPy array.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,) or (n, 1)
+        Lists, arrays, tensors, or Series of any dtype. A column vector is
+        flattened with scikit-learn's DataConversionWarning.
+    name : str, default="y"
+        What to call it in errors.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        As of `plain_column`: bool, int, float, or text.
+
+    Raises
+    ------
+    ValueError
+        For missing values or more than one column.
+    TypeError
+        For sparse data.
+    """
+    table = read_table(y, name)
+    if len(table.shape) == 2 and table.shape[1] == 1:
+        warn_user(
+            f"A column-vector {name} was passed when a 1d array was expected. Please change the "
+            f"shape of {name} to (n_samples,), for example by ravel().",
+            DataConversionWarning,
+        )
+    elif len(table.shape) != 1:
+        raise ValueError(
+            f"{name} should be a 1d array, got an array of shape {table.shape} instead; expected "
+            "one label per row."
+        )
+    return plain_column(table.columns[0], name)
+
+
+def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the sorted classes and the code of each row's class.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        Class labels: text, whole numbers, booleans.
+
+    Returns
+    -------
+    classes : ndarray of shape (k,)
+        Sorted.
+    codes : ndarray of shape (n,), int64
+        ``classes[codes]`` equals ``y``.
+
+    Raises
+    ------
+    ValueError
+        For missing or continuous labels, or fewer than two classes.
+    TypeError
+        For labels of other or of several types.
+    """
+    if y is None:
+        raise ValueError(
+            "This classifier requires y to be passed, but the target y is None; expected one "
+            "label per row of X."
+        )
+    labels = to_label_array(y)
+    if labels.dtype.kind == "f" and np.isinf(labels).any():
+        raise ValueError("Input y contains infinity; expected class labels.")
+    _check_label_types(labels)
+    check_classification_targets(labels)
+    if len(labels) == 0:
+        raise ValueError("y is empty: 0 labels where at least one row per class is needed.")
+    classes, codes = _encode_column(labels)
+    if len(classes) < 2:
+        raise ValueError(
+            f"y holds one class only, {python_value(classes[0])!r} in all {len(labels)} rows; "
+            "a classifier needs at least two classes."
+        )
+    if isinstance(y, (list, tuple)) and isinstance(classes[0], str):
+        # As elsewhere in scikit-learn; but in NumPy's text zeros at the end get lost.
+        text = classes.astype(str)
+        classes = text if np.array_equal(text, classes) else classes
+    return classes, codes
+
+
+def _check_label_types(labels: NDArray[Any]) -> None:
+    """Refuse labels that scikit-learn's metrics and searches would not take from `predict`."""
+    found = set(map(type, labels.tolist())) if labels.dtype.kind == "O" else {labels.dtype.type}
+    types = sorted(kind.__name__ for kind in found)
+    if labels.dtype.kind == "c":
+        raise ValueError(
+            "Complex data not supported: y holds complex numbers; expected text, whole numbers or "
+            "booleans. Pass the real part."
+        )
+    if bytes in found:
+        raise TypeError(
+            f"y holds labels of the type {types[0]}; expected text, whole numbers or booleans. "
+            "Pass [label.decode() for label in y]."
+        )
+    if labels.dtype.kind != "O" or all(issubclass(kind, str) for kind in found):
+        return
+    if any(issubclass(kind, str) for kind in found):
+        raise TypeError(
+            f"y mixes labels of the types {types}, which have no order; make them all text, for "
+            "example by astype(str), or all numbers."
+        )
+    raise TypeError(
+        f"y holds labels of the types {types}; expected text, booleans or whole numbers of at most "
+        "64 bits. Convert them, for example by astype(int) or astype(str)."
+    )
+
+
+def encode_groups(
+    sensitive_features: Any, n_rows: int, *, name: str = "sensitive_features", rows_of: str = "X"
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the groups and the code of each row's group.
+
+    Parameters
+    ----------
+    sensitive_features : array-like of shape (n,) or (n, c)
+        One column of any dtype, or several, whose combinations that occur are
+        the groups.
+    n_rows : int
+        Number of rows expected.
+    name : str, default="sensitive_features"
+        What to call it in errors.
+    rows_of : str, default="X"
+        What has these rows.
+
+    Returns
+    -------
+    groups : ndarray of shape (G,)
+        Sorted values; tuples of values where there are several columns.
+    codes : ndarray of shape (n,), int64
+        Group of each row.
+
+    Raises
+    ------
+    ValueError
+        For missing values, another number of rows, and what `plain_column` refuses.
+    TypeError
+        For sparse data.
+    """
+    table = read_table(sensitive_features, name, n_rows=n_rows)
+    if len(table.shape) not in (1, 2) or len(table.columns) == 0:
+        raise ValueError(
+            f"{name} has shape {table.shape}; expected (n,) or (n, columns), one row per sample."
+        )
+    if table.shape[0] != n_rows:
+        raise ValueError(
+            f"{name} has {table.shape[0]} rows but {rows_of} has {n_rows}; expected one group per "
+            f"row of {rows_of}."
+        )
+    if len(table.columns) == 1:
+        return _encode_column(plain_column(table.columns[0], name))
+    encoded = [
+        _encode_column(plain_column(column, f"{name} column {j if label is None else label!r}"))
+        for j, (label, column) in enumerate(zip(table.names, table.columns, strict=True))
+    ]
+    cells, codes = np.unique(
+        np.column_stack([column_codes for _, column_codes in encoded]), axis=0, return_inverse=True
+    )
+    groups = np.empty(len(cells), dtype=object)
+    for i, cell in enumerate(cells):
+        groups[i] = tuple(
+            python_value(values[code]) for (values, _), code in zip(encoded, cell, strict=True)
+        )
+    return groups, codes.reshape(-1).astype(np.int64)
+
+
+def column_names(sensitive_features: Any) -> list[str]:
+    """Return the names that the columns came with; none where there are none.
+
+    Parameters
+    ----------
+    sensitive_features : array-like
+        As for `encode_groups`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> column_names(pd.DataFrame({"sex": [0], "age": [1]})), column_names([0, 1])
+    (['sex', 'age'], [])
+    """
+    table = read_table(sensitive_features, "sensitive_features")
+    names = table.names
+    if len(table.shape) == 1:
+        names = [getattr(sensitive_features, "name", None)]
+    # polars calls a Series without a name "".
+    return [str(name) for name in names if name is not None and str(name) != ""]
+
+
+def _encode_column(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the distinct values of a plain column in their order, and the codes."""
+    if column.dtype.kind != "O":
+        values, codes = np.unique(column, return_inverse=True)
+        # -0.0 and 0.0 are one group; which of them came first must not name it.
+        return (values + 0 if values.dtype.kind == "f" else values), codes.astype(np.int64)
+    import pandas as pd  # compares by hash, where np.unique takes "neither smaller" for equal
+
+    return in_order(*pd.factorize(column))
+
+
+def in_order(codes: NDArray[Any], found: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return distinct values in their order, or in that of their names, and the codes in it.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n,)
+        ``found[codes]`` is the column.
+    found : ndarray of shape (G,), object
+        Distinct values.
+
+    Examples
+    --------
+    >>> values, codes = in_order(np.array([0, 1, 0]), np.array(["b", "a"], dtype=object))
+    >>> values.tolist(), codes.tolist()
+    (['a', 'b'], [1, 0, 1])
+    """
+    try:
+        order = sorted(range(len(found)), key=found.__getitem__)
+    except (TypeError, ValueError):
+        # Values of several types, or periods of several lengths, have no order.
+        order = sorted(range(len(found)), key=lambda i: (str(type(found[i])), str(found[i])))
+    values = np.fromiter((found[i] for i in order), dtype=object, count=len(found))
+    return values, np.argsort(order)[codes].astype(np.int64)
+
+
+def python_value(value: Any) -> Any:
+    """Return a NumPy scalar as a Python one, so that groups print and hash plainly."""
+    return value.item() if isinstance(value, np.generic) else value

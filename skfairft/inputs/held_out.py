@@ -1,0 +1,148 @@
+"""Rows that a path is measured on, looked at before its extractor runs."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_consistent_length
+from torch import Tensor
+
+from .encoding import encode_groups, to_label_array
+from .feature_table import refuse_mapping, refuse_odd_rows
+from .index_order import warn_of_index_order
+from .tables import number_column
+from .words import listed
+
+__all__ = ["HeldOut", "read_held_out", "refuse_other_width"]
+
+
+class HeldOut(NamedTuple):
+    """Rows to measure on, checked as far as they can be without the classifier."""
+
+    X: Any
+    y: tuple[NDArray[Any], NDArray[np.int64]]  # values, and the code (n,) of each row's
+    sensitive_features: tuple[NDArray[Any], NDArray[np.int64]]
+    w: NDArray[np.float64]  # (n,)
+
+    def encoded(self, classes: NDArray[Any], groups: NDArray[Any]) -> tuple[Tensor, Tensor]:
+        """Return class and group (n,) of each row, as codes of those of the training rows.
+
+        Parameters
+        ----------
+        classes, groups : ndarray
+            Of the training rows.
+
+        Raises
+        ------
+        ValueError
+            For a label or a group that the training rows do not have.
+        """
+        labels, codes = (
+            _recoded(*column, known, f"held_out's {name}")
+            for name, column, known in (
+                ("y", self.y, classes),
+                ("sensitive_features", self.sensitive_features, groups),
+            )
+        )
+        return labels, codes
+
+
+def _recoded(
+    values: NDArray[Any], codes: NDArray[np.int64], known: NDArray[Any], name: str
+) -> Tensor:
+    number = {value: code for code, value in enumerate(known.tolist())}
+    unknown = [value for value in values.tolist() if value not in number]
+    if unknown:
+        raise ValueError(
+            f"{name} holds [{listed(unknown)}], but the training rows only "
+            f"[{listed(known.tolist())}]; drop the other rows, or train with such rows too."
+        )
+    return torch.tensor([number[value] for value in values.tolist()])[codes]
+
+
+def read_held_out(X: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> HeldOut:
+    """Check rows to measure on, all but their features and whether the classifier knows them.
+
+    Parameters
+    ----------
+    X, y, sensitive_features, sample_weight
+        As for `fairness_path`, n rows.
+
+    Raises
+    ------
+    ValueError
+        If there are none, and for what `fit` would refuse; a class or a group may be without
+        weight.
+
+    Examples
+    --------
+    >>> given = read_held_out(np.zeros((3, 2)), [0, 1, 1], ["m", "f", "m"])
+    >>> given.encoded(np.array([0, 1]), np.array(["f", "m"]))
+    (tensor([0, 1, 1]), tensor([1, 0, 1]))
+    """
+    labels = to_label_array(y, name="held_out's y")
+    refuse_mapping(X)
+    refuse_odd_rows(X)
+    check_consistent_length(X, labels)
+    if not len(labels):
+        raise ValueError(
+            "held_out has no rows; expected some of at least two groups. Pass them, or a share of "
+            "the training rows, such as 0.25."
+        )
+    warn_of_index_order(
+        X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
+    )
+    return HeldOut(
+        X,
+        encode_groups(labels, len(labels), name="held_out's y"),
+        encode_groups(sensitive_features, len(labels), name="held_out's sensitive_features"),
+        _read_weights(sample_weight, len(labels)),
+    )
+
+
+def _read_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64]:
+    if sample_weight is None:
+        return np.ones(n_rows)
+    name = "held_out's sample_weight"
+    w = number_column(sample_weight, name)
+    if len(w) != n_rows:
+        raise ValueError(
+            f"{name} has {len(w)} rows but X has {n_rows}; expected one weight per row of X."
+        )
+    if (wrong := ~(np.isfinite(w) & (w >= 0.0))).any():
+        raise ValueError(
+            f"{name} holds {w[wrong][0]:g} in row {np.flatnonzero(wrong)[0]}; expected finite "
+            "numbers of at least 0. A row that is not to count has weight 0."
+        )
+    if not w.any():
+        raise ValueError(
+            f"{name} is zero for all {n_rows} rows; expected a positive weight in some."
+        )
+    return w
+
+
+def refuse_other_width(held_out: Any, X: Any) -> None:
+    """Refuse rows of another number of columns than the training rows, where both have a shape.
+
+    Parameters
+    ----------
+    held_out, X : array-like
+        Features, which no extractor is to take: it may take rows of several lengths.
+
+    Examples
+    --------
+    >>> refuse_other_width(np.zeros((5, 3)), np.zeros((9, 4)))
+    Traceback (most recent call last):
+    ...
+    ValueError: held_out's X has rows of shape (3,) but X has rows of shape (4,); expected the same
+    columns in both.
+    """
+    found, expected = (tuple(getattr(rows, "shape", ()))[1:] for rows in (held_out, X))
+    if found and expected and found != expected:
+        raise ValueError(
+            f"held_out's X has rows of shape {found} but X has rows of shape {expected}; expected "
+            "the same columns in both."
+        )

@@ -1,0 +1,176 @@
+"""Tables of any library as columns: pandas, polars, Arrow, torch, NumPy, Python's containers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from numbers import Number
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+
+from .columns import as_array, holds_rows, is_row, plain_column, types_of
+from .tensors import to_array
+from .words import shown
+
+__all__ = ["Table", "number_column", "read_table"]
+
+
+class Table(NamedTuple):
+    """Columns of one length, not yet looked into."""
+
+    shape: tuple[int, ...]
+    names: list[Any]  # None where a column came without
+    columns: list[Any]
+
+
+def read_table(values: Any, name: str, *, n_rows: int | None = None) -> Table:
+    """Return the columns of a table, or of one column.
+
+    A frame, an array of two axes, a MultiIndex and a structured array have columns; so has a
+    list or a column whose values are tuples, lists or arrays of one length.
+
+    Parameters
+    ----------
+    values : array-like, tensor, Series, frame or Arrow table, n rows
+        What arrived.
+    name : str
+        What to call it in errors.
+    n_rows : int, default=None
+        Number of rows expected, for errors only.
+
+    Returns
+    -------
+    Table
+        Its shape is ``(n,)`` for one column that came as such, otherwise (n, columns).
+
+    Raises
+    ------
+    ValueError
+        For what has no rows or no order of rows, and for rows of different lengths.
+    TypeError
+        For sparse data, and tensors that hold no plain numbers.
+    """
+    _refuse_rowless(values, name, "each row" if n_rows is None else f"each of the {n_rows} rows")
+    values = to_array(values, name)
+    named = _named_columns(values)
+    if named is not None:
+        columns = [column for _, column in named]
+        n = len(columns[0]) if columns else len(values)
+        return Table((n, len(columns)), [label for label, _ in named], columns)
+    array = values if isinstance(values, np.ma.MaskedArray) else as_array(values, name)
+    if array.ndim == 1 and array.dtype.kind == "O":
+        array = _rows_of(array, name)
+    if array.ndim == 2:
+        return Table(array.shape, [None] * array.shape[1], [*array.T])
+    return Table(array.shape, [None], [array])
+
+
+def number_column(values: Any, name: str) -> NDArray[np.float64]:
+    """Return one number per row, such as weights, in double precision.
+
+    Parameters
+    ----------
+    values : array-like, n numbers
+        Of any library.
+    name : str
+        What to call it in errors.
+
+    Returns
+    -------
+    ndarray of shape (n,), float64
+
+    Raises
+    ------
+    ValueError
+        As `plain_column`, and for more than one column, or values that are not numbers.
+    """
+    table = read_table(values, name)
+    if len(table.shape) != 1:
+        raise ValueError(f"{name} has shape {table.shape}; expected one number per row.")
+    column = plain_column(table.columns[0], name, instead="0")
+    numbers = column.dtype.kind in "biuf" or all(
+        isinstance(value, Number) and not isinstance(value, complex) for value in column
+    )
+    if not numbers or column.dtype.kind in "cmM":
+        raise ValueError(
+            f"{name} holds values like {shown(column.tolist()[0])}; expected a number per row."
+        )
+    return column.astype(np.float64)
+
+
+def _refuse_rowless(values: Any, name: str, rows: str) -> None:
+    """Raise an error for what has no rows, or none in an order."""
+    if issparse(values):
+        raise TypeError(
+            f"{name} is a sparse matrix of shape {values.shape}; expected dense values. Pass "
+            f"{name}.toarray()."
+        )
+    kind = type(values).__name__
+    if isinstance(values, Mapping):
+        raise ValueError(
+            f"{name} is a mapping ({kind}) with {shown(list(values)[:5])}; expected a value for "
+            f"{rows}. Pass the column itself, or a table such as pandas.DataFrame({name})."
+        )
+    if isinstance(values, Set):
+        raise ValueError(
+            f"{name} is a {kind}, which has no order; expected one value for {rows}, in the order "
+            "of the rows."
+        )
+    unsized = not hasattr(values, "__len__")
+    if unsized and hasattr(values, "collect"):  # polars' frame that is not computed yet
+        raise ValueError(
+            f"{name} is a {kind}, which holds no rows yet; expected one value for {rows}. Pass "
+            f"{name}.collect()."
+        )
+    sized = hasattr(values, "__len__") and hasattr(values, "__getitem__")
+    readable = sized or hasattr(values, "__array__") or hasattr(values, "__iter__")
+    if isinstance(values, (str, bytes, bytearray, type)) or not readable:
+        raise ValueError(
+            f"{name} is {shown(values)}; expected one value for {rows}, as an array, a list or a "
+            "column of a frame."
+        )
+    if unsized and not hasattr(values, "__array__"):
+        raise ValueError(
+            f"{name} is a {kind}, which can be read only once; expected one value for {rows}. Pass "
+            f"list({name})."
+        )
+
+
+def _named_columns(values: Any) -> list[tuple[Any, Any]] | None:
+    """Return the columns with their labels of what has such, None of anything else."""
+    if hasattr(values, "iloc") and hasattr(values, "columns"):  # labels may repeat
+        return [(label, values.iloc[:, j]) for j, label in enumerate(values.columns)]
+    if hasattr(values, "get_level_values"):  # pandas' indices
+        levels = range(values.nlevels)
+        if len(levels) == 1:
+            return None
+        return [(values.names[j], values.get_level_values(j)) for j in levels]
+    if hasattr(values, "get_columns"):  # polars
+        return [(column.name, column) for column in values.get_columns()]
+    if hasattr(values, "column_names") and hasattr(values, "columns"):  # Arrow
+        return list(zip(values.column_names, values.columns, strict=True))
+    fields = getattr(getattr(values, "dtype", None), "names", None)
+    return None if fields is None else [(field, values[field]) for field in fields]
+
+
+def _rows_of(array: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return a column of rows of one length as an array of two axes, another one as it is."""
+    if not any(map(holds_rows, types_of(array))):
+        return array
+    lengths = {len(value) if is_row(value) else -1 for value in array}
+    if len(lengths) > 1:
+        found = ["single values" if n < 0 else f"rows of {n}" for n in sorted(lengths)]
+        raise ValueError(
+            f"{name} is ragged: it holds {' and '.join(found[:4])}; expected one value, or the "
+            "same number of values, in each row."
+        )
+    (width,) = lengths
+    if width < 0:
+        return array
+    table = np.empty((len(array), width), dtype=object)
+    for i, row in enumerate(array):
+        for j, value in enumerate(row):
+            table[i, j] = value
+    return table

@@ -1,0 +1,19 @@
+"""Warnings that point to the user's line, however deep in the package they arise."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+
+__all__ = ["warn_user"]
+
+_PACKAGE = str(Path(__file__).parents[1])
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Warn, as if from the first line up the stack that is not of this package."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_code.co_filename.startswith(_PACKAGE) and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

@@ -1,0 +1,22 @@
+"""Rates and distances of any decisions, with intervals, as functions, scorers and reports.
+
+Must not know how a model was fitted.
+"""
+
+from .report import FairnessReport
+from .scores import (
+    demographic_parity_distance,
+    equalized_odds_distance,
+    fairness_report,
+    fairness_scorer,
+    weighted_f1_error,
+)
+
+__all__ = [
+    "FairnessReport",
+    "demographic_parity_distance",
+    "equalized_odds_distance",
+    "fairness_report",
+    "fairness_scorer",
+    "weighted_f1_error",
+]

@@ -1,0 +1,85 @@
+"""Percentile intervals from resampled rows, drawn as tables of counts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .counts import Cells, Floats, Statistics, statistics
+
+__all__ = ["bootstrap_counts", "bootstrap_intervals"]
+
+# Resamples are drawn in blocks of about this many numbers (32 MiB of float64).
+BLOCK_ELEMENTS = 2**22
+
+
+def bootstrap_counts(
+    code: NDArray[np.int64],
+    weight: Floats | None,
+    shape: tuple[int, ...],
+    n_boot: int,
+    rng: np.random.Generator,
+) -> Iterator[Floats]:
+    """Draw the tables of counts that resampling the rows with replacement would give.
+
+    A resample only matters through how many rows of each kind it holds, a kind being a cell
+    and a weight, and those numbers are multinomial: the same distribution as a loop over
+    resampled rows, at the price of the number of kinds.
+
+    ``code`` (n,) is the flat index of each row's cell in a table of ``shape`` (G, k, k),
+    ``weight`` (n,) its sample weight. Yields blocks (b, G, k, k), ``n_boot`` tables in all.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> (block,) = bootstrap_counts(np.array([0, 0, 3]), None, (1, 2, 2), 5, rng)
+    >>> block.shape, block.sum(axis=(1, 2, 3)).tolist()
+    ((5, 1, 2, 2), [3.0, 3.0, 3.0, 3.0, 3.0])
+    """
+    if weight is not None and not weight.all():  # a row of weight zero is none
+        code, weight = code[weight > 0], weight[weight > 0]
+    kinds, number = np.unique(
+        np.column_stack([code, np.ones(len(code)) if weight is None else weight]),
+        axis=0,
+        return_counts=True,
+    )
+    # Rows of kinds are sorted by cell, so a cell's kinds are neighbours.
+    cells, first = np.unique(kinds[:, 0].astype(np.int64), return_index=True)
+    size = int(np.prod(shape))
+    block = max(1, BLOCK_ELEMENTS // max(size, len(kinds)))
+    for start in range(0, n_boot, block):
+        draws = rng.multinomial(len(code), number / len(code), min(block, n_boot - start))
+        table = np.zeros((len(draws), size))
+        table[:, cells] = np.add.reduceat(draws * kinds[:, 1], first, axis=1)
+        yield table.reshape(-1, *shape)
+
+
+def bootstrap_intervals(
+    cells: Cells, like: Statistics, *, n_boot: int, level: float, random_state: Any
+) -> Statistics:
+    """Return percentile bounds (2, ...) for every statistic in ``like``; NaN if n_boot is 0."""
+    rng = _generator(random_state)
+    blocks = bootstrap_counts(cells.code, cells.weight, cells.shape, n_boot, rng)
+    samples = [statistics(cells, block) for block in blocks]
+    tail = (1.0 - level) / 2.0
+    bounds: Statistics = {scope: {} for scope in like}
+    for scope, metrics in like.items():
+        for name, value in metrics.items():
+            if not samples:
+                bounds[scope][name] = np.full((2, *np.shape(value)), np.nan)
+                continue
+            drawn = np.concatenate([sample[scope][name] for sample in samples])
+            with warnings.catch_warnings():  # undefined in every resample: NaN is the answer
+                warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+                bounds[scope][name] = np.nanquantile(drawn, [tail, 1.0 - tail], axis=0)
+    return bounds
+
+
+def _generator(random_state: Any) -> np.random.Generator:
+    if isinstance(random_state, np.random.RandomState):
+        return np.random.default_rng(random_state.randint(2**31, size=4))
+    return np.random.default_rng(random_state)

@@ -1,0 +1,159 @@
+"""Decisions measured on rows, held out as a rule, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from ..inputs.exceptions import FairnessWarning
+from ..inputs.warn import warn_user
+from ..rows.tensor_rows import TensorRows
+from .bootstrap import bootstrap_counts
+from .constraints import Parity, cell_counts
+from .counts import demographic_parity, equalized_odds, rates_of, weighted_f1
+
+__all__ = ["JudgedRows", "interval_around", "pareto_front"]
+
+Floats = NDArray[np.float64]
+
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class JudgedRows:
+    """Rows and what decisions about them are measured by.
+
+    Parameters
+    ----------
+    rows : TensorRows
+        Features, labels, sample weights and groups.
+    rule : Parity
+        The moments of the constraint.
+    groups : ndarray of shape (G,)
+        Names of the groups.
+    """
+
+    rows: TensorRows
+    rule: Parity
+    groups: NDArray[Any]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (G, k, k) of a table of decisions: by group, true label and decision."""
+        n_classes = self.rule.events.shape[1]
+        return len(self.groups), n_classes, n_classes
+
+    def counts(self) -> Tensor:
+        """Return the weight (m, G) of the rows that each rate is a mean over."""
+        assert self.rows.codes is not None
+        n_groups, n_classes, _ = self.shape
+        return self.rule.counts(
+            cell_counts(
+                self.rows.y, self.rows.codes, self.rows.w, n_classes=n_classes, n_groups=n_groups
+            )
+        )
+
+    def warn_of_empty(self) -> None:
+        """Warn of groups without rows that a rate of the constraint is a mean over."""
+        empty = (self.counts() == 0).any(dim=0).numpy()
+        if empty.any():
+            warn_user(
+                f"The held-out rows of the groups {self.groups[empty].tolist()} lack a class that "
+                "the constraint asks for; these groups are left out of a difference. Hold out more "
+                "rows.",
+                FairnessWarning,
+            )
+
+    def cells(self, scores: Tensor) -> NDArray[np.int64]:
+        """Return the flat index of each row's cell in a table, for scores (n, k)."""
+        assert self.rows.codes is not None
+        k = scores.shape[1]
+        return ((self.rows.codes * k + self.rows.y) * k + scores.argmax(dim=1)).numpy()
+
+    def table(self, cells: NDArray[np.int64]) -> Floats:
+        """Return the weights of decisions as a table (G, k, k)."""
+        flat = np.bincount(cells, self.rows.w.numpy(), int(np.prod(self.shape)))
+        return flat.reshape(self.shape).astype(np.float64)
+
+    def resampled(self, cells: NDArray[np.int64], n_boot: int, seed: Any) -> Iterator[Floats]:
+        """Yield tables of resampled rows in blocks (b, G, k, k); the same rows for a seed."""
+        rng = np.random.default_rng(seed)
+        return bootstrap_counts(cells, self.rows.w.numpy(), self.shape, n_boot, rng)
+
+    def distances(self, tables: Floats) -> Floats:
+        """Return the distance between the groups in each table: (b, G, k, k) -> (b,)."""
+        mass = torch.from_numpy(tables).transpose(1, 2)  # (b, k, G, k)
+        return self.rule.distance(self.rule.rates(mass, mass.sum(dim=-1))).numpy()
+
+    def metrics(self, tables: Floats) -> dict[str, Floats]:
+        """Return error, distances and accuracy of tables (b, G, k, k), each (b,)."""
+        k = tables.shape[-1]
+        rates = rates_of(tables, np.array([1]) if k == 2 else np.arange(k))
+        pooled = tables.sum(axis=-3)
+        return {
+            "weighted_f1_error": 100.0 * (1.0 - weighted_f1(pooled)),
+            "difference": self.distances(tables),
+            "demographic_parity_distance": demographic_parity(rates),
+            "equalized_odds_distance": equalized_odds(rates),
+            "accuracy": np.trace(pooled, axis1=-2, axis2=-1) / pooled.sum(axis=(-2, -1)),
+        }
+
+
+def interval_around(value: float, samples: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the 95 % percentile interval of resampled values, stretched to hold the value itself.
+
+    A distance is never negative, so that near parity most resamples have more of it than the rows
+    that they are drawn from.
+
+    Parameters
+    ----------
+    value : float
+        Of the rows.
+    samples : ndarray of shape (b,)
+        Of resamples; NaN is left out.
+
+    Returns
+    -------
+    ndarray of shape (2,)
+        NaN without a sample.
+
+    Examples
+    --------
+    >>> interval_around(0.01, np.linspace(0.05, 0.25, 41)).round(3).tolist()
+    [0.01, 0.245]
+    """
+    known = samples[~np.isnan(samples)]
+    if not len(known):
+        return np.full(2, np.nan)
+    tail = (1.0 - _LEVEL) / 2.0
+    low, high = np.quantile(known, [tail, 1.0 - tail])
+    return np.array([np.fmin(low, value), np.fmax(high, value)])
+
+
+def pareto_front(error: ArrayLike, difference: ArrayLike) -> NDArray[np.bool_]:
+    """Tell which points no other point beats: less of one and no more of the other.
+
+    Parameters
+    ----------
+    error, difference : array-like of shape (m,)
+        Both the smaller the better; NaN is beaten by all.
+
+    Returns
+    -------
+    ndarray of shape (m,), bool
+
+    Examples
+    --------
+    >>> pareto_front([1.0, 2.0, 3.0, 3.0], [0.3, 0.4, 0.1, 0.1]).tolist()
+    [True, False, True, True]
+    """
+    a, b = (np.nan_to_num(np.asarray(x, dtype=np.float64), nan=np.inf) for x in (error, difference))
+    finite = np.isfinite(a) & np.isfinite(b)
+    less = (a[:, None] <= a) & (b[:, None] <= b) & ((a[:, None] < a) | (b[:, None] < b))
+    return finite & ~less.any(axis=0)

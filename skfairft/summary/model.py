@@ -1,0 +1,415 @@
+"""What a classifier is made of: backbone, head, groups, constraint, and what low rank saves.
+
+The classifier's own display is made from it, so that nothing here imports the classifier.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from ..backbone.extractor import FrozenFeatureExtractor
+from ..backbone.modules import count_parameters
+from ..head.modules import CellVote, split_tail
+from ..inputs.words import group_name, named
+from .inside import features_input, final_classifier, path_inside
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ModelSummary", "features_input", "final_classifier", "summarize"]
+
+# Longer names of classes and groups are cut.
+_LONGEST_NAME = 40
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSummary:
+    """What a `FairLowRankHeadClassifier` is made of; `summarize` makes it.
+
+    What only `fit` can tell is None before it.
+
+    Parameters
+    ----------
+    fitted : bool
+        Whether the classifier is fitted.
+    backbone : str or None
+        Class of the frozen module. None: X already holds the features.
+    backbone_parameters : int or None
+        All parameters of that module, also of parts whose output is not used; 0
+        without a module. None: they cannot be counted (an ONNX file, whose weights
+        are not parameters of torch; a lazy module that has not run yet).
+    layer, output, pool : str, int or None
+        What is taken from the module, see `FrozenFeatureExtractor`.
+    n_features_in : int or None
+        Columns of X; None also for texts, files and datasets.
+    n_features : int or None
+        Features d that the head gets.
+    classes, groups : tuple or None
+        As ``classes_`` and ``groups_``.
+    groups_given : bool or None
+        Whether `fit` got sensitive features.
+    widths : tuple of int or None
+        Width of the features, of each layer of the head, and of its output: ``(d, k)``
+        for a linear head, ``(d, h, k)`` with a hidden layer. For ``solver="plug_in"``
+        the output is that of the cells.
+    cells : int or None
+        With ``solver="plug_in"``, the cells of class and group that the head tells
+        apart, and that a table of votes turns into classes. None for other solvers.
+    rank_asked : int, float or None
+        The parameter ``rank``.
+    factorized : bool or None
+        Whether the head has two factors, and not one matrix.
+    rank : int or None
+        As ``rank_``.
+    full_rank : int or None
+        The largest rank that the factorized layer can have.
+    head_parameters : int or None
+        Parameters of the head: what is trained.
+    full_head_parameters : int or None
+        Parameters of a head of the same widths with one matrix in place of factors.
+    importance, solver : str
+        As the parameters.
+    constraint : str or None
+        As the parameter.
+    fairness_weight : float or None
+        The weight in use, of an unfitted classifier the parameter.
+    difference_bound : float or None
+        As the parameter.
+    difference : float or None
+        As ``difference_``: the distance on the rows held out for the bound.
+    difference_interval : tuple of two floats, or None
+        Its 95 % bootstrap interval.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skfairft import FairLowRankHeadClassifier
+    >>> from skfairft.datasets import make_biased_classification
+    >>> from skfairft.summary import summarize
+    >>> X, y, s = make_biased_classification(n_samples=500, random_state=0)
+    >>> backbone = nn.Sequential(nn.Linear(10, 32), nn.ReLU())
+    >>> clf = FairLowRankHeadClassifier(backbone, rank=1).fit(X, y, sensitive_features=s)
+    >>> summary = summarize(clf)
+    >>> summary.head_parameters, summary.full_head_parameters
+    (36, 66)
+    >>> print(summary)
+    backbone    Sequential, 352 parameters, frozen: never trained here
+    features    32
+    classes     2: 0, 1
+    groups      2: 0, 1
+    head        32 -> 2, rank 1 of 2: 36 parameters, 45.5 % fewer than 66 at full rank
+    importance  fisher
+    constraint  none
+    solver      fine_tune
+    network     388 parameters in all
+    """
+
+    fitted: bool
+    backbone: str | None
+    backbone_parameters: int | None
+    layer: str | None
+    output: str | int | None
+    pool: str | None
+    n_features_in: int | None
+    n_features: int | None
+    classes: tuple[Any, ...] | None
+    groups: tuple[Any, ...] | None
+    groups_given: bool | None
+    widths: tuple[int, ...] | None
+    cells: int | None
+    rank_asked: int | float | None
+    factorized: bool | None
+    rank: int | None
+    full_rank: int | None
+    head_parameters: int | None
+    full_head_parameters: int | None
+    importance: str
+    solver: str
+    constraint: str | None
+    fairness_weight: float | None
+    difference_bound: float | None
+    difference: float | None
+    difference_interval: tuple[float, float] | None
+
+    @property
+    def frozen(self) -> bool:
+        """Whether there is a backbone, which is then never trained by the classifier."""
+        return self.backbone is not None
+
+    @property
+    def decomposed(self) -> bool:
+        """Whether the head, or what its training started from, is of a weighted SVD.
+
+        So it is with two factors, and where the SVD meets a constraint.
+        """
+        constrained = self.constraint is not None and bool(self.fairness_weight)
+        return bool(self.factorized) or (constrained and self.solver != "plug_in")
+
+    @property
+    def share_saved(self) -> float | None:
+        """Share of the full head's parameters that low rank saves.
+
+        Two factors can have more parameters than the one matrix in their place: of a
+        small head it is negative.
+        """
+        if self.head_parameters is None or self.full_head_parameters is None:
+            return None
+        return 1.0 - self.head_parameters / self.full_head_parameters
+
+    @property
+    def network_parameters(self) -> int | None:
+        """Parameters of backbone and head together; None where either is not known."""
+        if self.backbone_parameters is None or self.head_parameters is None:
+            return None
+        return self.backbone_parameters + self.head_parameters
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Return the summary in words, as pairs of a name and a text.
+
+        Returns
+        -------
+        list of (str, str)
+            Plain text; names of classes and groups are as they came, not escaped.
+        """
+        rows = [("backbone", self.describe_backbone())]
+        if self.n_features is not None:
+            rows.append(("features", f"{self.n_features:,}"))
+        if self.classes is not None:
+            rows.append(("classes", f"{len(self.classes):,}: {_listed(self.classes)}"))
+        if self.groups is not None:
+            rows.append(("groups", self.describe_groups()))
+        rows += [
+            ("head", self.describe_head()),
+            ("importance", self.importance),
+            ("constraint", self.describe_constraint()),
+            ("solver", self.solver),
+        ]
+        if self.network_parameters is not None:
+            rows.append(("network", f"{self.network_parameters:,} parameters in all"))
+        return rows
+
+    def text(self, width: int = 88) -> str:
+        """Return the summary as plain text.
+
+        Parameters
+        ----------
+        width : int, default=88
+            Characters after which a line is broken.
+
+        Returns
+        -------
+        str
+            A name and its text per line; names stand on the left.
+        """
+        rows = self.lines()
+        indent = " " * (max(len(name) for name, _ in rows) + 2)
+        return "\n".join(
+            fill(
+                text,
+                width,
+                initial_indent=name.ljust(len(indent)),
+                subsequent_indent=indent,
+                break_on_hyphens=False,
+            )
+            for name, text in rows
+        )
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the figures as one row of a table, to set beside those of other classifiers.
+
+        Returns
+        -------
+        DataFrame
+            One row; the fields, and the shares and sums that follow from them.
+
+        Examples
+        --------
+        >>> from skfairft import FairLowRankHeadClassifier
+        >>> from skfairft.summary import summarize
+        >>> frame = summarize(FairLowRankHeadClassifier(rank=2)).to_frame()
+        >>> frame[["rank_asked", "solver"]]
+           rank_asked     solver
+        0           2  fine_tune
+        """
+        import pandas as pd
+
+        derived = {name: getattr(self, name) for name in ("share_saved", "network_parameters")}
+        return pd.DataFrame([{**asdict(self), **derived}])
+
+    def describe_backbone(self) -> str:
+        """Return the backbone in one line: class, parameters, what is taken from it."""
+        if self.backbone is None:
+            return "none (X holds the features)"
+        count = "parameters not known"
+        if self.backbone_parameters is not None:
+            count = f"{self.backbone_parameters:,} parameters"
+        taken = {"layer": self.layer, "output": self.output, "pool": self.pool}
+        settings = [f"{name} {value!r}" for name, value in taken.items() if value is not None]
+        return ", ".join([self.backbone, *settings, count, "frozen: never trained here"])
+
+    def describe_groups(self) -> str:
+        """Return how many groups there are, and their names."""
+        if self.groups is None:
+            return "not fitted"
+        if not self.groups_given:
+            return "none were given to fit"
+        return f"{len(self.groups):,}: {_listed(self.groups)}"
+
+    def describe_head(self) -> str:
+        """Return the head in one line: widths, rank, parameters, what low rank saves."""
+        if self.widths is None:
+            asked = "full rank" if self.rank_asked is None else f"rank={self.rank_asked!r}"
+            return f"not fitted; {asked} asked for"
+        shape = " -> ".join(f"{width:,}" for width in self.widths)
+        if self.cells is not None:
+            shape += " (cells of class and group, which vote)"
+        return f"{shape}, {self.describe_rank()}: {self.describe_savings()}"
+
+    def describe_rank(self) -> str:
+        """Return the rank, and the largest one possible."""
+        if not self.factorized:
+            return f"full rank {self.full_rank}, without factors"
+        return f"rank {self.rank} of {self.full_rank}"
+
+    def describe_savings(self) -> str:
+        """Return the head's parameters beside those at full rank."""
+        head, full, share = self.head_parameters, self.full_head_parameters, self.share_saved
+        if head is None or full is None or share is None:
+            return "not fitted"
+        if head == full:
+            return f"{head:,} parameters"
+        compared = f"{100 * abs(share):.1f} % {'fewer' if share > 0 else 'more'} than {full:,}"
+        return f"{head:,} parameters, {compared} at full rank"
+
+    def describe_constraint_asked(self) -> str:
+        """Return the constraint that was asked for, with its weight or bound."""
+        if self.constraint is None:
+            return "none"
+        if self.difference_bound is None:
+            weight = self.fairness_weight
+            said = "no weight yet" if weight is None else f"weight {weight:.3g}"
+            return f"{self.constraint}, {said}"
+        return f"{self.constraint}, difference of at most {self.difference_bound:.3g}"
+
+    def describe_constraint(self) -> str:
+        """Return the constraint in one line: of what, how much, and how near it came."""
+        asked = self.describe_constraint_asked()
+        if self.difference is None or self.difference_interval is None:
+            return asked
+        low, high = self.difference_interval
+        return (
+            f"{asked}: {self.difference:.3f} on the rows held out "
+            f"(95 % interval {low:.3f} to {high:.3f}), at weight {self.fairness_weight:.3g}"
+        )
+
+
+def summarize(estimator: Any) -> ModelSummary:
+    """Say what a classifier is made of.
+
+    Parameters
+    ----------
+    estimator : FairLowRankHeadClassifier, or Pipeline or search around one
+        Fitted or not; of an unfitted one only the parameters are known.
+
+    Returns
+    -------
+    ModelSummary
+        Figures, and with ``print`` a short text.
+
+    Raises
+    ------
+    TypeError
+        If there is no `FairLowRankHeadClassifier` inside.
+    ValueError
+        For invalid parameters of an unfitted one.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skfairft import FairLowRankHeadClassifier
+    >>> from skfairft.summary import summarize
+    >>> backbone = nn.Sequential(nn.Linear(10, 32), nn.ReLU())
+    >>> print(summarize(FairLowRankHeadClassifier(backbone, rank=2)))
+    backbone    Sequential, 352 parameters, frozen: never trained here
+    head        not fitted; rank=2 asked for
+    importance  fisher
+    constraint  none
+    solver      fine_tune
+    """
+    clf = path_inside(estimator)[-1]
+    fitted = hasattr(clf, "head_")
+    if not fitted:
+        clf._validate_params()
+    extractor = clf.feature_extractor_ if fitted else clf.feature_extractor
+    wrapped = isinstance(extractor, FrozenFeatureExtractor)
+    module: nn.Module | None = extractor.module if wrapped else extractor
+    taken: dict[str, Any] = {
+        name: getattr(extractor, name) if wrapped else None for name in ("layer", "output", "pool")
+    }
+    return ModelSummary(
+        fitted=fitted,
+        backbone=None if module is None else type(module).__name__,
+        backbone_parameters=0 if module is None else count_parameters(module),
+        **taken,
+        rank_asked=clf.rank,
+        importance=clf.importance,
+        solver=clf.solver,
+        constraint=clf.constraint,
+        difference_bound=clf.difference_bound,
+        **(_of_fit(clf) if fitted else _UNFITTED | {"fairness_weight": clf.fairness_weight}),
+    )
+
+
+# What only `fit` can tell.
+_UNFITTED: dict[str, Any] = dict.fromkeys(
+    (
+        *("n_features_in", "n_features", "classes", "groups", "groups_given", "widths", "cells"),
+        *("factorized", "rank", "full_rank", "head_parameters", "full_head_parameters"),
+        *("difference", "difference_interval"),
+    )
+)
+
+
+def _of_fit(clf: Any) -> dict[str, Any]:
+    """Return what `fit` has found."""
+    first, tail = split_tail(clf.head_)
+    layers = [] if tail is None else list(tail)
+    cells = next((len(part.vote) for part in layers if isinstance(part, CellVote)), None)
+    behind = [part.out_features for part in layers if isinstance(part, nn.Linear)]
+    trained = count_parameters(clf.head_)
+    assert trained is not None  # a fitted head has run
+    factors = first.A.numel() + (0 if first.B is None else first.B.numel())
+    groups = tuple(clf.groups_.tolist())
+    interval = getattr(clf, "difference_interval_", None)
+    return {
+        "n_features_in": getattr(clf, "n_features_in_", None),
+        "n_features": first.weight.shape[0],
+        "classes": tuple(clf.classes_.tolist()),
+        "groups": groups,
+        "groups_given": clf._groups_given,
+        "widths": (*first.weight.shape, *behind),
+        "cells": cells,
+        "factorized": first.B is not None,
+        "rank": clf.rank_,
+        "full_rank": min(first.weight.shape),
+        "head_parameters": trained,
+        "full_head_parameters": trained - factors + first.weight.numel(),
+        "fairness_weight": float(clf.fairness_weight_),
+        "difference": None if interval is None else float(clf.difference_),
+        "difference_interval": None if interval is None else tuple(map(float, interval)),
+    }
+
+
+def _listed(names: tuple[Any, ...]) -> str:
+    """Return the first of some names, long ones cut, and how many more there are."""
+    texts = map(group_name, names)
+    return named(
+        text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..." for text in texts
+    )
