@@ -66,7 +66,7 @@ import transformers
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from skfairft import split_head
+from skfairft import FineTune, split_head
 
 transformers.logging.set_verbosity_error()  # it would report that the head is new
 transformers.logging.disable_progress_bar()
@@ -228,7 +228,7 @@ for _ in range(300):
 # ``head=head`` starts from it instead of from a new one, and ``max_epochs=0`` leaves it as it is.
 # The classifier then decides as the model did, whose last layer ``head`` still is.
 
-kept = FairLowRankHeadClassifier(pooled, head=head, max_epochs=0, random_state=0)
+kept = FairLowRankHeadClassifier(pooled, head=head, solver=FineTune(max_epochs=0), random_state=0)
 kept.fit(train, y_train, sensitive_features=sex_train)
 with torch.no_grad():
     logits = model(**tokens(test[:64])).logits

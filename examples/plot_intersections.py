@@ -42,7 +42,7 @@ print(counts.rename(columns={"size": "persons", "sum": "above 50K"}).to_string()
 
 from adult_network import pretrained_network  # as on the first page
 
-from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
+from skfairft import FairLowRankHeadClassifier, FineTune, FrozenFeatureExtractor
 
 encoder, model = pretrained_network(X.loc[network], y[network], max_epochs=5)
 X, y = encoder.transform(X).astype(np.float32), y.to_numpy()
@@ -127,7 +127,9 @@ display = FisherImportanceDisplay.from_estimator(plain)
 lowest = []
 for seed in range(10):
     dealt = groups.loc[train].sample(frac=1.0, random_state=seed)
-    shuffled = FairLowRankHeadClassifier(extractor, rank=1, max_epochs=0, random_state=0)
+    shuffled = FairLowRankHeadClassifier(
+        extractor, rank=1, solver=FineTune(max_epochs=0), random_state=0
+    )
     shuffled.fit(X[train], y[train], sensitive_features=dealt)
     similarity = FisherImportanceDisplay(
         group_importance=shuffled.group_importance_,

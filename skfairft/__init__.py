@@ -13,19 +13,23 @@ from .displays import (
 from .inputs.exceptions import FairnessWarning
 from .path import FairnessPath, fairness_path
 from .report import ModelReport, model_report
+from .solvers import ClosedForm, FineTune, PlugIn
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "ClosedForm",
     "FairLowRankHeadClassifier",
     "FairnessPath",
     "FairnessTradeoffDisplay",
     "FairnessWarning",
     "FeatureScatterDisplay",
+    "FineTune",
     "FisherImportanceDisplay",
     "FrozenFeatureExtractor",
     "GroupRatesDisplay",
     "ModelReport",
+    "PlugIn",
     "SingularSpectrumDisplay",
     "fairness_path",
     "model_report",

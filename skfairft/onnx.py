@@ -19,18 +19,11 @@ from torch import Tensor, nn
 __all__ = ["OnnxModule"]
 
 _DTYPES = {
-    "tensor(float)": torch.float32,
-    "tensor(double)": torch.float64,
-    "tensor(float16)": torch.float16,
-    "tensor(int64)": torch.int64,
-    "tensor(int32)": torch.int32,
-    "tensor(int16)": torch.int16,
-    "tensor(int8)": torch.int8,
-    "tensor(uint64)": torch.uint64,
-    "tensor(uint32)": torch.uint32,
-    "tensor(uint16)": torch.uint16,
-    "tensor(uint8)": torch.uint8,
-    "tensor(bool)": torch.bool,
+    f"tensor({name})": getattr(torch, name)
+    for name in (
+        *("float", "double", "float16", "int64", "int32", "int16", "int8"),
+        *("uint64", "uint32", "uint16", "uint8", "bool"),
+    )
 }
 
 # What protobuf, the file format, can hold; larger models keep their weights in other files.
@@ -265,15 +258,9 @@ def _by_name(
 
 
 def _fit_input(value: Any, node: Any) -> Any:
-    """Return one input as an array of the declared type and shape.
+    """Return one input as an array of the type and shape that the graph declares.
 
-    Parameters
-    ----------
-    value : Tensor
-        What the caller gave.
-    node : onnxruntime.NodeArg
-        What the graph declares: name, type and shape, in which names and None are
-        free sizes; an empty shape also stands for an unknown one.
+    Names and None in the shape are free sizes; an empty one also stands for an unknown one.
     """
     if not isinstance(value, Tensor):
         raise ValueError(
@@ -291,12 +278,9 @@ def _fit_input(value: Any, node: Any) -> Any:
             remedy = (
                 f" The graph's batch size is fixed to {node.shape[0]}: export the model with a "
                 "dynamic batch axis"
-                + (
-                    ", or use batch_size=1 in FrozenFeatureExtractor."
-                    if node.shape[0] == 1
-                    else "."
-                )
             )
+            one = node.shape[0] == 1
+            remedy += ", or use batch_size=1 in FrozenFeatureExtractor." if one else "."
         raise ValueError(
             f"Input {node.name!r} of the ONNX model has shape {shape}; expected "
             f"{_describe(node)}.{remedy}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from .backbone.modes import training_modes
 from .classifier import FairLowRankHeadClassifier
+from .fitting import check_for, check_parameters, features_of, fitted_copy, prepare
 from .head.modules import head_scores, shift_scores
 from .inputs.by_name import by_name
 from .inputs.columns import is_row
@@ -30,7 +31,9 @@ from .parity.constraints import parity
 from .parity.judge import JudgedRows, interval_around, pareto_front
 from .rows.blocks import threads_over_blocks
 from .rows.tensor_rows import TensorRows
-from .solvers.problem import FitProblem, FittedHead
+from .solvers.base import Solver
+from .solvers.problem import FittedHead, Problem
+from .solvers.registry import resolve_solver
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +79,8 @@ class FairnessPath:
     Parameters
     ----------
     table : DataFrame
-        One row per point. Columns: ``solver``, ``rank`` (as asked for), ``fairness_weight``,
+        One row per point. Columns: ``solver`` (its name, or with other parameters than the
+        defaults its repr), ``rank`` (as asked for), ``fairness_weight``,
         ``positive_share`` (see `fairness_path`), then each metric on the held-out rows with the
         ends of its 95 % interval in columns ``_low`` and ``_high``, and ``on_front``: no other
         point has less error and no more difference, or less difference and no more error.
@@ -168,7 +172,7 @@ def fairness_path(
     sample_weight: ArrayLike | None = None,
     weights: int | ArrayLike = 25,
     ranks: Sequence[int | float | None] | None = None,
-    solvers: Sequence[str] | None = None,
+    solvers: Sequence[str | Solver] | None = None,
     thresholds: int = 13,
     held_out: float | tuple[Any, Any, Any] | tuple[Any, Any, Any, Any] | list[Any] = 0.25,
     n_boot: int = 1000,
@@ -189,8 +193,8 @@ def fairness_path(
         from 0 to 1.
     ranks : sequence or None, default=None
         Ranks, each once; None is that of ``clf``.
-    solvers : sequence of str or None, default=None
-        Solvers, each once; None is that of ``clf``.
+    solvers : sequence of str or solvers, or None, default=None
+        Solvers, by name or with parameters, each once; None is that of ``clf``.
     thresholds : int, default=13
         With two classes, each head is also tried with thresholds at which the share of positive
         decisions, by sample weight, is nearest to 0.7 to 1.3 times its own, so many of them; those
@@ -269,17 +273,17 @@ def fairness_path(
 
     def check(classes: NDArray[Any], groups: NDArray[Any]) -> None:
         for one in variants:
-            one._check_for(len(classes))
+            check_for(one, len(classes))
         if given is not None:
             shape = len(classes), len(groups)
             w = torch.from_numpy(given.w)
             refuse_alone(constraint, *given.encoded(classes, groups), w, shape=shape)
 
     with training_modes():
-        problem, _, random_state = clf._prepare(
-            X, y, sample_weight, sensitive_features, apart=apart, check=check
+        problem, random_state = prepare(
+            clf, X, y, sample_weight, sensitive_features, apart=apart, check=check
         )
-        rows, outside = problem.split()
+        to_fit, outside = problem.split()
         if given is not None:
             outside = _measured(clf, given)
     assert outside is not None
@@ -289,7 +293,7 @@ def fairness_path(
     seed = random_state.randint(np.iinfo(np.int32).max)
     judge = JudgedRows(outside, parity(constraint, len(clf.classes_)), clf.groups_)
     judge.warn_of_empty()
-    heads = _heads(clf, variants, problem, rows, weights, seed)
+    heads = _heads(variants, to_fit, weights, seed)
     total = len(weights) * len(variants)
     candidates: list[_Candidate] = []
     with training_modes(), threads_over_blocks():
@@ -314,8 +318,10 @@ def fairness_path(
     return FairnessPath(
         table=_frame(candidates, judge, n_boot, seed),
         classifiers=[
-            clf._fitted_copy(
-                each.fitted.with_head(shift_scores(each.fitted.head, each.shift)), **each.settings
+            fitted_copy(
+                clf,
+                each.fitted.with_head(shift_scores(each.fitted.head, each.shift)),
+                **each.settings,
             )
             for each in candidates
         ],
@@ -392,16 +398,19 @@ def _variants(
                 "clf."
             )
         tried[name] = list(values)
+    # A name means the solver with its defaults, but that of clf with the parameters that it has.
+    own = {resolve_solver(clf.solver).name: clf.solver} if solvers is not None else {}
     variants = [
-        clone(clf).set_params(solver=solver, rank=rank)
+        clone(clf).set_params(solver=own.get(solver, solver), rank=rank)
         for solver in tried["solvers"]
         for rank in tried["ranks"]
     ]
     for one in variants:
-        one._check_parameters()
+        check_parameters(one)
     for name, values in tried.items():
         # The rank 1 is one direction, 1.0 a share of all.
-        if len({(isinstance(value, Integral), value) for value in values}) < len(values):
+        distinct = {(isinstance(value, Integral), _label(value)) for value in values}
+        if len(distinct) < len(values):
             raise ValueError(
                 f"{name}={shown(values)} holds a value twice, and its points would be the same; "
                 "name each once."
@@ -409,17 +418,20 @@ def _variants(
     return variants
 
 
+def _label(value: Any) -> Any:
+    """Return what tells a rank or a solver from others."""
+    return value.label() if isinstance(value, Solver) else value
+
+
 def _heads(
-    clf: FairLowRankHeadClassifier,
     variants: Sequence[FairLowRankHeadClassifier],
-    problem: FitProblem,
-    rows: TensorRows,
+    problem: Problem,
     weights: NDArray[np.float64],
     seed: int,
 ) -> Iterator[tuple[dict[str, Any], FittedHead]]:
     """Yield the heads with the parameters that set them apart."""
     for one in variants:
-        fitter = one._fitter(problem, rows, clf.groups_, clf.classes_, np.random.RandomState(seed))
+        fitter = resolve_solver(one.solver).fitter(replace(problem, rank=one.rank), seed)
         apart = {"solver": one.solver, "rank": one.rank}
         for weight, fitted in zip(weights, fitter.fit_path(weights), strict=True):
             yield {**apart, "fairness_weight": float(weight)}, fitted
@@ -428,7 +440,7 @@ def _heads(
 def _measured(clf: FairLowRankHeadClassifier, given: HeldOut) -> TensorRows:
     """Return rows to measure on in the classes and groups of the classifier."""
     labels, groups = given.encoded(clf.classes_, clf.groups_)
-    rows = TensorRows(clf._features(given.X), labels, torch.from_numpy(given.w), groups)
+    rows = TensorRows(features_of(clf, given.X), labels, torch.from_numpy(given.w), groups)
     # A resample would draw rows of weight zero, too.
     return rows if given.w.all() else rows.take(np.flatnonzero(given.w))
 
@@ -466,7 +478,8 @@ def _frame(candidates: list[_Candidate], judge: JudgedRows, n_boot: int, seed: i
     records = []
     areas: dict[int, tuple[float, float]] = {}  # a moved threshold changes no rank
     for i, each in enumerate(candidates):
-        record = {**each.settings, "positive_share": each.share}
+        solver = resolve_solver(each.settings["solver"]).label()
+        record = {**each.settings, "solver": solver, "positive_share": each.share}
         drawn = []
         if n_boot:
             cells = judge.cells(each.scores + each.shift)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import KW_ONLY, dataclass
 from numbers import Integral
 from pathlib import Path
@@ -98,12 +98,9 @@ class ImageFiles:
     mode: str = "RGB"
 
     def __post_init__(self) -> None:
-        for name, value, optional in (("size", self.size, False), ("resize", self.resize, True)):
-            if not (optional and value is None) and not (
-                isinstance(value, Integral) and int(value) >= 1
-            ):
-                expected = "a positive int" + (" or None" if optional else "")
-                raise ValueError(f"{name}={value!r}; expected {expected}.")
+        _check_count("size", self.size)
+        if self.resize is not None:
+            _check_count("resize", self.resize, " or None")
         if self.resize is not None and self.resize < self.size:
             raise ValueError(
                 f"resize={self.resize} is less than size={self.size}: the crop would be larger "
@@ -272,8 +269,8 @@ class Texts:
                 f"tokenizer is {type(tokenizer).__name__}; expected a Hugging Face tokenizer, "
                 "AutoTokenizer.from_pretrained(...), or a callable with its arguments."
             )
-        if max_length is not None and not (isinstance(max_length, Integral) and max_length >= 1):
-            raise ValueError(f"max_length={max_length!r}; expected a positive int or None.")
+        if max_length is not None:
+            _check_count("max_length", max_length, " or None")
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.kwargs = kwargs
@@ -329,6 +326,11 @@ class Texts:
         return dict(tokens)
 
 
+def _check_count(name: str, value: Any, or_else: str = "") -> None:
+    if not (isinstance(value, Integral) and int(value) >= 1):
+        raise ValueError(f"{name}={value!r}; expected a positive int{or_else}.")
+
+
 @contextmanager
 def _as_it_came(tokenizer: Any) -> Iterator[None]:
     """Undo what a call sets in a Hugging Face tokenizer: others use it, too, and compare it.
@@ -336,27 +338,22 @@ def _as_it_came(tokenizer: Any) -> Iterator[None]:
     A fast one's backend keeps how it last padded and cut; each notes which warnings it gave.
     """
     backend: Any = getattr(tokenizer, "_tokenizer", None)
-    fast = hasattr(backend, "enable_truncation")
-    if fast:
-        padding, truncation = backend.padding, backend.truncation
-        special = backend.encode_special_tokens
     warned: Any = getattr(tokenizer, "deprecation_warnings", None)
-    warned_before = dict(warned) if isinstance(warned, dict) else None
     in_target = getattr(tokenizer, "_in_target_context_manager", None)
-    try:
-        yield
-    finally:
-        if fast:
-            backend.no_padding() if padding is None else backend.enable_padding(**padding)
-            backend.no_truncation() if truncation is None else backend.enable_truncation(
-                **truncation
-            )
-            backend.encode_special_tokens = special
-        if warned_before is not None:
-            warned.clear()
-            warned.update(warned_before)
+    with ExitStack() as undo:  # the last that is noted comes first
+        if hasattr(backend, "enable_truncation"):
+            undo.callback(setattr, backend, "encode_special_tokens", backend.encode_special_tokens)
+            for kept, set_to, unset in (
+                (backend.padding, backend.enable_padding, backend.no_padding),
+                (backend.truncation, backend.enable_truncation, backend.no_truncation),
+            ):
+                undo.callback(unset) if kept is None else undo.callback(set_to, **kept)
+        if isinstance(warned, dict):
+            undo.callback(warned.update, dict(warned))
+            undo.callback(warned.clear)
         if in_target is not None:
-            tokenizer._in_target_context_manager = in_target
+            undo.callback(setattr, tokenizer, "_in_target_context_manager", in_target)
+        yield
 
 
 def _rows(batch: Any) -> list[Any]:

@@ -101,24 +101,43 @@ def logistic_objective(coef, intercept, X, y, w, C):
 
 
 def parity_moments(constraint, n_classes):
-    """The moments of a constraint: (label whose rate it is, true labels of the rows that count)."""
-    labels = [1] if n_classes == 2 else range(n_classes)
+    """The moments of a constraint, by the class whose rates they are, the positive one.
+
+    Each is a function that tells whether a true label (or an array of them) and a predicted one
+    count, and the true labels of the rows that it is a rate of.
+    """
     everyone = set(range(n_classes))
-    kinds = {
-        "demographic_parity": lambda j: [everyone],
-        "equalized_odds": lambda j: [{j}, everyone - {j}],
-        "true_positive_rate_parity": lambda j: [{j}],
-        "false_positive_rate_parity": lambda j: [everyone - {j}],
-    }
-    return [(j, [(j, event) for event in kinds[constraint](j)]) for j in labels]
+    if constraint == "error_rate_parity":
+        return [[(lambda true, predicted: true != predicted, everyone)]]
+
+    def moments(c):
+        def positive(true, predicted):
+            return predicted == c
+
+        def negative(true, predicted):
+            return predicted != c
+
+        return {
+            "demographic_parity": [(positive, everyone)],
+            "equalized_odds": [(positive, {c}), (positive, everyone - {c})],
+            "true_positive_rate_parity": [(positive, {c})],
+            "false_positive_rate_parity": [(positive, everyone - {c})],
+            "true_negative_rate_parity": [(negative, everyone - {c})],
+            "false_negative_rate_parity": [(negative, {c})],
+        }[constraint]
+
+    return [moments(c) for c in ([1] if n_classes == 2 else range(n_classes))]
 
 
-def group_rate(p, y, codes, w, label, event, groups):
-    """Weighted mean of p[:, label] over rows whose label and group are in the sets, or None."""
+def group_rate(p, y, codes, w, counted, event, groups):
+    """Weighted mean of what counts of p (n, k), over rows of some labels and groups, or None."""
     total, count = 0.0, 0.0
     for row in range(len(p)):
         if int(y[row]) in event and int(codes[row]) in groups:
-            total, count = total + w[row] * p[row, label], count + float(w[row])
+            for label in range(p.shape[1]):
+                if counted(int(y[row]), label):
+                    total = total + w[row] * p[row, label]
+            count = count + float(w[row])
     return total / count if count else None
 
 
@@ -128,11 +147,11 @@ def parity_penalty(p, y, codes, w, constraint, n_groups, form):
     Where rates are equal the distance is rounded off, at a width of 1e-4.
     """
     squares, distances = torch.zeros(()).double(), []
-    for _, moments in parity_moments(constraint, p.shape[1]):
+    for moments in parity_moments(constraint, p.shape[1]):
         distance = torch.zeros(()).double()
-        for label, event in moments:
-            pooled = group_rate(p, y, codes, w, label, event, set(range(n_groups)))
-            each = [group_rate(p, y, codes, w, label, event, {g}) for g in range(n_groups)]
+        for counted, event in moments:
+            pooled = group_rate(p, y, codes, w, counted, event, set(range(n_groups)))
+            each = [group_rate(p, y, codes, w, counted, event, {g}) for g in range(n_groups)]
             rates = [rate for rate in each if rate is not None]
             for rate in rates:
                 squares = squares + (rate - pooled) ** 2
@@ -140,6 +159,19 @@ def parity_penalty(p, y, codes, w, constraint, n_groups, form):
                 distance = distance + ((max(rates) - min(rates)) ** 2 + 1e-8) ** 0.5 - 1e-4
         distances.append(distance)
     return squares if form == "squared_gaps" else max(distances)
+
+
+def parity_distance(y, predicted, codes, constraint, n_classes):
+    """The distance of decisions: arrays (n,) of true and predicted labels and of groups."""
+
+    def difference(counted, event):
+        inside, counts = np.isin(y, list(event)), counted(y, predicted)
+        return np.ptp([np.mean(counts[inside & (codes == g)]) for g in np.unique(codes)])
+
+    return max(
+        sum(difference(counted, event) for counted, event in moments)
+        for moments in parity_moments(constraint, n_classes)
+    )
 
 
 def randomized_optimum(p, w, constraint, n_classes, n_groups, bound):
@@ -152,14 +184,17 @@ def randomized_optimum(p, w, constraint, n_classes, n_groups, bound):
     share = (w / w.sum()).numpy()
     gain = share[:, None] * p.sum(axis=2)
     differences = []
-    for _, moments in parity_moments(constraint, n_classes):
-        for label, event in moments:
+    for moments in parity_moments(constraint, n_classes):
+        for counted, event in moments:
             rates = []
             for g in range(n_groups):
-                cells = share * p[:, sorted(event), g].sum(axis=1)
-                rate = np.zeros((len(p), n_classes))
-                rate[:, label] = cells / cells.sum()
-                rates.append(rate.ravel())
+                rate, total = np.zeros((len(p), n_classes)), 0.0
+                for y in event:
+                    cells = share * p[:, y, g]
+                    total += cells.sum()
+                    for label in range(n_classes):
+                        rate[:, label] += cells * counted(y, label)
+                rates.append(rate.ravel() / total)
             differences += [a - b for a in rates for b in rates if a is not b]
     found = linprog(
         -gain.ravel(),

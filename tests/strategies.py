@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from flat import OF_TRAINING, flat
 from hypothesis import strategies as st
 from skorch.callbacks import Callback
 from torch import nn
@@ -26,6 +27,7 @@ CONSTRAINTS = (
     "true_positive_rate_parity",
     "false_positive_rate_parity",
     "equalized_odds",
+    "error_rate_parity",
 )
 
 
@@ -206,6 +208,10 @@ def head_of(how: tuple[str, int] | None, d: int) -> nn.Module | None:
     return linear if after is None else nn.Sequential(linear, *after)
 
 
+# Those that the closed form can hold.
+LINEAR = tuple(name for name in CONSTRAINTS if name != "error_rate_parity")
+
+
 def classifier(params: dict[str, Any], d: int) -> FairLowRankHeadClassifier:
     """Return the classifier of drawn parameters for d features."""
     return FairLowRankHeadClassifier(**arguments(params, d))
@@ -220,7 +226,7 @@ def arguments(params: dict[str, Any], d: int) -> dict[str, Any]:
         params["optimizer"] = getattr(torch.optim, params["optimizer"])
     if params.get("callbacks") == "bomb":
         params["callbacks"] = [Bomb()]
-    return params
+    return flat(**params)
 
 
 def powers(least: int, most: int) -> st.SearchStrategy[float]:
@@ -373,7 +379,9 @@ _BAD = [
     {"head": ("not finite", 2)},
     {"head": ("norm", 3)},
     {"warm_start": True, "solver": "closed_form"},
-    {"calibrate": False, "solver": "plug_in"},
+    {"calibrate": False, "constraint": None, "solver": "fine_tune"},
+    {"constraint": "error_rate_parity", "fairness_weight": 0.5, "solver": "closed_form"},
+    {"max_epochs": 0, "lr": 0.1, "solver": "fine_tune"},
     {"constraint": None, "fairness_weight": 0.5},
 ]
 
@@ -390,6 +398,8 @@ def any_params(draw: Any, bad: bool | None = None) -> dict[str, Any]:
         "constraint": choose(None, *CONSTRAINTS),
         "random_state": draw(st.integers(0, 3)),
     }
+    if params["solver"] == "closed_form" and params["constraint"] not in (None, *LINEAR):
+        params["constraint"] = "equalized_odds"
     if params["constraint"] is not None:
         if draw(st.integers(0, 8)) != 4:
             params["fairness_weight"] = choose(0.0, 1e-9, 0.3, 0.5, 0.8, 1.0 - 1e-9, 1.0)
@@ -423,13 +433,24 @@ def any_params(draw: Any, bad: bool | None = None) -> dict[str, Any]:
     params |= {name: draw(optional[name]) for name in named}
     if params["solver"] == "closed_form":
         params.pop("warm_start", None)
-    if params["solver"] != "fine_tune":
+    if params["solver"] != "fine_tune" or params["constraint"] is None:
         params.pop("calibrate", None)
+    if params.get("tol", 1.0) is None and not params.get("early_stopping"):
+        params.pop("n_iter_no_change", None)
+    if params.get("max_epochs") == 0:
+        params = {name: params[name] for name in params if name not in OF_TRAINING - {"max_epochs"}}
+        if params["constraint"] not in (None, *LINEAR):
+            params["max_epochs"] = 5
+        if params["constraint"] is not None:
+            params.pop("warm_start", None)
     if params.get("optimizer", "LBFGS") == "LBFGS":
         params.pop("weight_decay", None)
     params.setdefault("max_epochs", 20)
     spoil = draw(st.integers(0, 20)) == 7 if bad is None else bad
-    return params | (draw(st.sampled_from(_BAD)) if spoil else {})
+    if not spoil:
+        return params
+    wrong = draw(st.sampled_from(_BAD))
+    return params | ({"solver": "fine_tune"} if wrong.keys() & OF_TRAINING else {}) | wrong
 
 
 @st.composite
@@ -455,7 +476,7 @@ def direct_params(draw: Any, k: int) -> dict[str, Any]:
         "random_state": 0,
     }
     if params["solver"] == "closed_form":
-        params["constraint"] = choose(*CONSTRAINTS)
+        params["constraint"] = choose(*LINEAR)
         params["fairness_weight"] = choose(0.0, 0.3, 0.8, 1.0)
         params["rank"] = choose(None, 1) if k == 2 else None
     return params

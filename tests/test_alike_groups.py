@@ -6,9 +6,16 @@ import pytest
 from fairlearn.preprocessing import CorrelationRemover
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning
-from skfairft.parity.constraints import CONSTRAINTS
+from skfairft.parity.constraints import CONSTRAINTS, parity
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
+# The closed form holds what mean scores tell of.
+HELD = [
+    (solver, constraint)
+    for solver in SOLVERS
+    for constraint in CONSTRAINTS
+    if solver != "closed_form" or parity(constraint, 2).conditions is not None
+]
 
 
 def make_copies(seed, n=300, d=4, dtype=np.float64):
@@ -41,9 +48,8 @@ def unchanged(X, y, s, **params):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("constraint", CONSTRAINTS)
 @pytest.mark.parametrize("weight", [0.5, 1.0])
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("solver", "constraint"), HELD)
 def test_rows_that_are_in_each_group_keep_their_head(solver, weight, constraint, dtype):
     held = {"solver": solver, "constraint": constraint}
     for seed in range(4):
@@ -78,7 +84,7 @@ def test_the_closed_form_finds_no_direction_in_columns_of_the_same_mean(dtype):
     for importance in ("fisher", "covariance"):
         data = (same.astype(dtype), y, s)
         fair = unchanged(*data, importance=importance, **held)
-        plain = proba(*data, importance=importance, solver="closed_form")
+        plain = proba(*data, solver="closed_form")
         np.testing.assert_allclose(fair, plain, atol=1e-5)
     # Where the means differ it does find one.
     moved = proba(X, y, s, **held) - proba(X, y, s, solver="closed_form")
@@ -101,7 +107,8 @@ def test_features_without_information_give_the_base_rate(constant, solver):
         rng = np.random.default_rng(seed)
         y, s = rng.integers(2, size=(2, 76))
         held = {"constraint": "equalized_odds", "fairness_weight": 0.3, "solver": solver}
-        p = unchanged(np.full((76, 6), constant), y, s, importance="uniform", **held)
+        held |= {"importance": "uniform", "rank": 4 if solver == "plug_in" else None}
+        p = unchanged(np.full((76, 6), constant), y, s, **held)
         if solver == "plug_in":
             assert y.mean() == 0.5 or (p.argmax(axis=1) == (y.mean() > 0.5)).all()
         else:
@@ -128,8 +135,7 @@ def test_copies_may_differ_by_rounding(solver, constraint, noise):
 
 
 @pytest.mark.filterwarnings("ignore:constraint=.* has nothing to act on")
-@pytest.mark.parametrize("constraint", CONSTRAINTS)
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(("solver", "constraint"), HELD)
 def test_copies_may_be_of_unequal_number_or_weight(solver, constraint):
     X, y, s = make_copies(0, n=200)
     again = np.concatenate([np.flatnonzero(s == 0), *[np.flatnonzero(s == 1)] * 3])

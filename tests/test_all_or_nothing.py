@@ -3,10 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from flat import flat
 from skorch.callbacks import Callback
 from torch import nn
 
-from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor, fairness_path
+from skfairft import (
+    FairLowRankHeadClassifier,
+    FineTune,
+    FrozenFeatureExtractor,
+    fairness_path,
+)
 from skfairft.datasets import make_biased_classification
 
 X, Y, S = make_biased_classification(200, 6, disparity=0.4, random_state=0)
@@ -45,8 +51,8 @@ class TestAFitThatFails:
         yield {**at_the_door, "validation_fraction": 0.01}, ValueError
         yield {"feature_extractor": Fails()}, ValueError
         yield {"head": nn.Linear(9, 3)}, ValueError
-        yield {"optimizer": torch.optim.SGD, "lr": 1e8, "rank": 2}, ValueError
-        yield {"callbacks": [("stop", Raises())], "max_epochs": 3}, ZeroDivisionError
+        yield {"solver": FineTune(optimizer=torch.optim.SGD, lr=1e8), "rank": 2}, ValueError
+        yield {"solver": FineTune(callbacks=[("stop", Raises())], max_epochs=3)}, ZeroDivisionError
 
     def test_leaves_the_classifier_as_it_was(self):
         clf = FairLowRankHeadClassifier(random_state=0).fit(X, NAMES, sensitive_features=S)
@@ -84,7 +90,7 @@ class TestInterruption:
         clf = FairLowRankHeadClassifier(random_state=0).fit(X, NAMES, sensitive_features=S)
         before = clf.predict_proba(X)
         clf.set_params(constraint="demographic_parity", difference_bound=0.01)
-        clf.set_params(validation_fraction=0.3, callbacks=[Stops(1)])
+        clf.set_params(validation_fraction=0.3, solver__callbacks=[Stops(1)])
         kept = state(clf)
         with pytest.raises(KeyboardInterrupt):
             clf.fit(X, Y, sensitive_features=S)
@@ -93,12 +99,12 @@ class TestInterruption:
 
     def test_of_a_training_keeps_its_epochs(self):
         clf = FairLowRankHeadClassifier(
-            lr=0.01, max_epochs=9, tol=None, callbacks=[Stops(4)], random_state=0
+            solver=FineTune(lr=0.01, max_epochs=9, tol=None, callbacks=[Stops(4)]), random_state=0
         )
         with pytest.warns(UserWarning, match="3 whole epochs"):
             clf.fit(X, NAMES, sensitive_features=S)
         assert clf.n_iter_ == len(clf.history_) == 3
-        clf.set_params(callbacks=None, max_epochs=3)
+        clf.set_params(solver__callbacks=None, solver__max_epochs=3)
         kept = clf.predict_proba(X)
         again = clf.fit(X, NAMES, sensitive_features=S)
         np.testing.assert_allclose(again.predict_proba(X), kept, atol=1e-12)
@@ -120,7 +126,7 @@ class TestModes:
     @pytest.mark.parametrize("settings", SETTINGS)
     @pytest.mark.parametrize("mode", MODES)
     def test_change_nothing(self, mode, settings):
-        clf = FairLowRankHeadClassifier(random_state=0, **settings)
+        clf = FairLowRankHeadClassifier(**flat(random_state=0, **settings))
         expected = clf.fit(X, Y, sensitive_features=S).predict_proba(X)
         with MODES[mode]():
             tensor = torch.from_numpy(X).clone()  # of the mode
@@ -146,7 +152,7 @@ class TestModes:
     @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
     def test_the_default_dtype_changes_nothing(self, dtype):
         settings = {"rank": 1, "constraint": "equalized_odds", "fairness_weight": 0.5}
-        clf = FairLowRankHeadClassifier(random_state=0, **settings)
+        clf = FairLowRankHeadClassifier(**flat(random_state=0, **settings))
         expected = clf.fit(X, Y, sensitive_features=S).predict_proba(X)
         torch.set_default_dtype(dtype)
         try:

@@ -9,12 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from flat import flat
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
 from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring, EpochTimer
 from torch import nn
 
-from skfairft import FairLowRankHeadClassifier, FairnessWarning, FrozenFeatureExtractor, split_head
+from skfairft import (
+    FairLowRankHeadClassifier,
+    FairnessWarning,
+    FineTune,
+    FrozenFeatureExtractor,
+    split_head,
+)
 from skfairft.datasets import make_biased_classification
 from skfairft.metrics import fairness_report
 
@@ -31,7 +38,9 @@ def changed(array, **items):
 def fit(X=X, y=Y, s=S, w=None, **params):
     """Fit a classifier on data of which one thing is bad."""
     params = {"rank": 1, **params}
-    return FairLowRankHeadClassifier(**params).fit(X, y, sample_weight=w, sensitive_features=s)
+    return FairLowRankHeadClassifier(**flat(**params)).fit(
+        X, y, sample_weight=w, sensitive_features=s
+    )
 
 
 def report(y=Y, s=S, w=None):
@@ -521,21 +530,22 @@ ERRORS = [
     # --- the training
     (
         "weight_decay for L-BFGS",
-        lambda: fit(weight_decay=0.1, feature_extractor=Never()),
+        lambda: fit(solver=FineTune(weight_decay=0.1), feature_extractor=Never()),
         ValueError,
         ["weight_decay=0.1", "LBFGS", "use C", "AdamW"],
     ),
     (
         "an argument that the optimizer does not have",
-        lambda: fit(lr=0.1, optimizer_kwargs={"momentum": 0.9}, feature_extractor=Never()),
+        lambda: fit(
+            solver=FineTune(lr=0.1, optimizer_kwargs={"momentum": 0.9}), feature_extractor=Never()
+        ),
         ValueError,
         ["AdamW", "momentum", "optimizer_kwargs"],
     ),
     (
         "an argument that the optimizer refuses",
         lambda: fit(
-            optimizer=torch.optim.SGD,
-            optimizer_kwargs={"momentum": -1},
+            solver=FineTune(optimizer=torch.optim.SGD, optimizer_kwargs={"momentum": -1}),
             feature_extractor=Never(),
         ),
         ValueError,
@@ -543,26 +553,31 @@ ERRORS = [
     ),
     (
         "lr in optimizer_kwargs",
-        lambda: fit(optimizer_kwargs={"lr": 0.1}, feature_extractor=Never()),
+        lambda: fit(solver=FineTune(optimizer_kwargs={"lr": 0.1}), feature_extractor=Never()),
         ValueError,
         ["optimizer_kwargs has lr=0.1", "set lr=0.1 there"],
     ),
     (
         "an optimizer that is an instance",
-        lambda: fit(optimizer=torch.optim.SGD([torch.zeros(1)], lr=1), feature_extractor=Never()),
+        lambda: fit(
+            solver=FineTune(optimizer=torch.optim.SGD([torch.zeros(1)], lr=1)),
+            feature_extractor=Never(),
+        ),
         ValueError,
         ["optimizer is SGD", "class itself"],
     ),
     (
         "a callback that is none",
-        lambda: fit(callbacks=["early_stopping"], feature_extractor=Never()),
+        lambda: fit(solver=FineTune(callbacks=["early_stopping"]), feature_extractor=Never()),
         ValueError,
         ["callbacks has 'early_stopping' of type str", "skorch"],
     ),
     *(
         (
             f"a callback that waits for a hold-out, {name}",
-            lambda callback=callback: fit(callbacks=[callback], feature_extractor=Never()),
+            lambda callback=callback: fit(
+                solver=FineTune(callbacks=[callback]), feature_extractor=Never()
+            ),
             ValueError,
             [f"(monitor='{loss}')", "no rows are held out", "early_stopping=True"],
         )
@@ -575,19 +590,21 @@ ERRORS = [
     ),
     (
         "a score of held-out rows that are none",
-        lambda: fit(callbacks=[EpochScoring("accuracy")], feature_extractor=Never()),
+        lambda: fit(
+            solver=FineTune(callbacks=[EpochScoring("accuracy")]), feature_extractor=Never()
+        ),
         ValueError,
         ["EpochScoring of held-out rows", "early_stopping=True", "on_train=True"],
     ),
     (
         "two callbacks of one name",
-        lambda: fit(callbacks=[("a", EpochTimer()), ("a", EpochTimer())]),
+        lambda: fit(solver=FineTune(callbacks=[("a", EpochTimer()), ("a", EpochTimer())])),
         ValueError,
         ["two of one name", "'a'"],
     ),
     (
         "a callback called as one of ours",
-        lambda: fit(callbacks=[("convergence", None)], feature_extractor=Never()),
+        lambda: fit(solver=FineTune(callbacks=[("convergence", None)]), feature_extractor=Never()),
         ValueError,
         ["'convergence'", "other than those of the training"],
     ),
@@ -599,21 +616,25 @@ ERRORS = [
     ),
     (
         "a callback that waits for what nobody measures",
-        lambda: fit(callbacks=[EarlyStopping("valid_acc")], early_stopping=True),
+        lambda: fit(solver=FineTune(callbacks=[EarlyStopping("valid_acc")], early_stopping=True)),
         ValueError,
         ["EarlyStopping", "valid_acc", "train_loss", "valid_loss"],
     ),
     (
         "rows too few for early stopping",
         lambda: fit(
-            X[:4], Y[[0, 1, 0, 1]], [0, 0, 1, 1], early_stopping=True, feature_extractor=Never()
+            X[:4],
+            Y[[0, 1, 0, 1]],
+            [0, 0, 1, 1],
+            solver=FineTune(early_stopping=True),
+            feature_extractor=Never(),
         ),
         ValueError,
         ["None of 4 rows can be held out"],
     ),
     (
         "a training that diverges",
-        lambda: fit(optimizer=torch.optim.SGD, lr=1e8),
+        lambda: fit(solver=FineTune(optimizer=torch.optim.SGD, lr=1e8)),
         ValueError,
         ["diverged", "SGD", "smaller lr"],
     ),
@@ -753,12 +774,54 @@ ERRORS = [
     ),
     *(
         (
-            f"calibrate=False with {solver}",
-            lambda solver=solver: held(solver=solver, calibrate=False),
+            f"{name} where nothing is trained",
+            lambda name=name, value=value: held(solver=FineTune(max_epochs=0, **{name: value})),
             ValueError,
-            ["calibrate=False", f"solver='{solver}'", 'solver="fine_tune"', "calibrate=True"],
+            ["FineTune trains nothing", "max_epochs=0", name],
         )
-        for solver in ("closed_form", "plug_in")
+        for name, value in {
+            "lr": 0.1,
+            "tol": None,
+            "early_stopping": True,
+            "calibrate": False,
+            "standardize": False,
+        }.items()
+    ),
+    (
+        "calibrate=False without a constraint",
+        lambda: fit(solver=FineTune(calibrate=False)),
+        ValueError,
+        ["calibrate=False", "constraint is None", 'constraint="demographic_parity"'],
+    ),
+    (
+        "a share to judge a bound on, without one",
+        lambda: FairLowRankHeadClassifier(Never(), validation_fraction=0.25).fit(X, Y),
+        ValueError,
+        ["validation_fraction=0.25", "difference_bound", "None"],
+    ),
+    (
+        "a share to stop by, without stopping",
+        lambda: held(solver=FineTune(validation_fraction=0.25)),
+        ValueError,
+        ["validation_fraction=0.25 of FineTune", "early_stopping='auto'", "early_stopping=True"],
+    ),
+    (
+        "epochs to wait, without anything to wait for",
+        lambda: held(solver=FineTune(tol=None, n_iter_no_change=3)),
+        ValueError,
+        ["n_iter_no_change=3", "tol=None", "early_stopping=True"],
+    ),
+    (
+        "rates that mean scores do not tell",
+        lambda: held(solver="closed_form", constraint="error_rate_parity"),
+        ValueError,
+        ["'error_rate_parity'", "closed form", 'solver="plug_in"'],
+    ),
+    (
+        "a parameter of the solver that it has not",
+        lambda: FairLowRankHeadClassifier().set_params(solver__rate=1),
+        ValueError,
+        ["'rate'", "FineTune"],
     ),
     (
         "too few rows held out for a bound",
@@ -799,34 +862,39 @@ ERRORS = [
     ("importance", lambda: fit(importance="hessian"), ValueError, ["'fisher'", "'uniform'"]),
     ("C of zero", lambda: fit(C=0), ValueError, ["C", "[1e-100, inf]"]),
     ("a word as class weight", lambda: fit(class_weight="even"), ValueError, ["'balanced'"]),
-    ("negative epochs", lambda: fit(max_epochs=-1), ValueError, ["max_epochs", "[0, inf)"]),
+    (
+        "negative epochs",
+        lambda: fit(solver=FineTune(max_epochs=-1)),
+        ValueError,
+        ["max_epochs", "[0, inf)"],
+    ),
     (
         "an optimizer by name",
-        lambda: fit(optimizer="adam"),
+        lambda: fit(solver=FineTune(optimizer="adam")),
         ValueError,
         ["'adam'", "torch.optim.AdamW", "not its name"],
     ),
     (
         "an optimizer's instance",
-        lambda: fit(optimizer=torch.optim.SGD([torch.zeros(1)], lr=0.1)),
+        lambda: fit(solver=FineTune(optimizer=torch.optim.SGD([torch.zeros(1)], lr=0.1))),
         ValueError,
         ["subclass of torch.optim.Optimizer", "an instance"],
     ),
     (
         "another class for an optimizer",
-        lambda: fit(optimizer=nn.Linear),
+        lambda: fit(solver=FineTune(optimizer=nn.Linear)),
         ValueError,
         ["subclass of torch.optim.Optimizer"],
     ),
     (
         "weight decay of L-BFGS",
-        lambda: fit(weight_decay=0.1),
+        lambda: fit(solver=FineTune(weight_decay=0.1)),
         ValueError,
         ["weight_decay=0.1", "LBFGS", "use C"],
     ),
     (
         "too few rows to hold out",
-        lambda: fit(X[:4], [0, 0, 1, 1], [0, 1, 0, 1], early_stopping=True),
+        lambda: fit(X[:4], [0, 0, 1, 1], [0, 1, 0, 1], solver=FineTune(early_stopping=True)),
         ValueError,
         ["None of 4 rows can be held out", "early_stopping"],
     ),
@@ -858,7 +926,7 @@ def certain():
         head.weight[:] = torch.tensor([[-1e5], [1e5]]) * torch.eye(8)[0]
         head.bias.zero_()
     rows = np.sign(X) + X
-    return fit(rows, (rows[:, 0] > 0).astype(int), head=head, max_epochs=0)
+    return fit(rows, (rows[:, 0] > 0).astype(int), head=head, solver=FineTune(max_epochs=0))
 
 
 # (name, how to provoke it, exact category, all of these words)
@@ -954,13 +1022,11 @@ WARNINGS = [
     ),
     (
         "a learning rate that makes the head worse",
-        lambda: fit(  # the penalty alone makes the weights grow by 7/3 in each step
+        lambda: fit(
             rank=None,
-            optimizer=torch.optim.SGD,
-            lr=100.0,
-            batch_size=60,
-            max_epochs=8,
-            tol=None,
+            solver=FineTune(
+                optimizer=torch.optim.SGD, lr=100.0, batch_size=60, max_epochs=8, tol=None
+            ),
         ),
         ConvergenceWarning,
         ["made the head worse", "after 8 epochs of SGD", "lr=100.0", "smaller lr"],
@@ -986,10 +1052,30 @@ WARNINGS = [
         FairnessWarning,
         ["difference_bound=0.0 was not met", "held-out rows", "validation_fraction", "solver"],
     ),
+    (
+        "an importance where nothing is cut",
+        lambda: fit(rank=None, importance="uniform"),
+        UserWarning,
+        ["importance='uniform' has no effect", "rank=None cuts nothing", "Set a rank"],
+    ),
+    (
+        "weights of groups where nothing is weighted",
+        lambda: fit(rank=1, importance="uniform", group_weights="proportional"),
+        UserWarning,
+        ["group_weights='proportional' has no effect", "importance='uniform'"],
+    ),
+    (
+        "an importance of a head that votes",
+        lambda: fit(
+            rank=None, importance="covariance", group_weights="proportional", solver="plug_in"
+        ),
+        UserWarning,
+        ["importance='covariance' and group_weights='proportional' have no effect"],
+    ),
     ("an importance of zero", certain, FairnessWarning, ["zero for every feature", "certainty"]),
     (
         "not converged",
-        lambda: fit(lr=1e-5, max_epochs=2),
+        lambda: fit(solver=FineTune(lr=1e-5, max_epochs=2)),
         ConvergenceWarning,
         ["max_epochs=2", "raise max_epochs", "tol=None"],
     ),

@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from skfairft.datasets import make_biased_classification
-from skfairft.parity import constraints
+from skfairft.parity import penalty
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from paper import smooth, systems, tasks
@@ -98,7 +98,7 @@ def test_retrain_is_at_the_optimum_of_its_objective(constraint, monkeypatch):
         least = objective.least()
         above.append(objective.of(systems.fitted(made, C, **settings)) - least)
         with monkeypatch.context() as patch:
-            patch.setattr(constraints, "_ROUNDING", 0.0)
+            patch.setattr(penalty, "_ROUNDING", 0.0)
             plainly.append(objective.of(systems.fitted(made, C, **plain)) - least)
     assert min(above) > -1e-6  # the slow computation is at a minimum
     # What rounding costs at most, and a tenth of it for where the iterations end.

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from flat import flat
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -14,7 +15,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skorch.callbacks import Callback
 from torch import nn
 
-from skfairft import FairLowRankHeadClassifier, FairnessWarning
+from skfairft import FairLowRankHeadClassifier, FairnessWarning, FineTune
 from skfairft.datasets import fetch_adult, make_biased_classification
 from skfairft.lowrank.factorization import IMPORTANCE_FLOOR
 
@@ -89,7 +90,7 @@ class TestAlgorithm:
         A, B, S = factorize(W, importance, rank)
 
         clf = FairLowRankHeadClassifier(
-            head=layer, rank=rank, group_weights=shares, max_epochs=0
+            head=layer, rank=rank, group_weights=shares, solver=FineTune(max_epochs=0)
         ).fit(X, y, sensitive_features=s)
         np.testing.assert_allclose(clf.group_importance_, np.sqrt(fisher), rtol=1e-10)
         np.testing.assert_allclose(clf.importance_, importance, rtol=1e-10)
@@ -114,7 +115,7 @@ class TestAlgorithm:
         layer = linear(10, 6)
         W, b = weight_of(layer)
         head = layer if activation is None else nn.Sequential(layer, activation)
-        clf = FairLowRankHeadClassifier(head=head, rank=2, max_epochs=0)
+        clf = FairLowRankHeadClassifier(head=head, rank=2, solver=FineTune(max_epochs=0))
         clf.fit(X, y, sensitive_features=s)
         Wo, bo = weight_of(clf.head_[-1])
 
@@ -147,18 +148,22 @@ class TestAlgorithm:
 
     def test_a_fitted_linear_head_goes_through_the_same_steps(self):
         X, y, s = make_data(n_classes=4)
-        dense = FairLowRankHeadClassifier(max_epochs=0).fit(X, y, sensitive_features=s)
+        dense = FairLowRankHeadClassifier(solver=FineTune(max_epochs=0)).fit(
+            X, y, sensitive_features=s
+        )
         W, b = dense.head_.weight.detach().numpy(), dense.head_.bias.detach().numpy()
         fisher = fisher_by_loop(X, y, s, linear_residual(W, b))
         A, B, _ = factorize(W, np.sqrt(fisher).mean(axis=0), 2)
-        cut = FairLowRankHeadClassifier(rank=2, max_epochs=0).fit(X, y, sensitive_features=s)
+        cut = FairLowRankHeadClassifier(rank=2, solver=FineTune(max_epochs=0)).fit(
+            X, y, sensitive_features=s
+        )
         np.testing.assert_allclose(cut.head_.weight.detach(), A @ B, atol=1e-9)
 
     def test_the_pretrained_head_is_not_changed(self):
         X, y, s = make_data()
         head = nn.Sequential(linear(10, 6), nn.ReLU())
         before = {name: value.clone() for name, value in head.state_dict().items()}
-        clf = FairLowRankHeadClassifier(head=head, rank=2, max_epochs=3, tol=None)
+        clf = FairLowRankHeadClassifier(head=head, rank=2, solver=FineTune(max_epochs=3, tol=None))
         clf.fit(X, y, sensitive_features=s)
         assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
         assert clf.head is head
@@ -169,7 +174,7 @@ class TestAlgorithm:
         X, y, s = make_data(n_classes=3)
         X[:, 4] = 0.0
         layer = linear(10, 3)
-        clf = FairLowRankHeadClassifier(head=layer, rank=1, max_epochs=0)
+        clf = FairLowRankHeadClassifier(head=layer, rank=1, solver=FineTune(max_epochs=0))
         clf.fit(X, y, sensitive_features=s)
         assert (clf.group_importance_[:, 4] == 0).all()
         size = np.sqrt(np.mean(X**2, axis=0))
@@ -177,7 +182,7 @@ class TestAlgorithm:
         largest = (clf.importance_ / size).max()
         assert clf.importance_[4] == pytest.approx(IMPORTANCE_FLOOR * largest)
         for epochs in (0, 100):
-            clf = FairLowRankHeadClassifier(head=layer, rank=2, max_epochs=epochs)
+            clf = FairLowRankHeadClassifier(head=layer, rank=2, solver=FineTune(max_epochs=epochs))
             clf.fit(X, y, sensitive_features=s)
             assert np.isfinite(clf.decision_function(X + 1.0)).all()
 
@@ -189,7 +194,7 @@ class TestAlgorithm:
         units = np.ones(10)
         units[[3, 7]] = 2.0**-110
         units[5] = 2.0**40
-        clf = FairLowRankHeadClassifier(rank=rank, max_epochs=max_epochs)
+        clf = FairLowRankHeadClassifier(rank=rank, solver=FineTune(max_epochs=max_epochs))
         expected = clf.fit(X, y, sensitive_features=s).predict_proba(X)
         found = clf.fit(X * units, y, sensitive_features=s).predict_proba(X * units)
         np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
@@ -200,7 +205,9 @@ class TestBaselines:
     def test_full_rank_is_logistic_regression(self, n_classes):
         X, y, s = make_data(n_classes=n_classes)
         X = X * np.logspace(-2, 2, 10) + 3.0
-        clf = FairLowRankHeadClassifier(C=0.3, tol=1e-7).fit(X, y, sensitive_features=s)
+        clf = FairLowRankHeadClassifier(C=0.3, solver=FineTune(tol=1e-7)).fit(
+            X, y, sensitive_features=s
+        )
         assert clf.head_.B is None
         assert clf.rank_ == n_classes
         reference = make_pipeline(StandardScaler(), LogisticRegression(C=0.3, tol=1e-9))
@@ -213,8 +220,8 @@ class TestBaselines:
     @pytest.mark.parametrize("n_classes", [2, 4])
     def test_enough_rank_reaches_the_same_optimum(self, n_classes):
         X, y, s = make_data(n_classes=n_classes)
-        full = FairLowRankHeadClassifier(tol=1e-7).fit(X, y, sensitive_features=s)
-        cut = FairLowRankHeadClassifier(rank=n_classes - 1, tol=1e-7)
+        full = FairLowRankHeadClassifier(solver=FineTune(tol=1e-7)).fit(X, y, sensitive_features=s)
+        cut = FairLowRankHeadClassifier(rank=n_classes - 1, solver=FineTune(tol=1e-7))
         cut.fit(X, y, sensitive_features=s)
         assert cut.head_.A.shape == (10, n_classes - 1)
         assert cut.head_.B.shape == (n_classes - 1, n_classes)
@@ -224,14 +231,16 @@ class TestBaselines:
         X, y, s = make_data(n_classes=4)
         layer = linear(10, 4)
         W, _ = weight_of(layer)
-        clf = FairLowRankHeadClassifier(head=layer, rank=2, importance="uniform", max_epochs=0)
+        clf = FairLowRankHeadClassifier(
+            head=layer, rank=2, importance="uniform", solver=FineTune(max_epochs=0)
+        )
         clf.fit(X, y, sensitive_features=s)
         U, S, Vt = np.linalg.svd(W, full_matrices=False)
         np.testing.assert_allclose(clf.head_.weight.detach(), U[:, :2] * S[:2] @ Vt[:2], atol=1e-10)
         np.testing.assert_allclose(clf.singular_values_, S, rtol=1e-10)
         np.testing.assert_array_equal(clf.importance_, np.ones(10))
         # Eckart and Young: no rank-2 matrix is nearer; the Fisher-weighted one is farther.
-        weighted = FairLowRankHeadClassifier(head=layer, rank=2, max_epochs=0)
+        weighted = FairLowRankHeadClassifier(head=layer, rank=2, solver=FineTune(max_epochs=0))
         weighted.fit(X, y, sensitive_features=s)
         distance = np.linalg.norm(W - clf.head_.weight.detach().numpy())
         assert distance == pytest.approx(np.sqrt((S[2:] ** 2).sum()))
@@ -244,7 +253,7 @@ class TestBaselines:
 
         def fit(weights, sample_weight=None):
             clf = FairLowRankHeadClassifier(
-                head=linear(10, 2), rank=1, group_weights=weights, max_epochs=0
+                head=linear(10, 2), rank=1, group_weights=weights, solver=FineTune(max_epochs=0)
             )
             return clf.fit(X, y, sample_weight=sample_weight, sensitive_features=names)
 
@@ -270,7 +279,7 @@ class TestBaselines:
         """They choose where training starts; with enough rank it ends at the same optimum."""
         X, y, s = make_data()
         proba = [
-            FairLowRankHeadClassifier(rank=1, group_weights=weights, tol=1e-7)
+            FairLowRankHeadClassifier(rank=1, group_weights=weights, solver=FineTune(tol=1e-7))
             .fit(X, y, sensitive_features=s)
             .predict_proba(X)
             for weights in ([1, 0], [0, 1])
@@ -301,7 +310,7 @@ class TestGroups:
         epochs = 0 if width == 6 else 100
         head = None if width is None else linear(10, width, seed=2)
         first, second = (
-            FairLowRankHeadClassifier(head=head, rank=rank, max_epochs=epochs)
+            FairLowRankHeadClassifier(head=head, rank=rank, solver=FineTune(max_epochs=epochs))
             .fit(X[rows], y[rows], sensitive_features=s[rows])
             .predict_proba(X)
             for rows in (np.arange(len(X)), order)
@@ -338,7 +347,9 @@ class TestGroups:
         assert record[0].filename == __file__
         assert clf.groups_.tolist() == ["all"]
         assert clf.group_importance_.shape == (1, 10)
-        pooled = FairLowRankHeadClassifier(head=linear(10, 2), rank=1, max_epochs=0)
+        pooled = FairLowRankHeadClassifier(
+            head=linear(10, 2), rank=1, solver=FineTune(max_epochs=0)
+        )
         with pytest.warns(FairnessWarning):
             pooled.fit(X, y)
         W, b = weight_of(linear(10, 2))
@@ -355,10 +366,10 @@ class TestWeights:
         # With a pre-trained head nothing is fitted before the Fisher information.
         exact = {"head": linear(10, n_classes), "rank": 1, "max_epochs": 0}
         for settings, tolerance in ((exact, 1e-11), ({"rank": 1, "tol": 1e-8}, 2e-4)):
-            weighted = FairLowRankHeadClassifier(**settings).fit(
+            weighted = FairLowRankHeadClassifier(**flat(**settings)).fit(
                 X, y, sample_weight=w, sensitive_features=s
             )
-            repeated = FairLowRankHeadClassifier(**settings)
+            repeated = FairLowRankHeadClassifier(**flat(**settings))
             repeated.fit(X[again], y[again], sensitive_features=s[again])
             np.testing.assert_allclose(
                 weighted.importance_, repeated.importance_, rtol=10 * tolerance
@@ -366,7 +377,7 @@ class TestWeights:
             np.testing.assert_allclose(
                 weighted.predict_proba(X), repeated.predict_proba(X), atol=tolerance
             )
-            plain = FairLowRankHeadClassifier(**settings).fit(X, y, sensitive_features=s)
+            plain = FairLowRankHeadClassifier(**flat(**settings)).fit(X, y, sensitive_features=s)
             assert np.abs(plain.predict_proba(X) - weighted.predict_proba(X)).max() > 2e-3
 
     def test_rows_of_weight_zero_are_as_if_absent(self):
@@ -414,7 +425,7 @@ class TestWeights:
         ten = np.full(len(X), 10.0)
         for settings in ({"rank": 1}, {"head": linear(10, 6), "rank": 2, "max_epochs": 0}):
             heavy, less_penalty, plain = (
-                FairLowRankHeadClassifier(C=C, **settings)
+                FairLowRankHeadClassifier(**flat(C=C, **settings))
                 .fit(X, y, sample_weight=w, sensitive_features=s)
                 .predict_proba(X)
                 for C, w in ((0.01, ten), (0.1, None), (0.01, None))
@@ -422,7 +433,7 @@ class TestWeights:
             np.testing.assert_allclose(heavy, less_penalty, atol=1e-4)
             assert np.abs(plain - heavy).max() > 0.01
         scaled, unscaled = (
-            FairLowRankHeadClassifier(head=linear(10, 2), rank=1, max_epochs=0)
+            FairLowRankHeadClassifier(head=linear(10, 2), rank=1, solver=FineTune(max_epochs=0))
             .fit(X, y, sample_weight=w, sensitive_features=s)
             .importance_
             for w in (ten, None)
@@ -436,7 +447,7 @@ class TestRank:
         layer = linear(12, 5)
 
         def fit(rank):
-            clf = FairLowRankHeadClassifier(head=layer, rank=rank, max_epochs=0)
+            clf = FairLowRankHeadClassifier(head=layer, rank=rank, solver=FineTune(max_epochs=0))
             return clf.fit(X, y, sensitive_features=s)
 
         energy = np.cumsum(fit(None).singular_values_ ** 2)
@@ -479,7 +490,7 @@ class TestPrecision:
         X = (X + 100.0).astype(np.float32)
         settings = {"rank": 2}
         if hidden:
-            settings = {"head": linear(10, 6), "rank": 2, "max_epochs": 0}
+            settings = {"head": linear(10, 6), "rank": 2, "solver": FineTune(max_epochs=0)}
         fits = []
         for limit, dtype in ((2**26, torch.float64), (0, torch.float32)):
             seen = set()
@@ -488,8 +499,10 @@ class TestPrecision:
                 def on_train_begin(self, net, X=None, seen=seen, **kwargs):
                     seen.add(X.Z.dtype)
 
-            monkeypatch.setattr("skfairft.classifier._DOUBLE_LIMIT", limit)
-            clf = FairLowRankHeadClassifier(**settings, callbacks=[Watch()])
+            monkeypatch.setattr("skfairft.fitting._DOUBLE_LIMIT", limit)
+            clf = FairLowRankHeadClassifier(
+                **(settings if hidden else flat(**settings, solver=FineTune(callbacks=[Watch()])))
+            )
             fits.append(clf.fit(X, y, sensitive_features=s))
             assert seen == (set() if hidden else {dtype})
             assert {parameter.dtype for parameter in clf.head_.parameters()} == {torch.float64}
@@ -573,7 +586,7 @@ class TestOneScoreForTwoClasses:
     def test_keeps_its_probabilities(self, wrap):
         X, y, s = make_data()
         layer = linear(10, 1)
-        clf = FairLowRankHeadClassifier(head=wrap(layer), max_epochs=0)
+        clf = FairLowRankHeadClassifier(head=wrap(layer), solver=FineTune(max_epochs=0))
         p = clf.fit(X, y, sensitive_features=s).predict_proba(X)
         W, b = weight_of(layer)
         np.testing.assert_allclose(p[:, 1], 1 / (1 + np.exp(-(X @ W + b)[:, 0])), atol=1e-12)
@@ -591,16 +604,19 @@ class TestOneScoreForTwoClasses:
 
     def test_of_three_classes_is_a_hidden_layer(self):
         X, y, s = make_data(n_classes=3)
-        clf = FairLowRankHeadClassifier(head=linear(10, 1), max_epochs=0)
+        clf = FairLowRankHeadClassifier(head=linear(10, 1), solver=FineTune(max_epochs=0))
         assert len(clf.fit(X, y, sensitive_features=s).head_) == 2
 
 
 class TestWhatAFitTells:
     def test_n_iter_is_the_number_of_epochs(self):
         X, y, s = make_data()
-        clf = FairLowRankHeadClassifier(lr=0.01, max_epochs=3, tol=None)
+        clf = FairLowRankHeadClassifier(solver=FineTune(lr=0.01, max_epochs=3, tol=None))
         assert clf.fit(X, y, sensitive_features=s).n_iter_ == 3 == len(clf.history_)
-        assert clf.set_params(max_epochs=0).fit(X, y, sensitive_features=s).n_iter_ == 0
+        assert (
+            clf.set_params(solver=FineTune(max_epochs=0)).fit(X, y, sensitive_features=s).n_iter_
+            == 0
+        )
 
     @pytest.mark.parametrize("k", [2, 4])
     def test_logarithms_of_probabilities(self, k):
@@ -640,7 +656,7 @@ def test_group_weights_act_on_the_covariance():
         ("proportional", shares),
         ({0: 0.0, 1: 3.0, 2: 1.0}, np.array([0.0, 0.75, 0.25])),
     ):
-        clf = FairLowRankHeadClassifier(group_weights=group_weights, **settings)
+        clf = FairLowRankHeadClassifier(**flat(group_weights=group_weights, **settings))
         clf.fit(X, y, sensitive_features=s)
         metric = np.tensordot(expected, moments, 1) + 0.01 * np.diag(X.var(axis=0))
         values = np.linalg.eigvalsh(W.T @ metric @ W)[::-1]
@@ -680,7 +696,7 @@ class TestExtremeFeatures:
         X, y, s = make_data(n_groups=3)
         X[:, 2] *= 1e12
         held = {"constraint": "demographic_parity", "fairness_weight": 1.0, "random_state": 0}
-        clf = FairLowRankHeadClassifier(solver="closed_form", importance="uniform", **held)
+        clf = FairLowRankHeadClassifier(**flat(solver="closed_form", importance="uniform", **held))
         with pytest.raises(ValueError, match="their units are too different"):
             clf.fit(X, y, sensitive_features=s)
         for importance in ("fisher", "covariance"):

@@ -9,7 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from skfairft import FairLowRankHeadClassifier, FairnessWarning, FrozenFeatureExtractor
+from skfairft import (
+    FairLowRankHeadClassifier,
+    FairnessWarning,
+    FineTune,
+    FrozenFeatureExtractor,
+)
 from skfairft.datasets import make_biased_classification
 from skfairft.feature_store import get_store
 
@@ -330,7 +335,9 @@ class TestOutputs:
             "hidden": nn.Linear(width, 5),
             "activation": nn.Sequential(nn.Linear(width, 5), nn.ReLU(), nn.Dropout(0.5)),
         }[head]
-        clf = FairLowRankHeadClassifier(extractor, head=head, rank=rank, max_epochs=2, tol=None)
+        clf = FairLowRankHeadClassifier(
+            extractor, head=head, rank=rank, solver=FineTune(max_epochs=2, tol=None)
+        )
         clf.fit(X, y, sensitive_features=s)
         module = clf.to_torch()
         expected = clf.decision_function(X)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import skorch
 import torch
+from flat import flat
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -14,7 +15,7 @@ from skorch.callbacks import Callback, EarlyStopping, EpochScoring, LRScheduler
 from skorch.history import History
 from torch import nn
 
-from skfairft import FairLowRankHeadClassifier
+from skfairft import FairLowRankHeadClassifier, FineTune
 from skfairft.datasets import make_biased_classification
 
 # Everything that draws random numbers: hold-out, minibatches, dropout.
@@ -53,7 +54,7 @@ class TestRandomness:
         runs = []
         for seed in (0, 0, 1):
             torch.rand(3)  # the global state is another one
-            clf = FairLowRankHeadClassifier(head=head, **RANDOM, random_state=seed)
+            clf = FairLowRankHeadClassifier(**flat(head=head, **RANDOM, random_state=seed))
             runs.append(clf.fit(X, y, sensitive_features=s).decision_function(X))
         np.testing.assert_array_equal(runs[0], runs[1])
         assert not np.allclose(runs[0], runs[2])
@@ -63,7 +64,7 @@ class TestRandomness:
         X, y, s = data
         settings = {**RANDOM, "early_stopping": False, "head": HEADS[head]()}
         first, second = (
-            FairLowRankHeadClassifier(**settings, random_state=seed)
+            FairLowRankHeadClassifier(**flat(**settings, random_state=seed))
             .fit(X, y, sensitive_features=s)
             .decision_function(X)
             for seed in (0, 1)
@@ -83,7 +84,7 @@ class TestRandomness:
 
     def test_a_second_fit_starts_afresh(self, data):
         X, y, s = data
-        clf = FairLowRankHeadClassifier(**RANDOM, head=HEADS["dropout"](), random_state=0)
+        clf = FairLowRankHeadClassifier(**flat(**RANDOM, head=HEADS["dropout"](), random_state=0))
         first = clf.fit(X, y, sensitive_features=s).decision_function(X)
         other = y[::-1].copy()
         assert not np.array_equal(
@@ -99,7 +100,7 @@ class TestRandomness:
     def test_a_random_state_object_goes_on(self, data):
         X, y, s = data
         state = np.random.RandomState(0)
-        clf = FairLowRankHeadClassifier(**RANDOM, random_state=state)
+        clf = FairLowRankHeadClassifier(**flat(**RANDOM, random_state=state))
         first = clf.fit(X, y, sensitive_features=s).decision_function(X)
         second = clf.fit(X, y, sensitive_features=s).decision_function(X)
         assert not np.array_equal(first, second)
@@ -113,7 +114,7 @@ class TestRandomness:
         module = nn.Sequential(nn.Linear(8, 8), nn.Dropout())
         legacy = np.random.mtrand._rand  # NumPy's global state
         before = legacy.get_state()[1].copy(), torch.get_rng_state(), random.getstate()
-        clf = FairLowRankHeadClassifier(module, head=head, **settings, random_state=seed)
+        clf = FairLowRankHeadClassifier(module, **flat(head=head, **settings, random_state=seed))
         clf.fit(X, y, sensitive_features=s)
         clf.predict(X)
         clf.to_torch()
@@ -126,7 +127,7 @@ class TestWarmStart:
     def test_goes_on_from_where_it_was(self, data):
         X, y, s = data
         clf = FairLowRankHeadClassifier(
-            head=nn.Linear(8, 3), rank=2, max_epochs=1, warm_start=True, tol=None
+            head=nn.Linear(8, 3), rank=2, solver=FineTune(max_epochs=1, tol=None), warm_start=True
         )
         losses = [clf.fit(X, y, sensitive_features=s).history_[-1]["train_loss"] for _ in range(5)]
         assert all(after < before + 1e-9 for before, after in itertools.pairwise(losses))
@@ -138,9 +139,11 @@ class TestWarmStart:
     def test_untrained_it_changes_nothing(self, data, head):
         """Factorizing what has that rank already gives it back."""
         X, y, s = data
-        clf = FairLowRankHeadClassifier(head=HEADS[head](), rank=2, max_epochs=3, tol=None)
+        clf = FairLowRankHeadClassifier(
+            head=HEADS[head](), rank=2, solver=FineTune(max_epochs=3, tol=None)
+        )
         before = clf.fit(X, y, sensitive_features=s).decision_function(X)
-        clf.set_params(warm_start=True, max_epochs=0)
+        clf.set_params(warm_start=True, solver=FineTune(max_epochs=0))
         after = clf.fit(X, y, sensitive_features=s).decision_function(X)
         np.testing.assert_allclose(after, before, atol=1e-9)
 
@@ -179,11 +182,13 @@ class TestHoldOut:
         clf = FairLowRankHeadClassifier(
             head=HEADS[head](),
             rank=2,
-            max_epochs=1,
-            tol=None,
-            early_stopping=True,
-            validation_fraction=0.2,
-            callbacks=[Watch()],
+            solver=FineTune(
+                max_epochs=1,
+                tol=None,
+                early_stopping=True,
+                validation_fraction=0.2,
+                callbacks=[Watch()],
+            ),
             random_state=0,
         )
         clf.fit(X, y, sensitive_features=s)
@@ -218,23 +223,24 @@ class TestHoldOut:
         settings = {"rank": 2, "max_epochs": 2, "tol": None}
         for name, make in HEADS.items():
             head, expected = make(), name in ("activation", "dropout")
-            clf = FairLowRankHeadClassifier(head=head, **settings).fit(X, y, sensitive_features=s)
+            clf = FairLowRankHeadClassifier(**flat(head=head, **settings)).fit(
+                X, y, sensitive_features=s
+            )
             assert ("valid_loss" in clf.history_[-1]) == expected
-            clf.set_params(early_stopping=not expected).fit(X, y, sensitive_features=s)
+            clf.set_params(solver__early_stopping=not expected).fit(X, y, sensitive_features=s)
             assert ("valid_loss" in clf.history_[-1]) != expected
 
     def test_keeps_the_best_epoch(self, data):
         X, y, s = data
         clf = FairLowRankHeadClassifier(
             head=nn.Sequential(nn.Linear(8, 64), nn.ReLU()),
-            lr=0.05,
-            validation_fraction=0.3,
+            solver=FineTune(lr=0.05, validation_fraction=0.3),
             random_state=0,
         ).fit(X, y, sensitive_features=s)
         losses = clf.history_[:, "valid_loss"]
         best = int(np.argmin(losses))
         assert best < len(losses) - 1  # it went on for some epochs that did not help
-        shorter = clone(clf).set_params(max_epochs=best + 1, tol=None)
+        shorter = clone(clf).set_params(solver__max_epochs=best + 1, solver__tol=None)
         shorter.fit(X, y, sensitive_features=s)
         np.testing.assert_array_equal(shorter.decision_function(X), clf.decision_function(X))
 
@@ -245,7 +251,9 @@ class TestHoldOut:
         )
         for seed in range(5):
             clf = FairLowRankHeadClassifier(
-                rank=2, early_stopping=True, max_epochs=1, tol=None, random_state=seed
+                rank=2,
+                solver=FineTune(early_stopping=True, max_epochs=1, tol=None),
+                random_state=seed,
             )
             clf.fit(X, y, sensitive_features=s)
             assert len(clf.groups_) == 8
@@ -264,11 +272,13 @@ class TestHoldOut:
                 seen.append(net.get_split_datasets(X)[1].Z.numpy())
 
         clf = FairLowRankHeadClassifier(
-            early_stopping=True,
-            validation_fraction=0.2,
-            max_epochs=1,
-            tol=None,
-            callbacks=[Watch()],
+            solver=FineTune(
+                early_stopping=True,
+                validation_fraction=0.2,
+                max_epochs=1,
+                tol=None,
+                callbacks=[Watch()],
+            ),
             random_state=0,
         ).fit(X, y, sample_weight=w, sensitive_features=s)
         # A fifth of those that count.
@@ -305,7 +315,9 @@ class TestTraining:
             "tol": None,
             "random_state": 0,
         }
-        clf = FairLowRankHeadClassifier(**settings, callbacks=[StopAt(3, batch)])
+        clf = FairLowRankHeadClassifier(
+            **flat(**settings, solver=FineTune(callbacks=[StopAt(3, batch)]))
+        )
         with pytest.warns(
             UserWarning, match="interrupted; the head holds.* whole epochs"
         ) as record:
@@ -313,19 +325,19 @@ class TestTraining:
         assert record[0].filename == __file__
         whole = len(clf.history_)
         assert whole in (2, 3)
-        shorter = FairLowRankHeadClassifier(**settings, max_epochs=whole)
+        shorter = FairLowRankHeadClassifier(**flat(**settings, solver=FineTune(max_epochs=whole)))
         shorter.fit(X, y, sensitive_features=s)
         np.testing.assert_array_equal(clf.decision_function(X), shorter.decision_function(X))
 
     def test_history_and_net_are_skorch_s(self, data):
         X, y, s = data
-        clf = FairLowRankHeadClassifier(rank=2, max_epochs=2, tol=None)
+        clf = FairLowRankHeadClassifier(rank=2, solver=FineTune(max_epochs=2, tol=None))
         clf.fit(X, y, sensitive_features=s)
         assert isinstance(clf.net_, skorch.NeuralNetClassifier)
         assert isinstance(clf.history_, History)
         assert len(clf.history_) == 2
         assert {"epoch", "train_loss", "dur"} <= set(clf.history_[0])
-        untrained = FairLowRankHeadClassifier(rank=2, max_epochs=0)
+        untrained = FairLowRankHeadClassifier(rank=2, solver=FineTune(max_epochs=0))
         assert len(untrained.fit(X, y, sensitive_features=s).history_) == 0
         # The net holds the same head, in standardized features.
         with torch.no_grad():
@@ -342,14 +354,16 @@ class TestTraining:
 
         clf = FairLowRankHeadClassifier(
             rank=2,
-            optimizer=torch.optim.SGD,
-            optimizer_kwargs={"momentum": 0.9},
-            lr=0.02,
-            weight_decay=0.3,
-            max_epochs=2,
-            batch_size=50,
-            tol=None,
-            callbacks=[Watch(), ("mine", LRScheduler("StepLR", step_size=1, gamma=0.5))],
+            solver=FineTune(
+                optimizer=torch.optim.SGD,
+                optimizer_kwargs={"momentum": 0.9},
+                lr=0.02,
+                weight_decay=0.3,
+                max_epochs=2,
+                batch_size=50,
+                tol=None,
+                callbacks=[Watch(), ("mine", LRScheduler("StepLR", step_size=1, gamma=0.5))],
+            ),
         ).fit(X, y, sensitive_features=s)
         assert isinstance(seen[0], torch.optim.SGD)
         group = seen[0].param_groups[0]
@@ -370,16 +384,18 @@ class TestTraining:
         clf = FairLowRankHeadClassifier(
             head=nn.Linear(8, 3),
             rank=2,
-            batch_size=batch_size,
-            early_stopping=True,
-            max_epochs=1,
-            tol=None,
+            solver=FineTune(
+                batch_size=batch_size,
+                early_stopping=True,
+                max_epochs=1,
+                tol=None,
+                callbacks=[
+                    Watch(),
+                    EpochScoring("accuracy", lower_is_better=False),
+                    EpochScoring("accuracy", lower_is_better=False, on_train=True, name="train"),
+                ],
+            ),
             random_state=0,
-            callbacks=[
-                Watch(),
-                EpochScoring("accuracy", lower_is_better=False),
-                EpochScoring("accuracy", lower_is_better=False, on_train=True, name="train"),
-            ],
         ).fit(X, y, sensitive_features=s)
         held_out = np.isin(X[:, 0], seen[0][:, 0])
         assert clf.history_[0, "accuracy"] == clf.score(X[held_out], y[held_out])
@@ -391,10 +407,9 @@ class TestTraining:
         X, y, s = data
         clf = FairLowRankHeadClassifier(
             rank=2,
-            lr=1e-3,
-            tol=0.5,  # no epoch improves by half
-            early_stopping=early_stopping,
-            n_iter_no_change=patience,
+            solver=FineTune(
+                lr=1e-3, tol=0.5, early_stopping=early_stopping, n_iter_no_change=patience
+            ),
             random_state=0,
         )
         assert len(clf.fit(X, y, sensitive_features=s).history_) == 1 + patience
@@ -402,24 +417,28 @@ class TestTraining:
     def test_a_user_s_early_stopping_is_no_lack_of_convergence(self, data):
         X, y, s = data
         stop = EarlyStopping("train_loss", patience=1, threshold=0.5)
-        clf = FairLowRankHeadClassifier(rank=2, lr=1e-3, callbacks=[stop], max_epochs=50)
+        clf = FairLowRankHeadClassifier(
+            rank=2, solver=FineTune(lr=1e-3, callbacks=[stop], max_epochs=50)
+        )
         assert len(clf.fit(X, y, sensitive_features=s).history_) == 2
 
     def test_an_undertrained_head_is_reported(self, data):
         X, y, s = data
-        clf = FairLowRankHeadClassifier(head=nn.Linear(8, 3), rank=2, lr=1e-4, max_epochs=3)
+        clf = FairLowRankHeadClassifier(
+            head=nn.Linear(8, 3), rank=2, solver=FineTune(lr=1e-4, max_epochs=3)
+        )
         with pytest.warns(
             ConvergenceWarning, match="max_epochs=3 before the loss settled"
         ) as record:
             clf.fit(X, y, sensitive_features=s)
         assert [warning.filename for warning in record] == [__file__]
-        clf.set_params(tol=None).fit(X, y, sensitive_features=s)  # as asked for: no warning
+        clf.set_params(solver__tol=None).fit(X, y, sensitive_features=s)  # as asked for: no warning
 
     def test_verbose(self, data, capsys):
         X, y, s = data
         for verbose, out, err in ((0, "", ""), (1, "", "epoch"), (2, "train_loss", "")):
             clf = FairLowRankHeadClassifier(
-                nn.Linear(8, 8), rank=2, max_epochs=2, tol=None, verbose=verbose
+                nn.Linear(8, 8), rank=2, solver=FineTune(max_epochs=2, tol=None), verbose=verbose
             )
             clf.fit(X, y, sensitive_features=s)
             shown = capsys.readouterr()
@@ -452,7 +471,7 @@ class TestTraining:
                 module.weight.copy_(torch.eye(8))
                 module.bias.zero_()
             clf = FairLowRankHeadClassifier(
-                module, head=head, **settings, device=device, random_state=0
+                module, **flat(head=head, **settings, device=device, random_state=0)
             )
             clf.fit(X, y, sensitive_features=s)
             runs[device] = clf.decision_function(X)
@@ -475,7 +494,9 @@ def test_products_use_one_thread_and_the_number_of_threads_is_left_alone(data):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        FairLowRankHeadClassifier(callbacks=[Count()]).fit(X, y, sensitive_features=s)
+        FairLowRankHeadClassifier(solver=FineTune(callbacks=[Count()])).fit(
+            X, y, sensitive_features=s
+        )
         assert seen == {1}
         assert torch.get_num_threads() == 2
     finally:
@@ -495,7 +516,7 @@ def test_warnings_point_to_the_line_that_called_fit(data, settings, groups, mess
     X, y, s = data
     s = {None: None, "constant": np.zeros_like(y), "all": s}[groups]
     with pytest.warns(UserWarning, match=message) as caught:
-        FairLowRankHeadClassifier(**settings).fit(X, y, sensitive_features=s)
+        FairLowRankHeadClassifier(**flat(**settings)).fit(X, y, sensitive_features=s)
     assert {record.filename for record in caught} == {__file__}
 
 
@@ -511,7 +532,9 @@ def test_the_net_predicts_what_the_classifier_does(n_classes, dtype):
 
 def test_without_penalty_it_is_unpenalized_logistic_regression():
     X, y, s = make_biased_classification(400, 6, n_classes=3, class_sep=0.5, random_state=0)
-    ours = FairLowRankHeadClassifier(C=np.inf, tol=1e-9).fit(X, y, sensitive_features=s)
+    ours = FairLowRankHeadClassifier(C=np.inf, solver=FineTune(tol=1e-9)).fit(
+        X, y, sensitive_features=s
+    )
     theirs = LogisticRegression(C=np.inf, tol=1e-9, max_iter=1000).fit(X, y)
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-4)
     penalized = FairLowRankHeadClassifier(C=0.01).fit(X, y, sensitive_features=s)

@@ -320,7 +320,10 @@ def test_others_and_unfitted_ones_are_refused(data):
     [
         ({"projection": np.ones((4, 3))}, r"projection has shape \(4, 3\)"),
         ({"projection": np.full((4, 2), np.nan)}, "expected finite numbers"),
-        ({"predictions": [0, 1]}, r"predictions has shape \(2,\) but projection has 4 rows"),
+        (
+            {"predictions": [0, 1]},
+            r"predictions has shape \(2,\); expected \(4,\), one for each row",
+        ),
         ({"wrong": [True]}, r"wrong has shape \(1,\)"),
         ({"groups": [0, 1]}, "groups has 2 rows"),
     ],

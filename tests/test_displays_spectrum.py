@@ -5,7 +5,7 @@ import torch
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skfairft import FairLowRankHeadClassifier, SingularSpectrumDisplay
+from skfairft import FairLowRankHeadClassifier, FineTune, SingularSpectrumDisplay
 from skfairft.datasets import make_biased_classification
 from skfairft.lowrank.factorization import resolve_rank
 
@@ -59,9 +59,11 @@ def test_the_cut_is_where_the_curve_reaches_the_energy_and_what_the_classifier_t
 
 def test_a_classifier_asked_for_that_energy_has_that_rank(data):
     X, y, s = data
-    full = FairLowRankHeadClassifier(max_epochs=0).fit(X, y, sensitive_features=s)
+    full = FairLowRankHeadClassifier(solver=FineTune(max_epochs=0)).fit(X, y, sensitive_features=s)
     for energy in (0.3, 0.6, 0.95, 1.0):
-        cut = FairLowRankHeadClassifier(rank=energy, max_epochs=0).fit(X, y, sensitive_features=s)
+        cut = FairLowRankHeadClassifier(rank=energy, solver=FineTune(max_epochs=0)).fit(
+            X, y, sensitive_features=s
+        )
         display = SingularSpectrumDisplay.from_estimator(full, energy=energy)
         assert display.cut == cut.rank_
         marked = SingularSpectrumDisplay.from_estimator(cut, energy=energy).ax_
@@ -70,7 +72,7 @@ def test_a_classifier_asked_for_that_energy_has_that_rank(data):
 
 def test_the_curve_is_the_energy_of_truncated_matrices(data):
     X, y, s = data
-    clf = FairLowRankHeadClassifier(max_epochs=0).fit(X, y, sensitive_features=s)
+    clf = FairLowRankHeadClassifier(solver=FineTune(max_epochs=0)).fit(X, y, sensitive_features=s)
     weighted = clf.importance_[:, None] * clf.head_.weight.detach().numpy()
     U, S, Vt = np.linalg.svd(weighted, full_matrices=False)
     norms = [np.linalg.norm((U[:, :r] * S[:r]) @ Vt[:r]) ** 2 for r in range(1, len(S) + 1)]

@@ -15,6 +15,7 @@ from skfairft import (
     FairLowRankHeadClassifier,
     FairnessTradeoffDisplay,
     FairnessWarning,
+    FineTune,
     fairness_path,
 )
 from skfairft.datasets import make_biased_classification
@@ -417,7 +418,9 @@ class TestSearch:
             FairnessTradeoffDisplay.from_cv_results(search)
 
     def test_names_stay_different_where_values_are_long_or_alike(self):
-        modules = [FairLowRankHeadClassifier(rank=r, C=2.0, lr=0.1) for r in (1, 2)]
+        modules = [
+            FairLowRankHeadClassifier(rank=r, C=2.0, solver=FineTune(lr=0.1)) for r in (1, 2)
+        ]
         params = [{"a__C": 1.0, "b__C": 2.0}, {"a__C": 1.5, "b__C": 3.0}]
         for candidates, expected in (
             (params, ["a__C=1, b__C=2", "a__C=1.5, b__C=3"]),

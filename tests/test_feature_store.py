@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
-from skfairft.feature_store import base, disk
 
 from skfairft.feature_store import (
     DiskStore,
     FeatureStoreWarning,
     MemoryStore,
     StoreInfo,
+    base,
+    disk,
     get_store,
 )
 from skfairft.feature_store.key_index import ROW_BITS, KeyIndex, distinct

@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 from skfairft.head.modules import (
-    LowRankHead,
     StandardizedHead,
     head_scores,
     single_score_head,
     split_tail,
 )
+from skfairft.lowrank.layer import LowRankHead
 from skfairft.rows import mapped
 
 D, HIDDEN, K = 6, 5, 3

@@ -11,7 +11,6 @@ from torch import nn
 
 from skfairft.head import logistic
 from skfairft.head import start as initial
-from skfairft.head.modules import LowRankHead
 from skfairft.head.start import (
     StartingHead,
     _mapped_rows,
@@ -22,6 +21,7 @@ from skfairft.head.start import (
     scores_classes,
     starting_head,
 )
+from skfairft.lowrank.layer import LowRankHead
 from skfairft.rows import mapped
 
 SCALES = np.array([1.0, 1e-3, 50.0, 1e4, 2.0])

@@ -123,7 +123,7 @@ def _nothing_seen():
 
 
 def head(weighted=False, **settings):
-    settings = {"rank": 1, "solver": "closed_form", "max_epochs": 0} | settings
+    settings = {"rank": 1, "solver": "closed_form"} | settings
     clf = Head(**settings).set_fit_request(sensitive_features=True)
     if weighted:
         clf.set_fit_request(sample_weight=True).set_score_request(sample_weight=True)
@@ -141,7 +141,7 @@ def scorer(name="weighted_f1_error"):
 
 def direct(fit, groups):
     """Return the importance of a fit on the same rows, with these groups."""
-    clf = FairLowRankHeadClassifier(rank=1, solver="closed_form", max_epochs=0)
+    clf = FairLowRankHeadClassifier(rank=1, solver="closed_form")
     clf.fit(fit.X, fit.y, sample_weight=fit.weight, sensitive_features=groups)
     return clf.group_importance_
 

@@ -21,6 +21,7 @@ from fairlearn.metrics import (
     selection_rate,
     true_positive_rate,
 )
+from flat import flat
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import f1_score
@@ -33,6 +34,7 @@ from torch import nn
 from skfairft import (
     FairLowRankHeadClassifier,
     FairnessWarning,
+    FineTune,
     FrozenFeatureExtractor,
     fairness_path,
     model_report,
@@ -100,7 +102,7 @@ def halves(n_samples=1200, **how):
 
 def fitted(train, **params):
     X, y, s = train
-    clf = FairLowRankHeadClassifier(random_state=0, **params)
+    clf = FairLowRankHeadClassifier(**flat(random_state=0, **params))
     return clf.fit(X, y, sensitive_features=s)
 
 
@@ -491,7 +493,9 @@ class TestCaveats:
     @pytest.mark.parametrize("n_classes", [2, 3])
     def test_the_distance_is_that_of_the_constraint(self, constraint, n_classes):
         train, test = halves(1500, n_classes=n_classes, disparity=0.4)
-        clf = fitted(train, constraint=constraint, fairness_weight=0.1, max_epochs=5)
+        clf = fitted(
+            train, constraint=constraint, fairness_weight=0.1, solver=FineTune(max_epochs=5)
+        )
         clf.set_params(difference_bound=0.0)  # as if it had been asked for, and always missed
         report = report_of(clf, test, n_boot=0)
         (caveat,) = [c for c in report.caveats if c.topic == "Bound missed on these rows"]
@@ -580,7 +584,7 @@ class TestPath:
             assert report_of(one, rows[1], path=path, n_boot=0).chosen == row
         X, y, s = rows[1]
         params = chosen.get_params(deep=False)
-        other = FairLowRankHeadClassifier(**params).fit(X, y, sensitive_features=s)
+        other = FairLowRankHeadClassifier(**flat(**params)).fit(X, y, sensitive_features=s)
         apart = report_of(other, rows[1], path=path, n_boot=0)
         assert apart.chosen is None
         assert "Chosen on the curve's rows" not in topics(apart)
@@ -786,7 +790,7 @@ class TestManyGroups:
     def test_what_cannot_be_read_is_left_out_and_said(self, rows):
         many = (*(np.concatenate([each, each]) for each in rows[0][:2]), np.arange(1200) % 200)
         with pytest.warns(FairnessWarning):
-            clf = fitted(many, max_epochs=0)
+            clf = fitted(many, solver=FineTune(max_epochs=0))
         with pytest.warns(FairnessWarning):
             report = report_of(clf, many, n_boot=0)
         page = Page(report.to_html())

@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.utils.data import Dataset
 
-from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
+from skfairft import FairLowRankHeadClassifier, FineTune, FrozenFeatureExtractor
 from skfairft.feature_store import DiskStore, MemoryStore
 from skfairft.feature_store.witness import MOST_ROWS
 from skfairft.inputs.exceptions import FeatureStoreWarning
@@ -96,7 +96,7 @@ def search_of(estimator, prefix, **settings):
 
 
 def requesting(extractor):
-    clf = FairLowRankHeadClassifier(extractor, max_epochs=3, tol=None)
+    clf = FairLowRankHeadClassifier(extractor, solver=FineTune(max_epochs=3, tol=None))
     return clf.set_fit_request(sensitive_features=True)
 
 

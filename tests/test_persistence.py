@@ -10,6 +10,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from flat import flat
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from torch import nn
@@ -63,7 +64,7 @@ def data():
 
 def fit(name, data):
     X, y, s = data
-    clf = FairLowRankHeadClassifier(**CONFIGURATIONS[name]())
+    clf = FairLowRankHeadClassifier(**flat(**CONFIGURATIONS[name]()))
     return clf.fit(X, y, sensitive_features=np.array(["f", "m"])[s])
 
 
@@ -83,7 +84,9 @@ def test_round_trip(data, name, carry, tmp_path):
         torch.testing.assert_close(again.to_torch()(rows), clf.to_torch()(rows), rtol=0, atol=0)
     # What came back can go on, and does as the original does.
     for model in (clf, again):
-        model.set_params(warm_start=True, max_epochs=2, tol=None, early_stopping=False)
+        model.set_params(
+            warm_start=True, solver__max_epochs=2, solver__tol=None, solver__early_stopping=False
+        )
         model.fit(X, y, sensitive_features=s)
     np.testing.assert_array_equal(again.decision_function(X), clf.decision_function(X))
 
@@ -128,7 +131,7 @@ def test_the_data_stay_behind(name):
     for n in (200, 2000):
         X, y, s = make_biased_classification(n, 8, disparity=0.4, random_state=0)
         settings = {**CONFIGURATIONS[name](), "max_epochs": 2, "tol": None}
-        clf = FairLowRankHeadClassifier(**settings).fit(X, y, sensitive_features=s)
+        clf = FairLowRankHeadClassifier(**flat(**settings)).fit(X, y, sensitive_features=s)
         # The history has a row for each batch.
         clf.net_.history_.clear()
         content = pickle.dumps(clf)
@@ -141,7 +144,7 @@ def test_the_data_stay_behind(name):
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_unfitted(data, name):
     X, y, s = data
-    clf = FairLowRankHeadClassifier(**CONFIGURATIONS[name]())
+    clf = FairLowRankHeadClassifier(**flat(**CONFIGURATIONS[name]()))
     again = pickle.loads(pickle.dumps(clf))
     assert repr(again) == repr(clf)
     with pytest.raises(NotFittedError):

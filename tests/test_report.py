@@ -22,7 +22,7 @@ from skfairft.metrics import (
     fairness_report,
     weighted_f1_error,
 )
-from skfairft.metrics.assembly import FEW_ROWS
+from skfairft.metrics.report import FEW_ROWS
 from skfairft.parity.bootstrap import bootstrap_counts
 
 

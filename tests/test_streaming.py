@@ -12,13 +12,14 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from flat import flat
 from oracles import logistic_objective
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback, EpochScoring
 from torch import nn
 from torch.nn import functional as F
 
-from skfairft import FairLowRankHeadClassifier
+from skfairft import FairLowRankHeadClassifier, FineTune
 from skfairft.datasets import make_biased_classification
 from skfairft.head.modules import head_scores
 from skfairft.head.training import TensorRows, fine_tune
@@ -98,7 +99,7 @@ SETTINGS = {
 def fit_both(X, y, s, tmp_path, w=None, **settings):
     """Fit to features in memory and to the same in a mapped file."""
     return [
-        FairLowRankHeadClassifier(**settings, random_state=0).fit(
+        FairLowRankHeadClassifier(**flat(**settings, random_state=0)).fit(
             features, y, sample_weight=w, sensitive_features=s
         )
         for features in (X, map_file(X, tmp_path))
@@ -147,7 +148,7 @@ class TestSameAsInMemory:
         settings = {"rank": 1, "early_stopping": early_stopping}
         memory, file = fit_both(X, y, s, tmp_path, w, **settings)
         assert_same(file, memory, X)
-        plain = FairLowRankHeadClassifier(**settings, random_state=0)
+        plain = FairLowRankHeadClassifier(**flat(**settings, random_state=0))
         plain.fit(X, y, sensitive_features=s)
         assert np.abs(plain.predict_proba(X) - file.predict_proba(X)).max() > 1e-3
 
@@ -313,7 +314,9 @@ class TestBlocksAddUp:
         X, y, s = make_biased_classification(N, D, n_classes=3, random_state=0)
         w = np.random.default_rng(0).exponential(size=N)
         clf = FairLowRankHeadClassifier(
-            head=hidden(nn.Tanh()) if tail else None, rank=2, max_epochs=1, tol=None
+            head=hidden(nn.Tanh()) if tail else None,
+            rank=2,
+            solver=FineTune(max_epochs=1, tol=None),
         ).fit(X, y, sensitive_features=s)
         module = clf.net_.module_
         Z, labels = torch.from_numpy(X), torch.from_numpy(y)
@@ -345,7 +348,7 @@ class TestBlocksAddUp:
     def test_the_fit_minimizes_the_objective_over_all_rows(self, n_classes, tmp_path):
         """A slow, obvious gradient in float64 at the end of a fit from a file."""
         X, y, s = make_biased_classification(N, D, n_classes=n_classes, random_state=0)
-        clf = FairLowRankHeadClassifier(tol=1e-10)
+        clf = FairLowRankHeadClassifier(solver=FineTune(tol=1e-10))
         clf.fit(map_file(X, tmp_path), y, sensitive_features=s)
         scaler = StandardScaler().fit(X)
         weight, bias = clf.head_.weight.detach().numpy(), clf.head_.bias.detach().numpy()
@@ -382,7 +385,9 @@ class TestWhatIsLeftBehind:
             EpochScoring("accuracy", lower_is_better=False, on_train=True),
             EpochScoring(spread, on_train=True, name="train", use_caching=False),
         ]
-        clf = FairLowRankHeadClassifier(**SETTINGS[settings], callbacks=callbacks, random_state=0)
+        clf = FairLowRankHeadClassifier(
+            **flat(**SETTINGS[settings], solver=FineTune(callbacks=callbacks), random_state=0)
+        )
         clf.fit(features, y, sensitive_features=s)
         clf.predict(features)
         assert np.array_equal(features, X)
@@ -406,7 +411,7 @@ class TestWhatIsLeftBehind:
         features = allocate_features(X.shape, X.dtype, limit=0, folder=tmp_path)
         features[:] = X
         assert mapped_bytes() >= X.nbytes
-        clf = FairLowRankHeadClassifier(rank=1, early_stopping=True)
+        clf = FairLowRankHeadClassifier(rank=1, solver=FineTune(early_stopping=True))
         clf.fit(features, y, sensitive_features=s)
         del features
         gc.collect()
@@ -425,14 +430,14 @@ class TestWhatIsLeftBehind:
             return array
 
         monkeypatch.setattr("skfairft.head.start.allocate_features", watched)
-        clf = FairLowRankHeadClassifier(**SETTINGS["activation"], random_state=0)
+        clf = FairLowRankHeadClassifier(**flat(**SETTINGS["activation"], random_state=0))
         file = clf.fit(map_file(X, tmp_path), y, sensitive_features=s)
         gc.collect()
         assert len(made) == 2
         assert all(gone() is None for gone in made)
         monkeypatch.undo()
         monkeypatch.setattr(mapped, "_BLOCK_ELEMENTS", BLOCK * D)
-        memory = FairLowRankHeadClassifier(**SETTINGS["activation"], random_state=0)
+        memory = FairLowRankHeadClassifier(**flat(**SETTINGS["activation"], random_state=0))
         assert_same(file, memory.fit(X, y, sensitive_features=s), X)
 
 
@@ -446,7 +451,7 @@ def test_scores_of_no_rows():
 MEMORY_SCRIPT = """
 import json, sys
 import numpy as np
-from skfairft import FairLowRankHeadClassifier
+from skfairft import FairLowRankHeadClassifier, FineTune
 
 def status(name):
     with open("/proc/self/status") as lines:
@@ -462,7 +467,8 @@ def growth(function, *args, **kwargs):
 def fit(X, **settings):
     rng = np.random.default_rng(0)
     y, s = rng.integers(2, size=(2, len(X)))
-    clf = FairLowRankHeadClassifier(rank=1, max_epochs=1, tol=None, random_state=0, **settings)
+    solver = FineTune(max_epochs=1, tol=None, **settings)
+    clf = FairLowRankHeadClassifier(rank=1, solver=solver, random_state=0)
     clf.fit(X, y, sensitive_features=s)
     clf.predict_proba(X)
 

@@ -18,6 +18,7 @@ from torch import nn
 from skfairft import (
     FairLowRankHeadClassifier,
     FairnessWarning,
+    FineTune,
     FrozenFeatureExtractor,
     fairness_path,
 )
@@ -42,10 +43,10 @@ def wide():
     return X, (X[:, 0] > 0).astype(int), rng.integers(0, 2, 240)
 
 
-def fitted(data, *args, max_epochs=0, **params):
+def fitted(data, *args, **params):
     X, y, s = data
-    clf = FairLowRankHeadClassifier(*args, max_epochs=max_epochs, random_state=0, **params)
-    return clf.fit(X, y, sensitive_features=s)
+    params = {"solver": FineTune(max_epochs=0), "random_state": 0} | params
+    return FairLowRankHeadClassifier(*args, **params).fit(X, y, sensitive_features=s)
 
 
 def backbone():
@@ -53,7 +54,7 @@ def backbone():
 
 
 def requesting(*args, **params):
-    clf = FairLowRankHeadClassifier(*args, max_epochs=0, random_state=0, **params)
+    clf = FairLowRankHeadClassifier(*args, solver=FineTune(max_epochs=0), random_state=0, **params)
     return clf.set_fit_request(sensitive_features=True)
 
 
@@ -216,7 +217,7 @@ def test_classes_and_groups_are_python_values_and_listed(data):
 @pytest.mark.filterwarnings("ignore:fit got no sensitive_features")
 def test_a_fit_without_groups_says_so(data):
     X, y, _ = data
-    clf = FairLowRankHeadClassifier(max_epochs=0).fit(X, y)
+    clf = FairLowRankHeadClassifier(solver=FineTune(max_epochs=0)).fit(X, y)
     summary = summarize(clf)
     assert summary.groups_given is False
     assert "no groups; constraint: none" in shown(clf)
@@ -555,7 +556,11 @@ def test_repr_clone_and_params_are_as_before(data):
 def test_repr_breaks_lines_as_scikit_learn_does():
     extractor = FrozenFeatureExtractor(backbone(), layer="0", batch_size=17, verbose=1)
     clf = FairLowRankHeadClassifier(
-        extractor, rank=1, constraint="demographic_parity", fairness_weight=0.5, max_epochs=3
+        extractor,
+        rank=1,
+        constraint="demographic_parity",
+        fairness_weight=0.5,
+        solver=FineTune(max_epochs=3),
     )
     lines = repr(clf).splitlines()
     assert len(lines) > 3

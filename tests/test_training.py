@@ -14,11 +14,12 @@ from skorch.callbacks import Callback, EarlyStopping
 from torch import nn
 from torch.nn import functional as F
 
-from skfairft import FairLowRankHeadClassifier
-from skfairft.head.modules import LowRankHead, StandardizedHead
+from skfairft import FairLowRankHeadClassifier, FineTune
+from skfairft.head.modules import StandardizedHead
 from skfairft.head.start import fit_linear_head
 from skfairft.head.training import TensorBatches, TensorRows, fine_tune
 from skfairft.lowrank.factorization import weighted_svd
+from skfairft.lowrank.layer import LowRankHead
 from skfairft.lowrank.moments import column_moments
 
 D = 6
@@ -197,7 +198,7 @@ class TestLoss:
     def test_is_the_objective_of_logistic_regression_per_row(self, n_classes, C):
         rows = make_rows(n_classes)
         y, w = rows.y.numpy(), rows.w.numpy()
-        clf = FairLowRankHeadClassifier(C=C, max_epochs=0)
+        clf = FairLowRankHeadClassifier(C=C, solver=FineTune(max_epochs=0))
         clf.fit(rows.Z.numpy(), y, sample_weight=w, sensitive_features=groups_of(rows))
         net = clf.net_
         X = StandardScaler().fit(rows.Z.numpy(), sample_weight=w).transform(rows.Z.numpy())
@@ -484,14 +485,14 @@ class TestConvergenceWarning:
 
     def test_points_at_the_call_of_fit(self):
         rows = make_rows()
-        clf = FairLowRankHeadClassifier(lr=1e-3, max_epochs=1)
+        clf = FairLowRankHeadClassifier(solver=FineTune(lr=1e-3, max_epochs=1))
         with pytest.warns(ConvergenceWarning) as caught:
             clf.fit(rows.Z.numpy(), rows.y.numpy(), sensitive_features=groups_of(rows))
         assert caught[0].filename == __file__
 
     def test_of_an_interruption_points_at_the_call_of_fit(self):
         rows = make_rows()
-        clf = FairLowRankHeadClassifier(callbacks=[Interrupt("on_batch_end", 2)])
+        clf = FairLowRankHeadClassifier(solver=FineTune(callbacks=[Interrupt("on_batch_end", 2)]))
         with pytest.warns(UserWarning, match="interrupted") as caught:
             clf.fit(rows.Z.numpy(), rows.y.numpy(), sensitive_features=groups_of(rows))
         assert caught[0].filename == __file__
@@ -731,7 +732,9 @@ def test_an_optimizer_that_draws_leaves_the_global_generators_as_they_were():
             return loss
 
     rows, state = make_rows(n=200), torch.get_rng_state()
-    clf = FairLowRankHeadClassifier(optimizer=Noisy, max_epochs=2, tol=None, random_state=0)
+    clf = FairLowRankHeadClassifier(
+        solver=FineTune(optimizer=Noisy, max_epochs=2, tol=None), random_state=0
+    )
     first, second = (
         clf.fit(rows.Z.numpy(), rows.y.numpy(), sensitive_features=groups_of(rows)).head_.weight
         for _ in range(2)
@@ -746,7 +749,9 @@ def test_dropout_in_several_threads_at_once_is_that_of_each_seed():
     state = torch.get_rng_state()
 
     def scores(seed):
-        clf = FairLowRankHeadClassifier(head=head, max_epochs=3, tol=None, random_state=seed)
+        clf = FairLowRankHeadClassifier(
+            head=head, solver=FineTune(max_epochs=3, tol=None), random_state=seed
+        )
         clf.fit(rows.Z.numpy(), rows.y.numpy(), sensitive_features=groups_of(rows))
         return clf.decision_function(rows.Z.numpy())
 

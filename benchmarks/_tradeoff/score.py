@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from skfairft.parity.counts import demographic_parity, equalized_odds, rates_of, weighted_f1
+from skfairft.parity.counts import distances_of, weighted_f1
 
 BUDGETS = {"demographic_parity": (0.05, 0.02), "equalized_odds": (0.10, 0.05)}
 REFERENCES = (1.5, 2.0)  # times the error of logistic regression
@@ -36,10 +36,8 @@ POSITIVE = np.array([1])
 def measures(counts: Any, constraint: str) -> np.ndarray:
     """Return (m, 2), Err and the constraint's Δ, of counts (m, G, 2, 2)."""
     counts = np.asarray(counts, dtype=np.float64)
-    rates = rates_of(counts, POSITIVE)
-    distance = demographic_parity if constraint == "demographic_parity" else equalized_odds
     error = 100.0 * (1.0 - weighted_f1(counts.sum(axis=1)))
-    return np.column_stack([error, distance(rates)])
+    return np.column_stack([error, distances_of(counts, [constraint])[constraint]])
 
 
 def pareto(points: np.ndarray) -> np.ndarray:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from skfairft.parity.constraints import ParityPenalty, mass_table, parity
+from skfairft.parity.constraints import mass_table, parity
+from skfairft.parity.penalty import ParityPenalty
 
 CONSTRAINTS = ("demographic_parity", "equalized_odds")
 

@@ -20,7 +20,8 @@ from typing import Any
 from skorch.callbacks import Callback
 from torch import Tensor
 
-from skfairft.parity.constraints import ParityPenalty
+from skfairft.parity.moments import spread
+from skfairft.parity.penalty import ParityPenalty
 
 WIDTHS = (1e-1, 1e-2, 1e-3, 1e-4)
 # Iterations of L-BFGS at each, fewer where nothing changes any more, and steps that it remembers.
@@ -42,8 +43,8 @@ class Rounded(ParityPenalty):
     def value(self, mass: Tensor) -> Tensor:
         """Return the penalty of a table (2, G, 2); differentiable."""
         # All moments are of one label, so the distance is the sum of their spreads.
-        spread = self.parity.spread(self.parity.rates(mass, self.count)).nan_to_num(nan=0.0)
-        return self.strength * (spread.square() + self.width**2).sqrt().sum()
+        apart = spread(self.parity.rates(mass, self.count)).nan_to_num(nan=0.0)
+        return self.strength * (apart.square() + self.width**2).sqrt().sum()
 
 
 class Narrowing(Callback):

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from skfairft import FairLowRankHeadClassifier
+from skfairft import FairLowRankHeadClassifier, FineTune
 from skfairft.head.measure import forget
 from skfairft.metrics import (
     demographic_parity_distance,
@@ -43,6 +43,9 @@ from .tasks import Part, Task
 # What an output layer behind a pre-trained one is trained with, besides the defaults.
 HIDDEN = {"lr": 1e-3, "early_stopping": True}
 LINEAR_C, HIDDEN_C = (1e-3, 1e-2, 1e-1, 1.0), (1e-2, 1.0)
+
+# Settings of these names are the solver's.
+OF_TRAINING = FineTune().get_params().keys()
 
 Row = dict[str, Any]
 
@@ -125,10 +128,13 @@ def fitted(task: Task, C: float, **settings: Any) -> FairLowRankHeadClassifier:
 def estimator(task: Task, C: float, **settings: Any) -> FairLowRankHeadClassifier:
     """Return an estimator on a task's features."""
     training = HIDDEN if task.hidden and "head" not in settings else {}
-    return FairLowRankHeadClassifier(
-        **{"head": task.head, "C": C, "random_state": task.seed, "device": "cpu", **training}
-        | settings
-    )
+    settings = {"head": task.head, "C": C, "random_state": task.seed, **training, **settings}
+    how = {name: settings.pop(name) for name in OF_TRAINING & settings.keys()}
+    if how.get("max_epochs") == 0:
+        how = {"max_epochs": 0}
+    if how:
+        settings["solver"] = FineTune(**how)
+    return FairLowRankHeadClassifier(**settings, device="cpu")
 
 
 def fit(task: Task, system: str, C: float, settings: dict[str, Any], **columns: Any) -> Row:

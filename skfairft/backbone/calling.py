@@ -56,23 +56,11 @@ def _binds(signature: inspect.Signature, *args: Any, **kwargs: Any) -> bool:
 
 
 def arguments_of(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
-    """Return the arguments in the way that a module's ``forward`` takes them.
+    """Return the arguments of a call in the way that a module's ``forward`` takes them.
 
     A mapping's entries are keyword arguments. Where ``forward`` does not take them, has
     no parameter with the name of one of them, and takes one positional argument, that
-    is a copy of the mapping: such modules write into it.
-
-    Parameters
-    ----------
-    module : nn.Module
-        What is called.
-    args, kwargs : tuple, dict
-        Of a call; a mapping's entries by name, or the mapping as the only argument.
-
-    Raises
-    ------
-    ValueError
-        If ``forward`` takes the entries in neither way.
+    is a copy of the mapping: such modules write into it. A ValueError says if it takes neither.
 
     Examples
     --------

@@ -5,28 +5,29 @@ from __future__ import annotations
 import contextvars
 import copy
 import time
-import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..feature_store.choose import Store
+from ..feature_store import Store
+from ..feature_store.key_index import Keys, Numbers
 from ..feature_store.row_keys import row_keys
 from ..feature_store.witness import MOST_ROWS, witness_rows
 from ..inputs.exceptions import FeatureStoreWarning
+from ..inputs.warn import warn_user
+from ..rows.blocks import results_in_order
 from ..rows.mapped import allocate_features, release_pages
-from .items import Rows, take
+from .items import InputRows, take
 from .run import BackboneRun
 
 __all__ = ["FIRST_ROWS", "Extraction"]
-
-Numbers = NDArray[np.int64]
-Keys = NDArray[np.uint64]
 
 # Rows looked up at once: many, as each look has a cost.
 _CHUNK_ROWS = 2**16
@@ -38,67 +39,30 @@ _STORE_SHARE, _STORE_SECONDS = 0.05, 0.001
 FIRST_ROWS = 3 * 2**10
 
 
+@dataclass(kw_only=True)
 class Extraction:
     """One pass over rows: look up, run what is not known, remember it.
 
-    Parameters
-    ----------
-    rows : Rows
-        n rows.
-    open_backbone : callable
-        Returns a context in which the backbone can be run; what it gives is a `BackboneRun`.
-    store : MemoryStore, DiskStore or None
-        What remembers features; None runs every row.
-    look : bool
-        Whether to look at the first batch for features that depend on the batch.
-    batch_size : int
-        Rows per pass through the module.
-    num_workers : int
-        Threads that load and preprocess batches ahead; 0 does it in between.
-    max_nbytes : int or None
-        Features of more bytes are memory-mapped.
-    folder : path or None
-        Where, None is the system's folder for temporary files.
-    may_stop_storing : bool
-        Whether to go on without the store if it costs too much of the time.
-    width : int or None
-        Features per row, where it is known.
-    advance : callable
-        Told the number of rows as they are done.
+    Settings are those of `FrozenFeatureExtractor`.
     """
 
-    def __init__(
-        self,
-        rows: Rows,
-        open_backbone: Callable[[], AbstractContextManager[BackboneRun]],
-        *,
-        store: Store | None,
-        look: bool,
-        batch_size: int,
-        num_workers: int,
-        max_nbytes: int | None,
-        folder: Any,
-        may_stop_storing: bool,
-        width: int | None,
-        advance: Callable[[int], Any],
-    ) -> None:
-        self.rows = rows
-        self.open_backbone = open_backbone
-        self.store = store
-        self.look = look
-        self.batch_size = batch_size
-        self.max_nbytes = max_nbytes
-        self.folder = folder
-        self.may_stop_storing = may_stop_storing
-        self.width = width
-        self.advance = advance
-        self.features: NDArray[Any] | None = None
-        self._ahead = 2 * num_workers
-        self._stack = ExitStack()
-        self._pool = None
-        if num_workers:
-            self._pool = self._stack.enter_context(ThreadPoolExecutor(num_workers))
-        self.stopped_storing = self._noted = False
+    rows: InputRows  # n rows
+    open_backbone: Callable[[], AbstractContextManager[BackboneRun]]
+    store: Store | None
+    look: bool  # at the first batch, for features that depend on the batch
+    batch_size: int
+    num_workers: int
+    max_nbytes: int | None
+    folder: Any  # of features that are memory-mapped; None is the system's for temporary files
+    may_stop_storing: bool  # if the store costs too much of the time
+    width: int | None  # features per row, where it is known
+    advance: Callable[[int], Any]  # told the number of rows as they are done
+    stopped_storing: bool = False
+    features: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._noted = False
         self._work_seconds = self._store_seconds = 0.0
         self._rows_computed = self._rows_keyed = 0
         # Filled in at the end: rows that repeat another, with that one's number.
@@ -106,8 +70,10 @@ class Extraction:
 
     def __call__(self) -> NDArray[Any]:
         """Return the features (n, d)."""
-        with self._stack:
-            self.backbone = self._stack.enter_context(self.open_backbone())
+        with ExitStack() as stack:
+            if self.num_workers:
+                self._pool = stack.enter_context(ThreadPoolExecutor(self.num_workers))
+            self.backbone = stack.enter_context(self.open_backbone())
             if self.store is not None and not self.backbone.is_known():
                 self.store = None
             for index, loaded, keys in self._chunks():
@@ -121,21 +87,10 @@ class Extraction:
     def _map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
         """Apply a function in order; with workers some items ahead."""
         if self._pool is None:
-            yield from map(function, items)
-            return
-        queue: deque[Any] = deque()
-        try:
-            for item in items:
-                # In a context of its own: preprocess may look at the caller's variables.
-                context = contextvars.copy_context()
-                queue.append(self._pool.submit(context.run, function, item))
-                if len(queue) > self._ahead:
-                    yield queue.popleft().result()
-            while queue:
-                yield queue.popleft().result()
-        finally:
-            for future in queue:
-                future.cancel()
+            return map(function, items)
+        # Each in a context of its own: preprocess may look at the caller's variables.
+        works = (partial(contextvars.copy_context().run, function, item) for item in items)
+        return results_in_order(self._pool, works, 2 * self.num_workers)
 
     def _chunks(self) -> Iterator[tuple[Numbers, Any, Keys | None]]:
         """Iterate over the numbers of some rows, the rows, and their keys."""
@@ -150,10 +105,9 @@ class Extraction:
             starts = range(0, n_rows, self.batch_size)
             yield from self._map(load, (slice(i, i + self.batch_size) for i in starts))
             return
-        start, size = 0, FIRST_ROWS if self.may_stop_storing else _CHUNK_ROWS
-        while start < n_rows:
-            yield load(slice(start, min(start + size, n_rows)))
-            start, size = start + size, _CHUNK_ROWS
+        first = FIRST_ROWS if self.may_stop_storing else _CHUNK_ROWS
+        for start, stop in pairwise([0, *range(first, n_rows, _CHUNK_ROWS), n_rows]):
+            yield load(slice(start, stop))
 
     def _keys(self, loaded: Any) -> Keys | None:
         if self.store is None:
@@ -184,11 +138,10 @@ class Extraction:
                 "Give whole paths of files; or if these are texts and no files, set "
                 "preprocess.reads_files = False"
             )
-        warnings.warn(
+        warn_user(
             f"Rows of X {why}: their features are not stored in memory=, and each call runs them "
             f"anew. {remedy}.",
             FeatureStoreWarning,
-            stacklevel=2,
         )
 
     def _extract_chunk(self, index: Numbers, loaded: Any, keys: Keys | None) -> None:
@@ -261,7 +214,7 @@ class Extraction:
         apart = self._apart(loaded, todo[: self.batch_size])
         try:
             for batch, inputs in self._map(prepare, batches):
-                features = self.backbone.run(inputs, len(batch))
+                features = self.backbone.runner(inputs, len(batch))
                 self._fill(index[batch], features)
                 done += len(batch)
                 if self._is_renamed(apart, features, keyed=keys is not None):

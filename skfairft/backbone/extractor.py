@@ -3,65 +3,34 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from typing import Any, ClassVar, Self
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakSet
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _num_samples,
-    check_array,
-    validate_data,
-)
-from torch import Tensor, nn
+from torch import nn
 from tqdm.auto import tqdm
 
-from ..feature_store.choose import DiskStore, MemoryStore, get_store
+from ..feature_store import DiskStore, MemoryStore, get_store
 from ..feature_store.fingerprint import fingerprint
 from ..feature_store.witness import MOST_ROWS, noise_of
-from ..inputs.feature_table import read_features, refuse_mapping, refuse_odd_rows
 from .box import extractor_block
 from .extraction import FIRST_ROWS, Extraction
 from .feature_module import MIXED_PRECISION, POOLINGS, FeatureModule, find_layer
-from .forward import BatchRunner, ambient, device_of, frozen
-from .items import (
-    Rows,
-    holds_items,
-    is_dataset,
-    item_rows,
-    number_rows,
-    refuse_infinity,
-)
+from .forward import BatchRunner, ambient, device_of
+from .frozen import frozen, locked
+from .items import InputRows, check_rows
 from .modules import ModuleParamsMixin, all_or_nothing, resolve_device
 from .run import BackboneRun
 
 __all__ = ["FrozenFeatureExtractor"]
-
-# Modules are switched to evaluation mode in place: one thread at a time may do so.
-# Of a part that two modules share, too.
-_locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
-_locks_guard = threading.Lock()
-
-
-def _after_fork_in_child() -> None:
-    """Begin with new locks: a thread that held one is not in the child."""
-    global _locks_guard
-    _locks_guard = threading.Lock()
-    _locks.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 # To be counted up when `FeatureModule` makes other features of the same settings.
 _PICKING = 2
@@ -289,7 +258,7 @@ class FrozenFeatureExtractor(
         """
         self._validate_params()
         with all_or_nothing(self):
-            rows = self._check_rows(X, reset=True)
+            rows = check_rows(self, X, reset=True)
             first = replace(rows, data=rows.load(slice(0, 2 * MOST_ROWS)), of_item=None)
             self._n_features_out = self._extract(first, None, look=True).shape[1]
         return self
@@ -316,7 +285,7 @@ class FrozenFeatureExtractor(
         """
         self._validate_params()
         with all_or_nothing(self):
-            features = self._extract(self._check_rows(X, reset=True), None, look=True)
+            features = self._extract(check_rows(self, X, reset=True), None, look=True)
             self._n_features_out = features.shape[1]
         return features
 
@@ -339,7 +308,7 @@ class FrozenFeatureExtractor(
             As `fit`, and for another number of input columns than at `fit`.
         """
         self._validate_params()
-        rows = self._check_rows(X, reset=False)
+        rows = check_rows(self, X, reset=False)
         return self._extract(rows, getattr(self, "_n_features_out", None), look=False)
 
     def __sklearn_tags__(self) -> Any:
@@ -352,71 +321,19 @@ class FrozenFeatureExtractor(
     def _sk_visual_block_(self) -> Any:
         return extractor_block(self)
 
-    def _check_rows(self, X: Any, *, reset: bool) -> Rows:
-        """Validate X and return its rows."""
-        refuse_mapping(X)
-        refuse_odd_rows(X)
-        rows = None
-        if is_dataset(X) or (self.preprocess is None and holds_items(X)):
-            rows = item_rows(X, self.preprocess)
-        elif self.preprocess is not None:
-            rows = Rows(X, self.preprocess)
-        if rows is not None:
-            if reset and hasattr(self, "n_features_in_"):
-                del self.n_features_in_
-            _check_feature_names(self, X, reset=reset)
-            if len(rows) == 0:
-                raise ValueError("X has 0 rows; at least one is needed.")
-            return rows
-        if isinstance(X, Tensor):
-            # validate_data would make it an array, and token ids then could not be told
-            # from numbers; a view on one element per row is enough for its bookkeeping.
-            if X.ndim < 2:
-                raise ValueError(
-                    f"X is a {X.ndim}-d tensor of shape {tuple(X.shape)}; expected one row per "
-                    "sample. Use X.reshape(-1, 1) for one feature, X[None] for one sample."
-                )
-            if X.is_floating_point():
-                refuse_infinity(X)
-            shape_only = np.broadcast_to(np.zeros(1, dtype=np.float32), X.shape[:2])
-            validate_data(self, shape_only, reset=reset, ensure_all_finite=False)
-            return number_rows(X.detach(), self.module)
-        _refuse_texts(X)
-
-        def validate(X: Any) -> NDArray[Any]:
-            if getattr(getattr(X, "dtype", None), "kind", "") == "T":
-                X = X.astype(object)  # scikit-learn does not know NumPy's newer texts
-            checks = {"allow_nd": True, "dtype": "numeric", "ensure_all_finite": "allow-nan"}
-            if reset or hasattr(self, "n_features_in_"):
-                found = validate_data(self, X, reset=reset, **checks)
-            else:  # not fitted, as it need not be
-                found = check_array(X, estimator=self, **checks)
-            return found.astype(np.float64) if found.dtype.kind == "O" else found
-
-        with np.errstate(over="ignore", invalid="ignore"):  # in scikit-learn's look for infinities
-            numbers = read_features(X, validate)
-        return number_rows(numbers, self.module)
-
-    def _extract(self, rows: Rows, width: int | None, *, look: bool) -> NDArray[Any]:
+    def _extract(self, rows: InputRows, width: int | None, *, look: bool) -> NDArray[Any]:
         """Return the features of the rows; ``width`` None takes any number of them."""
         module = self.feature_module()
         if self.layer is not None:
             find_layer(self.module, self.layer)
-        source = device_of(self.module)
-        device = resolve_device(self.device, source)
+        device = resolve_device(self.device, device_of(self.module))
 
         @contextmanager
         def open_backbone() -> Iterator[BackboneRun]:
-            with frozen(self.module, source, device):
+            with frozen(self.module, device):
                 run: Any = torch.compile(module) if self.compile else module
-                runner = BatchRunner(
-                    run,
-                    type(self.module).__name__,
-                    self.batch_size,
-                    device,
-                    channels_last=self.channels_last,
-                    width=width,
-                )
+                title = type(self.module).__name__
+                runner = BatchRunner(run, title, self.batch_size, device, self.channels_last, width)
                 noise = noise_of(self.module, self.dtype)
                 name = partial(self._name, rows.kind)
                 yield BackboneRun(runner, self.module, self.preprocess, name, noise)
@@ -425,12 +342,12 @@ class FrozenFeatureExtractor(
         if self.memory is None and self.module in _cheap and len(rows) > FIRST_ROWS:
             store = None
         with (
-            _locked(self.module),
+            locked(self.module),
             tqdm(total=len(rows), unit="row", desc="features", disable=not self.verbose) as bar,
         ):
             extraction = Extraction(
-                rows,
-                open_backbone,
+                rows=rows,
+                open_backbone=open_backbone,
                 store=store,
                 look=look,
                 batch_size=self.batch_size,
@@ -450,30 +367,3 @@ class FrozenFeatureExtractor(
         """Return what the features depend on besides the rows, in 16 bytes."""
         settings = self._picks(), kind, _PICKING, ambient()
         return fingerprint(self.module, self.preprocess, *settings)
-
-
-@contextmanager
-def _locked(module: nn.Module) -> Iterator[None]:
-    """Hold the locks of all parts of a module, in an order that is the same for all."""
-    with _locks_guard:
-        parts = sorted(module.modules(), key=id)
-        locks = [_locks.setdefault(part, threading.RLock()) for part in parts]
-    with ExitStack() as stack:
-        for lock in locks:
-            stack.enter_context(lock)
-        yield
-
-
-def _refuse_texts(X: Any) -> None:
-    """Raise an error that knows a remedy where X holds texts or paths."""
-    if hasattr(X, "ndim") and X.ndim != 1:
-        return
-    if (not isinstance(X, (list, tuple)) and not hasattr(X, "ndim")) or _num_samples(X) == 0:
-        return
-    first = X.iloc[0] if hasattr(X, "iloc") else X[0]
-    if isinstance(first, (str, os.PathLike)):
-        raise ValueError(
-            f"X holds {type(first).__name__} objects such as {str(first)[:40]!r}, and preprocess "
-            "is None; set preprocess=Texts(tokenizer) or ImageFiles(size) of "
-            "skfairft.preprocessing, or a function that makes a slice of X into tensors."
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .calling import arguments_of, call, named_argument
 from .pooling import POOLINGS, pool_features
 
-__all__ = ["MIXED_PRECISION", "POOLINGS", "FeatureModule"]
+__all__ = ["MIXED_PRECISION", "POOLINGS", "FeatureModule", "contents"]
 
 MIXED_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -25,24 +25,8 @@ _MASK = "attention_mask"
 class FeatureModule(nn.Module):
     """A module whose output is one tensor of features, picked from those of another.
 
-    Parameters
-    ----------
-    module : nn.Module
-        The backbone; it is shared, not copied.
-    layer : str or None
-        Name of the submodule whose output is taken, as in ``named_modules``; of
-        several calls the first. What would run after it is not run. None is the
-        output of the module itself.
-    output : str, int or None
-        Entry of an output that is a mapping or a tuple. None takes a tensor as it
-        is, and the pooled output of a Hugging Face model.
-    pool : {"mean", "max", "first"} or None
-        Over all positions of maps (n, channels, ...) or of tokens (n, tokens, d);
-        an input named ``attention_mask`` says which tokens count. Where the output
-        is shorter, as of models for audio, the model's own rule says so. "first" is
-        the first token that counts.
-    dtype : {"bfloat16", "float16"} or None
-        Mixed precision: matrix products and convolutions run in this dtype.
+    The module is shared, not copied. Of a layer that is called several times the first output
+    counts; what would run after it is not run. The settings are those of `FrozenFeatureExtractor`.
 
     Examples
     --------
@@ -144,16 +128,21 @@ def _pick(output: Any, name: str | int | None) -> Any:
         if isinstance(output, Mapping) and isinstance(output.get(_POOLED_OUTPUT), Tensor):
             return output[_POOLED_OUTPUT]
         return output
-    entries = list(output) if isinstance(output, Mapping) else None
     try:
-        return getattr(output, name) if isinstance(name, str) and entries is None else output[name]
+        by_attribute = isinstance(name, str) and not isinstance(output, Mapping)
+        return getattr(output, str(name)) if by_attribute else output[name]
     except (KeyError, IndexError, AttributeError, TypeError):
+        there = contents(output)
         if isinstance(output, Tensor):
             there = "one tensor; leave output=None"
-        elif entries is not None:
-            there = f"a {type(output).__name__} with {entries}"
-        elif isinstance(output, Sequence):
-            there = f"a {type(output).__name__} of {len(output)}; use a number below that"
-        else:
-            there = f"a {type(output).__name__}"
+        elif isinstance(output, (tuple, list)):
+            there += "; use a number below that"
         raise ValueError(f"output={name!r} is not in what the module returned: {there}.") from None
+
+
+def contents(output: Any) -> str:
+    """Describe what a module returned."""
+    kind = f"a {type(output).__name__}"
+    if isinstance(output, Mapping):
+        return f"{kind} with {list(output)}"
+    return f"{kind} of {len(output)}" if isinstance(output, (tuple, list)) else kind

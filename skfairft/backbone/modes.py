@@ -50,14 +50,8 @@ def training_modes() -> Iterator[None]:
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generators, from which dropout draws, and leave them as they were.
 
-    They are the process's, so that one thread at a time may have them.
-
-    Parameters
-    ----------
-    seed : int
-        Of the generators.
-    device : torch.device
-        Whose generator is seeded beside the CPU's.
+    They are the process's, so that one thread at a time may have them: the CPU's, and those of
+    the device.
 
     Examples
     --------

@@ -27,17 +27,7 @@ class _Detached(TorchFunctionMode):
 def copy_module(module: nn.Module, name: str) -> nn.Module:
     """Return a deep copy of a module; tensors that are results of others come without gradients.
 
-    Parameters
-    ----------
-    module : nn.Module
-        It is not changed.
-    name : str
-        What an error calls it.
-
-    Raises
-    ------
-    ValueError
-        If something that the module holds cannot be copied.
+    If it holds something that cannot be copied, that is a ValueError that calls it by its name.
 
     Examples
     --------

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, clone
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from ..feature_store.choose import DiskStore, MemoryStore
+from ..feature_store import DiskStore, MemoryStore
 from ..onnx import OnnxModule
 
 # What clones share with their original.
@@ -77,13 +77,8 @@ def describe_module(module: nn.Module, *, size: bool = True) -> str:
 def resolve_device(device: str | torch.device | None, default: torch.device) -> torch.device:
     """Return the torch device that a ``device`` parameter names.
 
-    Parameters
-    ----------
-    device : str, torch.device or None
-        "auto" is a CUDA GPU where there is one, else ``default``; so is None,
-        without looking for a GPU.
-    default : torch.device
-        Where the data or module already is.
+    "auto" is a CUDA GPU where there is one, else the default, where the data or module already
+    is; so is None, without looking for a GPU.
     """
     if device is None or (device == "auto" and not torch.cuda.is_available()):
         return default

@@ -25,25 +25,18 @@ _MASK_RULE = "_get_feature_vector_attention_mask"
 def pool_features(
     features: Tensor, pool: str, mask: Any, module: nn.Module, *, own_mask: Any = None
 ) -> Tensor:
-    """Reduce maps (n, channels, ...) or tokens (n, tokens, d) to one row per input.
+    """Reduce maps (n, channels, ...) or tokens (n, tokens, d) to one row (n, d) per input.
+
+    Features in half precision become float32. "first" is the first token that the mask marks.
 
     Parameters
     ----------
-    features : Tensor of shape (n, channels, ...) or (n, tokens, d)
-        What the module returned.
-    pool : {"mean", "max", "first"}
-        How; "first" is the first token that the mask marks.
     mask : Tensor of shape (n, length) or None
         What the module was given as ``attention_mask``. None marks everything.
     module : nn.Module
         It may have a rule for the mask of its output.
     own_mask : Tensor of shape (n, tokens) or None
         What the module returned as ``attention_mask``. It goes before ``mask`` where it fits.
-
-    Returns
-    -------
-    Tensor of shape (n, channels) or (n, d)
-        float32 for features in half precision.
 
     Raises
     ------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 from xxhash import xxh3_128_digest
 
-from ..feature_store.choose import Store
+from ..feature_store import Store
 from ..feature_store.codec import CannotEncodeError
-from ..feature_store.explain import changed_names, state_by_name
+from ..feature_store.explain import changes
 from ..feature_store.fingerprint import UnknownContentError
 from ..feature_store.witness import (
     FLOAT_EPS,
@@ -31,6 +31,7 @@ from ..feature_store.witness import (
     spread_of,
 )
 from ..inputs.exceptions import FeatureStoreWarning
+from ..inputs.warn import warn_user
 from .forward import BatchRunner
 from .items import take
 
@@ -42,52 +43,21 @@ Inputs = Callable[[Any], Any]
 _noted: WeakSet[nn.Module] = WeakSet()
 
 
+@dataclass
 class BackboneRun:
-    """A backbone that is frozen and on its device, for one pass over rows.
+    """A backbone that is frozen and on its device, for one pass over rows."""
 
-    Parameters
-    ----------
-    runner : BatchRunner
-        Runs batches.
-    module : nn.Module
-        The user's own.
-    preprocess : callable or None
-        For notes.
-    identify : callable
-        Returns the fingerprint of module and settings as they are now.
-    noise : Noise
-        Of the features.
-
-    Attributes
-    ----------
-    name : bytes
-        The fingerprint, as of the last look.
-    vouched : bool
-        Whether this pass has seen that what is stored under this name is what the module gives.
-    """
-
-    def __init__(
-        self,
-        runner: BatchRunner,
-        module: nn.Module,
-        preprocess: Any,
-        identify: Callable[[], bytes],
-        noise: Noise,
-    ) -> None:
-        self.runner = runner
-        self.module = module
-        self.preprocess = preprocess
-        self.noise = noise
-        self.name = b""
-        self.vouched = False
-        self._content = b""
-        self._identify = identify
-        self._renamed = 0
-        self._run_again: Callable[[], Any] | None = None
-
-    def run(self, inputs: Any, n_rows: int) -> NDArray[Any]:
-        """Return the features of a batch."""
-        return self.runner(inputs, n_rows)
+    runner: BatchRunner
+    module: nn.Module  # the user's own
+    preprocess: Any  # for notes
+    identify: Callable[[], bytes]  # returns the fingerprint of module and settings as they are now
+    noise: Noise
+    name: bytes = b""  # the fingerprint, as of the last look
+    # Whether this pass has seen that what is stored under this name is what the module gives.
+    vouched: bool = False
+    _content: bytes = b""
+    _renamed: int = 0
+    _run_again: Callable[[], Any] = lambda: None  # the last few rows
 
     def mark(self, store: Store) -> NDArray[np.uint64]:
         """Return what is added to the keys of rows: it is of the witness that vouches for them.
@@ -102,7 +72,7 @@ class BackboneRun:
     def is_known(self) -> bool:
         """Find the name; False, with a note, for a module whose content cannot be told."""
         try:
-            self.name = self._identify()
+            self.name = self.identify()
         except UnknownContentError as error:
             self.note(f"what the module or preprocess holds cannot be compared. {error}")
             return False
@@ -152,24 +122,22 @@ class BackboneRun:
             apart, what = float("inf"), f"its first rows do not run any more ({error})"
         if apart > (TIGHT if same else max(TIGHT, witness.limit)):
             store.forget(self.name)
-            warnings.warn(
+            warn_user(
                 f"The features that were stored of {self._title} are not what it gives now: "
                 f"{what}. They are forgotten, and all rows run again. The module, or preprocess, "
                 "depends on something that is not seen in it: a file, the environment, a changed "
                 "library, or chance. A head that was fitted on the earlier features has to be "
                 "fitted again.",
                 FeatureStoreWarning,
-                stacklevel=2,
             )
             return False
         if apart > TIGHT:
-            warnings.warn(
+            warn_user(
                 f"The features that were stored of {self._title} differ by {apart:.2g} of the "
                 f"columns' spread from what it gives here: they were made on {witness.where}, and "
                 f"this is {self._where()}. They are used all the same; clear the store to make "
                 "all of them here.",
                 FeatureStoreWarning,
-                stacklevel=2,
             )
         self.vouched = True
         return True
@@ -177,7 +145,9 @@ class BackboneRun:
     def look(
         self, rows: Any, inputs: Inputs, features: NDArray[Any], chosen: Any, *, keep: bool
     ) -> Witness | None:
-        """Run some rows of a batch by themselves.
+        """Run some rows of a batch by themselves; refuse it if they have other features then.
+
+        Returns a witness of them if one is to be kept, and rows and inputs can be written down.
 
         Parameters
         ----------
@@ -191,16 +161,6 @@ class BackboneRun:
             Which of its rows they are.
         keep : bool
             Whether to make a witness of them.
-
-        Returns
-        -------
-        Witness or None
-            None also where neither the rows nor the inputs can be written down.
-
-        Raises
-        ------
-        ValueError
-            If the rows have other features by themselves than in the batch.
         """
         batch = None
         if keep:
@@ -275,20 +235,16 @@ class BackboneRun:
 
     def _run_and_compare(self) -> tuple[str, Any]:
         """Run the last few rows once more; return what that changed, and their features."""
-        before = state_by_name(self.module, self.preprocess)
-        found = None if self._run_again is None else self._run_again()
-        names = changed_names(before, state_by_name(self.module, self.preprocess))
-        return ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""), found
+        return changes(self._run_again, self.module, self.preprocess)
 
     def note(self, text: str) -> None:
         """Say once of a module why nothing is stored of it."""
         if self.module not in _noted:
             _noted.add(self.module)
-            warnings.warn(
+            warn_user(
                 f"The features of {self._title} are not stored, and each call runs all rows: "
                 f"{text}",
                 FeatureStoreWarning,
-                stacklevel=2,
             )
 
 

@@ -1,4 +1,7 @@
-"""Data to try things on: one real data set in the package, one maker with known bias."""
+"""Data to try things on: one real data set in the package, one maker with known bias.
+
+Must not know anything else of the package.
+"""
 
 from ._adult import fetch_adult
 from ._synthetic import make_biased_classification

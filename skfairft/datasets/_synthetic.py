@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..inputs.randomness import generator
+
 __all__ = ["make_biased_classification"]
 
 # Proportions that miss a sum of 1 by less were meant to sum to 1 and were rounded.
@@ -126,7 +128,7 @@ def make_biased_classification(
     _check_number("disparity", disparity, 1.0)
     _check_number("class_sep", class_sep, np.inf)
     _check_number("proxy", proxy, np.inf)
-    rng = _generator(random_state)
+    rng = generator(random_state)
 
     sizes = _apportion(n_samples, _proportions(group_proportions, n_groups))
     if 0 in sizes:
@@ -167,20 +169,6 @@ def _check_number(name: str, value: Any, high: float) -> None:
     if not number or not np.isfinite(value) or not 0.0 <= value <= high:
         expected = "a finite number >= 0" if np.isinf(high) else f"a number in [0, {high:g}]"
         raise ValueError(f"{name}={value!r}; expected {expected}.")
-
-
-def _generator(random_state: Any) -> np.random.Generator:
-    """Return a generator of its own: None is fresh entropy, never the global state."""
-    if isinstance(random_state, np.random.RandomState):
-        return np.random.default_rng(random_state.randint(2**32, size=4, dtype=np.uint32))
-    if random_state is None or isinstance(random_state, np.random.Generator):
-        return np.random.default_rng(random_state)
-    if isinstance(random_state, Integral) and int(random_state) >= 0:
-        return np.random.default_rng(int(random_state))
-    raise ValueError(
-        f"random_state={random_state!r}; expected an integer >= 0, a RandomState, a Generator or "
-        "None."
-    )
 
 
 def _proportions(group_proportions: ArrayLike | None, n_groups: int) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """Plots in scikit-learn's style: computed arrays in, ``plot(ax=None)``, ``ax_`` and ``figure_``.
 
-matplotlib is imported when a plot is drawn.
+Must not know how a model was fitted. matplotlib is imported when a plot is drawn.
 """
 
 from ._group_rates import GroupRatesDisplay

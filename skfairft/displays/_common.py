@@ -1,10 +1,11 @@
-"""What the displays share: axes, looks, legends, names, and what lies inside an estimator."""
+"""What the displays share: `plot`, axes, looks, legends, names, and an estimator's predictions."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from textwrap import fill
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,8 +15,11 @@ from ..inputs import words as _words
 __all__ = [
     "COLOURS",
     "MARKERS",
+    "RING",
+    "Display",
     "bars",
     "check_known",
+    "check_shape",
     "group_name",
     "literal",
     "look",
@@ -31,10 +35,61 @@ __all__ = [
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "X")
 
+# Around a point that stays visible in it.
+RING: dict[str, Any] = {
+    "color": "black",
+    "linestyle": "none",
+    "marker": "o",
+    "markerfacecolor": "none",
+    "markeredgewidth": 1.5,
+    "zorder": 4,
+}
+
 # A longer name in a legend is broken into lines.
 _NAME_LENGTH = 34
 # Marks the entries of a legend that are headings.
 _BOLD = "bold"
+
+
+class Display(ABC):
+    """What holds the arrays of a plot, and draws them."""
+
+    ax_: Any
+    """The matplotlib Axes that it was drawn on."""
+
+    figure_: Any
+    """The matplotlib Figure around them."""
+
+    @abstractmethod
+    def _draw(self, ax: Any, kwargs: dict[str, Any]) -> Any:
+        """Check the arrays, draw them on the axes given or on new ones, and return these."""
+
+    def plot(self, *, ax: Any = None, **kwargs: Any) -> Self:
+        """Draw what the display holds.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a figure of a fitting size.
+        **kwargs
+            Looks, in place of the display's own: passed to ``ax.plot`` or, where there may be
+            intervals, to ``ax.errorbar``.
+
+        Returns
+        -------
+        same class
+            Itself, with ``ax_`` and ``figure_``.
+
+        Raises
+        ------
+        ImportError
+            Without matplotlib.
+        ValueError
+            For arrays whose shapes do not fit together, or that hold what the class does not take.
+        """
+        drawn = self._draw(ax, kwargs)
+        self.ax_, self.figure_ = drawn, drawn.figure
+        return self
 
 
 def new_axes(ax: Any, figsize: tuple[float, float]) -> Any:
@@ -117,6 +172,12 @@ def check_known(name: Any, known: Collection[str], what: str) -> None:
     if name not in known:
         hint = _words.did_you_mean(name, known)
         raise ValueError(f"Unknown {what} {name!r}.{hint} Expected one of {sorted(known)}.")
+
+
+def check_shape(name: str, values: Any, expected: tuple[int, ...], why: str) -> None:
+    """Raise a ValueError for an array, if there is one, of another shape."""
+    if values is not None and np.shape(values) != expected:
+        raise ValueError(f"{name} has shape {np.shape(values)}; expected {expected}, {why}.")
 
 
 def predictions(estimator: Any, X: Any) -> Any:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..metrics.assembly import FEW_ROWS
+from ..metrics.report import FEW_ROWS, FairnessReport
 from ..metrics.scores import fairness_report
 from ..parity.names import RATES, split_rate
-from ._common import check_known, group_name, literal, new_axes, predictions
-from ._rates import (
-    GAP,
-    SHORT,
-    draw_rate,
-    lay_out,
-    rate_look,
-    wanted_rates,
-)
-
-if TYPE_CHECKING:
-    from ..metrics.report import FairnessReport
+from ._common import Display, check_known, group_name, literal, new_axes, predictions
+from ._rates import GAP, SHORT, draw_rate, lay_out, rate_look, wanted_rates, write
 
 __all__ = ["GroupRatesDisplay"]
 
@@ -33,10 +24,12 @@ _PITCH, _ENTRY, _MARGIN = 0.14, 0.18, 0.6
 _HALF = 0.5 + 1e-9
 
 
-class GroupRatesDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class GroupRatesDisplay(Display):
     """Selection rate, true and false positive rate of each group, with intervals.
 
-    A dot for each rate of each group. A rate that is undefined, such as the true positive rate of a
+    A dot for each rate of each group, the groups below one another; a figure of its own is the
+    higher the more there are. A rate that is undefined, such as the true positive rate of a
     group without positives, is written as "undefined". A hollow dot rests on fewer than 30 rows; a
     star marks its group.
 
@@ -59,13 +52,6 @@ class GroupRatesDisplay:
         Nominal coverage of the intervals, in (0, 1).
     positive : object, default=None
         The label that the rates take for positive, for the axis; None says nothing of it.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure around it.
 
     See Also
     --------
@@ -90,26 +76,14 @@ class GroupRatesDisplay:
     ['f (n=100)', 'm (n=100)']
     """
 
-    def __init__(
-        self,
-        *,
-        groups: Any,
-        counts: ArrayLike,
-        rates: Mapping[str, ArrayLike],
-        intervals: Mapping[str, ArrayLike] | None = None,
-        differences: Mapping[str, float] | None = None,
-        few: Mapping[str, ArrayLike] | None = None,
-        confidence_level: float | None = None,
-        positive: Any = None,
-    ) -> None:
-        self.groups = groups
-        self.counts = counts
-        self.rates = rates
-        self.intervals = intervals
-        self.differences = differences
-        self.few = few
-        self.confidence_level = confidence_level
-        self.positive = positive
+    groups: Any
+    counts: ArrayLike
+    rates: Mapping[str, ArrayLike]
+    intervals: Mapping[str, ArrayLike] | None = None
+    differences: Mapping[str, float] | None = None
+    few: Mapping[str, ArrayLike] | None = None
+    confidence_level: float | None = None
+    positive: Any = None
 
     @classmethod
     def from_estimator(
@@ -140,12 +114,8 @@ class GroupRatesDisplay:
             Labels.
         sensitive_features, sample_weight, pos_label, n_boot, confidence_level, random_state
             As in `skfairft.metrics.fairness_report`.
-        metrics : sequence of {"selection_rate", "tpr", "fpr"} or None, default=None
-            The rates to draw; None is all three.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure, the higher the more groups there are.
-        **kwargs
-            Passed to ``ax.errorbar``.
+        metrics, ax, **kwargs
+            As for `from_report`.
 
         Returns
         -------
@@ -199,12 +169,8 @@ class GroupRatesDisplay:
             block of its own; ``pos_label`` takes one of them.
         sensitive_features, sample_weight, pos_label, n_boot, confidence_level, random_state
             As in `skfairft.metrics.fairness_report`.
-        metrics : sequence of {"selection_rate", "tpr", "fpr"} or None, default=None
-            The rates to draw; None is all three.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure, the higher the more groups there are.
-        **kwargs
-            Passed to ``ax.errorbar``.
+        metrics, ax, **kwargs
+            As for `from_report`.
 
         Returns
         -------
@@ -246,10 +212,8 @@ class GroupRatesDisplay:
             What `skfairft.metrics.fairness_report` returns.
         metrics : sequence of {"selection_rate", "tpr", "fpr"} or None, default=None
             The rates to draw; None is all three.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure, the higher the more groups there are.
-        **kwargs
-            Passed to ``ax.errorbar``.
+        ax, **kwargs
+            As for `plot`.
 
         Returns
         -------
@@ -288,31 +252,13 @@ class GroupRatesDisplay:
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, *, ax: Any = None, **kwargs: Any) -> Self:
-        """Draw the rates as dots, the groups below one another.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure, the higher the more groups there are.
-        **kwargs
-            Passed to ``ax.errorbar``.
-
-        Returns
-        -------
-        GroupRatesDisplay
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            For rates of another number of groups, outside [0, 1], or of unknown names.
-        """
+    def _draw(self, ax: Any, kwargs: dict[str, Any]) -> Any:
         names, rates = self._checked()
-        blocks: dict[str | None, list[str]] = {}  # names by positive label
+        blocks: dict[str | None, dict[str, str]] = {}  # names by rate by positive label
         for name in rates:
-            blocks.setdefault(split_rate(name)[1], []).append(name)
-        order = [rate for rate in RATES if any(split_rate(name)[0] == rate for name in rates)]
+            rate, label = split_rate(name)
+            blocks.setdefault(label, {})[rate] = name
+        order = [rate for rate in RATES if any(rate in block for block in blocks.values())]
         layout, bottom = lay_out(list(blocks), len(names), len(order))
         entries = self._entries(order, single=list(blocks) == [None])
         head, dots = _ENTRY * (len(entries) + 1), _PITCH * bottom  # inches
@@ -323,21 +269,21 @@ class GroupRatesDisplay:
 
         # Room for the legend above the dots; in low axes no more than they take themselves.
         top = -bottom * min(head / max(dots, _PITCH), 1.0)
+        half = (len(order) + GAP) / 2
         for label, rows in layout.items():
             for row in rows:
                 if row.group % 2:  # bands lead the eye from the name to the dots
-                    half = (len(order) + GAP) / 2
                     ax.axhspan(row.height - half, row.height + half, color="0.95", zorder=0)
-            for name in blocks[label]:
-                offset = order.index(split_rate(name)[0]) - (len(order) - 1) / 2
+            for rate, name in blocks[label].items():
+                offset = order.index(rate) - (len(order) - 1) / 2
                 heights = np.array([row.height + offset for row in rows])
                 interval, few = ((each or {}).get(name) for each in (self.intervals, self.few))
-                draw_rate(ax, name, rates[name], heights, interval, few, kwargs)
+                draw_rate(ax, rate, rates[name], heights, interval, few, kwargs)
             if label is not None:
-                start = rows[0].height - (len(order) + GAP) / 2
-                self._head(ax, label, blocks[label], start - GAP / 2)
+                text, height = self._head(label, blocks[label]), rows[0].height - half - GAP / 2
+                write(ax, height, text, fontsize=8, fontweight="bold", verticalalignment="center")
         ticks = [(row.height, names[row.group]) for rows in layout.values() for row in rows]
-        ax.set_yticks([height for height, _ in ticks], [name for _, name in ticks])
+        ax.set_yticks(*zip(*ticks, strict=True))
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(bottom, top)
         ax.set_xlim(-0.02, 1.02)
@@ -346,24 +292,15 @@ class GroupRatesDisplay:
         ax.set_xlabel(self._x_label())
         handles = [Line2D([], [], linestyle="none", markersize=5, **one) for one in entries]
         ax.legend(handles=handles, loc="upper left", edgecolor="none", fontsize="small")
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        return ax
 
-    def _head(self, ax: Any, label: str, names: list[str], height: float) -> None:
-        """Write what a block's rates are of, and their differences."""
+    def _head(self, label: str, names: dict[str, str]) -> str:
+        """Return what a block's rates are of, and their differences."""
         text = f"class {literal(label)} against the rest"
-        if self.differences is not None:
-            parts = [f"{SHORT[split_rate(name)[0]]} {self._difference(name)}" for name in names]
-            text += f"; largest differences: {', '.join(parts)}"
-        ax.text(
-            0.01,
-            height,
-            text,
-            transform=ax.get_yaxis_transform(),
-            fontsize=8,
-            fontweight="bold",
-            verticalalignment="center",
-        )
+        if self.differences is None:
+            return text
+        parts = [f"{SHORT[rate]} {self._difference(name)}" for rate, name in names.items()]
+        return f"{text}; largest differences: {', '.join(parts)}"
 
     def _difference(self, name: str) -> str:
         value = np.nan if self.differences is None else self.differences.get(name, np.nan)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..summary.model import final_classifier, summarize
-from ._common import group_name, look, new_axes, note, place_legend, styled
+from ..summary.inside import final_classifier
+from ..summary.read import summarize
+from ._common import Display, check_shape, group_name, look, new_axes, note, place_legend, styled
 
 __all__ = ["FisherImportanceDisplay"]
 
@@ -45,26 +47,23 @@ def neutralized_mean(kind: str, importance: ArrayLike, *, in_use: bool) -> dict[
     return {"importance": importance, "importance_name": name}
 
 
-class FisherImportanceDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class FisherImportanceDisplay(Display):
     """Importance of each feature to each group, and what neutralization makes of it.
+
+    One line per group, features sorted by the importance in use; without one by the groups' mean.
+    The cosines of up to four groups are listed, of more groups the lowest.
 
     Parameters
     ----------
     group_importance : ndarray of shape (G, d)
-        ``I_g = sqrt(F_g)``, see `FairLowRankHeadClassifier`; >= 0.
+        ``I_g = sqrt(F_g)``, see `FairLowRankHeadClassifier`; >= 0, finite.
     importance : ndarray of shape (d,) or None
-        The importance that weights the SVD: the neutralized mean. None draws none.
+        The importance that weights the SVD: the neutralized mean, >= 0. None draws none.
     groups : sequence of length G
         Names of the groups.
     importance_name : str, default="neutralized mean, in use"
         What ``importance`` is called in the legend.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure around it.
 
     See Also
     --------
@@ -83,18 +82,10 @@ class FisherImportanceDisplay:
     (2, 2)
     """
 
-    def __init__(
-        self,
-        *,
-        group_importance: ArrayLike,
-        importance: ArrayLike | None,
-        groups: Any,
-        importance_name: str = "neutralized mean, in use",
-    ) -> None:
-        self.group_importance = group_importance
-        self.importance = importance
-        self.groups = groups
-        self.importance_name = importance_name
+    group_importance: ArrayLike
+    importance: ArrayLike | None
+    groups: Any
+    importance_name: str = "neutralized mean, in use"
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None, **kwargs: Any) -> Self:
@@ -106,10 +97,8 @@ class FisherImportanceDisplay:
             Fitted; of a pipeline or a search the classifier inside. With
             ``importance="uniform"`` the SVD is not weighted, and no mean is drawn; with
             ``"covariance"``, or where no SVD made the head, it is drawn and named as not in use.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to ``ax.plot``.
+        ax, **kwargs
+            As for `plot`.
 
         Returns
         -------
@@ -142,29 +131,7 @@ class FisherImportanceDisplay:
         product = np.outer(norm, norm)
         return np.divide(I @ I.T, product, out=np.full_like(product, np.nan), where=product > 0)
 
-    def plot(self, *, ax: Any = None, **kwargs: Any) -> Self:
-        """Draw one line per group, features sorted by the importance in use.
-
-        Without one they are sorted by the groups' mean. The cosines of up to four groups are
-        listed, of more groups the lowest.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to ``ax.plot``.
-
-        Returns
-        -------
-        FisherImportanceDisplay
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            For arrays whose shapes do not fit, or importances that are negative or not finite.
-        """
+    def _draw(self, ax: Any, kwargs: dict[str, Any]) -> Any:
         rows, importance, names = self._checked()
         ax = new_axes(ax, (7.0, 4.2))
         sort_by = rows.mean(axis=0) if importance is None else importance
@@ -195,12 +162,9 @@ class FisherImportanceDisplay:
         ax.set_ylabel("importance (square root of Fisher)")
         ax.set_ylim(bottom=0, auto=None)
         self._write_similarity(ax, names)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        return ax
 
-    def _checked(
-        self,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, list[str]]:
+    def _checked(self) -> tuple[NDArray[np.float64], NDArray[np.float64] | None, list[str]]:
         """Return the importances (G, d) and (d,), and the groups' names, or say what is wrong."""
         rows = np.asarray(self.group_importance, dtype=np.float64)
         names = [group_name(group) for group in self.groups]
@@ -209,14 +173,12 @@ class FisherImportanceDisplay:
                 f"group_importance has shape {rows.shape} and there are {len(names)} groups; "
                 "expected one row of importances per group, (G, d)."
             )
+        check_shape(
+            "importance", self.importance, rows.shape[1:], "one for each column of group_importance"
+        )
         importance = None
         if self.importance is not None:
             importance = np.asarray(self.importance, dtype=np.float64)
-            if importance.shape != rows.shape[1:]:
-                raise ValueError(
-                    f"importance has shape {importance.shape}; expected ({rows.shape[1]},), one "
-                    "for each column of group_importance."
-                )
         for name, values in (("group_importance", rows), ("importance", importance)):
             if values is not None and not (np.isfinite(values).all() and (values >= 0).all()):
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""The rates of a fairness report: their names, which rest on few rows, and where they are drawn."""
+"""Where and how the rates of a fairness report are drawn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..parity.names import RATES, split_rate
+from ..parity.names import RATES
 from ._common import bars, check_known, look, styled
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "lay_out",
     "rate_look",
     "wanted_rates",
+    "write",
 ]
 
 SHORT = {"selection_rate": "selection", "tpr": "TPR", "fpr": "FPR"}
@@ -71,32 +72,30 @@ def rate_look(rate: str) -> dict[str, Any]:
     return look(list(RATES).index(rate))
 
 
+def write(ax: Any, height: float, text: str, **looks: Any) -> None:
+    """Write a text at the left end of the axes, at a height in dots."""
+    ax.text(0.01, height, text, transform=ax.get_yaxis_transform(), **looks)
+
+
 def draw_rate(
     ax: Any,
-    name: str,
-    rates: NDArray[np.float64],
+    rate: str,
+    values: NDArray[np.float64],
     heights: NDArray[np.float64],
     interval: ArrayLike | None,
     few: ArrayLike | None,
     kwargs: dict[str, Any],
 ) -> None:
     """Draw one rate of all groups, (G,): dots with bars, and words where it is undefined."""
-    one = rate_look(split_rate(name)[0])
+    one = rate_look(rate)
     style = one | {"linestyle": "none", "markersize": 5, "elinewidth": 1.0, "capsize": 2}
-    hollow = np.zeros(len(rates), bool) if few is None else np.asarray(few, dtype=bool)
+    hollow = np.zeros(len(values), bool) if few is None else np.asarray(few, dtype=bool)
     for part, fill in ((~hollow, one["color"]), (hollow, "white")):
-        at = np.flatnonzero(part & ~np.isnan(rates))
+        at = np.flatnonzero(part & ~np.isnan(values))
         if len(at):
-            drawn = {"markerfacecolor": fill, "xerr": bars(interval, rates, at)}
-            ax.errorbar(rates[at], heights[at], **styled(style | drawn, kwargs))
-    for height in heights[np.isnan(rates)]:
-        ax.text(
-            0.01,
-            height,
-            f"{RATES[split_rate(name)[0]]} undefined",
-            transform=ax.get_yaxis_transform(),
-            color=one["color"],
-            fontsize=7,
-            fontstyle="italic",
-            verticalalignment="center_baseline",
-        )
+            drawn = {"markerfacecolor": fill, "xerr": bars(interval, values, at)}
+            ax.errorbar(values[at], heights[at], **styled(style | drawn, kwargs))
+    words = {"color": one["color"], "fontsize": 7, "fontstyle": "italic"}
+    for height in heights[np.isnan(values)]:
+        text = f"{RATES[rate]} undefined"
+        write(ax, height, text, **words, verticalalignment="center_baseline")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -9,12 +10,24 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import _num_samples
 
 from ..backbone.items import is_dataset, take
+from ..fitting import features_of
 from ..inputs.encoding import encode_groups, to_label_array
 from ..inputs.feature_table import refuse_mapping
 from ..inputs.index_order import warn_of_index_order
-from ..parity.bootstrap import _generator
-from ..summary.model import features_input, final_classifier
-from ._common import group_name, literal, look, new_axes, note, place_legend, predictions, styled
+from ..inputs.randomness import generator
+from ..summary.inside import features_input, final_classifier
+from ._common import (
+    Display,
+    check_shape,
+    group_name,
+    literal,
+    look,
+    new_axes,
+    note,
+    place_legend,
+    predictions,
+    styled,
+)
 
 __all__ = ["FeatureScatterDisplay"]
 
@@ -25,10 +38,12 @@ _FILLS = ("none", "full", "left", "top", "right", "bottom")
 _RASTERIZED_POINTS = 3000
 
 
-class FeatureScatterDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class FeatureScatterDisplay(Display):
     """Features of rows in their first two principal components, by group and prediction.
 
-    Colour and marker tell the group, the marker's fill tells the predicted class.
+    Colour and marker tell the group, the marker's fill tells the predicted class. Of more than six
+    classes the five most frequent have a fill of their own.
 
     It is a picture. Two components hold the shares of the variance that the axes name, and no
     more: groups that overlap in them may lie apart in the others, and a head that sees all
@@ -37,7 +52,7 @@ class FeatureScatterDisplay:
     Parameters
     ----------
     projection : ndarray of shape (n, 2)
-        The rows in two components.
+        The rows in two components, finite.
     groups : array-like of shape (n,) or (n, c)
         Group of each row; several columns stand for their intersections.
     predictions : array-like of shape (n,)
@@ -48,13 +63,6 @@ class FeatureScatterDisplay:
         Number of rows from which these were drawn. None is these.
     wrong : array-like of shape (n,), bool, or None, default=None
         Rows to be marked as predicted wrongly.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure around it.
 
     See Also
     --------
@@ -75,22 +83,12 @@ class FeatureScatterDisplay:
     '200 of 500 rows, drawn at random'
     """
 
-    def __init__(
-        self,
-        *,
-        projection: ArrayLike,
-        groups: Any,
-        predictions: ArrayLike,
-        explained_variance_ratio: ArrayLike | None = None,
-        total: int | None = None,
-        wrong: ArrayLike | None = None,
-    ) -> None:
-        self.projection = projection
-        self.groups = groups
-        self.predictions = predictions
-        self.explained_variance_ratio = explained_variance_ratio
-        self.total = total
-        self.wrong = wrong
+    projection: ArrayLike
+    groups: Any
+    predictions: ArrayLike
+    explained_variance_ratio: ArrayLike | None = None
+    total: int | None = None
+    wrong: ArrayLike | None = None
 
     @classmethod
     def from_estimator(
@@ -125,10 +123,8 @@ class FeatureScatterDisplay:
             None draws all.
         random_state : int, RandomState, Generator or None, default=None
             Of that choice. NumPy's global state is neither used nor changed.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to ``ax.plot``.
+        ax, **kwargs
+            As for `plot`.
 
         Returns
         -------
@@ -153,7 +149,7 @@ class FeatureScatterDisplay:
         chosen = _choose(n, max_rows, random_state)
         some = X if len(chosen) == n else _take(X, chosen)
         predicted = np.asarray(predictions(estimator, some))
-        features = clf._features(features_input(estimator, some))[:].numpy()
+        features = features_of(clf, features_input(estimator, some))[:].numpy()
         projection, ratio = _project(features)
         display = cls(
             projection=projection,
@@ -165,28 +161,7 @@ class FeatureScatterDisplay:
         )
         return display.plot(ax=ax, **kwargs)
 
-    def plot(self, *, ax: Any = None, **kwargs: Any) -> Self:
-        """Draw the rows.
-
-        Of more than six predicted classes the five most frequent have a fill of their own.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to ``ax.plot``.
-
-        Returns
-        -------
-        FeatureScatterDisplay
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            For arrays of different lengths, or a projection that is not finite or not (n, 2).
-        """
+    def _draw(self, ax: Any, kwargs: dict[str, Any]) -> Any:
         points, groups, codes, classes, predicted, wrong = self._checked()
         ax = new_axes(ax, (7.4, 4.8))
         style: dict[str, Any] = {
@@ -209,8 +184,7 @@ class FeatureScatterDisplay:
         self._label(ax, len(points))
         counts = np.bincount(codes, minlength=len(groups))
         place_legend(ax, _entries(groups, counts, classes, wrong, style, cross), beside=True)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        return ax
 
     def _label(self, ax: Any, drawn: int) -> None:
         names = ["first principal component", "second principal component"]
@@ -239,10 +213,7 @@ class FeatureScatterDisplay:
         predicted = to_label_array(self.predictions, name="predictions")
         wrong = np.zeros(n, bool) if self.wrong is None else np.asarray(self.wrong, dtype=bool)
         for name, values in (("predictions", predicted), ("wrong", wrong)):
-            if values.shape != (n,):
-                raise ValueError(
-                    f"{name} has shape {values.shape} but projection has {n} rows; expected ({n},)."
-                )
+            check_shape(name, values, (n,), "one for each row of projection")
         groups, codes = encode_groups(self.groups, n, name="groups")
         classes, chosen = _fold(*np.unique(predicted, return_inverse=True))
         return points, [group_name(g) for g in groups.tolist()], codes, classes, chosen, wrong
@@ -302,7 +273,7 @@ def _choose(n: int, max_rows: int | None, random_state: Any) -> NDArray[np.int64
         raise ValueError(f"max_rows={max_rows!r}; expected at least 2, or None for all rows.")
     if max_rows is None or n <= max_rows:
         return np.arange(n)
-    return np.sort(_generator(random_state).choice(n, max_rows, replace=False))
+    return np.sort(generator(random_state).choice(n, max_rows, replace=False))
 
 
 def _take(X: Any, chosen: NDArray[np.int64]) -> Any:

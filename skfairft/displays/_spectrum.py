@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -10,8 +11,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from ..lowrank.factorization import resolve_rank
-from ..summary.model import final_classifier
-from ._common import COLOURS, new_axes, place_legend, styled
+from ..summary.inside import final_classifier
+from ._common import COLOURS, RING, Display, new_axes, place_legend, styled
 
 __all__ = ["SingularSpectrumDisplay"]
 
@@ -21,7 +22,8 @@ _MARKED_RANKS = 60
 _LINEAR_RANKS = 40
 
 
-class SingularSpectrumDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class SingularSpectrumDisplay(Display):
     """Share of the importance-weighted energy that each rank keeps.
 
     The energy is the sum of the squared singular values of the weighted weight matrix,
@@ -30,18 +32,11 @@ class SingularSpectrumDisplay:
     Parameters
     ----------
     singular_values : ndarray of shape (m,)
-        Largest first; >= 0.
+        Largest first; >= 0, finite.
     rank : int or None, default=None
         The rank in use, in [1, m]; None marks none.
     energy : float or None, default=0.95
         A share of energy in (0, 1]; the smallest rank that keeps it is marked. None marks none.
-
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure around it.
 
     See Also
     --------
@@ -63,16 +58,9 @@ class SingularSpectrumDisplay:
     3
     """
 
-    def __init__(
-        self,
-        *,
-        singular_values: ArrayLike,
-        rank: int | None = None,
-        energy: float | None = 0.95,
-    ) -> None:
-        self.singular_values = singular_values
-        self.rank = rank
-        self.energy = energy
+    singular_values: ArrayLike
+    rank: int | None = None
+    energy: float | None = 0.95
 
     @classmethod
     def from_estimator(
@@ -88,10 +76,8 @@ class SingularSpectrumDisplay:
         energy : float or None, default=0.95
             A share of energy in (0, 1]; the smallest rank that keeps it is marked: the rank that
             ``FairLowRankHeadClassifier(rank=energy)`` takes. None marks none.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to ``ax.plot``.
+        ax, **kwargs
+            As for `plot`.
 
         Returns
         -------
@@ -119,42 +105,20 @@ class SingularSpectrumDisplay:
     @property
     def cut(self) -> int | None:
         """The smallest rank that keeps ``energy``; None without one."""
-        return None if self.energy is None else self._rank_that_keeps(self.energy)
-
-    def _rank_that_keeps(self, energy: float) -> int:
+        if self.energy is None:
+            return None
         values = torch.as_tensor(np.array(self.singular_values, dtype=np.float64))
-        return resolve_rank(float(energy), values)
+        return resolve_rank(float(self.energy), values)
 
-    def plot(self, *, ax: Any = None, **kwargs: Any) -> Self:
-        """Draw the share kept by each rank.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to ``ax.plot``.
-
-        Returns
-        -------
-        SingularSpectrumDisplay
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            For singular values that are not sorted, negative or not finite, a rank out of
-            [1, m], or an energy out of (0, 1].
-        """
+    def _draw(self, ax: Any, kwargs: dict[str, Any]) -> Any:
         self._check()
         ax = new_axes(ax, (6.4, 4.0))
         kept, m = self.kept, len(self.kept)
-        ranks = np.arange(1, m + 1)
         curve = {"color": COLOURS[0], "linewidth": 1.4, "markersize": 5, "zorder": 2.5}
         curve |= {"marker": "o" if m <= _MARKED_RANKS else "", "label": "kept by the rank"}
-        ax.plot(ranks, kept, **styled(curve, kwargs))
+        ax.plot(np.arange(1, m + 1), kept, **styled(curve, kwargs))
         if self.energy is not None:
-            cut = self._rank_that_keeps(self.energy)
+            cut = self.cut
             line = {"color": COLOURS[1], "linestyle": "--", "linewidth": 1.1, "zorder": 2}
             # From the axis to the curve, and down from there.
             ax.axhline(self.energy, **line, label=f"energy {self.energy:.4g}: rank {cut}")
@@ -162,21 +126,11 @@ class SingularSpectrumDisplay:
         if self.rank is not None:
             share = kept[self.rank - 1]
             of = ", full rank" if self.rank == m else f" of {m:,}"
-            ax.plot(
-                [self.rank],
-                [share],
-                linestyle="none",
-                marker="o",
-                markersize=12,
-                markerfacecolor="none",
-                markeredgecolor="black",
-                markeredgewidth=1.5,
-                zorder=4,
-                label=f"in use: rank {self.rank:,}{of}, keeps {_percent(share)}",
-            )
+            keeps = "an undefined share" if np.isnan(share) else f"{100 * share:.3g} %"
+            label = f"in use: rank {self.rank:,}{of}, keeps {keeps}"
+            ax.plot([self.rank], [share], **RING, markersize=12, label=label)
         self._dress(ax, m)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        return ax
 
     def _dress(self, ax: Any, m: int) -> None:
         """Set scale, ticks and labels."""
@@ -221,7 +175,3 @@ class SingularSpectrumDisplay:
                 raise ValueError(
                     f"energy={self.energy!r}; expected a share in (0, 1], or None for no cut."
                 )
-
-
-def _percent(share: float) -> str:
-    return "an undefined share" if np.isnan(share) else f"{100 * share:.3g} %"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -10,22 +11,21 @@ from numpy.typing import ArrayLike
 
 from ..metrics.scores import fairness_report
 from ..parity.names import DISTANCES
-from ._common import check_known, literal, new_axes, place_legend, predictions
-from ._tradeoff_draw import (
-    MOST_NAMED,
-    Systems,
-    draw_crowd,
-    draw_front,
-    draw_path,
-    draw_ring,
-    draw_systems,
+from ..path import FairnessPath
+from ._common import (
+    Display,
+    check_known,
+    check_shape,
+    literal,
+    new_axes,
+    place_legend,
+    predictions,
 )
+from ._tradeoff_draw import Systems, draw_path, draw_systems
 from ._tradeoff_points import ERROR_NAME, peer_points, search_points
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..path import FairnessPath
 
 __all__ = ["FairnessTradeoffDisplay"]
 
@@ -46,7 +46,8 @@ _DIFFERENCES = {
 }
 
 
-class FairnessTradeoffDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class FairnessTradeoffDisplay(Display):
     """Error against disparity: of systems, of a search's candidates, and along a path.
 
     The lower left is better. Steps join the points that no other point beats, the Pareto front.
@@ -71,13 +72,6 @@ class FairnessTradeoffDisplay:
     chosen : int or None, default=None
         The row of ``table`` to mark; without a table, the number of the point.
 
-    Attributes
-    ----------
-    ax_ : matplotlib Axes
-        Where it was drawn.
-    figure_ : matplotlib Figure
-        The figure around it.
-
     See Also
     --------
     fairness_path : Computes the points of a path.
@@ -92,28 +86,15 @@ class FairnessTradeoffDisplay:
     'error: 100 - weighted F1 (%)'
     """
 
-    def __init__(
-        self,
-        *,
-        names: Any,
-        error: ArrayLike,
-        disparity: ArrayLike,
-        error_interval: ArrayLike | None = None,
-        disparity_interval: ArrayLike | None = None,
-        error_name: str = ERROR_NAME,
-        disparity_name: str = "demographic parity distance",
-        table: pd.DataFrame | None = None,
-        chosen: int | None = None,
-    ) -> None:
-        self.names = names
-        self.error = error
-        self.disparity = disparity
-        self.error_interval = error_interval
-        self.disparity_interval = disparity_interval
-        self.error_name = error_name
-        self.disparity_name = disparity_name
-        self.table = table
-        self.chosen = chosen
+    names: Any
+    error: ArrayLike
+    disparity: ArrayLike
+    error_interval: ArrayLike | None = None
+    disparity_interval: ArrayLike | None = None
+    error_name: str = ERROR_NAME
+    disparity_name: str = "demographic parity distance"
+    table: pd.DataFrame | None = None
+    chosen: int | None = None
 
     @classmethod
     def from_path(
@@ -141,10 +122,8 @@ class FairnessTradeoffDisplay:
             Systems to compare with, measured on the same rows: a mapping of names to (error,
             difference), each a number or an array, or a DataFrame with the columns ``name``,
             ``error`` and ``difference``.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to ``ax.errorbar``.
+        ax, **kwargs
+            As for `plot`.
 
         Returns
         -------
@@ -214,10 +193,8 @@ class FairnessTradeoffDisplay:
             The vertical axis.
         random_state : int, RandomState or None, default=None
             Of the bootstrap.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to ``ax.errorbar``.
+        ax, **kwargs
+            As for `plot`.
 
         Returns
         -------
@@ -279,16 +256,8 @@ class FairnessTradeoffDisplay:
             n rows.
         y : array-like of shape (n,)
             Labels.
-        sensitive_features : array-like of shape (n,) or (n, c)
-            Group of each row.
-        metric : {"demographic_parity_distance", "equalized_odds_distance"}
-            The vertical axis.
-        random_state : int, RandomState or None, default=None
-            Of the bootstrap.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to ``ax.errorbar``.
+        sensitive_features, metric, random_state, ax, **kwargs
+            As for `from_predictions`.
 
         Returns
         -------
@@ -357,10 +326,8 @@ class FairnessTradeoffDisplay:
         chosen : int or None, default=None
             The candidate to mark. None is ``best_index_`` of a search, if it has one, and none of
             ``cv_results_``.
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to ``ax.errorbar``.
+        ax, **kwargs
+            As for `plot`.
 
         Returns
         -------
@@ -389,107 +356,49 @@ class FairnessTradeoffDisplay:
         >>> from skfairft.datasets import make_biased_classification
         >>> from skfairft.metrics import fairness_scorer
         >>> X, y, s = make_biased_classification(n_samples=500, disparity=0.4, random_state=0)
+        >>> metrics = {"error": "weighted_f1_error", "disparity": "demographic_parity_distance"}
+        >>> scoring = {name: fairness_scorer(metric) for name, metric in metrics.items()}
+        >>> grid = {"fairness_weight": [0.0, 0.9]}
         >>> with sklearn.config_context(enable_metadata_routing=True):
         ...     clf = FairLowRankHeadClassifier(
         ...         constraint="demographic_parity", solver="closed_form", importance="covariance"
         ...     ).set_fit_request(sensitive_features=True)
-        ...     search = GridSearchCV(
-        ...         clf,
-        ...         {"fairness_weight": [0.0, 0.9]},
-        ...         scoring={
-        ...             "error": fairness_scorer("weighted_f1_error"),
-        ...             "disparity": fairness_scorer("demographic_parity_distance"),
-        ...         },
-        ...         refit="error",
-        ...         cv=3,
-        ...     ).fit(X, y, sensitive_features=s)
+        ...     search = GridSearchCV(clf, grid, scoring=scoring, refit="error", cv=3)
+        ...     search = search.fit(X, y, sensitive_features=s)
         >>> display = FairnessTradeoffDisplay.from_cv_results(search)
         >>> display.names, display.chosen
         (['fairness_weight=0', 'fairness_weight=0.9'], 0)
         """
-        points = search_points(cv_results, error, disparity)
-        display = cls(
-            names=points.names,
-            error=points.error,
-            disparity=points.disparity,
-            error_interval=points.error_interval,
-            disparity_interval=points.disparity_interval,
-            error_name=points.error_name,
-            disparity_name=points.disparity_name,
-            chosen=points.best if chosen is None else chosen,
-        )
+        found, title = search_points(cv_results, error, disparity)
+        display = cls(**found | ({} if chosen is None else {"chosen": chosen}))
         display.plot(ax=ax, **kwargs)
-        display.ax_.set_title(points.title, fontsize="medium")
+        display.ax_.set_title(title, fontsize="medium")
         return display
 
-    def plot(self, *, ax: Any = None, **kwargs: Any) -> Self:
-        """Draw the points.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure.
-        **kwargs
-            Passed to ``ax.errorbar``.
-
-        Returns
-        -------
-        FairnessTradeoffDisplay
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            For arrays of different lengths, or a chosen point that is not there.
-        """
+    def _draw(self, ax: Any, kwargs: dict[str, Any]) -> Any:
         systems = self._checked()
-        table = self.table
-        crowd = table is None and len(systems.distinct) > MOST_NAMED
         ax = new_axes(ax, (7.2, 4.8))
-        if table is not None:
-            used = draw_path(ax, table, kwargs)
-            if self.chosen is not None:
-                row = table.loc[self.chosen]
-                name = f"{row['solver']}, fairness weight {row['fairness_weight']:.3g}"
-                draw_ring(ax, (row["weighted_f1_error"], row["difference"]), name)
-            draw_systems(ax, systems, used, kwargs)
+        if self.table is not None:
+            draw_path(ax, self.table, self.chosen, systems, kwargs)
         else:
-            front = systems.on_front
-            if front.sum() > 1:
-                draw_front(ax, systems.error[front], systems.disparity[front])
-            if crowd:
-                draw_crowd(ax, systems, kwargs)
-            else:
-                draw_systems(ax, systems, 0, kwargs)
-            if self.chosen is not None:
-                i = self.chosen
-                draw_ring(ax, (systems.error[i], systems.disparity[i]), systems.names[i])
+            draw_systems(ax, systems, self.chosen, kwargs)
         ax.set_xlabel(self.error_name)
         ax.set_ylabel(self.disparity_name)
         # Parity is 0, and must be in sight. Another plot on these axes may still raise the top.
         ax.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
         ax.set_ylim(bottom=-_BELOW_PARITY * ax.get_ylim()[1], auto=None)
         place_legend(ax, beside=len(ax.get_legend_handles_labels()[0]) > _NAMES_INSIDE)
-        self.ax_, self.figure_ = ax, ax.figure
-        return self
+        return ax
 
     def _checked(self) -> Systems:
         """Return the systems, or say what does not fit."""
         names = [literal(name) for name in self.names]
         m = len(names)
         error, disparity = (np.asarray(x, dtype=np.float64) for x in (self.error, self.disparity))
-        expected: dict[str, tuple[int, ...]] = {
-            "error": (m,),
-            "disparity": (m,),
-            "error_interval": (m, 2),
-            "disparity_interval": (m, 2),
-        }
-        for key, shape in expected.items():
-            values = getattr(self, key)
-            if values is not None and np.shape(values) != shape:
-                raise ValueError(
-                    f"{key} has shape {np.shape(values)}; expected {shape}: there are {m} names."
-                )
+        for key, shape in (("", (m,)), ("_interval", (m, 2))):
+            for name in ("error", "disparity"):
+                values = getattr(self, name + key)
+                check_shape(name + key, values, shape, f"as there are {m} names")
         if self.table is None and not m:
             raise ValueError("There is nothing to draw: no systems and no path.")
         if self.table is None and self.chosen is not None and not 0 <= self.chosen < m:

@@ -6,26 +6,18 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..parity.judge import pareto_front
-from ._common import bars, look, styled
+from ._common import RING, bars, look, styled
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "MOST_NAMED",
-    "Systems",
-    "draw_crowd",
-    "draw_front",
-    "draw_path",
-    "draw_ring",
-    "draw_systems",
-]
+__all__ = ["Systems", "draw_path", "draw_systems"]
 
 # A legend of more names than this is longer than the plot is high.
-MOST_NAMED = 12
+_MOST_NAMED = 12
 
 
 class Systems(NamedTuple):
@@ -34,42 +26,99 @@ class Systems(NamedTuple):
     names: list[str]  # m
     error: NDArray[np.float64]  # (m,)
     disparity: NDArray[np.float64]  # (m,)
-    error_interval: ArrayLike | None  # (m, 2)
-    disparity_interval: ArrayLike | None  # (m, 2)
+    error_interval: Any  # (m, 2) or None
+    disparity_interval: Any  # (m, 2) or None
 
     @property
     def defined(self) -> NDArray[np.bool_]:
         """Which points have both numbers."""
         return np.isfinite(self.error) & np.isfinite(self.disparity)
 
-    @property
-    def distinct(self) -> list[str]:
-        """The systems' names, each once."""
-        return list(dict.fromkeys(self.names))
+    def members(self, among: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        """Return some of the points by the name of their system, each in the order of its error."""
+        found: dict[str, list[int]] = {}
+        for i in among.tolist():
+            found.setdefault(self.names[i], []).append(i)
+        return {name: self.by_error(np.array(at)) for name, at in found.items()}
 
-    @property
-    def on_front(self) -> NDArray[np.bool_]:
-        """Which points no other one beats."""
-        return pareto_front(self.error, self.disparity)
+    def by_error(self, at: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return some of the points in the order of their error."""
+        return at[np.argsort(self.error[at], kind="stable")]
 
 
-def draw_front(ax: Any, error: ArrayLike, disparity: ArrayLike) -> None:
+def draw_systems(ax: Any, systems: Systems, chosen: int | None, kwargs: dict[str, Any]) -> None:
+    """Draw systems, of many those on the front with intervals and the others faint.
+
+    Those on the front of many are named if they are few.
+    """
+    front = pareto_front(systems.error, systems.disparity)
+    if front.sum() > 1:
+        _draw_front(ax, systems, front)
+    everyone = systems.members(np.arange(len(systems.names)))
+    if len(everyone) <= _MOST_NAMED:
+        _draw_named(ax, systems, everyone, 0, kwargs)
+    else:
+        _draw_crowd(ax, systems, front, kwargs)
+    if chosen is not None:
+        _draw_ring(ax, systems, chosen, systems.names[chosen])
+
+
+def draw_path(
+    ax: Any,
+    table: pd.DataFrame,
+    chosen: int | None,
+    peers: Systems,
+    kwargs: dict[str, Any],
+) -> None:
+    """Draw the points of a path, one look for each solver and rank, and peers beside them."""
+    columns = ("weighted_f1_error", "difference")
+    points = Systems(
+        table["solver"].tolist(),
+        *(table[name].to_numpy(np.float64) for name in columns),
+        *(table[[f"{name}_low", f"{name}_high"]].to_numpy(np.float64) for name in columns),
+    )
+    bare = points._replace(error_interval=None, disparity_interval=None)
+    front = table["on_front"].to_numpy()
+    _draw_front(ax, points, front)
+    # Rank 1 is a number, 1.0 a share of the energy: pandas would take them for the same.
+    ranks = [_rank_name(rank) for rank in table["rank"]]
+    series: dict[tuple[str, str], list[int]] = {}
+    for i, name in enumerate(zip(points.names, ranks, strict=True)):
+        series.setdefault(name, []).append(i)
+    for i, ((solver, rank), members) in enumerate(series.items()):
+        at = np.array(members)
+        style = look(i) | {"linestyle": "none", "markersize": 4.5}
+        beaten = {"alpha": 0.45, "markeredgewidth": 0.0}
+        _draw(ax, bare, at[~front[at]], style | beaten, kwargs)
+        best = {"label": solver if len(set(ranks)) == 1 else f"{solver}, {rank}", "zorder": 2.5}
+        ends = {"ecolor": (style["color"], 0.2), "elinewidth": 0.8, "capsize": None}
+        _draw(ax, points, at[front[at]], style | best | ends, kwargs)
+    if chosen is not None:
+        i = int(np.flatnonzero(table.index == chosen)[0])
+        weight = f"fairness weight {table['fairness_weight'].iloc[i]:.3g}"
+        _draw_ring(ax, points, i, f"{points.names[i]}, {weight}")
+    everyone = peers.members(np.arange(len(peers.names)))
+    _draw_named(ax, peers, everyone, len(series), kwargs)
+
+
+def _draw_front(ax: Any, systems: Systems, front: NDArray[np.bool_]) -> None:
     """Draw the points of a front as steps: the least disparity at each error."""
-    x, y = np.asarray(error, dtype=np.float64), np.asarray(disparity, dtype=np.float64)
+    x, y = systems.error[front], systems.disparity[front]
     order = np.lexsort((y, x))
     # Between two points of the front, the difference that less error allows is the first's.
     steps = {"where": "post", "color": "0.35", "linewidth": 1.0, "zorder": 1}
     ax.step(x[order], y[order], label="Pareto front", **steps)
 
 
-def draw_systems(ax: Any, systems: Systems, used: int, kwargs: dict[str, Any]) -> None:
+def _draw_named(
+    ax: Any,
+    systems: Systems,
+    members: dict[str, NDArray[np.int64]],
+    used: int,
+    kwargs: dict[str, Any],
+) -> None:
     """Draw systems, each with a look of its own; ``used`` looks are taken already."""
-    of_name: dict[str, list[int]] = {name: [] for name in systems.distinct}
-    for i, name in enumerate(systems.names):
-        of_name[name].append(i)
-    for i, (name, members) in enumerate(of_name.items(), start=used):
-        at = np.array(members)
-        at = at[np.argsort(systems.error[at], kind="stable")]
+    for i, (name, at) in enumerate(members.items(), start=used):
         style = look(i) | {
             "linestyle": "none" if len(at) == 1 else ":",
             "linewidth": 1.0,
@@ -81,65 +130,32 @@ def draw_systems(ax: Any, systems: Systems, used: int, kwargs: dict[str, Any]) -
         _draw(ax, systems, at, style, kwargs)
 
 
-def draw_crowd(ax: Any, systems: Systems, kwargs: dict[str, Any]) -> None:
-    """Draw systems too many to be named: those on the front with intervals, the others faint.
-
-    The front's are named if they are few.
-    """
-    front = systems.on_front
+def _draw_crowd(
+    ax: Any, systems: Systems, front: NDArray[np.bool_], kwargs: dict[str, Any]
+) -> None:
+    """Draw systems too many to be named."""
     others = np.flatnonzero(~front & systems.defined)
     plain: dict[str, Any] = {"marker": "o", "linestyle": "none"}
     faint = {"color": "0.55", "markersize": 4, "markeredgewidth": 0.0, "alpha": 0.5}
     lost = int((~systems.defined).sum())
     label = f"beaten by another ({len(others):,})" + (f", {lost:,} undefined" if lost else "")
     faint |= {"label": label, "zorder": 1.5}
-    beaten = systems._replace(error_interval=None, disparity_interval=None)
-    _draw(ax, beaten, others, plain | faint, kwargs)
-    best = np.flatnonzero(front)
-    best = best[np.argsort(systems.error[best], kind="stable")]
-    if len({systems.names[i] for i in best}) <= MOST_NAMED:
-        named = Systems(
-            [systems.names[i] for i in best],
-            *(np.asarray(values)[best] for values in systems[1:3]),
-            *(None if values is None else np.asarray(values)[best] for values in systems[3:]),
-        )
-        draw_systems(ax, named, 0, kwargs)
+    bare = systems._replace(error_interval=None, disparity_interval=None)
+    _draw(ax, bare, others, plain | faint, kwargs)
+    best = systems.by_error(np.flatnonzero(front))
+    members = systems.members(best)
+    if len(members) <= _MOST_NAMED:
+        _draw_named(ax, systems, members, 0, kwargs)
         return
     style = look(0) | {"markersize": 5, "zorder": 3, "label": f"on the front ({len(best):,})"}
     _draw(ax, systems, best, plain | style, kwargs)
 
 
-def draw_path(ax: Any, table: pd.DataFrame, kwargs: dict[str, Any]) -> int:
-    """Draw the points of a path, one look for each solver and rank; return how many looks."""
-    front = table[table["on_front"]]
-    draw_front(ax, front["weighted_f1_error"], front["difference"])
-    # Rank 1 is a number, 1.0 a share of the energy: pandas would take them for the same.
-    ranks = table["rank"].map(_rank_name)
-    series = table.groupby(["solver", ranks], sort=False)
-    one_rank = ranks.nunique() == 1
-    for i, ((solver, rank), part) in enumerate(series):
-        style = look(i) | {"linestyle": "none", "markersize": 4.5}
-        beaten = {"alpha": 0.45, "markeredgewidth": 0.0}
-        _draw_rows(ax, part[~part["on_front"]], style | beaten, kwargs, with_bars=False)
-        best = {"label": solver if one_rank else f"{solver}, {rank}", "zorder": 2.5}
-        _draw_rows(ax, part[part["on_front"]], style | best, kwargs, with_bars=True)
-    return len(series)
-
-
-def draw_ring(ax: Any, point: tuple[Any, Any], name: str) -> None:
-    """Draw a ring around a point, which stays visible in it."""
+def _draw_ring(ax: Any, systems: Systems, i: int, name: str) -> None:
+    """Draw a ring around a point."""
     # Not ax.plot, whose lines the legend would name before all others.
-    ax.errorbar(
-        *point,
-        color="black",
-        linestyle="none",
-        marker="o",
-        markerfacecolor="none",
-        markersize=13,
-        markeredgewidth=1.5,
-        zorder=4,
-        label=f"chosen: {name}",
-    )
+    point = systems.error[i], systems.disparity[i]
+    ax.errorbar(*point, **RING, markersize=13, label=f"chosen: {name}")
 
 
 def _draw(
@@ -157,18 +173,6 @@ def _draw(
         "yerr": bars(systems.disparity_interval, disparity, at),
     }
     ax.errorbar(error[at], disparity[at], **styled(faint | style | ends, kwargs))
-
-
-def _draw_rows(
-    ax: Any, points: pd.DataFrame, style: dict[str, Any], kwargs: dict[str, Any], with_bars: bool
-) -> None:
-    """Draw rows of a path's table, with their intervals or without."""
-    for key, name in (("xerr", "weighted_f1_error"), ("yerr", "difference")) if with_bars else ():
-        interval = points[[f"{name}_low", f"{name}_high"]]
-        value = points[name].to_numpy()
-        style = {key: bars(interval, value, np.arange(len(value)))} | style
-    faint = {"ecolor": (style["color"], 0.2), "elinewidth": 0.8}
-    ax.errorbar(points["weighted_f1_error"], points["difference"], **styled(faint | style, kwargs))
 
 
 def _rank_name(rank: float | None) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import get_scorer_names
 
-__all__ = ["ERROR_NAME", "SearchPoints", "peer_points", "search_points"]
+__all__ = ["ERROR_NAME", "peer_points", "search_points"]
 
 ERROR_NAME = "error: 100 - weighted F1 (%)"
 
@@ -24,22 +24,8 @@ _PAIR = (
 )
 
 
-class SearchPoints(NamedTuple):
-    """The candidates of a search, m in all."""
-
-    names: list[str]
-    error: NDArray[np.float64]  # (m,)
-    disparity: NDArray[np.float64]  # (m,)
-    error_interval: NDArray[np.float64] | None  # (m, 2)
-    disparity_interval: NDArray[np.float64] | None  # (m, 2)
-    error_name: str
-    disparity_name: str
-    title: str
-    best: int | None  # the search's own choice
-
-
-def search_points(source: Any, error: str, disparity: str) -> SearchPoints:
-    """Return the candidates of a search with several metrics.
+def search_points(source: Any, error: str, disparity: str) -> tuple[dict[str, Any], str]:
+    """Return the candidates of a search with several metrics as a display takes them, and a title.
 
     Parameters
     ----------
@@ -87,17 +73,17 @@ def search_points(source: Any, error: str, disparity: str) -> SearchPoints:
     title += f"; {lost:,} without a score" if lost else ""
     over = f"mean over {folds} folds" if folds > 1 else "one split"
     best = getattr(source, "best_index_", None)
-    return SearchPoints(
-        names=_names(list(cv_results["params"])),
-        error=x,
-        disparity=y,
-        error_interval=x_interval,
-        disparity_interval=y_interval,
-        error_name=f"{_metric_of(source, error)}, {over}",
-        disparity_name=f"{_metric_of(source, disparity)}, {over}",
-        title=title,
-        best=None if best is None else int(best),
-    )
+    found = {
+        "names": _names(list(cv_results["params"])),
+        "error": x,
+        "disparity": y,
+        "error_interval": x_interval,
+        "disparity_interval": y_interval,
+        "error_name": f"{_metric_of(source, error)}, {over}",
+        "disparity_name": f"{_metric_of(source, disparity)}, {over}",
+        "chosen": None if best is None else int(best),
+    }
+    return found, title
 
 
 def _metric_of(source: Any, name: str) -> str:

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -131,18 +132,6 @@ class BaseStore(ABC):
         return nullcontext()
 
     @abstractmethod
-    def witness(self, namespace: bytes) -> bytes | None:
-        """Return what `put_witness` kept for a namespace, None if there is nothing."""
-
-    @abstractmethod
-    def put_witness(self, namespace: bytes, content: bytes) -> None:
-        """Keep some bytes with a namespace, in place of earlier ones."""
-
-    @abstractmethod
-    def forget(self, namespace: bytes) -> None:
-        """Forget the rows and the witness of a namespace."""
-
-    @abstractmethod
     def _find(self, namespace: bytes, keys: Keys) -> Found: ...
 
     @abstractmethod
@@ -153,31 +142,27 @@ def gather(index: KeyIndex, keys: Keys, read: Callable[[int], NDArray[Any] | Non
     """Collect rows block by block; ``read`` returns a block's features, None if it is lost."""
     places = index.find(keys)
     rows = np.flatnonzero(places >= 0)
-    if not len(rows):
-        return places >= 0, None
     rows = rows[np.argsort(places[rows], kind="stable")]
     blocks = places[rows] >> ROW_BITS
     within = places[rows] & ((1 << ROW_BITS) - 1)
     target = np.cumsum(places >= 0)[rows] - 1
     out: NDArray[Any] | None = None
-    starts = np.flatnonzero(np.diff(blocks, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+    for start, stop in pairwise([*np.flatnonzero(np.diff(blocks, prepend=-1)), len(rows)]):
         features = read(int(blocks[start]))
         if features is not None and out is None:
             out = np.empty((len(rows), features.shape[1]), dtype=features.dtype)
-        if (
-            features is None
-            or out is None
-            or features.shape[1:] != out.shape[1:]
-            or features.dtype != out.dtype
-        ):
+        if features is None or out is None or _kind(features) != _kind(out):
             places[rows[start:stop]] = -1
-            continue
-        out[target[start:stop]] = features[within[start:stop]]
+        else:
+            out[target[start:stop]] = features[within[start:stop]]
     found = places >= 0
     if out is not None and len(out) > found.sum():
         out = out[found[np.sort(rows)]]
     return found, out
+
+
+def _kind(features: NDArray[Any]) -> tuple[int, Any]:
+    return features.shape[1], features.dtype
 
 
 def portions(

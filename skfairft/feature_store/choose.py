@@ -15,19 +15,10 @@ import threading
 from pathlib import Path
 from typing import TypeAlias
 
-from ..inputs.exceptions import FeatureStoreWarning
-from .base import StoreInfo
 from .disk import DiskStore, resolved
 from .memory import MemoryStore
 
-__all__ = [
-    "DiskStore",
-    "FeatureStoreWarning",
-    "MemoryStore",
-    "Store",
-    "StoreInfo",
-    "get_store",
-]
+__all__ = ["Store", "get_store"]
 
 # What the process remembers if it is not told otherwise: memory, and files for what outgrows it.
 _PROCESS_BYTES, _SPILL_BYTES = 2**29, 10 * 2**30

@@ -89,58 +89,39 @@ def _packed(value: Any, keep: Callable[[bytes], int]) -> Any:
         return {"objects": [list(value.shape), [_packed(each, keep) for each in value.ravel()]]}
     if isinstance(value, np.generic):
         return {"scalar": _packed(np.asarray(value), keep)}
-    if kind.__module__.partition(".")[0] == "pandas" and kind.__name__ in ("Series", "DataFrame"):
-        return {kind.__name__: _packed_table(value, keep)}
-    if kind.__module__.partition(".")[0] == "polars" and kind.__name__ == "Series":
+    home = kind.__module__.partition(".")[0]
+    if home == "pandas" and kind.__name__ == "Series":
+        parts = [value.name, str(value.dtype), _values_of(value), value.index.to_numpy()]
+        return {"Series": _packed(parts, keep)}
+    if home == "pandas" and kind.__name__ == "DataFrame" and value.shape[1]:
+        return {"frame": [_packed(value.iloc[:, i], keep) for i in range(value.shape[1])]}
+    if home == "polars" and kind.__name__ == "Series":
         items = value.to_list()
-        if kind(value.name, items).dtype != value.dtype:
-            raise CannotEncodeError(f"a polars Series of {value.dtype}")
-        return {"polars": [value.name, _packed(items, keep)]}
+        if kind(value.name, items).dtype == value.dtype:
+            return {"polars": [value.name, _packed(items, keep)]}
     if kind in _TIMES.values():
         return {kind.__name__: value.isoformat()}
     if hasattr(value, "getexif") and getattr(value, "n_frames", 1) == 1:  # an image of Pillow
-        content = keep(value.tobytes())  # first, for it loads what the header left open
+        content = value.tobytes()  # first, for it loads what the header left open
         info = {key: value.info[key] for key in _IMAGE_INFO if key in value.info}
         if exif := value.getexif():
             info["exif"] = exif.tobytes()
-        return {
-            "image": [
-                value.mode,
-                list(value.size),
-                content,
-                value.getpalette(),
-                _packed(info, keep),
-            ]
-        }
+        parts = [value.mode, value.size, content, value.getpalette(), info]
+        return {"image": _packed(parts, keep)}
     raise CannotEncodeError(f"{kind.__module__}.{kind.__qualname__}")
 
 
-def _packed_table(value: Any, keep: Callable[[bytes], int]) -> Any:
-    frame = value.to_frame() if value.ndim == 1 else value
-    columns = []
-    for i in range(frame.shape[1]):
-        column = frame.iloc[:, i]
-        dtype = column.dtype
-        values: Any
-        if hasattr(dtype, "categories"):
-            values = (column.cat.codes.to_numpy(), dtype.categories.tolist(), bool(dtype.ordered))
-        elif isinstance(dtype, np.dtype):
-            values = column.to_numpy()
-        elif str(dtype) in _EXTENSIONS:
-            values = [
-                None if missing else each
-                for each, missing in zip(column, column.isna(), strict=True)
-            ]
-        else:
-            raise CannotEncodeError(f"a column of dtype {dtype}")
-        columns.append(
-            [
-                _packed(value.name if value.ndim == 1 else column.name, keep),
-                str(column.dtype),
-                _packed(values, keep),
-            ]
-        )
-    return [columns, _packed(frame.index.to_numpy(), keep)]
+def _values_of(column: Any) -> Any:
+    """Return the values of a Series of pandas."""
+    dtype = column.dtype
+    if hasattr(dtype, "categories"):
+        return column.cat.codes.to_numpy(), dtype.categories.tolist(), bool(dtype.ordered)
+    if isinstance(dtype, np.dtype):
+        return column.to_numpy()
+    if str(dtype) not in _EXTENSIONS:
+        raise CannotEncodeError(f"a column of dtype {dtype}")
+    gaps = column.isna()
+    return [None if gap else value for value, gap in zip(column, gaps, strict=True)]
 
 
 def _unpacked(value: Any, take: Callable[[int], bytearray]) -> Any:
@@ -172,39 +153,41 @@ def _unpacked(value: Any, take: Callable[[int], bytearray]) -> Any:
         return _unpacked(content, take)[()]
     if kind in _TIMES:
         return _TIMES[kind].fromisoformat(content)
-    if kind == "polars":
-        import polars  # whoever wrote it had it
-
-        return polars.Series(content[0], _unpacked(content[1], take))
-    if kind == "image":
-        return _unpacked_image(content, take)
-    return _unpacked_table(kind, content, take)
+    return _REBUILT[kind](*_unpacked(content, take))
 
 
-def _unpacked_image(content: Any, take: Callable[[int], bytearray]) -> Any:
+def _series(name: Any, dtype: Any, values: Any, index: Any) -> Any:
+    import pandas as pd
+
+    if isinstance(values, tuple):
+        codes, categories, ordered = values
+        values = pd.Categorical.from_codes(codes, categories, ordered=ordered)
+        dtype = values.dtype
+    return pd.Series(values, index=index, name=name, dtype=dtype)
+
+
+def _frame(*columns: Any) -> Any:
+    import pandas as pd
+
+    return pd.concat(columns, axis=1)
+
+
+def _polars(name: str, items: Any) -> Any:
+    import polars  # whoever wrote it had it
+
+    return polars.Series(name, items)
+
+
+def _image(mode: str, size: Any, content: bytes, palette: Any, info: Any) -> Any:
     from PIL import Image
 
-    mode, size, length, palette, info = content
-    image = Image.frombytes(mode, tuple(size), bytes(take(length)))
+    image = Image.frombytes(mode, size, content)
     if palette:
         image.putpalette(palette)
-    image.info.update(_unpacked(info, take))
+    image.info.update(info)
     return image
 
 
-def _unpacked_table(kind: str, content: Any, take: Callable[[int], bytearray]) -> Any:
-    import pandas as pd
-
-    columns = [
-        (_unpacked(name, take), dtype, _unpacked(values, take))
-        for name, dtype, values in content[0]
-    ]
-    index = _unpacked(content[1], take)
-    series = []
-    for name, dtype, values in columns:
-        if isinstance(values, tuple):  # codes, categories, and whether these are ordered
-            codes, categories, ordered = values
-            values = pd.Categorical.from_codes(codes, categories, ordered=ordered)
-            dtype = values.dtype
-        series.append(pd.Series(values, index=index, name=name, dtype=dtype))
-    return series[0] if kind == "Series" else pd.concat(series, axis=1)
+_REBUILT: dict[str, Callable[..., Any]] = {
+    "Series": _series, "frame": _frame, "polars": _polars, "image": _image,
+}  # fmt: skip

@@ -11,25 +11,17 @@ import torch
 from torch import Tensor
 from xxhash import xxh3_128_digest
 
-__all__ = ["array_node", "node", "tensor_node"]
+__all__ = ["UnknownContentError", "array_node", "node", "tensor_node"]
+
+
+class UnknownContentError(TypeError):
+    """Something is held whose content cannot be told."""
 
 
 def node(tag: bytes, payload: bytes = b"", children: Iterable[bytes] = ()) -> bytes:
-    """Return the digest of one value; the length makes it impossible to read in two ways.
+    """Return the 16 bytes of one value: of its kind, its own content, and digests of its parts.
 
-    Parameters
-    ----------
-    tag : bytes
-        Kind of value, without NUL.
-    payload : bytes
-        Its own content.
-    children : iterable of bytes of length 16
-        Digests of what it holds.
-
-    Returns
-    -------
-    bytes of length 16
-        The digest.
+    The length of the content makes it impossible to read in two ways; a tag has no NUL.
 
     Examples
     --------
@@ -41,16 +33,6 @@ def node(tag: bytes, payload: bytes = b"", children: Iterable[bytes] = ()) -> by
 
 def array_node(array: np.ndarray[Any, Any]) -> bytes:
     """Return the digest of dtype, shape and bytes of an array that holds no objects.
-
-    Parameters
-    ----------
-    array : ndarray of any shape
-        In any memory order.
-
-    Returns
-    -------
-    bytes of length 16
-        The digest.
 
     Examples
     --------
@@ -70,20 +52,8 @@ _DTYPES = {kind: repr(kind).encode() for kind in vars(torch).values() if type(ki
 def tensor_node(tensor: Tensor) -> bytes:
     """Return the digest of dtype, shape and values of a tensor, wherever it lies.
 
-    Parameters
-    ----------
-    tensor : Tensor of any shape
-        Sparse and quantized ones count as the numbers that they stand for.
-
-    Returns
-    -------
-    bytes of length 16
-        The digest.
-
-    Raises
-    ------
-    TypeError
-        If the tensor is on the meta device.
+    Sparse and quantized ones count as the numbers that they stand for; on the meta device there
+    are none, which is an `UnknownContentError`.
 
     Examples
     --------
@@ -92,7 +62,7 @@ def tensor_node(tensor: Tensor) -> bytes:
     False
     """
     if tensor.is_meta:
-        raise TypeError(
+        raise UnknownContentError(
             f"A tensor of shape {tuple(tensor.shape)} is on the meta device and has no values. "
             "Load the weights first."
         )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from ..inputs.exceptions import FeatureStoreWarning
+from ..inputs.warn import warn_user
 from . import block_file
 from .base import BaseStore, Found, StoreInfo, gather, portions
 from .block_file import DamageError, Head
@@ -36,6 +37,9 @@ PATIENCE_SECONDS = 300.0
 
 # No other name is ever deleted, whatever folder a user gives.
 _ROOM, _SUFFIX = "module-", ".rows"
+
+
+_warn = partial(warn_user, category=FeatureStoreWarning)
 
 
 class _Known:
@@ -138,7 +142,7 @@ class DiskStore(BaseStore):
             content = self._room(namespace).joinpath("witness").read_bytes()
             if xxh3_128_digest(content[16:]) == content[:16]:
                 return content[16:]
-            self._warn(f"A file in {self._room(namespace)} was damaged: all its rows run again.")
+            _warn(f"A file in {self._room(namespace)} was damaged: all its rows run again.")
         return None
 
     def put_witness(self, namespace: bytes, content: bytes) -> None:
@@ -175,11 +179,11 @@ class DiskStore(BaseStore):
                 lock.acquire(timeout=1.0, poll_interval=0.02)
                 return lock
             except Timeout:
-                names = {entry.name for entry in _entries(room)}
+                names = _files_in(room, _SUFFIX)
                 if names != seen:
                     seen, since = names, time.monotonic()
             if time.monotonic() - since > PATIENCE_SECONDS:
-                self._warn(
+                _warn(
                     f"Another process works on the same rows in {self.folder} and has stored none "
                     f"for {PATIENCE_SECONDS:.0f} seconds; it may have been stopped. This one does "
                     "not wait any longer: some rows may be computed twice."
@@ -190,20 +194,21 @@ class DiskStore(BaseStore):
         return self.folder / f"{_ROOM}{namespace.hex()}"
 
     def _rooms(self) -> list[Path]:
-        entries = _entries(self.folder, _ROOM)
-        return [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-
-    def _blocks_in(self, room: Path) -> set[str]:
-        return {entry.name for entry in _entries(room) if _is_file(entry, _SUFFIX)}
+        with suppress(OSError), os.scandir(self.folder) as entries:
+            return [
+                Path(entry.path)
+                for entry in entries
+                if entry.name.startswith(_ROOM) and entry.is_dir(follow_symlinks=False)
+            ]
+        return []
 
     def _files(self) -> list[tuple[Path, os.stat_result]]:
         """Return all files of rows, and what killed writers left."""
         found = []
         for room in self._rooms():
-            for entry in _entries(room):
-                if _is_file(entry, _SUFFIX, ".part"):
-                    with suppress(OSError):
-                        found.append((Path(entry.path), entry.stat(follow_symlinks=False)))
+            for name in _files_in(room, _SUFFIX, ".part"):
+                with suppress(OSError):
+                    found.append((room / name, (room / name).lstat()))
         return found
 
     @contextmanager
@@ -214,19 +219,16 @@ class DiskStore(BaseStore):
         except OSError as error:
             if not self._stopped:
                 self._stopped = True
-                self._warn(
+                _warn(
                     f"Features are not stored in {self.folder} from here on: {error}. Rows that "
                     "are not stored are computed each time. Make room or choose another folder."
                 )
-
-    def _warn(self, text: str) -> None:
-        warnings.warn(text, FeatureStoreWarning, stacklevel=4)
 
     def _refresh(self, namespace: bytes) -> _Known:
         """Return what the folder holds of a namespace now."""
         known = self._known.setdefault(namespace, _Known())
         room = self._room(namespace)
-        names = self._blocks_in(room)
+        names = _files_in(room, _SUFFIX)
         for name in known.numbers.keys() - names:
             known.drop(name)
         for name in names - known.numbers.keys() - known.bad:
@@ -245,9 +247,7 @@ class DiskStore(BaseStore):
             known.drop(path.name)
         with suppress(OSError):
             path.unlink()
-        self._warn(
-            f"{path} was damaged: {error}. It is dropped, and its features are computed again."
-        )
+        _warn(f"{path} was damaged: {error}. It is dropped, and its features are computed again.")
 
     def _find(self, namespace: bytes, keys: Keys) -> Found:
         gone: list[str] = []
@@ -294,7 +294,7 @@ class DiskStore(BaseStore):
                 break
             path.unlink(missing_ok=True)
             size -= status.st_size
-            if path.parent != self._room(namespace) and not self._blocks_in(path.parent):
+            if path.parent != self._room(namespace) and not _files_in(path.parent, _SUFFIX):
                 (path.parent / "witness").unlink(missing_ok=True)
         path = self._room(namespace) / f"{uuid.uuid4().hex}{_SUFFIX}"
         block_file.write(path, namespace, keys, features)
@@ -338,16 +338,16 @@ def resolved(folder: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _entries(folder: Path, prefix: str = "") -> list[os.DirEntry[str]]:
-    """Return what is in a folder; nothing if there is no such folder."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        return [entry for entry in entries if entry.name.startswith(prefix)]
-    return []
-
-
-def _is_file(entry: os.DirEntry[str], *suffixes: str) -> bool:
-    # Neither a link, which leads elsewhere, nor a pipe, which would block.
-    return entry.name.endswith(suffixes) and entry.is_file(follow_symlinks=False)
+def _files_in(room: Path, *suffixes: str) -> set[str]:
+    """Return the names of files; none if there is no such folder."""
+    with suppress(OSError), os.scandir(room) as entries:
+        # Neither links, which lead elsewhere, nor pipes, which would block.
+        return {
+            entry.name
+            for entry in entries
+            if entry.name.endswith(suffixes) and entry.is_file(follow_symlinks=False)
+        }
+    return set()
 
 
 def _touch(path: Path) -> None:
@@ -359,7 +359,6 @@ def _touch(path: Path) -> None:
 
 def _empty(room: Path) -> None:
     """Delete the files of a namespace, but not its lock, which another process may hold."""
-    for entry in _entries(room):
-        if _is_file(entry, _SUFFIX, ".part", "witness"):
-            with suppress(OSError):
-                os.unlink(entry.path)
+    for name in _files_in(room, _SUFFIX, ".part", "witness"):
+        with suppress(OSError):
+            os.unlink(room / name)

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import nn
 
-from .fingerprint import UnknownContentError, fingerprint, globals_in
+from .bytecode import globals_in
+from .digest import UnknownContentError
+from .fingerprint import fingerprint
 from .library import library, library_of_function
 
-__all__ = ["changed_names", "state_by_name"]
+__all__ = ["changes"]
 
 _CODE = (FunctionType, ModuleType, type)
 
 
-def state_by_name(module: nn.Module, preprocess: Any) -> dict[str, bytes]:
-    """Return a digest of each thing that a module and a preprocess hold, by its name.
+def changes(run: Callable[[], Any], module: nn.Module, preprocess: Any) -> tuple[str, Any]:
+    """Return the names of what a call changes in a module and a preprocess, and what it returns.
 
-    Parameters
-    ----------
-    module : nn.Module
-        Its parameters, buffers and attributes, and those of all its parts.
-    preprocess : callable or None
-        Its attributes, or the variables that it closes over.
+    They hold parameters, buffers and attributes, and those of all parts; a function the variables
+    that it closes over, and the globals that it uses.
 
     Examples
     --------
-    >>> before = state_by_name(module := nn.Linear(2, 1), None)
-    >>> module.calls = 1
-    >>> changed_names(before, state_by_name(module, None))
-    ['module.calls']
+    >>> module = nn.Linear(2, 1)
+    >>> changes(lambda: setattr(module, "calls", 1), module, None)
+    ('module.calls', None)
     """
+    before = _digests(module, preprocess)
+    found = run()
+    after = _digests(module, preprocess)
+    names = sorted(name for name in before | after if before.get(name) != after.get(name))
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else ""), found
+
+
+def _digests(module: nn.Module, preprocess: Any) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for name, value in [*_of_module(module), *_of_callable("preprocess", preprocess)]:
         try:
@@ -41,12 +46,6 @@ def state_by_name(module: nn.Module, preprocess: Any) -> dict[str, bytes]:
         except UnknownContentError:
             found[name] = b""
     return found
-
-
-def changed_names(before: dict[str, bytes], after: dict[str, bytes]) -> list[str]:
-    """Return the names whose digests differ, or that only one of the two has."""
-    names = sorted(before.keys() | after.keys())
-    return [name for name in names if before.get(name) != after.get(name)]
 
 
 def _of_module(module: nn.Module) -> Iterator[tuple[str, Any]]:

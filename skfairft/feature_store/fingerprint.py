@@ -12,57 +12,35 @@ it is looked at again (`skfairft.feature_store.witness`).
 
 from __future__ import annotations
 
-import contextvars
 import copyreg
-import dis
-import functools
-import io
 import marshal
-import random
 import re
 import sys
-import threading
 import types
-import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from enum import Enum
-from pathlib import PurePath
 from typing import Any
-from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .digest import array_node, node, tensor_node
+from .anatomy import anatomy, graph_of
+from .bytecode import globals_in, names_in, remembered, steps_of
+from .digest import UnknownContentError, node, tensor_node
 from .library import library, library_of_function
 
-__all__ = ["UnknownContentError", "fingerprint", "globals_in"]
-
-
-class UnknownContentError(TypeError):
-    """Something is held whose content cannot be told."""
+__all__ = ["UnknownContentError", "fingerprint"]
 
 
 def fingerprint(*parts: Any) -> bytes:
-    """Return 128 bits that stand for modules, callables and settings.
+    """Return 16 bytes that stand for modules, functions, tokenizers, settings, containers of them.
 
     The same parts have the same fingerprint in every process, and so have copies
     and pickles of them. Device, ``requires_grad``, docstrings, annotations and line
     numbers do not count.
-
-    Parameters
-    ----------
-    *parts : Any
-        Anything: modules, functions, tokenizers, numbers, containers of them.
-
-    Returns
-    -------
-    bytes of length 16
-        The fingerprint.
 
     Raises
     ------
@@ -103,13 +81,6 @@ def fingerprint(*parts: Any) -> bytes:
 
 
 _PLAIN = {type(None), type(...), bool, int, float, complex, str, bytes}
-_BY_REPR = {range, slice, torch.dtype, torch.device, type(NotImplemented)}
-# What their state says is where they are, not what they compute.
-_BY_TYPE_ONLY = {
-    "_contextvars", "_ctypes", "_io", "_queue", "_socket", "_thread", "_weakref", "_weakrefset",
-    "asyncio", "concurrent", "ctypes", "io", "logging", "multiprocessing", "queue", "socket",
-    "sqlite3", "tempfile", "threading", "tqdm", "weakref",
-}  # fmt: skip
 # Bookkeeping of torch, and of torch.fx (whose code is in the forward method).
 _MODULE_STATE = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"} - {"training"}
 _GRAPH_STATE = {"_graph", "_code", "_lineno_map", "_prologue_start", "_tracer_cls", "meta"} | {
@@ -118,11 +89,6 @@ _GRAPH_STATE = {"_graph", "_code", "_lineno_map", "_prologue_start", "_tracer_cl
 }  # fmt: skip
 _NOT_METHODS = {"__annotate__", "__annotate_func__"}
 _FUNCTIONS = (types.FunctionType, classmethod, staticmethod, property)
-_SIGNATURE_FLAGS = 0x04 | 0x08 | 0x20 | 0x80 | 0x200  # *args, **kwargs, generator, coroutine
-# Held by code object, not by function or class: a patched method has another code object.
-_codes: WeakKeyDictionary[types.CodeType, bytes] = WeakKeyDictionary()
-_names_in: WeakKeyDictionary[types.CodeType, frozenset[str]] = WeakKeyDictionary()
-_globals_in: WeakKeyDictionary[types.CodeType, frozenset[str]] = WeakKeyDictionary()
 
 
 class _Encoder:
@@ -161,38 +127,19 @@ class _Encoder:
             return self._function(value)
         if isinstance(value, type):
             return self._class(value)
-        if isinstance(value, types.MethodType):
-            return node(b"method", b"", self._all((value.__func__, value.__self__)))
+        if isinstance(value, types.CodeType):
+            return _code(value)
         if isinstance(value, types.ModuleType):
             if (source := library(value.__name__)) is not None:
                 return node(b"module", f"{source} {value.__name__}".encode())
             return self._attributes({k: v for k, v in vars(value).items() if k[:2] != "__"})
-        if isinstance(value, types.BuiltinFunctionType):
-            owner = value.__self__ if not isinstance(value.__self__, types.ModuleType) else None
-            return node(b"builtin", _name(value), [self.encode(owner)])
-        if isinstance(value, types.CodeType):
-            return _code(value)
-        if isinstance(value, (np.ndarray, np.generic, np.dtype)):
-            return self._numpy(value)
-        if isinstance(value, Enum):
-            kind = type(value)
-            own = {} if library(kind.__module__) else vars(kind)
-            methods = {name: each for name, each in own.items() if isinstance(each, _FUNCTIONS)}
-            parts = [*self._all((kind.__qualname__, value.value)), self._attributes(methods)]
-            return node(b"enum", _name(value), parts)
-        if isinstance(value, (classmethod, staticmethod)):
-            return node(type(value).__name__.encode(), b"", [self.encode(value.__func__)])
-        if isinstance(value, property):
-            return node(b"property", b"", self._all((value.fget, value.fset, value.fdel)))
-        if type(value) in _BY_REPR:
-            return node(b"repr", repr(value).encode())
-        if isinstance(value, PurePath):
-            return node(b"path", str(value).encode("utf-8", "surrogatepass"))
-        if isinstance(value, re.Pattern):
-            return node(b"pattern", b"", self._all((value.pattern, value.flags)))
-        if isinstance(value, (dict, list, tuple, set, frozenset, deque)):
+        container = isinstance(value, (dict, list, tuple, set, frozenset, deque))
+        if container and not isinstance(value, Enum):
             return self._container(value)
-        return self._object(value)
+        if (found := anatomy(value)) is not None:
+            kind, content, parts = found
+            return node(kind, content, self._all(parts))
+        return node(b"object", b"", [self.encode(type(value)), self._reduced(value)])
 
     def _container(self, value: Any) -> bytes:
         kind = type(value)
@@ -214,11 +161,6 @@ class _Encoder:
     def _tensor(self, value: Tensor) -> bytes:
         if is_lazy(value):
             return node(b"lazy", str(value.dtype).encode())
-        if value.is_meta:
-            raise UnknownContentError(
-                f"A tensor of shape {tuple(value.shape)} is on the meta device and has no values. "
-                "Load the weights first."
-            )
         if hasattr(value, "__tensor_flatten__"):
             names, context = value.__tensor_flatten__()
             parts = [getattr(value, name) for name in names]
@@ -226,16 +168,6 @@ class _Encoder:
         if own := getattr(value, "__dict__", None):
             return node(b"tensor", b"", [tensor_node(value), self._attributes(own)])
         return tensor_node(value)
-
-    def _numpy(self, value: Any) -> bytes:
-        if isinstance(value, np.dtype):
-            return node(b"dtype", repr(value).encode())
-        if isinstance(value, np.ma.MaskedArray):
-            return node(b"masked", b"", self._all((value.data, np.ma.getmaskarray(value))))
-        array = np.asarray(value)
-        if array.dtype.hasobject or array.dtype.kind == "T":
-            return node(b"objects", b"", self._all((array.shape, array.ravel().tolist())))
-        return node(type(value).__name__.encode(), b"", [array_node(array)])
 
     def _function(self, function: types.FunctionType) -> bytes:
         # Not under a name that functools.wraps could have copied from the function inside.
@@ -303,8 +235,8 @@ class _Encoder:
         return node(b"class", name.encode(), [*self._all(bases), self._attributes(members)])
 
     def _attributes(self, state: dict[str, Any]) -> bytes:
-        """Return the digest of named values, in any order."""
-        items = sorted(state.items(), key=lambda item: item[0])
+        """Return the digest of named values, in any order; a text about them does not count."""
+        items = sorted((name, value) for name, value in state.items() if name != "__doc__")
         plain = [item for item in items if _is_plain(item[1])]
         others = [item for item in items if not _is_plain(item[1])]
         payload = marshal.dumps((plain, [key for key, _ in others]), 0)
@@ -313,71 +245,21 @@ class _Encoder:
     def _state(self, value: Any) -> bytes:
         """Return the digest of the attributes of an object, slots included."""
         kind = type(value)
-        state = {k: v for k, v in getattr(value, "__dict__", {}).items() if k != "__doc__"}
+        state = dict(getattr(value, "__dict__", {}))
         for base in kind.__mro__:
             for name, member in vars(base).items():
                 if isinstance(member, types.MemberDescriptorType) and hasattr(value, name):
                     state[name] = getattr(value, name)
         return self._attributes(state)
 
-    def _object(self, value: Any) -> bytes:
-        kind = type(value)
-        if isinstance(value, threading.local):
-            return node(b"local", b"", self._all((kind, dict(vars(value)))))
-        if isinstance(value, contextvars.ContextVar):
-            try:
-                found = value.get()
-            except LookupError:
-                found = None
-            return node(b"context", value.name.encode(), [self.encode(found)])
-        if isinstance(value, weakref.ref):
-            return node(b"reference", b"", [self.encode(value())])
-        if isinstance(value, (weakref.WeakKeyDictionary, weakref.WeakValueDictionary)):
-            return node(b"references", b"", [self.encode(dict(value))])
-        if isinstance(value, (io.StringIO, io.BytesIO)):
-            return node(b"buffer", b"", self._all((value.tell(), value.getvalue())))
-        if (state := _random_state(value)) is not None:
-            return node(b"random", b"", self._all((kind, state)))
-        modules = {base.__module__.partition(".")[0] for base in kind.__mro__}
-        if library(kind.__module__) is not None and not _BY_TYPE_ONLY.isdisjoint(modules):
-            return node(b"type only", b"", [self.encode(kind)])
-        if kind.__module__.startswith(("torch._C", "torch._ops", "torch.jit")):
-            # The graph of a scripted function; an operator says its name.
-            text = str(value) if kind.__module__ == "torch._ops" else _graph(value)
-            return node(b"type only", text.encode(), [self.encode(kind)])
-        if kind.__module__.startswith("tokenizers") and hasattr(value, "to_str"):
-            return node(b"tokenizer", value.to_str().encode())
-        if kind.__module__.startswith("PIL.") and hasattr(value, "tobytes"):
-            parts = (value.mode, value.size, value.tobytes(), value.getpalette())
-            return node(b"image", b"", self._all(parts))
-        if kind.__module__.startswith("pandas.") and hasattr(value, "to_numpy"):
-            axes = getattr(value, "axes", ())
-            columns = (
-                [value.iloc[:, i].to_numpy() for i in range(value.shape[1])]
-                if (value.ndim == 2)
-                else value.to_numpy()
-            )
-            names = [axis.to_numpy() for axis in axes]
-            return node(b"pandas", b"", self._all((kind.__name__, columns, names)))
-        if isinstance(value, functools._lru_cache_wrapper):
-            return node(b"wrapped", _name(value), [self.encode(value.__wrapped__)])
-        return node(b"object", b"", [self.encode(kind), self._reduced(value)])
-
     def _reduced(self, value: Any) -> bytes:
         """Return the digest of what pickling keeps of an object, or of its attributes."""
         kind = type(value)
-        usual = all(
-            getattr(kind, name) is getattr(object, name)
-            for name in ("__reduce__", "__reduce_ex__", "__getstate__")
-        )
-        seen = hasattr(value, "__dict__") or hasattr(kind, "__slots__")
-        if usual and seen:
-            return self._state(value)
         try:
             registered = copyreg.dispatch_table.get(kind)
             reduced = registered(value) if registered else value.__reduce_ex__(4)
         except Exception as error:  # whatever an object that cannot be pickled may raise
-            if seen:
+            if hasattr(value, "__dict__") or hasattr(kind, "__slots__"):
                 return self._state(value)
             raise UnknownContentError(
                 f"A {kind.__module__}.{kind.__qualname__} has no attributes and cannot be pickled "
@@ -416,18 +298,14 @@ class _Encoder:
             for kept in ("_forward_pre_hooks", "_forward_hooks")
             for key, hook in state[kept].items()
         ]
-        parts = [
-            self.encode(kind),
-            self._attributes(own),
-            self._attributes(tensors),
-        ]
+        parts = [self.encode(kind), self._attributes(own), self._attributes(tensors)]
         return node(b"nn.Module", b"%d" % len(hooks), [*parts, *hooks, *children])
 
     def _script(self, module: Any) -> bytes:
         """Return the digest of a TorchScript module: its graph and all that the graph reads."""
         parts: list[Any] = []
         for name, part in module.named_modules():
-            text = _graph(part)
+            text = graph_of(part)
             constants = part.code_with_constants[1].const_mapping if text else {}
             read = sorted(set(re.findall(r'GetAttr\[name="(\w+)"\]', text)))
             core = getattr(part, "_c", None)
@@ -450,65 +328,9 @@ def _holds_plain(value: Any) -> bool:
     return _PLAIN.issuperset(map(type, value))
 
 
+@remembered
 def _code(code: types.CodeType) -> bytes:
-    """Return the digest of bytecode: what it does, not where it was written."""
-    known = _codes.get(code)
-    if known is None:
-        # Constants count where they are loaded: a docstring never is, and shifts their numbers.
-        alone = _Encoder()
-        parameters = code.co_argcount + code.co_kwonlyargcount
-        counts = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
-        header = [counts, code.co_flags & _SIGNATURE_FLAGS, code.co_varnames[:parameters]]
-        header += [code.co_freevars, code.co_exceptiontable]
-        steps = [
-            # Python 3.11 does not say what the names of keyword arguments are.
-            (step.opname, _argument(code, step))
-            for step in dis.get_instructions(code)
-            if step.opname not in ("CACHE", "EXTENDED_ARG", "NOP", "RESUME")
-        ]
-        known = _codes[code] = node(b"code", b"", map(alone.encode, (header, steps)))
-    return known
-
-
-def _argument(code: types.CodeType, step: dis.Instruction) -> Any:
-    if step.opname == "KW_NAMES" and step.arg is not None:
-        return code.co_consts[step.arg]
-    return step.argval
-
-
-def _graph(script: Any) -> str:
-    """Return what TorchScript runs, without where it was written and how often it was loaded."""
-    text = str(script.inlined_graph) if hasattr(script, "graph") else ""
-    return re.sub(r" *#.*|(___torch_mangle_\d+\.?|\.___torch_mangle_\d+)", "", text)
-
-
-def _name(value: Any) -> bytes:
-    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
-    return f"{getattr(value, '__module__', '')} {name or getattr(value, 'name', '')}".encode()
-
-
-def names_in(code: types.CodeType) -> frozenset[str]:
-    """Return the names that bytecode may look up as globals or attributes, or import."""
-    known = _names_in.get(code)
-    if known is None:
-        inner = (names_in(each) for each in code.co_consts if isinstance(each, types.CodeType))
-        known = _names_in[code] = frozenset(code.co_names).union(*inner)
-    return known
-
-
-def globals_in(code: types.CodeType) -> frozenset[str]:
-    """Return the names that bytecode looks up as globals."""
-    known = _globals_in.get(code)
-    if known is None:
-        inner = (globals_in(each) for each in code.co_consts if isinstance(each, types.CodeType))
-        own = {
-            step.argval
-            for step in dis.get_instructions(code)
-            if step.opname.startswith("LOAD_")
-            and ("GLOBAL" in step.opname or "NAME" in step.opname)
-        }
-        known = _globals_in[code] = frozenset(own).union(*inner)
-    return known
+    return node(b"code", b"", map(_Encoder().encode, steps_of(code)))
 
 
 def _patches(kind: type) -> dict[str, Any]:
@@ -518,16 +340,3 @@ def _patches(kind: type) -> dict[str, Any]:
         for name, value in vars(kind).items()
         if isinstance(value, types.FunctionType) and library_of_function(value) is None
     }
-
-
-def _random_state(value: Any) -> Any:
-    """Return where a generator of random numbers stands; None for other objects."""
-    if isinstance(value, torch.Generator):
-        return value.get_state()
-    if isinstance(value, random.Random):
-        return value.getstate()
-    if isinstance(value, np.random.Generator):
-        return value.bit_generator.state
-    if isinstance(value, (np.random.RandomState, np.random.BitGenerator)):
-        return value.__getstate__()
-    return None

@@ -18,17 +18,9 @@ _INSTALLED = tuple(
 
 @functools.cache
 def library(module: str) -> str | None:
-    """Return name and version of the installed library that a module is part of.
+    """Return name and version of the installed library that a module, by its name, is part of.
 
-    Parameters
-    ----------
-    module : str
-        Dotted name.
-
-    Returns
-    -------
-    str or None
-        Such as "torch 2.13.0"; None for the user's own code, which is known by its bytecode.
+    None is the user's own code, which is known by its bytecode.
 
     Examples
     --------

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 from numpy.typing import NDArray
 
@@ -12,15 +13,6 @@ from .base import KEY_BYTES, BaseStore, Found, StoreInfo, gather, portions
 from .key_index import KeyIndex, Keys
 
 __all__ = ["MemoryStore"]
-
-
-class _Block(NamedTuple):
-    namespace: bytes
-    features: NDArray[Any]
-
-    @property
-    def bytes(self) -> int:
-        return self.features.nbytes + KEY_BYTES * len(self.features)
 
 
 class MemoryStore(BaseStore):
@@ -57,7 +49,7 @@ class MemoryStore(BaseStore):
 
     def _forget_all(self) -> None:
         # The least recently used first.
-        self._blocks: OrderedDict[tuple[bytes, int], _Block] = OrderedDict()
+        self._blocks: OrderedDict[tuple[bytes, int], NDArray[Any]] = OrderedDict()
         self._indexes: dict[bytes, KeyIndex] = {}
         self._witnesses: dict[bytes, bytes] = {}
 
@@ -66,7 +58,7 @@ class MemoryStore(BaseStore):
         return f"MemoryStore(max_bytes={self.max_bytes}{spill})"
 
     def __reduce__(self) -> Any:
-        return _unpickled, (self.max_bytes, self.spill_bytes)
+        return partial(MemoryStore, spill_bytes=self.spill_bytes), (self.max_bytes,)
 
     def info(self) -> StoreInfo:
         """Return what is stored, and the hits and misses.
@@ -77,8 +69,8 @@ class MemoryStore(BaseStore):
             Rows, bytes, the bound on bytes, hits, misses.
         """
         with self._lock:
-            rows = sum(len(block.features) for block in self._blocks.values())
-            size = sum(block.bytes for block in self._blocks.values())
+            rows = sum(map(len, self._blocks.values()))
+            size = sum(map(_size, self._blocks.values()))
             size += sum(map(len, self._witnesses.values()))
             bound = self.max_bytes + self.spill_bytes
             return StoreInfo(rows, size, bound, self._hits, self._misses)
@@ -115,27 +107,26 @@ class MemoryStore(BaseStore):
                 index.drop(number)
                 return None
             self._blocks.move_to_end(key)
-            return self._blocks[key].features
+            return self._blocks[key]
 
         found, features = gather(index, keys, read)
         for key in [key for key in self._blocks if key[0] == namespace]:
-            release_pages(self._blocks[key].features)
+            release_pages(self._blocks[key])
         return found, features
 
     def _store(self, namespace: bytes, keys: Keys, features: NDArray[Any]) -> None:
         index = self._indexes.get(namespace, KeyIndex())
-        in_memory = [block for block in self._blocks.values() if not is_mapped(block.features)]
-        own = sum(block.bytes for block in in_memory if block.namespace == namespace)
-        spilled = own + keys.nbytes + features.nbytes > self.max_bytes and self.spill_bytes > 0
+        own = (b for (kind, _), b in self._blocks.items() if kind == namespace and not is_mapped(b))
+        needed = sum(map(_size, own)) + keys.nbytes + features.nbytes
+        spilled = needed > self.max_bytes and self.spill_bytes > 0
         bound = self.max_bytes - len(self._witnesses.get(namespace, b""))
         bound = self.spill_bytes if spilled else bound
         for rows in portions(index, keys, features, bound):
             shape = len(rows), features.shape[1]
-            room = allocate_features(shape, features.dtype, limit=0 if spilled else None)
-            block = _Block(namespace, room)
-            room[:] = features[rows]
-            release_pages(room)
-            self._evict(bound - block.bytes, spilled, namespace)
+            block = allocate_features(shape, features.dtype, limit=0 if spilled else None)
+            block[:] = features[rows]
+            release_pages(block)
+            self._evict(bound - _size(block), spilled, namespace)
             self._indexes[namespace] = index
             self._blocks[namespace, index.next] = block
             index.add(keys[rows])
@@ -145,14 +136,14 @@ class MemoryStore(BaseStore):
 
         The witness of a namespace goes with its last block, but for one that is kept.
         """
-        blocks = [(k, b) for k, b in self._blocks.items() if is_mapped(b.features) == spilled]
-        size = sum(block.bytes for _, block in blocks)
+        sizes = {k: _size(b) for k, b in self._blocks.items() if is_mapped(b) == spilled}
+        size = sum(sizes.values())
         others = (len(content) for key, content in self._witnesses.items() if key != kept)
         size += 0 if spilled else sum(others)
-        for (namespace, number), block in blocks:
+        for (namespace, number), own in sizes.items():
             if size <= bound:
                 return
-            size -= block.bytes
+            size -= own
             del self._blocks[namespace, number]
             self._indexes[namespace].drop(number)
             if namespace != kept and not any(key[0] == namespace for key in self._blocks):
@@ -160,5 +151,5 @@ class MemoryStore(BaseStore):
                 del self._indexes[namespace]
 
 
-def _unpickled(max_bytes: int, spill_bytes: int) -> MemoryStore:
-    return MemoryStore(max_bytes, spill_bytes=spill_bytes)
+def _size(block: NDArray[Any]) -> int:
+    return block.nbytes + KEY_BYTES * len(block)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import fractions
+import hashlib
 import marshal
 import os
 import re
@@ -22,15 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from xxhash import xxh3_128, xxh3_128_digest
 
 from .digest import array_node, node, tensor_node
+from .key_index import Keys
 
 __all__ = ["row_keys"]
-
-Keys = NDArray[np.uint64]
 
 CHUNK_BYTES = 2**19
 """Bytes of narrow rows hashed at a time: within the cache, and little memory besides."""
@@ -46,7 +45,7 @@ class _NoContentError(Exception):
     """A row holds something that is not known by its content."""
 
 
-def row_keys(rows: Any, *, reads_files: bool | None = None) -> NDArray[np.uint64]:
+def row_keys(rows: Any, *, reads_files: bool | None = None) -> Keys:
     """Return a content hash of each row.
 
     Parameters
@@ -288,9 +287,8 @@ class _Items:
         return known
 
     def _array(self, item: Any) -> bytes:
-        if isinstance(item, np.ma.MaskedArray):
-            raise _NoContentError
-        if item.dtype.kind == "V" and item.dtype.hasobject:
+        records = item.dtype.kind == "V" and item.dtype.hasobject
+        if records or isinstance(item, np.ma.MaskedArray):
             raise _NoContentError
         if item.dtype.kind in "UT" or item.dtype.hasobject:
             shape = f"{item.shape}".encode()
@@ -312,9 +310,8 @@ class _Items:
         content = item.tobytes()  # first, for it loads what the header left open
         info = [item.info.get(key) for key in ("transparency", "exif", "icc_profile")]
         info.append([f"{tag} {value}" for tag, value in sorted(item.getexif().items())])
-        return node(
-            b"image", content, map(self.node, (item.mode, item.size, item.getpalette(), info))
-        )
+        parts = item.mode, item.size, item.getpalette(), info
+        return node(b"image", content, map(self.node, parts))
 
 
 def _is_short(content: bytes) -> bool:
@@ -333,32 +330,23 @@ _QUIET_NS = 2 * 10**9
 def _file(path: str) -> list[bytes]:
     """Return the digest of a file's bytes, or nothing if there is no such file."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
+        now = os.stat(path)
+        if not stat.S_ISREG(now.st_mode):
             raise _NoContentError  # a folder, whose files may change
-        identity = (
-            status.st_dev,
-            status.st_ino,
-            status.st_size,
-            status.st_mtime_ns,
-            status.st_ctime_ns,
-        )
+        identity = now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
         remembered = _files.get(path)
         if remembered is not None and remembered[0] == identity:
             return remembered[1]
         begun = time.time_ns()
-        digest = xxh3_128()
         with open(path, "rb") as file:
-            while chunk := file.read(2**20):
-                digest.update(chunk)
+            found = [hashlib.file_digest(file, xxh3_128).digest()]
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return []
     except OSError as error:
         if error.errno is not None and not os.path.exists(path):
             return []  # a name too long, say
         raise _NoContentError from error
-    found = [digest.digest()]
-    if max(status.st_mtime_ns, status.st_ctime_ns) < begun - _QUIET_NS and os.name == "posix":
+    if max(now.st_mtime_ns, now.st_ctime_ns) < begun - _QUIET_NS and os.name == "posix":
         if len(_files) >= _FILES_MOST:
             _files.clear()
         _files[path] = identity, found

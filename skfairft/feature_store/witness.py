@@ -22,6 +22,7 @@ from torch import nn
 from xxhash import xxh3_64_hexdigest
 
 from .codec import decode, encode
+from .key_index import Numbers
 from .row_keys import row_keys
 
 __all__ = [
@@ -39,8 +40,6 @@ __all__ = [
     "witness_rows",
 ]
 
-Numbers = NDArray[np.int64]
-
 MOST_ROWS = 4
 """Rows of a witness: one of half the batch, so that it is another batch, up to this many."""
 
@@ -55,34 +54,21 @@ FLOAT_EPS = 2.0**-23
 
 @dataclass(frozen=True)
 class Noise:
-    """How far the features of a row in two batches may lie apart, as a share of the spread.
-
-    Parameters
-    ----------
-    eps : float
-        Relative precision of the numbers that the module computes with.
-    limit : float
-        More than this is no rounding: about a thousand times what was measured in float32, ten
-        times in 16 bits. Of integer arithmetic nothing can be said.
-    """
+    """How far the features of a row in two batches may lie apart, as a share of the spread."""
 
     eps: float
+    """Relative precision of the numbers that the module computes with."""
+
     limit: float
+    """More than this is no rounding: about a thousand times what was measured in float32, ten
+    times in 16 bits. Of integer arithmetic nothing can be said."""
 
 
 _FLOAT, _HALF, _INTEGER = Noise(FLOAT_EPS, 2.0**-8), Noise(2.0**-8, 2.0**-2), Noise(1.0, np.inf)
 
 
 def noise_of(module: nn.Module, dtype: Any) -> Noise:
-    """Return the noise of a module's features, from the numbers that it computes with.
-
-    Parameters
-    ----------
-    module : nn.Module
-        The backbone.
-    dtype : object or None
-        Mixed precision, if there is any.
-    """
+    """Return the noise of a module's features; ``dtype`` is its mixed precision, or None."""
     kinds = {tensor.dtype for tensor in (*module.parameters(), *module.buffers())}
     names = {type(part).__module__ for part in module.modules()}
     whole = any(not each.is_floating_point() for each in module.parameters())
@@ -139,20 +125,9 @@ def distance(
 ) -> float:
     """Return how far the features of a row lie apart at most, as a share of the spread.
 
-    Parameters
-    ----------
-    found, expected : ndarray of shape (m, d)
-        Features of the same rows.
-    spread : ndarray of shape (d,)
-        See `spread_of`.
-    eps : float
-        What numbers are rounded by, relative to their size; some of it counts as no distance.
-
-    Returns
-    -------
-    float
-        Root mean square over the columns, the largest of the rows; infinite for features of
-        another width.
+    The root mean square over the columns, the largest of the rows; infinite for features of
+    another width. ``found`` and ``expected`` are (m, d), ``spread`` (see `spread_of`) is (d,). Some
+    of ``eps``, by which numbers are rounded relative to their size, counts as no distance.
 
     Examples
     --------
@@ -173,27 +148,13 @@ def distance(
 
 @dataclass(frozen=True)
 class Witness:
-    """Rows, their features as a batch of their own, and under which conditions.
-
-    Parameters
-    ----------
-    batch : WrittenBatch
-        The m rows.
-    features : ndarray of shape (m, d)
-        Of this batch.
-    spread : ndarray of shape (d,)
-        Of the columns, over the batch that the rows came with.
-    limit : float
-        Of `Noise`, for other conditions.
-    where : str
-        See `conditions`.
-    """
+    """Rows, their features as a batch of their own, and under which conditions."""
 
     batch: WrittenBatch
-    features: NDArray[Any]
-    spread: NDArray[np.float64]
-    limit: float
-    where: str
+    features: NDArray[Any]  # (m, d)
+    spread: NDArray[np.float64]  # (d,), over the batch that the rows came with
+    limit: float  # of `Noise`, for other conditions
+    where: str  # see `conditions`
 
     def distance(self, found: NDArray[Any], *, tight: bool) -> float:
         """Return how far the same batch lies apart now.
@@ -221,21 +182,11 @@ class Witness:
 
 @dataclass(frozen=True)
 class WrittenBatch:
-    """Rows written down, to be made into the module's input again.
-
-    Parameters
-    ----------
-    rows : bytes
-        The rows.
-    keys : bytes
-        Their keys, which change with the files that they name.
-    inputs : bytes
-        What ``preprocess`` made of them; nothing for numbers.
-    """
+    """Rows written down, to be made into the module's input again."""
 
     rows: bytes
-    keys: bytes
-    inputs: bytes
+    keys: bytes  # of the rows, which change with the files that they name
+    inputs: bytes  # what ``preprocess`` made of them; nothing for numbers
 
     @classmethod
     def of(cls, rows: Any, inputs: Callable[[Any], Any]) -> WrittenBatch:

@@ -1,29 +1,37 @@
 """What a fit learns from the features before the rank comes in, measured once.
 
 The settings of a search over ranks, group weights or importances share their folds, and with
-them the standardization, the first head and the Fisher information: most of a fit's time.
+them the standardization, the first head and the Fisher information: most of a fit's time. Each of
+these is remembered by itself, so that a setting pays only for what it needs besides.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 from xxhash import xxh3_128
 
 from ..feature_store.fingerprint import fingerprint
+from ..lowrank.covariance import CovarianceStatistics, GroupCovariance
 from ..lowrank.fisher import FisherStatistics, layer_fisher
-from ..lowrank.moments import Moments, column_moments
+from ..lowrank.gaps import CellMeans, CellStatistics
+from ..lowrank.moments import ColumnMoments, Moments
+from ..lowrank.statistics import Statistic, fill
 from ..rows.mapped import Features, block_rows
+from .group_heads import fisher_by_group
 from .start import StartingHead, starting_head
 
 __all__ = ["Measured", "forget", "measure"]
 
-# Enough for the folds of a search; their sizes are those of some heads.
-_MEMO_ENTRIES, _MEMO_BYTES = 32, 2**26
+T = TypeVar("T")
+
+# Enough for what four settings of the folds of a search need; their sizes are those of some heads.
+_MEMO_ENTRIES, _MEMO_BYTES = 128, 2**26
 
 
 @dataclass(frozen=True)
@@ -34,22 +42,27 @@ class Measured:
     ----------
     start : StartingHead
         The dense layer, and what follows it. Shared: not to be changed.
-    moments : tuple of Tensors of shape (d,), float64
-        Mean and scale of each feature.
+    moments : Moments
+        Mean and scale (d,) of each feature.
     statistics : FisherStatistics
-        Of each group.
+        Of each group, under the starting head or under its own.
+    covariance : CovarianceStatistics or None
+        Of each group; None where it was not asked for.
+    cells : CellStatistics or None
+        Mean features of each true label and group; None without labels.
     """
 
     start: StartingHead
     moments: Moments
     statistics: FisherStatistics
+    covariance: CovarianceStatistics | None = None
+    cells: CellStatistics | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors."""
-        tail = [] if self.start.tail is None else [*self.start.tail.parameters()]
-        tensors = [self.start.weight, self.start.bias, *self.moments, self.statistics.squares]
-        return sum(tensor.nbytes for tensor in (*tensors, *tail))
+        parts = self.start, self.moments, self.statistics, self.covariance, self.cells
+        return sum(_nbytes(part) for part in parts if part is not None)
 
 
 def measure(
@@ -64,63 +77,138 @@ def measure(
     head: nn.Module | None,
     hidden: bool = False,
     start: StartingHead | None = None,
+    heads: str = "pooled",
+    covariance: bool = False,
+    labels: Tensor | None = None,
+    n_labels: int | None = None,
 ) -> Measured:
-    """Return the starting head, the moments and the Fisher statistics of a dataset.
+    """Return the starting head and the statistics of a dataset.
 
-    The last results are remembered by the content of all arguments.
+    Two passes besides those of the fit: one for all that the head does not show, one for the
+    Fisher information under it. What was measured last is remembered by the content of all that
+    it depends on.
 
     Parameters
     ----------
     Z : Tensor or MappedFeatures of shape (n, d)
         Features.
     y, codes : Tensor of shape (n,), int64
-        Encoded label and group of each row.
+        What the head is to tell apart, and the group of each row.
     w : Tensor of shape (n,), float64
         Sample weights.
     n_groups, n_classes : int
-        Numbers of groups and of classes.
+        Numbers of groups, and of what the head tells apart.
     C, head, hidden
         As for `starting_head`.
     start : StartingHead, optional
         To start from, in place of one fitted on the data.
+    heads : {"pooled", "by_group"}, default="pooled"
+        Whether the groups' Fisher information is that of the starting head, or of heads fitted on
+        each group's rows alone, see `fisher_by_group`.
+    covariance : bool, default=False
+        Whether to measure the covariance of each group.
+    labels : Tensor of shape (n,), int64, optional
+        The true labels, for the mean features of each label and group; None: not measured.
+    n_labels : int, optional
+        Number of true labels k; None means ``n_classes``.
+
+    Returns
+    -------
+    Measured
+        Of the rows.
+
+    Raises
+    ------
+    ValueError
+        If ``heads="by_group"`` meets a pre-trained head, or a group without some class; or as
+        `starting_head`.
 
     Examples
     --------
     >>> import torch
     >>> Z, one = torch.eye(2).double(), torch.ones(2).double()
     >>> y, codes = torch.tensor([0, 1]), torch.tensor([0, 1])
-    >>> found = measure(Z, y, codes, one, n_groups=2, n_classes=2, C=1.0, head=None)
-    >>> found.start.weight.shape, found.statistics.fisher.shape
-    (torch.Size([2, 2]), torch.Size([2, 2]))
-    >>> measure(Z, y, codes, one, n_groups=2, n_classes=2, C=1.0, head=None) is found
-    True
+    >>> found = measure(Z, y, codes, one, n_groups=2, n_classes=2, C=1.0, head=None, labels=y)
+    >>> found.start.weight.shape, found.statistics.fisher.shape, found.cells.means.shape
+    (torch.Size([2, 2]), torch.Size([2, 2]), torch.Size([2, 2, 2]))
+    >>> again = measure(Z, y, codes, one, n_groups=2, n_classes=2, C=0.5, head=None)
+    >>> again.moments is found.moments, again.start is found.start
+    (True, False)
     """
-
-    def compute() -> Measured:
-        moments = column_moments(Z, w)
-        first = start
-        if first is None:
-            first = starting_head(head, Z, y, w, n_classes, C, moments, hidden=hidden)
-        statistics = layer_fisher(
-            Z, y, codes, w, n_groups=n_groups, layer=first.output, tail=first.tail
+    if heads not in ("pooled", "by_group"):
+        raise ValueError(f"heads is {heads!r}; expected 'pooled' or 'by_group'.")
+    by_group = heads == "by_group"
+    if by_group and head is not None:
+        raise ValueError(
+            f"heads='by_group' fits a linear head on the rows of each group, and got a pre-trained "
+            f"head, {type(head).__name__}, of which there is one for all groups; expected "
+            "head=None. Pass head=None, or heads='pooled'."
         )
-        return Measured(first, moments, statistics)
+    data = _key(_content(Z), codes, w, n_groups)
+    found = _first_pass(
+        Z,
+        labels,
+        codes,
+        w,
+        data,
+        n_groups=n_groups,
+        n_labels=n_classes if n_labels is None else n_labels,
+        covariance=covariance,
+    )
+    moments, task = found["moments"], _key(data, y, n_classes, C)
+    of_start = _key(task, "start", hidden, b"" if head is None else fingerprint(head))
 
-    if start is not None:
-        return compute()
-    key = _key(Z, (y, codes, w), (n_groups, n_classes, C, hidden), head)
-    with _memo_lock:
-        if key in _memo:
-            _memo.move_to_end(key)
-            return _memo[key]
-    measured = compute()
-    with _memo_lock:
-        _memo[key] = measured
-        while (
-            len(_memo) > _MEMO_ENTRIES or sum(each.nbytes for each in _memo.values()) > _MEMO_BYTES
-        ):
-            _memo.popitem(last=False)
-    return measured
+    def fit() -> StartingHead:
+        return starting_head(head, Z, y, w, n_classes, C, moments, hidden=hidden)
+
+    first = _once(of_start, fit) if start is None else start
+
+    def pooled() -> FisherStatistics:
+        return layer_fisher(Z, y, codes, w, n_groups=n_groups, layer=first.output, tail=first.tail)
+
+    def alone() -> FisherStatistics:
+        return fisher_by_group(Z, y, codes, w, n_groups=n_groups, n_classes=n_classes, C=C)
+
+    if by_group:
+        statistics = _once(_key(task, "by_group"), alone)
+    else:
+        statistics = _once(_key(of_start, "fisher"), pooled) if start is None else pooled()
+    return Measured(first, moments, statistics, found.get("covariance"), found.get("cells"))
+
+
+def _first_pass(
+    Z: Features,
+    labels: Tensor | None,
+    codes: Tensor,
+    w: Tensor,
+    data: bytes,
+    *,
+    n_groups: int,
+    n_labels: int,
+    covariance: bool,
+) -> dict[str, Any]:
+    """Return what no head is needed for: what is known, the rest filled in one pass."""
+    d = Z.shape[1]
+    keys = {"moments": _key(data, "moments")}
+    parts: dict[str, Callable[[slice, Tensor], Statistic]] = {
+        "moments": lambda rows, X: ColumnMoments(d).update(X, w[rows])
+    }
+    if covariance:
+        keys["covariance"] = _key(data, "covariance")
+        parts["covariance"] = lambda rows, X: GroupCovariance(n_groups, d).update(
+            X, codes[rows], w[rows]
+        )
+    if labels is not None:
+        keys["cells"] = _key(data, "cells", labels, n_labels)
+        parts["cells"] = lambda rows, X: CellMeans(n_labels, n_groups, d).update(
+            X, labels[rows], codes[rows], w[rows]
+        )
+    found = {name: _recall(key) for name, key in keys.items()}
+    unknown = {name: parts[name] for name, value in found.items() if value is None}
+    if unknown:
+        for name, statistic in fill(Z, unknown).items():
+            found[name] = _remember(keys[name], statistic.result())
+    return found
 
 
 def forget() -> None:
@@ -129,20 +217,59 @@ def forget() -> None:
         _memo.clear()
 
 
-def _key(
-    Z: Features, columns: tuple[Tensor, ...], settings: tuple[Any, ...], head: nn.Module | None
-) -> bytes:
-    """Return a hash of all that a measurement depends on; features are read in blocks."""
-    digest = xxh3_128(f"{Z.shape} {Z[:0].dtype} {settings}".encode())
+def _nbytes(part: Any) -> int:
+    """Return the bytes of the tensors of a part of `Measured`."""
+    if isinstance(part, StartingHead):
+        tail = [] if part.tail is None else [*part.tail.parameters()]
+        return sum(tensor.nbytes for tensor in (part.weight, part.bias, *tail))
+    return sum(each.nbytes for each in part) if isinstance(part, Moments) else part.nbytes
+
+
+def _content(Z: Features) -> bytes:
+    """Return a hash of features, which are read in blocks."""
+    digest = xxh3_128(f"{Z.shape} {Z[:0].dtype}".encode())
     step = block_rows(Z.shape[1])
     for start in range(0, len(Z), step):
         digest.update(Z[start : start + step].contiguous().numpy().data)
-    for column in columns:
-        digest.update(f"{column.dtype}".encode())
-        digest.update(column.contiguous().numpy().data)
-    digest.update(b"" if head is None else fingerprint(head))
     return digest.digest()
 
 
-_memo: OrderedDict[bytes, Measured] = OrderedDict()
+def _key(*given: Any) -> bytes:
+    """Return a hash of tensors, of bytes such as another key, and of settings."""
+    digest = xxh3_128()
+    for each in given:
+        if isinstance(each, Tensor):
+            digest.update(f"{each.dtype} {tuple(each.shape)}".encode())
+            digest.update(each.contiguous().numpy().data)
+        else:
+            said = each if isinstance(each, bytes) else repr(each).encode()
+            digest.update(f"{type(each).__name__} {len(said)} ".encode() + said)
+    return digest.digest()
+
+
+def _once(key: bytes, compute: Callable[[], T]) -> T:
+    """Return what is remembered, or compute it."""
+    known: T | None = _recall(key)
+    return _remember(key, compute()) if known is None else known
+
+
+def _recall(key: bytes) -> Any:
+    """Return what is remembered, or None."""
+    with _memo_lock:
+        if key in _memo:
+            _memo.move_to_end(key)
+        return _memo.get(key)
+
+
+def _remember(key: bytes, part: T) -> T:
+    """Remember a result, forget the eldest where there is no room for it, and return it."""
+    if _nbytes(part) <= _MEMO_BYTES:  # one that is larger would drive out all others
+        with _memo_lock:
+            _memo[key] = part
+            while len(_memo) > _MEMO_ENTRIES or sum(map(_nbytes, _memo.values())) > _MEMO_BYTES:
+                _memo.popitem(last=False)
+    return part
+
+
+_memo: OrderedDict[bytes, Any] = OrderedDict()
 _memo_lock = threading.Lock()

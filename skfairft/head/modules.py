@@ -13,12 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..lowrank.layer import LowRankHead
 from ..rows.mapped import Features, double_blocks
 
 __all__ = [
     "CellVote",
     "DeployedModel",
-    "LowRankHead",
+    "RawHead",
     "StandardizedHead",
     "head_scores",
     "shift_scores",
@@ -28,53 +29,6 @@ __all__ = [
 
 # Least size of a direction of B, as a share of the largest.
 _LEAST_SIZE = 0.01
-
-
-class LowRankHead(nn.Module):
-    """Linear layer held as two small factors, or as one matrix.
-
-    Parameters
-    ----------
-    A : Tensor of shape (d, r)
-        First factor, or the whole weight matrix (d, k) where ``B`` is None.
-    B : Tensor of shape (r, k) or None
-        Second factor.
-    bias : Tensor of shape (k,)
-        Bias of the outputs.
-
-    Examples
-    --------
-    >>> import torch
-    >>> head = LowRankHead(torch.ones(3, 1), torch.tensor([[1.0, -1.0]]), torch.zeros(2))
-    >>> head(torch.ones(1, 3)).tolist()
-    [[3.0, -3.0]]
-    >>> head
-    LowRankHead(in_features=3, rank=1, out_features=2)
-    """
-
-    def __init__(self, A: Tensor, B: Tensor | None, bias: Tensor) -> None:
-        super().__init__()
-        # L-BFGS flattens parameters with view(), which needs them contiguous.
-        self.A = nn.Parameter(A.detach().clone(memory_format=torch.contiguous_format))
-        self.B = None
-        if B is not None:
-            self.B = nn.Parameter(B.detach().clone(memory_format=torch.contiguous_format))
-        self.bias = nn.Parameter(bias.detach().clone())
-
-    @property
-    def weight(self) -> Tensor:
-        """The weight matrix ``A B``, shape (d, k)."""
-        return self.A if self.B is None else self.A @ self.B
-
-    def forward(self, Z: Tensor) -> Tensor:
-        """Map features (n, d) to outputs (n, k); features take the head's dtype."""
-        hidden = Z.to(self.A.dtype) @ self.A
-        return (hidden if self.B is None else hidden @ self.B) + self.bias
-
-    def extra_repr(self) -> str:
-        """Return the three widths, for torch's repr."""
-        rank = "full" if self.B is None else self.A.shape[1]
-        return f"in_features={len(self.A)}, rank={rank}, out_features={len(self.bias)}"
 
 
 class CellVote(nn.Module):
@@ -180,18 +134,8 @@ class StandardizedHead(nn.Module):
         return output if self.tail is None else self.tail(output)
 
     def squared_norm(self) -> Tensor:
-        """Squared Frobenius norm of the classification weights on standardized inputs.
-
-        That is ``||A' B||^2``, or that of the tail's output layer. The first costs
-        (d + k) r^2: ``||A' B||^2 = <A'^T A', B B^T>``.
-        """
-        if self.tail is not None:
-            output = self.tail[-1]
-            assert isinstance(output, nn.Linear)
-            assert self.output_scale is not None
-            return (output.weight * self.output_scale).square().sum()
-        A, B = self.head.A, self.head.B
-        return A.square().sum() if B is None else ((A.T @ A) * (B @ B.T)).sum()
+        """Squared Frobenius norm of the classification weights on standardized inputs."""
+        return _squared_norm(self.head.A, self)
 
     def fold(self) -> nn.Module:
         """Return the head in raw coordinates on the CPU, its tail behind it, for prediction."""
@@ -202,6 +146,80 @@ class StandardizedHead(nn.Module):
         head = LowRankHead(A, raw.head.B, raw.head.bias - raw.shift @ weight)
         folded = head if raw.tail is None else nn.Sequential(head, *raw.tail)
         return folded.to(dtype).eval()
+
+
+class RawHead(nn.Module):
+    """A head trained in the coordinates of its features, with the very factors that it has.
+
+    Its L2 penalty is that of `StandardizedHead`, as a function of the weights.
+
+    Parameters
+    ----------
+    head : LowRankHead
+        A copy of its parameters is trained.
+    tail : nn.Sequential or None
+        What follows the head, its last module an ``nn.Linear``; a copy is trained.
+    scale : Tensor of shape (d,), float64
+        Positive scale of each feature.
+    output_scale : Tensor of shape (k0,) or None
+        Scale of the inputs of the tail's last layer.
+    dtype : torch.dtype
+        Of all parameters.
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = LowRankHead(torch.ones(1, 2), None, torch.zeros(2))
+    >>> raw = RawHead(head, None, torch.tensor([3.0]), None, torch.float64)
+    >>> raw.head.A.tolist(), float(raw.squared_norm())
+    ([[1.0, 1.0]], 18.0)
+    """
+
+    scale: Tensor
+    output_scale: Tensor | None
+
+    def __init__(
+        self,
+        head: LowRankHead,
+        tail: nn.Sequential | None,
+        scale: Tensor,
+        output_scale: Tensor | None,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.head, self.tail = copy.deepcopy(head), copy.deepcopy(tail)
+        self.register_buffer("scale", scale.clone())
+        self.register_buffer("output_scale", output_scale)
+        self.to(dtype)
+
+    def forward(self, Z: Tensor) -> Tensor:
+        """Map raw features (n, d) to logits (n, k); features take the head's dtype."""
+        output = self.head(Z)
+        return output if self.tail is None else self.tail(output)
+
+    def squared_norm(self) -> Tensor:
+        """Squared Frobenius norm of the classification weights on standardized inputs."""
+        return _squared_norm(self.head.A * self.scale[:, None], self)
+
+    def fold(self) -> nn.Module:
+        """Return the head on the CPU, its tail behind it, for prediction."""
+        raw = copy.deepcopy(self).cpu()
+        folded = raw.head if raw.tail is None else nn.Sequential(raw.head, *raw.tail)
+        return folded.eval()
+
+
+def _squared_norm(A: Tensor, module: StandardizedHead | RawHead) -> Tensor:
+    """Return that of ``A B``, or of the tail's output layer, times the scale of its inputs.
+
+    The first costs (d + k) r^2: ``||A B||^2 = <A^T A, B B^T>``.
+    """
+    if module.tail is not None:
+        output = module.tail[-1]
+        assert isinstance(output, nn.Linear)
+        assert module.output_scale is not None
+        return (output.weight * module.output_scale).square().sum()
+    B = module.head.B
+    return A.square().sum() if B is None else ((A.T @ A) * (B @ B.T)).sum()
 
 
 def _balanced(A: Tensor, B: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -26,6 +26,7 @@ __all__ = [
     "StartingHead",
     "check_head",
     "fit_linear_head",
+    "has_activation",
     "parse_head",
     "previous_head",
     "refit_output",
@@ -233,6 +234,19 @@ def scores_classes(head: nn.Module, n_classes: int) -> bool:
     if linear.out_features == 1 and n_classes == 2:  # whose score a sigmoid makes a probability
         return not after or (len(after) == 1 and isinstance(after[0], nn.Sigmoid))
     return not after and linear.out_features == n_classes
+
+
+def has_activation(head: nn.Module | None, n_classes: int) -> bool:
+    """Tell whether a classifier with a pre-trained head has an activation inside.
+
+    Examples
+    --------
+    >>> has_activation(nn.Sequential(nn.Linear(4, 3), nn.ReLU()), 2), has_activation(None, 2)
+    (True, False)
+    """
+    if not isinstance(head, nn.Sequential) or len(head) < 2:
+        return False
+    return not scores_classes(head, n_classes)
 
 
 def starting_head(

@@ -18,11 +18,12 @@ from tqdm.auto import tqdm
 
 from ..backbone.modes import seeded
 from ..inputs.warn import warn_user
-from ..parity.constraints import ParityPenalty, cell_counts, mass_table, weighed_mass
+from ..parity.constraints import cell_counts, mass_table
+from ..parity.penalty import ParityPenalty, weighed_mass
 from ..parity.running_mass import RunningMass
 from ..rows.mapped import block_slices, double_block
 from ..rows.tensor_rows import TensorBatches, TensorRows
-from .modules import StandardizedHead
+from .modules import RawHead, StandardizedHead
 from .optimization import resolve_optimizer
 
 __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
@@ -56,7 +57,7 @@ class EpochBar(Callback):
 
 
 class HeadNet(NeuralNetClassifier):
-    """skorch net of a `StandardizedHead`, with an L2 penalty in its training loss.
+    """skorch net of a `StandardizedHead` or `RawHead`, with an L2 penalty in its training loss.
 
     The training loss is ``mean(w * cross-entropy) + l2 / 2 * ||weights||^2``, the
     objective of scikit-learn's LogisticRegression divided by the number of rows.
@@ -71,7 +72,7 @@ class HeadNet(NeuralNetClassifier):
 
     Parameters
     ----------
-    module : StandardizedHead
+    module : StandardizedHead or RawHead
         The head.
     *args
         As for skorch's NeuralNetClassifier.
@@ -297,7 +298,7 @@ def _weighed(logits: Tensor, y: Tensor, inputs: Any, slope: Tensor) -> Tensor:
 
 
 def fine_tune(
-    module: StandardizedHead,
+    module: StandardizedHead | RawHead,
     train: TensorRows,
     valid: TensorRows | None,
     *,
@@ -322,7 +323,7 @@ def fine_tune(
 
     Parameters
     ----------
-    module : StandardizedHead
+    module : StandardizedHead or RawHead
         Trained in place.
     train, valid : TensorRows
         Training rows, and the hold-out for early stopping (None: stop on the

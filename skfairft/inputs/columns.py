@@ -31,21 +31,14 @@ Array = NDArray[Any]
 
 
 def plain_column(column: Any, name: str, *, instead: str = "'unknown'") -> Array:
-    """Return one column as a plain array.
+    """Return one column (n,) of any library as bool, int, float, complex, dates or objects.
 
     Parameters
     ----------
     column : array-like, n values
         Of any library.
-    name : str
-        What to call it in errors.
-    instead : str
-        What may stand for a missing value, for the error.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Of dtype bool, int, float, complex or datetime in native byte order, or object.
+    name, instead : str
+        What to call it, and what may stand for a missing value, in errors.
 
     Raises
     ------

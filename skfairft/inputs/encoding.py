@@ -17,20 +17,9 @@ __all__ = ["column_names", "encode_groups", "encode_labels", "python_value", "to
 
 
 def to_label_array(y: Any, *, name: str = "y") -> NDArray[Any]:
-    """Return labels of any library as a 1-D NumPy array.
+    """Return labels of any library as a 1-D NumPy array: bool, int, float, or text.
 
-    Parameters
-    ----------
-    y : array-like of shape (n,) or (n, 1)
-        Lists, arrays, tensors, or Series of any dtype. A column vector is
-        flattened with scikit-learn's DataConversionWarning.
-    name : str, default="y"
-        What to call it in errors.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        As of `plain_column`: bool, int, float, or text.
+    A column vector (n, 1) is flattened with scikit-learn's DataConversionWarning.
 
     Raises
     ------
@@ -55,19 +44,9 @@ def to_label_array(y: Any, *, name: str = "y") -> NDArray[Any]:
 
 
 def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the sorted classes and the code of each row's class.
+    """Return the sorted classes (k,) and the code (n,) of each row's class.
 
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        Class labels: text, whole numbers, booleans.
-
-    Returns
-    -------
-    classes : ndarray of shape (k,)
-        Sorted.
-    codes : ndarray of shape (n,), int64
-        ``classes[codes]`` equals ``y``.
+    ``classes[codes]`` equals ``y``: text, whole numbers or booleans.
 
     Raises
     ------
@@ -131,26 +110,17 @@ def _check_label_types(labels: NDArray[Any]) -> None:
 def encode_groups(
     sensitive_features: Any, n_rows: int, *, name: str = "sensitive_features", rows_of: str = "X"
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the groups and the code of each row's group.
+    """Return the groups (G,) and the code (n,) of each row's group.
 
     Parameters
     ----------
     sensitive_features : array-like of shape (n,) or (n, c)
-        One column of any dtype, or several, whose combinations that occur are
-        the groups.
+        One column of any dtype, or several, whose combinations that occur are the groups: the
+        sorted values, or tuples of them.
     n_rows : int
         Number of rows expected.
-    name : str, default="sensitive_features"
-        What to call it in errors.
-    rows_of : str, default="X"
-        What has these rows.
-
-    Returns
-    -------
-    groups : ndarray of shape (G,)
-        Sorted values; tuples of values where there are several columns.
-    codes : ndarray of shape (n,), int64
-        Group of each row.
+    name, rows_of : str
+        What to call it, and what has these rows, in errors.
 
     Raises
     ------
@@ -189,11 +159,6 @@ def encode_groups(
 def column_names(sensitive_features: Any) -> list[str]:
     """Return the names that the columns came with; none where there are none.
 
-    Parameters
-    ----------
-    sensitive_features : array-like
-        As for `encode_groups`.
-
     Examples
     --------
     >>> import pandas as pd
@@ -222,12 +187,7 @@ def _encode_column(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64
 def in_order(codes: NDArray[Any], found: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return distinct values in their order, or in that of their names, and the codes in it.
 
-    Parameters
-    ----------
-    codes : ndarray of shape (n,)
-        ``found[codes]`` is the column.
-    found : ndarray of shape (G,), object
-        Distinct values.
+    ``found[codes]`` is the column (n,).
 
     Examples
     --------

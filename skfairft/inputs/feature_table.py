@@ -34,11 +34,6 @@ def refuse_mapping(X: Any) -> None:
 def refuse_odd_rows(X: Any) -> None:
     """Raise an error for X that would be misread, with a backbone or without.
 
-    Parameters
-    ----------
-    X : object
-        As given to `fit`.
-
     Raises
     ------
     TypeError
@@ -81,24 +76,10 @@ def kept_dtypes(X: Any) -> list[type]:
 
 
 def read_features(X: Any, validate: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:
-    """Return features as an array; what cannot be one is refused in one sentence.
+    """Return features (n, d) as scikit-learn's checks return them.
 
-    Parameters
-    ----------
-    X : array-like, tensor or frame of shape (n, d)
-        Features.
-    validate : callable
-        scikit-learn's checks.
-
-    Returns
-    -------
-    ndarray of shape (n, d)
-        What ``validate`` returns.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `refuse_odd_rows`, for times, and for what holds no numbers.
+    What is refused by `refuse_odd_rows`, times, and what holds no numbers are a TypeError or a
+    ValueError of one sentence.
     """
     refuse_odd_rows(X)
     X = to_array(X)

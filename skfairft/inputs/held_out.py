@@ -13,7 +13,7 @@ from torch import Tensor
 from .encoding import encode_groups, to_label_array
 from .feature_table import refuse_mapping, refuse_odd_rows
 from .index_order import warn_of_index_order
-from .tables import number_column
+from .tables import weight_column
 from .words import listed
 
 __all__ = ["HeldOut", "read_held_out", "refuse_other_width"]
@@ -30,24 +30,12 @@ class HeldOut(NamedTuple):
     def encoded(self, classes: NDArray[Any], groups: NDArray[Any]) -> tuple[Tensor, Tensor]:
         """Return class and group (n,) of each row, as codes of those of the training rows.
 
-        Parameters
-        ----------
-        classes, groups : ndarray
-            Of the training rows.
-
-        Raises
-        ------
-        ValueError
-            For a label or a group that the training rows do not have.
+        A label or a group that these do not have is a ValueError.
         """
-        labels, codes = (
-            _recoded(*column, known, f"held_out's {name}")
-            for name, column, known in (
-                ("y", self.y, classes),
-                ("sensitive_features", self.sensitive_features, groups),
-            )
+        return (
+            _recoded(*self.y, classes, "held_out's y"),
+            _recoded(*self.sensitive_features, groups, "held_out's sensitive_features"),
         )
-        return labels, codes
 
 
 def _recoded(
@@ -66,16 +54,8 @@ def _recoded(
 def read_held_out(X: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> HeldOut:
     """Check rows to measure on, all but their features and whether the classifier knows them.
 
-    Parameters
-    ----------
-    X, y, sensitive_features, sample_weight
-        As for `fairness_path`, n rows.
-
-    Raises
-    ------
-    ValueError
-        If there are none, and for what `fit` would refuse; a class or a group may be without
-        weight.
+    They are given as to `fairness_path`. A ValueError is raised if there are none, and for what
+    `fit` would refuse; a class or a group may be without weight.
 
     Examples
     --------
@@ -99,38 +79,14 @@ def read_held_out(X: Any, y: Any, sensitive_features: Any, sample_weight: Any = 
         X,
         encode_groups(labels, len(labels), name="held_out's y"),
         encode_groups(sensitive_features, len(labels), name="held_out's sensitive_features"),
-        _read_weights(sample_weight, len(labels)),
+        weight_column(sample_weight, "held_out's sample_weight", len(labels)),
     )
-
-
-def _read_weights(sample_weight: Any, n_rows: int) -> NDArray[np.float64]:
-    if sample_weight is None:
-        return np.ones(n_rows)
-    name = "held_out's sample_weight"
-    w = number_column(sample_weight, name)
-    if len(w) != n_rows:
-        raise ValueError(
-            f"{name} has {len(w)} rows but X has {n_rows}; expected one weight per row of X."
-        )
-    if (wrong := ~(np.isfinite(w) & (w >= 0.0))).any():
-        raise ValueError(
-            f"{name} holds {w[wrong][0]:g} in row {np.flatnonzero(wrong)[0]}; expected finite "
-            "numbers of at least 0. A row that is not to count has weight 0."
-        )
-    if not w.any():
-        raise ValueError(
-            f"{name} is zero for all {n_rows} rows; expected a positive weight in some."
-        )
-    return w
 
 
 def refuse_other_width(held_out: Any, X: Any) -> None:
     """Refuse rows of another number of columns than the training rows, where both have a shape.
 
-    Parameters
-    ----------
-    held_out, X : array-like
-        Features, which no extractor is to take: it may take rows of several lengths.
+    They are features that no extractor is to take: it may take rows of several lengths.
 
     Examples
     --------

@@ -15,15 +15,8 @@ __all__ = ["warn_of_index_order"]
 def warn_of_index_order(**given: Any) -> None:
     """Warn of pandas objects that hold the same index labels in another order.
 
-    Parameters
-    ----------
-    **given : object
-        What belongs together row by row, by name; anything without an index passes.
-
-    Warns
-    -----
-    FairnessWarning
-        Naming the first one that others differ from, and them.
+    ``given`` is what belongs together row by row, by name; anything without an index passes. The
+    `FairnessWarning` names the first one that others differ from, and them.
     """
     import pandas as pd
 

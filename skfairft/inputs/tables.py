@@ -14,7 +14,7 @@ from .columns import as_array, holds_rows, is_row, plain_column, types_of
 from .tensors import to_array
 from .words import shown
 
-__all__ = ["Table", "number_column", "read_table"]
+__all__ = ["Table", "number_column", "read_table", "weight_column"]
 
 
 class Table(NamedTuple):
@@ -26,24 +26,12 @@ class Table(NamedTuple):
 
 
 def read_table(values: Any, name: str, *, n_rows: int | None = None) -> Table:
-    """Return the columns of a table, or of one column.
+    """Return the columns of a table of n rows, or of one column.
 
     A frame, an array of two axes, a MultiIndex and a structured array have columns; so has a
-    list or a column whose values are tuples, lists or arrays of one length.
-
-    Parameters
-    ----------
-    values : array-like, tensor, Series, frame or Arrow table, n rows
-        What arrived.
-    name : str
-        What to call it in errors.
-    n_rows : int, default=None
-        Number of rows expected, for errors only.
-
-    Returns
-    -------
-    Table
-        Its shape is ``(n,)`` for one column that came as such, otherwise (n, columns).
+    list or a column whose values are tuples, lists or arrays of one length. The shape is ``(n,)``
+    for one column that came as such, otherwise (n, columns). Errors call it by its name, and say
+    how many rows are expected.
 
     Raises
     ------
@@ -68,23 +56,9 @@ def read_table(values: Any, name: str, *, n_rows: int | None = None) -> Table:
 
 
 def number_column(values: Any, name: str) -> NDArray[np.float64]:
-    """Return one number per row, such as weights, in double precision.
+    """Return one number per row, such as weights, in double precision (n,).
 
-    Parameters
-    ----------
-    values : array-like, n numbers
-        Of any library.
-    name : str
-        What to call it in errors.
-
-    Returns
-    -------
-    ndarray of shape (n,), float64
-
-    Raises
-    ------
-    ValueError
-        As `plain_column`, and for more than one column, or values that are not numbers.
+    A ValueError is raised as by `plain_column`, and for several columns and other values.
     """
     table = read_table(values, name)
     if len(table.shape) != 1:
@@ -98,6 +72,27 @@ def number_column(values: Any, name: str) -> NDArray[np.float64]:
             f"{name} holds values like {shown(column.tolist()[0])}; expected a number per row."
         )
     return column.astype(np.float64)
+
+
+def weight_column(values: Any, name: str, n_rows: int) -> NDArray[np.float64]:
+    """Return sample weights (n,), ones for None: finite, at least 0, and some of them positive."""
+    if values is None:
+        return np.ones(n_rows)
+    w = number_column(values, name)
+    if len(w) != n_rows:
+        raise ValueError(
+            f"{name} has {len(w)} rows but X has {n_rows}; expected one weight per row of X."
+        )
+    if (wrong := ~(np.isfinite(w) & (w >= 0.0))).any():
+        raise ValueError(
+            f"{name} holds {w[wrong][0]:g} in row {np.flatnonzero(wrong)[0]}; expected finite "
+            "numbers of at least 0. A row that is not to count has weight 0."
+        )
+    if not w.any():
+        raise ValueError(
+            f"{name} is zero for all {n_rows} rows; expected a positive weight in some."
+        )
+    return w
 
 
 def _refuse_rowless(values: Any, name: str, rows: str) -> None:

@@ -15,23 +15,8 @@ _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 def to_array(X: Any, name: str = "X") -> Any:
     """Return a torch tensor as a NumPy array on the CPU, anything else as it came.
 
-    Parameters
-    ----------
-    X : object
-        What arrived.
-    name : str, default="X"
-        What to call it in errors.
-
-    Returns
-    -------
-    object
-        bfloat16 and smaller floats become float32, which holds each of their values;
-        complex numbers of half precision likewise.
-
-    Raises
-    ------
-    TypeError
-        For a sparse, nested, quantized or meta tensor.
+    bfloat16 and smaller floats become float32, which holds each of their values; complex numbers
+    of half precision likewise. Others are refused as by `refuse_odd_tensor`.
 
     Examples
     --------
@@ -50,20 +35,7 @@ def to_array(X: Any, name: str = "X") -> Any:
 
 
 def refuse_odd_tensor(X: Any, name: str = "X") -> None:
-    """Raise an error for a tensor that does not hold one number in each place.
-
-    Parameters
-    ----------
-    X : object
-        What arrived; anything else than a tensor passes.
-    name : str, default="X"
-        What to call it in errors.
-
-    Raises
-    ------
-    TypeError
-        Saying what kind of tensor it is, and what to do.
-    """
+    """Raise a TypeError for a tensor that does not hold one number in each place."""
     if not isinstance(X, Tensor):
         return
     if X.is_nested:

@@ -308,7 +308,7 @@ def parity_svd(W: Tensor, metric: Tensor, D: Tensor) -> ParitySVD:
     metric : Tensor of shape (d,) or (d, d)
         As for `weighted_svd`.
     D : Tensor of shape (d, p)
-        Disparity directions, such as `disparity_directions`. They may be linearly dependent, up
+        Disparity directions, such as those of `CellStatistics`. They may be linearly dependent, up
         to `DIRECTION_TOLERANCE`, and p may be 0.
 
     Returns

@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..rows.blocks import map_blocks
 from ..rows.mapped import Features
+from .statistics import fill
 
 __all__ = [
     "FisherStatistics",
@@ -132,6 +132,11 @@ class FisherStatistics:
     squares: Tensor
     weights: Tensor
     counts: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return self.squares.nbytes + self.weights.nbytes + self.counts.nbytes
 
     @property
     def fisher(self) -> Tensor:
@@ -269,7 +274,4 @@ def layer_fisher(
         e = gradient_energy(layer(block), y[rows], tail)
         return GroupFisher(n_groups, Z.shape[1]).update(block, e, codes[rows], w[rows])
 
-    accumulator = GroupFisher(n_groups, Z.shape[1])
-    for block_fisher in map_blocks(part, Z):
-        accumulator.merge(block_fisher)
-    return accumulator.result()
+    return fill(Z, {"fisher": part})["fisher"].result()

@@ -1,21 +1,21 @@
 """How the features differ between groups: the directions that linear parity is about.
 
-Sums over rows in float64, of features minus a shift, block by block: the mean feature of each
-true label and group, and the covariance of all. See `skfairft.lowrank.fisher` for
+They come from the mean features of each true label and group; see `skfairft.lowrank.means` for
 the tensors' layout.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..rows.blocks import map_blocks
 from ..rows.mapped import Features, block_rows, block_slices
-from .moments import Moments
+from .means import Means, counted
 
-__all__ = ["disparity_directions", "distinct_directions", "feature_covariance", "group_columns"]
+__all__ = ["CellMeans", "CellStatistics", "distinct_directions", "group_columns"]
 
 # Means of groups that differ by less than this share of what chance makes are the same. In standard
 # deviations chance makes 1 / sqrt(n); copies whose features are rounded, to float32 beside a large
@@ -27,73 +27,125 @@ _LEAST_REPEATED = 20
 _SCREENED = 256
 
 
-def disparity_directions(
-    Z: Features,
-    y: Tensor,
-    codes: Tensor,
-    w: Tensor,
-    conditions: Tensor,
-    *,
-    n_groups: int,
-    moments: Moments,
-) -> Tensor:
-    """Return by how much each group's mean features differ from those of all groups.
-
-    The mean score of a linear head ``M`` (d, k) differs between groups by ``D^T M``; where that is
-    zero, no linear function of the scores has a mean that differs between them.
+@dataclass(frozen=True)
+class CellStatistics:
+    """Weight and mean features of each true label and group; the frozen result of `CellMeans`.
 
     Parameters
     ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features.
-    y, codes : Tensor of shape (n,), int64
-        Encoded label and group of each row.
-    w : Tensor of shape (n,), float64
-        Sample weights.
-    conditions : Tensor of shape (c, k), float64
-        How much rows of each true label count in each event within which means are compared.
+    cells : Means
+        Of k times G cells, those of a label side by side.
     n_groups : int
         Number of groups G.
-    moments : tuple of Tensors of shape (d,), float64
-        `column_moments` of the features; the mean is subtracted, so that a large offset of the
-        features costs no digits.
+    """
 
-    Returns
-    -------
-    D : Tensor of shape (d, q), float64
-        One column for each event and, within it, each group. A group without rows in an event
-        has none there.
+    cells: Means
+    n_groups: int
+
+    @property
+    def weights(self) -> Tensor:
+        """Sum of the sample weights of each cell, shape (k, G)."""
+        return self.cells.weights.reshape(-1, self.n_groups)
+
+    @property
+    def means(self) -> Tensor:
+        """Mean features of each cell, shape (k, G, d): NaN where it has no rows."""
+        return self.cells.means.unflatten(0, (-1, self.n_groups))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return self.cells.nbytes
+
+    def directions(self, conditions: Tensor) -> Tensor:
+        """Return by how much each group's mean features differ from those of all groups.
+
+        The mean score of a linear head ``M`` (d, k0) differs between groups by ``D^T M``; where
+        that is zero, no linear function of the scores has a mean that differs between them.
+
+        Parameters
+        ----------
+        conditions : Tensor of shape (c, k), float64
+            How much rows of each true label count in each event within which means are compared.
+
+        Returns
+        -------
+        D : Tensor of shape (d, q), float64
+            One column for each event and, within it, each group. A group without rows in an event
+            has none there.
+
+        Examples
+        --------
+        >>> y, codes = torch.tensor([0, 1]), torch.tensor([0, 1])
+        >>> cells = CellMeans(n_labels=2, n_groups=2, n_features=2).update(torch.eye(2), y, codes)
+        >>> cells.result().directions(torch.ones(1, 2).double())
+        tensor([[ 0.5000, -0.5000],
+                [-0.5000,  0.5000]], dtype=torch.float64)
+        """
+        away = self.cells.away.unflatten(0, (-1, self.n_groups))
+        columns = [away.new_zeros(away.shape[2], 0)]
+        for condition in conditions:
+            weights = condition[:, None] * self.weights  # (k, G)
+            counts = weights.sum(dim=0)
+            there = counts > 0
+            counts = counts[there]
+            shares = weights[:, there] / counts
+            means = torch.einsum("kg,kgd->dg", shares, away[:, there])
+            columns.append(means - means @ (counts / counts.sum())[:, None])
+        return torch.cat(columns, dim=1)
+
+
+class CellMeans:
+    """Accumulate the mean features of each true label and group.
+
+    Parameters
+    ----------
+    n_labels, n_groups : int
+        Numbers of true labels k and of groups G.
+    n_features : int
+        Width d of the layer's input.
 
     Examples
     --------
-    >>> from skfairft.lowrank.moments import column_moments
-    >>> Z, y, codes = torch.eye(2), torch.tensor([0, 1]), torch.tensor([0, 1])
-    >>> w, any_label = torch.ones(2).double(), torch.ones(1, 2).double()
-    >>> moments = column_moments(Z, w)
-    >>> disparity_directions(Z, y, codes, w, any_label, n_groups=2, moments=moments)
-    tensor([[ 0.5000, -0.5000],
-            [-0.5000,  0.5000]], dtype=torch.float64)
+    >>> Z, y, codes = torch.tensor([[1.0], [3.0]]), torch.tensor([0, 0]), torch.tensor([1, 1])
+    >>> CellMeans(1, 2, 1).update(Z, y, codes).result().means.flatten()
+    tensor([nan, 2.], dtype=torch.float64)
     """
-    n_classes, shift = conditions.shape[1], moments[0]
-    cells = y * n_groups + codes
-    total = torch.zeros(n_classes * n_groups, len(shift), dtype=torch.float64)
 
-    def part(rows: slice, block: Tensor) -> Tensor:
-        away = (block - shift).mul_(w[rows, None])
-        return torch.zeros_like(total).index_add_(0, cells[rows], away)
+    def __init__(self, n_labels: int, n_groups: int, n_features: int) -> None:
+        self._n_groups = n_groups
+        self._means = Means.none(n_labels * n_groups, n_features)
 
-    for block_total in map_blocks(part, Z):
-        total += block_total
-    count = torch.bincount(cells, w, minlength=len(total)).reshape(n_classes, n_groups)
-    total = total.reshape(n_classes, n_groups, -1)
+    def update(self, Z: Tensor, y: Tensor, codes: Tensor, w: Tensor | None = None) -> CellMeans:
+        """Add a batch of rows and return itself.
 
-    columns = [torch.zeros(len(shift), 0, dtype=torch.float64)]
-    for share in conditions:
-        counts, totals = share @ count, torch.einsum("k,kgd->dg", share, total)
-        there = counts > 0
-        pooled = totals.sum(dim=1, keepdim=True) / counts.sum()
-        columns.append(totals[:, there] / counts[there] - pooled)
-    return torch.cat(columns, dim=1)
+        Parameters
+        ----------
+        Z : Tensor of shape (n, d)
+            Inputs of the layer.
+        y, codes : Tensor of shape (n,), int64
+            True label and group of each row.
+        w : Tensor of shape (n,), optional
+            Sample weights; None means 1 for each row. Rows of weight zero count for nothing.
+        """
+        Z, w, cells = counted(Z, w, y * self._n_groups + codes)
+        if not len(Z):
+            return self
+        shift = (w / w.sum()) @ Z
+        weights = torch.bincount(cells, w, minlength=len(self._means.weights))
+        X = (Z - shift).mul_((w / weights[cells])[:, None])
+        away = X.new_zeros(self._means.away.shape).index_add_(0, cells, X)
+        self._means, *_ = self._means.joined(Means(weights.cpu(), shift.cpu(), away.cpu()))
+        return self
+
+    def merge(self, other: CellMeans) -> CellMeans:
+        """Add another accumulator's rows to this one's and return itself."""
+        self._means, *_ = self._means.joined(other._means)
+        return self
+
+    def result(self) -> CellStatistics:
+        """Return the means so far, which later updates do not change."""
+        return CellStatistics(self._means, self._n_groups)
 
 
 def distinct_directions(D: Tensor, scale: Tensor, n_rows: float) -> Tensor:
@@ -106,7 +158,7 @@ def distinct_directions(D: Tensor, scale: Tensor, n_rows: float) -> Tensor:
     Parameters
     ----------
     D : Tensor of shape (d, p), float64
-        `disparity_directions`.
+        `CellStatistics.directions`.
     scale : Tensor of shape (d,), float64
         Positive scale of each feature, such as that of `column_moments`.
     n_rows : float
@@ -165,41 +217,3 @@ def group_columns(Z: Features, codes: Tensor) -> list[int]:
         same = Z[rows][:, columns] == values[:, columns][group[rows]]
         columns = columns[same.all(dim=0)]
     return columns.tolist()
-
-
-def feature_covariance(Z: Features, w: Tensor, moments: Moments) -> Tensor:
-    """Return the weighted covariance of the features.
-
-    Parameters
-    ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features.
-    w : Tensor of shape (n,), float64
-        Sample weights.
-    moments : tuple of Tensors of shape (d,), float64
-        `column_moments` of the features.
-
-    Returns
-    -------
-    Tensor of shape (d, d), float64
-        ``sum_i w_i (z_i - mean) (z_i - mean)^T / sum_i w_i``.
-
-    Examples
-    --------
-    >>> from skfairft.lowrank.moments import column_moments
-    >>> Z, w = torch.tensor([[0.0, 5.0], [2.0, 5.0]]), torch.ones(2).double()
-    >>> feature_covariance(Z, w, column_moments(Z, w))
-    tensor([[1., 0.],
-            [0., 0.]], dtype=torch.float64)
-    """
-    mean = moments[0]
-    share = w / w.sum()
-
-    def part(rows: slice, block: Tensor) -> Tensor:
-        away = block - mean
-        return away.T @ (away * share[rows, None])
-
-    total = torch.zeros(len(mean), len(mean), dtype=torch.float64)
-    for block_total in map_blocks(part, Z):
-        total += block_total
-    return total

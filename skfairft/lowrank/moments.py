@@ -2,74 +2,134 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
-from ..rows.blocks import map_blocks
 from ..rows.mapped import Features
+from .means import Means, counted
+from .statistics import fill
 
-__all__ = ["Moments", "column_moments"]
+__all__ = ["ColumnMoments", "Moments", "column_moments"]
 
 # A feature whose standard deviation is below this share of its largest magnitude is constant.
 _CONSTANT = 1e-7
 
-Moments = tuple[Tensor, Tensor]
+
+class Moments(NamedTuple):
+    """Mean and scale of each feature; the frozen result of `ColumnMoments`.
+
+    Parameters
+    ----------
+    mean, scale : Tensor of shape (d,), float64
+        The scale is the standard deviation; that of a constant feature is its magnitude, or 1
+        where that is 0.
+
+    Examples
+    --------
+    >>> Moments(torch.tensor([3.0]), torch.tensor([4.0])).size
+    tensor([5.])
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    @property
+    def size(self) -> Tensor:
+        """Root mean square of each feature, (d,): positive."""
+        return (self.mean.square() + self.scale.square()).sqrt()
+
+
+class ColumnMoments:
+    """Accumulate mean, variance and largest magnitude of each feature.
+
+    Each batch has a mean and a variance about it, which are joined as `Means.joined` says: one
+    pass over the features is as accurate as two, whatever their offset and their order.
+
+    Parameters
+    ----------
+    n_features : int
+        Width d of the layer's input.
+
+    Examples
+    --------
+    >>> moments = ColumnMoments(2).update(torch.tensor([[0.0, 5.0]]))
+    >>> moments.merge(ColumnMoments(2).update(torch.tensor([[2.0, 5.0]]))).result()
+    Moments(mean=tensor([1., 5.], dtype=torch.float64), scale=tensor([1., 5.], dtype=torch.float64))
+    """
+
+    def __init__(self, n_features: int) -> None:
+        self._variance, self._peak = (
+            torch.zeros(n_features, dtype=torch.float64) for _ in range(2)
+        )
+        self._means = Means.none(1, n_features)
+
+    def update(self, Z: Tensor, w: Tensor | None = None) -> ColumnMoments:
+        """Add a batch of rows and return itself.
+
+        Parameters
+        ----------
+        Z : Tensor of shape (n, d)
+            Inputs of the layer.
+        w : Tensor of shape (n,), optional
+            Sample weights; None means 1 for each row. Rows of weight zero count for nothing.
+        """
+        Z, w = counted(Z, w)
+        if not len(Z):
+            return self
+        total = w.sum()
+        share = w / total
+        shift = share @ Z
+        X = Z - shift
+        away = share @ X  # what the rounding of the shift has left of the mean
+        variance = (share @ X.square_() - away.square()).clamp_min(0.0)
+        peak = torch.linalg.vector_norm(Z, torch.inf, dim=0)
+        means = Means(total[None].cpu(), shift.cpu(), away[None].cpu())
+        return self._join(means, variance.cpu(), peak.cpu())
+
+    def merge(self, other: ColumnMoments) -> ColumnMoments:
+        """Add another accumulator's rows to this one's and return itself."""
+        return self._join(other._means, other._variance, other._peak)
+
+    def _join(self, means: Means, variance: Tensor, peak: Tensor) -> ColumnMoments:
+        self._means, share, step = self._means.joined(means)
+        between = (share * (1.0 - share))[:, None] * step.square()
+        self._variance = self._variance.lerp(variance, share) + between[0]
+        self._peak = torch.maximum(self._peak, peak)
+        return self
+
+    def result(self) -> Moments:
+        """Return the moments so far, which later updates do not change; NaN without any row."""
+        scale, peak = self._variance.sqrt(), self._peak
+        # A constant feature minus its mean leaves the rounding of the mean: as large as the
+        # feature.
+        least = torch.where(peak > 0.0, peak, 1.0)
+        return Moments(self._means.means[0], torch.where(scale > _CONSTANT * peak, scale, least))
 
 
 def column_moments(Z: Features, w: Tensor) -> Moments:
-    """Weighted mean and standard deviation of each feature, in float64.
-
-    Each block has a mean and a sum of squares about it; these are merged as in [1]_, so that one
-    pass over the features is as accurate as two.
+    """Weighted mean and standard deviation of each feature of a whole dataset.
 
     Parameters
     ----------
     Z : Tensor or MappedFeatures of shape (n, d)
-        Features.
+        Features; they are read block by block and in float64.
     w : Tensor of shape (n,), float64
         Sample weights.
 
     Returns
     -------
-    mean, scale : Tensor of shape (d,), float64
-        The scale of a constant feature is its magnitude, or 1 where that is 0.
-
-    References
-    ----------
-    .. [1] T. F. Chan, G. H. Golub and R. J. LeVeque, "Algorithms for computing the sample
-       variance", The American Statistician 37(3), 1983.
+    Moments
+        Of all rows.
 
     Examples
     --------
-    >>> import torch
-    >>> column_moments(torch.tensor([[0.0, 5.0], [2.0, 5.0]]), torch.ones(2).double())
-    (tensor([1., 5.], dtype=torch.float64), tensor([1., 5.], dtype=torch.float64))
+    >>> column_moments(torch.tensor([[0.0, 5.0], [2.0, 5.0]]), torch.ones(2)).mean
+    tensor([1., 5.], dtype=torch.float64)
     """
-    share = w / w.sum()
-    seen = 0.0
-    mean, square, peak = (torch.zeros(Z.shape[1], dtype=torch.float64) for _ in range(3))
 
-    def part(rows: slice, block: Tensor) -> tuple[float, Tensor, Tensor, Tensor] | None:
-        weight = share[rows]
-        # Rows of weight zero count for nothing, in the peak either.
-        if not bool(weight.all()):
-            block, weight = block[weight > 0], weight[weight > 0]
-        if not len(weight):
-            return None
-        total = float(weight.sum())
-        block_mean = weight @ block / total
-        block_square = weight @ (block - block_mean).square_()
-        return total, block_mean, block_square, torch.linalg.vector_norm(block, torch.inf, dim=0)
+    def part(rows: slice, block: Tensor) -> ColumnMoments:
+        return ColumnMoments(Z.shape[1]).update(block, w[rows])
 
-    for moments in map_blocks(part, Z):
-        if moments is None:
-            continue
-        total, block_mean, block_square, block_peak = moments
-        away = block_mean - mean
-        square += block_square + away.square() * (seen * total / (seen + total))
-        seen += total
-        mean += away * (total / seen)
-        peak = torch.maximum(peak, block_peak)
-    scale = square.sqrt()
-    # A constant feature minus its mean leaves the rounding of the mean: as large as the feature.
-    return mean, torch.where(scale > _CONSTANT * peak, scale, torch.where(peak > 0.0, peak, 1.0))
+    return fill(Z, {"moments": part})["moments"].result()

@@ -5,6 +5,7 @@ Must not know how a model was fitted.
 
 from .report import FairnessReport
 from .scores import (
+    constraint_distance,
     demographic_parity_distance,
     equalized_odds_distance,
     fairness_report,
@@ -14,6 +15,7 @@ from .scores import (
 
 __all__ = [
     "FairnessReport",
+    "constraint_distance",
     "demographic_parity_distance",
     "equalized_odds_distance",
     "fairness_report",

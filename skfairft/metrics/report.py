@@ -3,37 +3,34 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Collection
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..inputs.words import group_parts, one_line
+from ..inputs.words import group_name, group_parts, one_line
+from .frame import metric_frame
+from .markup import Html, tag
+from .tables import Cell, Table, apart, free_name, measured, pipe_table, text_table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "FairnessReport", "free_name"]
+__all__ = ["COLUMNS", "FEW_ROWS", "FairnessReport", "few_rows", "group_rows"]
+
+# A share of 30 rows has a standard error of up to 0.09: below that a note is due.
+FEW_ROWS = 30
 
 # What a table with intervals holds.
 COLUMNS = ["value", "low", "high"]
 
-# Printed tables wider than this are continued below, the group names repeated.
-_MAX_WIDTH = 120
-
-_ALIGN = ("left", "right")
-
 # Styles stand in the elements: notebooks and mail programs drop style sheets.
 _PAGE = "font-family:sans-serif;font-size:14px;overflow-x:auto"
 _TABLE = "border-collapse:collapse;margin:0 0 1.2em;font-variant-numeric:tabular-nums"
-_CELL = "padding:3px 10px;border-bottom:1px solid #ddd;white-space:nowrap"
-
-
-class _Table(NamedTuple):
-    header: list[str]
-    rows: list[list[str]]
-    names: int  # leading columns that name the row; the others hold numbers
+_CELL = "padding:3px 10px;border-bottom:1px solid #ddd;white-space:nowrap;text-align:"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -44,9 +41,6 @@ class FairnessReport:
 
     Parameters
     ----------
-    frame : fairlearn.metrics.MetricFrame
-        The point values. Its own bootstrap is not initialised. One of several sensitive
-        columns whose values mix types appears here, and only here, as their ``repr``.
     by_group : DataFrame
         One row per group, one column per metric; ``count`` is a number of rows. The index has the
         names of the sensitive columns. One that the tables use themselves is marked, such as
@@ -73,8 +67,6 @@ class FairnessReport:
         per rate.
     positive : object
         The label that the rates take for positive; None where each of several is in turn.
-    notes : tuple of str
-        Groups with few rows.
 
     Examples
     --------
@@ -104,7 +96,6 @@ class FairnessReport:
     f1                   0.000  1.000
     """
 
-    frame: Any
     by_group: pd.DataFrame
     group_intervals: pd.DataFrame
     overall: pd.Series
@@ -116,7 +107,22 @@ class FairnessReport:
     n_boot: int
     support: pd.DataFrame
     positive: Any
-    notes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A note on each group with few rows, in all or behind one of its rates."""
+        found = few_rows(self, lambda rate: f"for {rate}")
+        return tuple(f"few rows: {group_name(group)} has {text}" for group, text in found)
+
+    @cached_property
+    def frame(self) -> Any:
+        """The same point values as fairlearn's ``MetricFrame``, built when it is asked for.
+
+        Its own bootstrap is not initialised. It lists intersections that do not occur, too, and
+        calls the difference of a lone defined group 0. A sensitive column whose values mix types
+        appears in it, and only in it, as their ``repr``.
+        """
+        return metric_frame(self.by_group, self.overall)
 
     def to_frame(self) -> pd.DataFrame:
         """Return every number in one long table.
@@ -137,19 +143,24 @@ class FairnessReport:
         """
         import pandas as pd
 
-        def records(scope: str, table: pd.DataFrame, group: Any = None) -> list[tuple[Any, ...]]:
-            return [
-                (scope, group, metric, *numbers)
-                for metric, numbers in zip(table.index, table.to_numpy().tolist(), strict=True)
-            ]
-
-        rows = records("headline", self.headline)
-        rows += records("overall", _join(self.overall, self.overall_intervals))
-        for i, group in enumerate(self.by_group.index.tolist()):
-            rows += records("group", _join(self.by_group.iloc[i], self._bounds_of(i)), group)
-        rows += records("difference", self.differences) + records("ratio", self.ratios)
-        columns = ["scope", "group", "metric", "value", "low", "high"]
-        return pd.DataFrame.from_records(rows, columns=columns)
+        *groups, overall = self._numbers()
+        metrics = self.by_group.columns
+        parts = [
+            ("headline", None, self.headline.index, self.headline.to_numpy()),
+            ("overall", None, metrics, overall),
+            *(
+                ("group", group, metrics, numbers)
+                for group, numbers in zip(self.by_group.index.tolist(), groups, strict=True)
+            ),
+            ("difference", None, self.differences.index, self.differences.to_numpy()),
+            ("ratio", None, self.ratios.index, self.ratios.to_numpy()),
+        ]
+        rows = [
+            (scope, group, metric, *values)
+            for scope, group, names, numbers in parts
+            for metric, values in zip(names, numbers.tolist(), strict=True)
+        ]
+        return pd.DataFrame.from_records(rows, columns=["scope", "group", "metric", *COLUMNS])
 
     def to_markdown(self) -> str:
         """Return the report as text with pipe tables.
@@ -167,15 +178,8 @@ class FairnessReport:
         >>> report.to_markdown().splitlines()[4:7]
         ['| headline | value |', '| :--- | ---: |', '| weighted_f1_error (%) | 0.000 |']
         """
-
-        def line(cells: list[str]) -> str:
-            return f"| {' | '.join(_escape_markdown(cell) for cell in cells)} |"
-
         blocks = [f"**{self._lead()[0]}**", *self._lead()[1:]]
-        for table in self._tables():
-            numbers = len(table.header) - table.names
-            rule = f"| {' | '.join([':---'] * table.names + ['---:'] * numbers)} |"
-            blocks.append("\n".join([line(table.header), rule, *map(line, table.rows)]))
+        blocks += [pipe_table(table, _escape_markdown) for table in self._tables()]
         blocks += [_escape_markdown(note) for note in self.notes]
         return "\n\n".join(blocks) + "\n"
 
@@ -196,39 +200,43 @@ class FairnessReport:
         False
         """
 
-        def line(cells: list[str], names: int, tag: str) -> str:
+        def line(cells: list[Any], names: int, kind: str) -> Html:
             parts = [
-                f'<{"th" if j < names else tag} style="{_CELL};text-align:{_ALIGN[j >= names]}">'
-                f"{html.escape(cell)}</{'th' if j < names else tag}>"
+                tag("th", str(cell), style=f"{_CELL}left")
+                if j < names
+                else tag(kind, str(cell), style=f"{_CELL}right")
                 for j, cell in enumerate(cells)
             ]
-            return f"<tr>{''.join(parts)}</tr>"
+            return tag("tr", *parts)
 
-        blocks = [f"<p>{html.escape(text)}</p>" for text in self._lead()]
+        blocks = [tag("p", text) for text in self._lead()]
         for table in self._tables():
-            head = line(table.header, table.names, "th")
-            body = "".join(line(row, table.names, "td") for row in table.rows)
-            blocks.append(
-                f'<table style="{_TABLE}"><thead>{head}</thead><tbody>{body}</tbody></table>'
-            )
-        blocks += [f"<p>{html.escape(note)}</p>" for note in self.notes]
-        return f'<div class="skfairft-report" style="{_PAGE}">\n' + "\n".join(blocks) + "\n</div>"
+            head = tag("thead", line(table.header, table.names, "th"))
+            body = tag("tbody", *(line(row, table.names, "td") for row in table.rows))
+            blocks.append(tag("table", head, body, style=_TABLE))
+        blocks += [tag("p", note) for note in self.notes]
+        return str(tag("div", *blocks, class_="skfairft-report", style=_PAGE))
 
     _repr_html_ = to_html
 
     def __str__(self) -> str:
-        blocks = ["\n".join(self._lead()), *map(_text_table, self._tables())]
+        blocks = ["\n".join(self._lead()), *map(text_table, self._tables())]
         if self.notes:
             blocks.append("\n".join(self.notes))
         return "\n\n".join(blocks)
 
     __repr__ = __str__
 
-    def _bounds_of(self, i: int) -> pd.DataFrame:
-        """Return the intervals of one group in the form of ``overall_intervals``."""
-        bounds = self.overall_intervals.copy()
-        bounds[:] = self.group_intervals.iloc[i].to_numpy().reshape(-1, 2)
-        return bounds
+    def _numbers(self) -> NDArray[np.float64]:
+        """Return value, low and high of each column, of each group and last of all rows.
+
+        Shape (G + 1, columns, 3). The first column, of counts, has no intervals.
+        """
+        table = np.full((len(self.by_group) + 1, self.by_group.shape[1], 3), np.nan)
+        table[:-1, :, 0], table[-1, :, 0] = self.by_group, self.overall
+        table[:-1, 1:, 1:] = self.group_intervals.to_numpy().reshape(len(self.by_group), -1, 2)
+        table[-1, 1:, 1:] = self.overall_intervals
+        return table
 
     def _lead(self) -> list[str]:
         lead = f"Fairness report: {self.overall['count']:.0f} rows, {len(self.by_group)} groups"
@@ -237,89 +245,66 @@ class FairnessReport:
         level = f"{100 * self.confidence_level:g} %"
         return [lead, f"[low, high]: {level} intervals, {self.n_boot} resamples of the rows"]
 
-    def _tables(self) -> list[_Table]:
-        def triple(table: pd.DataFrame, metric: str) -> list[str]:
-            row = table.loc[metric]
-            shown = [_show(row["value"]), _bracket(row["low"], row["high"])]
-            return shown if self.n_boot else shown[:1]
-
-        def numbers(values: pd.Series, bounds: pd.DataFrame) -> list[str]:
-            shown = [
-                f"{_show(values[metric])} {_bracket(low, high, digits=2)}".strip()
-                for metric, (low, high) in zip(bounds.index, bounds.to_numpy(), strict=True)
+    def _tables(self) -> list[Table]:
+        def rows(*tables: pd.DataFrame) -> list[list[Cell]]:
+            return [
+                [Cell(m), *(c for t in tables for c in apart(measured(*t.loc[m]), self.n_boot))]
+                for m in tables[0].index
             ]
-            return [f"{values['count']:.0f}", *shown]
 
-        metrics = self.overall_intervals.index.tolist()
         names = [one_line(name) for name in self.by_group.index.names]
-        groups = [
-            [*group_parts(group), *numbers(self.by_group.iloc[i], self._bounds_of(i))]
-            for i, group in enumerate(self.by_group.index.tolist())
-        ]
-        blank = [""] * (len(names) - 1)
-        pooled = free_name("overall", {row[0] for row in groups}, "all groups")
-        groups.append([pooled, *blank, *numbers(self.overall, self.overall_intervals)])
         interval = ["[low, high]"] if self.n_boot else []
+        taken = {group_parts(group)[0] for group in self.by_group.index}
+        pooled = [free_name("overall", taken, "all groups"), *[""] * (len(names) - 1)]
+        percent = self.headline.rename(index={"weighted_f1_error": "weighted_f1_error (%)"})
         return [
-            _Table(
-                ["headline", "value", *interval],
-                [
-                    [f"{m} (%)" if m == "weighted_f1_error" else m, *triple(self.headline, m)]
-                    for m in self.headline.index
-                ],
-                1,
-            ),
-            _Table([*names, "count", *metrics], groups, len(names)),
-            _Table(
+            Table("", ["headline", "value", *interval], rows(percent)),
+            Table("", [*names, *self.by_group], group_rows(self, pooled, str, 2), len(names)),
+            Table(
+                "",
                 ["between groups", "difference", *interval, "ratio", *interval],
-                [[m, *triple(self.differences, m), *triple(self.ratios, m)] for m in metrics],
-                1,
+                rows(self.differences, self.ratios),
             ),
         ]
 
 
-def _join(values: pd.Series, bounds: pd.DataFrame) -> pd.DataFrame:
-    """Return columns value, low, high, the bounds NaN where there are none (the counts)."""
-    return bounds.reindex(values.index)[["low", "high"]].assign(value=values)[COLUMNS]
+def few_rows(report: FairnessReport, behind: Callable[[str], str]) -> list[tuple[Any, str]]:
+    """Return each group with few rows, and how many: in all, or behind which of its rates.
 
-
-def _show(value: Any) -> str:
-    return "undefined" if np.isnan(value) else f"{value:.3f}"
-
-
-def _bracket(low: Any, high: Any, digits: int = 3) -> str:
-    return "" if np.isnan(low) else f"[{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def free_name(name: str, taken: Collection[Any], mark: str) -> str:
-    """Return a name, with a mark behind it where it is taken.
-
-    Examples
-    --------
-    >>> free_name("overall", {"a", "b"}, "all"), free_name("overall", {"overall"}, "all")
-    ('overall', 'overall (all)')
+    ``behind`` makes the name of a rate such words.
     """
-    while name in taken:
-        name = f"{name} ({mark})"
-    return name
+    found = []
+    table = report.support
+    for i, total in enumerate(report.by_group["count"].tolist()):
+        few = table.iloc[i][table.iloc[i] < FEW_ROWS]
+        if len(few):  # too few in all is said once, not for each rate
+            texts = [f"{_rows(n)} {behind(str(rate))}" for rate, n in few.items()]
+            text = _rows(total) if total < FEW_ROWS else ", ".join(texts)
+            found.append((table.index[i], text))
+    return found
+
+
+def _rows(n: int) -> str:
+    return f"{n:,} row{'s' * (n != 1)}"
+
+
+def group_rows(
+    report: FairnessReport, pooled: list[str], counted: Callable[[int], str], digits: int
+) -> list[list[Cell]]:
+    """Return a table's rows: each group's name, number of rows, and rates with their intervals.
+
+    ``pooled`` names the last row, that of all groups together; ``counted`` makes a number of rows a
+    text; ``digits`` are those of the intervals, the rates have 3.
+    """
+    names = [*map(group_parts, report.by_group.index.tolist()), pooled]
+    return [
+        [
+            *map(Cell, [*name, counted(int(count))]),
+            *(measured(*rate, ends=digits) for rate in rates),
+        ]
+        for name, ((count, *_), *rates) in zip(names, report._numbers(), strict=True)
+    ]
 
 
 def _escape_markdown(text: str) -> str:
     return html.escape(text, quote=False).replace("\\", "&#92;").replace("|", "\\|")
-
-
-def _text_table(table: _Table) -> str:
-    """Align columns, names to the left; continue below what is too wide."""
-    padded = []
-    for j, column in enumerate(zip(table.header, *table.rows, strict=True)):
-        width = max(map(len, column))
-        align = str.ljust if j < table.names else str.rjust
-        padded.append([align(cell, width) for cell in column])
-    blocks = [padded[: table.names]]
-    for cells in padded[table.names :]:
-        used = sum(len(part[0]) + 2 for part in blocks[-1])
-        if used + len(cells[0]) > _MAX_WIDTH and len(blocks[-1]) > table.names:
-            blocks.append(padded[: table.names])
-        blocks[-1].append(cells)
-    lines = ["\n".join("  ".join(row).rstrip() for row in zip(*b, strict=True)) for b in blocks]
-    return "\n\n".join(lines)

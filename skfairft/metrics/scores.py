@@ -1,7 +1,7 @@
-"""Error and group fairness of predicted labels: three numbers, scorers, and a report.
+"""Error and group fairness of predicted labels: distances, scorers, and a report.
 
 Everything here is a function of one table, the (weighted) number of rows in each cell
-(group, true label, predicted label); `skfairft.parity.counts` counts them and holds the formulas.
+(group, true label, predicted label), and of the rows of `skfairft.parity.table`.
 
 With two classes there is one positive label. With more, each label is the positive one
 in turn, against the rest, and a distance is the largest over labels. A rate that is
@@ -11,7 +11,7 @@ undefined, such as the true positive rate of a group without positives, is NaN a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import sklearn
@@ -19,27 +19,98 @@ from numpy.typing import NDArray
 from sklearn.metrics import make_scorer
 
 from ..inputs.words import did_you_mean
-from ..parity.counts import (
-    HOW_TO_ROUTE,
-    count_cells,
-    count_labels,
-    demographic_parity,
-    equalized_odds,
-    rates_of,
-    warn_undefined,
-    weighted_f1,
-)
+from ..parity.cells import HOW_TO_ROUTE, count_cells, count_labels
+from ..parity.counts import distances_of, warn_undefined, weighted_f1
+from ..parity.table import PAPER, REPORTED, TABLE
 from .assembly import build_report
 from .report import FairnessReport
 
 __all__ = [
     "FairnessReport",
+    "constraint_distance",
     "demographic_parity_distance",
     "equalized_odds_distance",
     "fairness_report",
     "fairness_scorer",
     "weighted_f1_error",
 ]
+
+_DISTANCE = "_distance"
+
+
+def constraint_distance(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    constraint: str,
+    sensitive_features: Any,
+    sample_weight: Any = None,
+    pos_label: Any = None,
+) -> float:
+    """How far decisions are from a constraint: what a ``difference_bound`` is a bound on.
+
+    The largest difference between groups in the rate that the constraint compares; of
+    ``"equalized_odds"`` the sum of two. With more than two classes, the largest over the classes,
+    each against the rest, except for ``"error_rate_parity"``, whose rate is one of all classes.
+
+    Parameters
+    ----------
+    y_true, y_pred, sensitive_features, sample_weight
+        As in `demographic_parity_distance`.
+    constraint : str
+        A ``constraint`` of `skfairft.FairLowRankHeadClassifier`, such as "error_rate_parity".
+    pos_label : label, default=None
+        As in `demographic_parity_distance`. An error is one whatever the positive label.
+
+    Returns
+    -------
+    float
+        In [0, 1], of equalized odds in [0, 2]; 0 is parity. A group without rows that a rate is a
+        share of is named by a `FairnessWarning`, and left out; NaN if fewer than two remain.
+
+    Raises
+    ------
+    ValueError
+        For an unknown constraint, and as in `demographic_parity_distance`.
+
+    Examples
+    --------
+    Half of group a's rows are decided wrong and none of group b's:
+
+    >>> from skfairft.metrics import constraint_distance
+    >>> constraint_distance(
+    ...     [0, 1, 0, 1],
+    ...     [1, 1, 0, 1],
+    ...     constraint="error_rate_parity",
+    ...     sensitive_features=["a", "a", "b", "b"],
+    ... )
+    0.5
+    """
+    _check_constraint(constraint)
+    return _distance(constraint, y_true, y_pred, sensitive_features, sample_weight, pos_label)
+
+
+def _check_constraint(constraint: str) -> None:
+    if constraint not in TABLE:
+        raise ValueError(
+            f"constraint={constraint!r} is unknown.{did_you_mean(constraint, TABLE)} The "
+            f"constraints are {sorted(TABLE)}."
+        )
+
+
+def _distance(
+    constraint: str,
+    y_true: Any,
+    y_pred: Any,
+    sensitive_features: Any,
+    sample_weight: Any,
+    pos_label: Any,
+) -> float:
+    """Return the distance of a constraint, and warn of rates that are undefined."""
+    cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
+    warn_undefined(cells, TABLE[constraint].rates)
+    counts = cells.count(cells.weight)
+    return float(distances_of(counts, [constraint], cells.positives)[constraint])
 
 
 def demographic_parity_distance(
@@ -87,10 +158,9 @@ def demographic_parity_distance(
     ... )
     0.5
     """
-    cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
-    rates = rates_of(cells.count(cells.weight), cells.positives)
-    warn_undefined(cells, {"selection_rate": rates["selection_rate"]})
-    return float(demographic_parity(rates))
+    return _distance(
+        "demographic_parity", y_true, y_pred, sensitive_features, sample_weight, pos_label
+    )
 
 
 def equalized_odds_distance(
@@ -138,10 +208,7 @@ def equalized_odds_distance(
     ... )
     0.5
     """
-    cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
-    rates = rates_of(cells.count(cells.weight), cells.positives)
-    warn_undefined(cells, {"tpr": rates["tpr"], "fpr": rates["fpr"]})
-    return float(equalized_odds(rates))
+    return _distance("equalized_odds", y_true, y_pred, sensitive_features, sample_weight, pos_label)
 
 
 def weighted_f1_error(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
@@ -201,40 +268,32 @@ class _NoScore:
 
 
 class _GroupMetric:
-    """A distance as a scorer calls it: groups may have failed to arrive."""
+    """A constraint's distance as a scorer calls it: groups may have failed to arrive."""
 
-    def __init__(self, metric: Callable[..., float]) -> None:
-        self._metric = metric
-        self.__name__ = metric.__name__  # shown in the scorer's repr
+    def __init__(self, constraint: str) -> None:
+        self._constraint = constraint
+        self.__name__ = constraint + _DISTANCE  # shown in the scorer's repr
 
     def __call__(
         self, y_true: Any, y_pred: Any, *, sensitive_features: Any = None, sample_weight: Any = None
     ) -> float | _NoScore:
         if sensitive_features is None:
             return _NoScore()
-        return self._metric(
-            y_true, y_pred, sensitive_features=sensitive_features, sample_weight=sample_weight
-        )
-
-
-_SCORED: dict[str, Callable[..., float]] = {
-    "demographic_parity_distance": demographic_parity_distance,
-    "equalized_odds_distance": equalized_odds_distance,
-    "weighted_f1_error": weighted_f1_error,
-}
+        return _distance(self._constraint, y_true, y_pred, sensitive_features, sample_weight, None)
 
 
 def fairness_scorer(name: str) -> Any:
-    """Return a scikit-learn scorer for one of the three metrics, smaller being better.
+    """Return a scikit-learn scorer for the error or a distance, smaller being better.
 
-    The scorer predicts labels and returns minus the metric. Scorers of the two distances
-    already request ``sensitive_features``: what is passed to ``GridSearchCV.fit`` reaches
-    them, once metadata routing is enabled. It need not be enabled when this is called.
+    The scorer predicts labels and returns minus the metric. Scorers of distances already request
+    ``sensitive_features``: what is passed to ``GridSearchCV.fit`` reaches them, once metadata
+    routing is enabled. It need not be enabled when this is called.
 
     Parameters
     ----------
-    name : {"demographic_parity_distance", "equalized_odds_distance", "weighted_f1_error"}
-        The metric.
+    name : str
+        "weighted_f1_error", or a constraint of `constraint_distance` with "_distance" behind it,
+        such as "demographic_parity_distance".
 
     Returns
     -------
@@ -269,14 +328,15 @@ def fairness_scorer(name: str) -> Any:
     >>> search.best_params_
     {'C': 0.1}
     """
-    if name not in _SCORED:
+    known = ["weighted_f1_error", *(constraint + _DISTANCE for constraint in TABLE)]
+    if name not in known:
         raise ValueError(
-            f"Unknown scorer {name!r}.{did_you_mean(name, _SCORED)} The scorers are "
-            f"{sorted(_SCORED)}."
+            f"Unknown scorer {name!r}.{did_you_mean(name, known)} The scorers are {sorted(known)}."
         )
     if name == "weighted_f1_error":
         return make_scorer(weighted_f1_error, greater_is_better=False)
-    scorer = make_scorer(_GroupMetric(_SCORED[name]), greater_is_better=False)
+    metric = _GroupMetric(name.removesuffix(_DISTANCE))
+    scorer = make_scorer(metric, greater_is_better=False)
     # set_score_request exists only where routing is enabled. The weights' request stays None,
     # scikit-learn's default: weights that are routed without a decision are an error.
     with sklearn.config_context(enable_metadata_routing=True):
@@ -290,6 +350,7 @@ def fairness_report(
     sensitive_features: Any,
     sample_weight: Any = None,
     pos_label: Any = None,
+    constraint: str | None = None,
     n_boot: int = 1000,
     confidence_level: float = 0.95,
     random_state: Any = None,
@@ -307,6 +368,9 @@ def fairness_report(
     y_true, y_pred, sensitive_features, sample_weight, pos_label
         As in `demographic_parity_distance`. With weights, the column ``count`` still counts
         rows.
+    constraint : str, default=None
+        As in `constraint_distance`: its distance is then in the headline, too, where it is not
+        there anyway.
     n_boot : int, default=1000
         Number of resamples; 0 leaves the intervals NaN.
     confidence_level : float, default=0.95
@@ -319,13 +383,12 @@ def fairness_report(
     FairnessReport
         Columns by group: ``count``, ``selection_rate``, ``tpr``, ``fpr``, ``error`` (share of
         wrong labels) and ``f1`` (weighted F1 inside the group), in [0, 1]. With more than two
-        classes the three rates are ``selection_rate[c]`` and so on for each class ``c``.
+        classes the first three rates are ``selection_rate[c]`` and so on for each class ``c``.
 
     Raises
     ------
     ValueError
-        As in `demographic_parity_distance`, and for ``n_boot`` or ``confidence_level`` out of
-        range.
+        As in `constraint_distance`, and for ``n_boot`` or ``confidence_level`` out of range.
 
     Notes
     -----
@@ -353,8 +416,12 @@ def fairness_report(
     equalized_odds_distance         1.0
     Name: value, dtype: float64
     """
+    if constraint is not None:
+        _check_constraint(constraint)
     cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
-    warn_undefined(cells, rates_of(cells.count(cells.weight), cells.positives))
+    if constraint is not None and constraint not in PAPER:
+        cells = replace(cells, constraints=(*PAPER, constraint))
+    warn_undefined(cells, REPORTED)
     return build_report(
         cells,
         sensitive_features,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .counts import Cells, Floats, Statistics, statistics
+from .cells import Cells, Floats
+from .counts import Statistics, statistics
 
 __all__ = ["bootstrap_counts", "bootstrap_intervals"]
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -16,7 +15,8 @@ from ..inputs.warn import warn_user
 from ..rows.tensor_rows import TensorRows
 from .bootstrap import bootstrap_counts
 from .constraints import Parity, cell_counts
-from .counts import demographic_parity, equalized_odds, rates_of, weighted_f1
+from .counts import as_mass, distances_of, weighted_f1
+from .table import PAPER
 
 __all__ = ["JudgedRows", "interval_around", "pareto_front"]
 
@@ -88,19 +88,16 @@ class JudgedRows:
 
     def distances(self, tables: Floats) -> Floats:
         """Return the distance between the groups in each table: (b, G, k, k) -> (b,)."""
-        mass = torch.from_numpy(tables).transpose(1, 2)  # (b, k, G, k)
+        mass = as_mass(tables)
         return self.rule.distance(self.rule.rates(mass, mass.sum(dim=-1))).numpy()
 
     def metrics(self, tables: Floats) -> dict[str, Floats]:
         """Return error, distances and accuracy of tables (b, G, k, k), each (b,)."""
-        k = tables.shape[-1]
-        rates = rates_of(tables, np.array([1]) if k == 2 else np.arange(k))
         pooled = tables.sum(axis=-3)
         return {
             "weighted_f1_error": 100.0 * (1.0 - weighted_f1(pooled)),
             "difference": self.distances(tables),
-            "demographic_parity_distance": demographic_parity(rates),
-            "equalized_odds_distance": equalized_odds(rates),
+            **{f"{name}_distance": each for name, each in distances_of(tables, PAPER).items()},
             "accuracy": np.trace(pooled, axis1=-2, axis2=-1) / pooled.sum(axis=(-2, -1)),
         }
 

@@ -1,6 +1,9 @@
-"""A report on one fitted model: measured once, shown as a page or as a model card."""
+"""A report on one fitted model: measured once, shown as a page or as a model card.
 
-from ._caveats import Caveat
+Must not know how a model was fitted.
+"""
+
+from ._caveat import Caveat
 from ._measure import model_report
 from ._result import ModelReport
 

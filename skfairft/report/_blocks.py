@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 
-from ._caveats import Caveat
+from ..metrics.markup import Html, tag
+from ..metrics.tables import Cell, Table
+from ._caveat import Caveat
 from ._figures import Figure
-from ._markup import Html, tag
-from ._tables import Cell, Table
 
 # A figure is not shown smaller than this share of its size.
 _LEAST = 0.62

@@ -9,17 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..inputs.words import did_you_mean, group_name, named
+from ..metrics.tables import Table, pipe_table
 from . import _tables
+from ._caveat import Caveat
+from ._caveats import find_caveats
+from ._facts import Facts
 from ._figures import draw, have_matplotlib
-from ._tables import Cell, Table
 from ._words import PREDICTING, distances_are, markdown, positive_class
-
-if TYPE_CHECKING:
-    from ._caveats import Caveat
-    from ._result import ModelReport
 
 __all__ = ["card"]
 
@@ -54,14 +53,12 @@ _METRICS = (
 )
 
 
-def card(
-    report: ModelReport, figures: str | os.PathLike[str] | None, filled: dict[str, str]
-) -> Any:
+def card(facts: Facts, figures: str | os.PathLike[str] | None, filled: dict[str, str]) -> Any:
     """Return the card.
 
     Parameters
     ----------
-    report : ModelReport
+    facts : Facts
         What was measured.
     figures : str, path-like or None
         Folder for PNG files.
@@ -80,28 +77,28 @@ def card(
         raise ImportError(
             "A model card needs skops, which is not installed: pip install 'skfairft[card]'."
         ) from error
-    made = Card(None, model_diagram=False, template=_sections(report, filled))
+    made = Card(None, model_diagram=False, template=_sections(facts, filled))
     if figures is not None:
-        _add_figures(made, report, Path(figures))
+        _add_figures(made, facts, Path(figures))
     return made
 
 
-def _sections(report: ModelReport, filled: dict[str, str]) -> dict[str, str]:
+def _sections(facts: Facts, filled: dict[str, str]) -> dict[str, str]:
     """Return the text of each section by its heading; a slash leads to a subsection."""
     ask = {name: filled.get(name, f"To be filled in: {what}") for name, what in _TO_FILL.items()}
-    summary, caveats = report.summary, report.caveats
-    compared = ", ".join(map(group_name, report.fairness.by_group.index.tolist()))
-    columns = ", ".join(map(str, report.fairness.by_group.index.names))
-    facts = "\n".join(f"- {name}: {markdown(text)}" for name, text in summary.lines())
-    parameters, tradeoff = _tables.parameters(report), _tables.tradeoff(report)
+    summary, caveats = facts.summary, find_caveats(facts)
+    compared = ", ".join(map(group_name, facts.fairness.by_group.index.tolist()))
+    columns = ", ".join(map(str, facts.fairness.by_group.index.names))
+    said = "\n".join(f"- {name}: {markdown(text)}" for name, text in summary.lines())
+    parameters, tradeoff = _tables.parameters(facts), _tables.tradeoff(facts)
     return {
-        "Model details": f"{markdown(report.title)}"
-        + (f", {markdown(report.date)}" if report.date else ""),
-        "Model details/Description": facts,
+        "Model details": f"{markdown(facts.title)}"
+        + (f", {markdown(facts.date)}" if facts.date else ""),
+        "Model details/Description": said,
         "Model details/Parameters": _table(parameters)
         if parameters.rows
         else "All at their defaults.",
-        "Model details/Versions": _table(_tables.versions(report)),
+        "Model details/Versions": _table(_tables.versions(facts)),
         "Model details/Developers": ask["developers"],
         "Model details/License": ask["license"],
         "Model details/Contact": ask["contact"],
@@ -111,15 +108,15 @@ def _sections(report: ModelReport, filled: dict[str, str]) -> dict[str, str]:
         "Intended use/Out-of-scope uses": ask["out_of_scope"],
         "Factors": f"Groups by {markdown(columns)}: {markdown(compared)}. "
         f"Only these were compared. {PREDICTING}",
-        "Metrics": f"{_METRICS} {distances_are(report)}",
-        "Evaluation data": f"{ask['evaluation_data']}\n\n{_table(_tables.counts(report))}",
-        "Training data": f"{ask['training_data']}\n\n{_of_the_fit(report)}",
-        "Quantitative analyses": markdown(positive_class(report)),
-        "Quantitative analyses/Error and distances": _table(_tables.distances(report)),
-        "Quantitative analyses/Rates by group": _table(_tables.rates(report)),
-        "Quantitative analyses/Between groups": _table(_tables.compared(report)),
-        "Quantitative analyses/Importance of features": _table(_tables.importance(report)),
-        "Quantitative analyses/Spectrum and rank": _table(_tables.spectrum(report)),
+        "Metrics": f"{_METRICS} {distances_are(facts)}",
+        "Evaluation data": f"{ask['evaluation_data']}\n\n{_table(_tables.counts(facts))}",
+        "Training data": f"{ask['training_data']}\n\n{_of_the_fit(facts)}",
+        "Quantitative analyses": markdown(positive_class(facts)),
+        "Quantitative analyses/Error and distances": _table(_tables.distances(facts)),
+        "Quantitative analyses/Rates by group": _table(_tables.rates(facts)),
+        "Quantitative analyses/Between groups": _table(_tables.compared(facts)),
+        "Quantitative analyses/Importance of features": _table(_tables.importance(facts)),
+        "Quantitative analyses/Spectrum and rank": _table(_tables.spectrum(facts)),
         **({} if tradeoff is None else {"Quantitative analyses/Trade-off": _table(tradeoff)}),
         "Ethical considerations": ask["ethics"]
         + "\n\n"
@@ -131,8 +128,8 @@ def _sections(report: ModelReport, filled: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _of_the_fit(report: ModelReport) -> str:
-    summary = report.summary
+def _of_the_fit(facts: Facts) -> str:
+    summary = facts.summary
     classes = f"Classes of the fit: {markdown(named(summary.classes or ()))}."
     if not summary.groups_given:
         return f"{classes} No groups were given to it."
@@ -149,20 +146,10 @@ def _list(caveats: Iterable[Caveat]) -> str:
 
 def _table(table: Table) -> str:
     """Return a caption and a pipe table."""
-
-    def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(cells)} |"
-
-    def shown(cell: Cell) -> str:
-        return markdown(f"{cell.text} {cell.note}".strip())
-
-    numbers = len(table.header) - table.names
-    rule = line([":---"] * table.names + ["---:"] * numbers)
-    body = [line(map(shown, row)) for row in table.rows]
-    return "\n".join([markdown(table.caption), "", line(map(markdown, table.header)), rule, *body])
+    return f"{markdown(table.caption)}\n\n{pipe_table(table, markdown)}"
 
 
-def _add_figures(made: Any, report: ModelReport, folder: Path) -> None:
+def _add_figures(made: Any, facts: Facts, folder: Path) -> None:
     """Write the figures, and point the card to them."""
     if not have_matplotlib():
         raise ImportError(
@@ -170,7 +157,7 @@ def _add_figures(made: Any, report: ModelReport, folder: Path) -> None:
             "'skfairft[plots]', or leave figures=None."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    for key, figure in draw(report, "png").items():
+    for key, figure in draw(facts, "png").items():
         file = folder / f"{key}.png"
         file.write_bytes(figure.data)
         section = f"Quantitative analyses/{_FIGURES[key]}/Figure"

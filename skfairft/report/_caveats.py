@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from . import _caveats_model, _caveats_rows
 from ._caveat import Caveat
+from ._facts import Facts
 
-if TYPE_CHECKING:
-    from ._result import ModelReport
-
-__all__ = ["Caveat", "find_caveats"]
+__all__ = ["find_caveats"]
 
 
-def find_caveats(report: ModelReport) -> tuple[Caveat, ...]:
+def find_caveats(facts: Facts) -> tuple[Caveat, ...]:
     """Return the caveats of a report, those found first."""
     finders = (
         _caveats_rows.groups,
@@ -24,18 +21,18 @@ def find_caveats(report: ModelReport) -> tuple[Caveat, ...]:
         _caveats_model.wrapper,
         _caveats_model.constraint,
         _caveats_model.bound,
-        _caveats_model.inferred_group,
+        _caveats_model.solver,
         _caveats_model.path,
         _caveats_rows.base_rates,
         _caveats_rows.intervals,
         _always,
     )
-    return tuple(caveat for find in finders for caveat in find(report))
+    return tuple(caveat for find in finders for caveat in find(facts))
 
 
-def _always(report: ModelReport) -> Iterator[Caveat]:
-    columns = report.fairness.by_group.index.nlevels
-    drawn = report.fairness.n_boot > 0
+def _always(facts: Facts) -> Iterator[Caveat]:
+    columns = facts.fairness.by_group.index.nlevels
+    drawn = facts.fairness.n_boot > 0
     said = {
         "These rows": "Nothing here can tell whether they took part in fitting or choosing the "
         "model. If they did, the numbers are likely to be better than on new rows.",

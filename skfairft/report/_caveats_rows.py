@@ -6,17 +6,16 @@ Each function looks at one thing and yields the caveats that follow, none where 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ..inputs.words import group_name, named
-from ..metrics.assembly import FEW_ROWS
+from ..metrics.report import FEW_ROWS
+from ..metrics.report import few_rows as few_rows_of
 from ._caveat import Caveat, shortened
+from ._facts import Facts
 from ._words import rate_name
-
-if TYPE_CHECKING:
-    from ._result import ModelReport
 
 __all__ = [
     "base_rates",
@@ -44,9 +43,9 @@ def missing_from(known: Iterable[Any], groups: Iterable[Any]) -> list[Any]:
     return [group for group in groups if group not in known]
 
 
-def groups(report: ModelReport) -> Iterator[Caveat]:
+def groups(facts: Facts) -> Iterator[Caveat]:
     """Compare the groups of the report with those of the fit."""
-    summary, here = report.summary, report.fairness.by_group.index.tolist()
+    summary, here = facts.summary, facts.fairness.by_group.index.tolist()
     if len(here) == 1:
         yield Caveat(
             "One group",
@@ -83,9 +82,9 @@ def groups(report: ModelReport) -> Iterator[Caveat]:
         )
 
 
-def classes(report: ModelReport) -> Iterator[Caveat]:
+def classes(facts: Facts) -> Iterator[Caveat]:
     """Name the classes of the fit that no row has."""
-    empty = [label for label in report.counts.columns if not report.counts[label].any()]
+    empty = [label for label in facts.counts.columns if not facts.counts[label].any()]
     if empty:
         yield Caveat(
             "Classes without rows here",
@@ -94,21 +93,10 @@ def classes(report: ModelReport) -> Iterator[Caveat]:
         )
 
 
-def few_rows(report: ModelReport) -> Iterator[Caveat]:
+def few_rows(facts: Facts) -> Iterator[Caveat]:
     """Name the groups with few rows, in all or behind one of their rates."""
-    support, totals = report.fairness.support, report.counts.sum(axis=1)
-    details = []
-    for group, row, total in zip(
-        support.index.tolist(), support.to_numpy().tolist(), totals.tolist(), strict=True
-    ):
-        few = [
-            f"{_rows(n)} behind the {rate_name(metric)}"
-            for metric, n in zip(support.columns, row, strict=True)
-            if n < FEW_ROWS
-        ]
-        if few:  # too few in all is said once, not for each rate
-            text = _rows(total) if total < FEW_ROWS else ", ".join(few)
-            details.append(f"{group_name(group)}: {text}")
+    found = few_rows_of(facts.fairness, lambda rate: f"behind the {rate_name(rate)}")
+    details = [f"{group_name(group)}: {text}" for group, text in found]
     if details:
         yield Caveat(
             "Small groups",
@@ -118,9 +106,9 @@ def few_rows(report: ModelReport) -> Iterator[Caveat]:
         )
 
 
-def undefined(report: ModelReport) -> Iterator[Caveat]:
+def undefined(facts: Facts) -> Iterator[Caveat]:
     """Name the rates that are shares of nothing."""
-    table = report.fairness.by_group
+    table = facts.fairness.by_group
     missing = [
         f"{rate_name(metric)} of {group_name(group)}"
         for metric in table.columns
@@ -130,19 +118,19 @@ def undefined(report: ModelReport) -> Iterator[Caveat]:
     if missing:
         yield Caveat(
             "Undefined rates",
-            f"There is no row{' with a weight' if report.weighted else ''} of which some rates "
+            f"There is no row{' with a weight' if facts.weighted else ''} of which some rates "
             "could be a share. A comparison leaves the group out, and is undefined if fewer than "
             "two groups remain.",
             details=shortened(missing),
         )
 
 
-def base_rates(report: ModelReport) -> Iterator[Caveat]:
+def base_rates(facts: Facts) -> Iterator[Caveat]:
     """Say what demographic parity costs where labels differ; only of rows that count alike."""
-    binary = report.counts.shape[1] == 2
-    if report.summary.constraint != "demographic_parity" or not binary or report.weighted:
+    binary = facts.counts.shape[1] == 2
+    if facts.summary.constraint != "demographic_parity" or not binary or facts.weighted:
         return
-    share = report.counts.iloc[:, 1] / report.counts.sum(axis=1)
+    share = facts.counts.iloc[:, 1] / facts.counts.sum(axis=1)
     lowest, highest = int(share.argmin()), int(share.argmax())
     if share.iloc[highest] - share.iloc[lowest] < _UNLIKE_BASE_RATES:
         return
@@ -152,16 +140,16 @@ def base_rates(report: ModelReport) -> Iterator[Caveat]:
     )
     yield Caveat(
         "The labels differ between groups",
-        f"The share of class {report.counts.columns[1]} among the labels is {low} and {high}. "
+        f"The share of class {facts.counts.columns[1]} among the labels is {low} and {high}. "
         "With such labels equal shares of decisions mean unequal true or false positive rates, "
         "unless the decisions have nothing to do with the labels.",
     )
 
 
-def intervals(report: ModelReport) -> Iterator[Caveat]:
+def intervals(facts: Facts) -> Iterator[Caveat]:
     """Say what the intervals, or their absence, do not show."""
-    fairness = report.fairness
-    if report.weighted:
+    fairness = facts.fairness
+    if facts.weighted:
         yield Caveat("Weighted rows", "Rates are of weighted rows; counts are numbers of rows.")
     if fairness.n_boot == 0:
         yield Caveat(
@@ -185,7 +173,3 @@ def intervals(report: ModelReport) -> Iterator[Caveat]:
             "interval has no width is not certainty.",
             details=shortened(flat),
         )
-
-
-def _rows(n: int) -> str:
-    return f"{n:,} row{'s' * (n != 1)}"

@@ -9,14 +9,20 @@ import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from importlib.util import find_spec
+from typing import Any, NamedTuple
 
+from ..displays import (
+    FairnessTradeoffDisplay,
+    FisherImportanceDisplay,
+    GroupRatesDisplay,
+    SingularSpectrumDisplay,
+)
+from ..displays._importance import neutralized_mean
 from ..inputs.words import group_name
 from ..parity.names import DISTANCES
-
-if TYPE_CHECKING:
-    from ..path import FairnessPath
-    from ._result import ModelReport
+from ..path import FairnessPath
+from ._facts import Facts
 
 __all__ = ["Figure", "draw", "have_matplotlib", "many_groups"]
 
@@ -65,26 +71,22 @@ class _Plan(NamedTuple):
     width: float = _WIDTH
 
 
-def many_groups(report: ModelReport) -> bool:
+def many_groups(facts: Facts) -> bool:
     """Tell whether the names of the groups of the fit take a whole column."""
-    return len(report.summary.groups or ()) > _MANY
+    return len(facts.summary.groups or ()) > _MANY
 
 
 def have_matplotlib() -> bool:
     """Tell whether figures can be drawn."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return find_spec("matplotlib") is not None
 
 
-def draw(report: ModelReport, form: str = "svg") -> dict[str, Figure]:
+def draw(facts: Facts, form: str = "svg") -> dict[str, Figure]:
     """Draw the figures of a report.
 
     Parameters
     ----------
-    report : ModelReport
+    facts : Facts
         What was measured.
     form : {"svg", "png"}, default="svg"
         Format.
@@ -101,10 +103,10 @@ def draw(report: ModelReport, form: str = "svg") -> dict[str, Figure]:
         Without matplotlib.
     """
     plans = {
-        "rates": _rates(report),
-        "importance": _importance(report),
-        "spectrum": _spectrum(report),
-        **({} if report.path is None else {"tradeoff": _tradeoff(report, report.path)}),
+        "rates": _rates(facts),
+        "importance": _importance(facts),
+        "spectrum": _spectrum(facts),
+        **({} if facts.path is None else {"tradeoff": _tradeoff(facts, facts.path)}),
     }
     with _style():
         return {
@@ -114,10 +116,8 @@ def draw(report: ModelReport, form: str = "svg") -> dict[str, Figure]:
         }
 
 
-def _rates(report: ModelReport) -> _Plan:
-    from ..displays import GroupRatesDisplay
-
-    fairness = report.fairness
+def _rates(facts: Facts) -> _Plan:
+    fairness = facts.fairness
     n_groups = len(fairness.by_group)
     positives = sum(str(name).startswith("selection_rate") for name in fairness.by_group)
     level = f", with {100 * fairness.confidence_level:g} % intervals" if fairness.n_boot else ""
@@ -137,53 +137,46 @@ def _rates(report: ModelReport) -> _Plan:
     )
 
 
-def _importance(report: ModelReport) -> _Plan:
-    from ..displays import FisherImportanceDisplay
-    from ..displays._importance import neutralized_mean
-
-    groups = report.summary.groups or ()
+def _importance(facts: Facts) -> _Plan:
+    groups = facts.summary.groups or ()
     display = FisherImportanceDisplay(
-        group_importance=report.group_importance,
+        group_importance=facts.group_importance,
         groups=[_short(group_name(group), _LONGEST) for group in groups],
         **neutralized_mean(
-            report.summary.importance, report.importance, in_use=report.summary.decomposed
+            facts.summary.importance, facts.importance, in_use=facts.summary.decomposed
         ),
     )
     return _Plan(
         "Importance of each feature to each group, the most important first.",
-        f"Lines: importance of {len(report.importance)} features to {len(groups)} groups"
-        f"{'' if report.summary.importance == 'uniform' else ', and their neutralized mean'}. "
+        f"Lines: importance of {len(facts.importance)} features to {len(groups)} groups"
+        f"{'' if facts.summary.importance == 'uniform' else ', and their neutralized mean'}. "
         "The first features are in the table of importances.",
         lambda ax: display.plot(ax=ax),
         height=max(_HEIGHT, 1.0 + _LINE * len(groups)),
-        width=_WIDE if many_groups(report) else _WIDTH,
+        width=_WIDE if many_groups(facts) else _WIDTH,
     )
 
 
-def _spectrum(report: ModelReport) -> _Plan:
-    from ..displays import SingularSpectrumDisplay
-
+def _spectrum(facts: Facts) -> _Plan:
     display = SingularSpectrumDisplay(
-        singular_values=report.singular_values, rank=report.summary.rank
+        singular_values=facts.singular_values, rank=facts.summary.rank
     )
     return _Plan(
         "Share of the weighted energy that each rank keeps.",
-        f"Line: share of energy kept by the ranks 1 to {len(report.singular_values)}; the rank in "
-        f"use is {report.summary.rank}. The numbers are in the table of singular values.",
+        f"Line: share of energy kept by the ranks 1 to {len(facts.singular_values)}; the rank in "
+        f"use is {facts.summary.rank}. The numbers are in the table of singular values.",
         lambda ax: display.plot(ax=ax),
     )
 
 
-def _tradeoff(report: ModelReport, path: FairnessPath) -> _Plan:
-    from ..displays import FairnessTradeoffDisplay
-
-    marked = "" if report.chosen is None else " The ring marks this model."
+def _tradeoff(facts: Facts, path: FairnessPath) -> _Plan:
+    marked = "" if facts.chosen is None else " The ring marks this model."
     return _Plan(
         f"Error against difference on the path's held-out rows.{marked}",
         f"Points: {len(path.table)} heads by error and {DISTANCES[path.constraint]}, "
         f"{int(path.table['on_front'].sum())} of them on the Pareto front.{marked}",
         lambda ax: FairnessTradeoffDisplay.from_path(
-            path, chosen=report.chosen, peers=report.peers, ax=ax
+            path, chosen=facts.chosen, peers=facts.peers, ax=ax
         ),
         4.6,
     )

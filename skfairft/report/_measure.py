@@ -25,8 +25,8 @@ from ..metrics.assembly import free_names
 from ..metrics.report import FairnessReport
 from ..metrics.scores import fairness_report
 from ..path import FairnessPath
-from ..summary.inside import deciding_wrapper
-from ..summary.model import final_classifier, summarize
+from ..summary.inside import deciding_wrapper, final_classifier
+from ..summary.read import summarize
 from ._result import ModelReport
 
 if TYPE_CHECKING:

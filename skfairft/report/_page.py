@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..metrics.markup import Html, tag
+from ..metrics.tables import number
+from ..summary.model import ModelSummary
 from . import _tables
 from ._blocks import pair, shown_caveat, shown_figure, shown_table
+from ._caveat import Caveat
+from ._caveats import find_caveats
+from ._facts import Facts
 from ._figures import Figure, draw, have_matplotlib, many_groups
-from ._markup import Html, tag
 from ._style import STYLE
 from ._top import header
-from ._words import PREDICTING, distances_are, number, positive_class
-
-if TYPE_CHECKING:
-    from ..summary.model import ModelSummary
-    from ._result import ModelReport
+from ._words import PREDICTING, distances_are, positive_class
 
 __all__ = ["frame", "page"]
 
@@ -35,23 +35,24 @@ _WEIGHTED = {
 }
 
 
-def page(report: ModelReport) -> str:
+def page(facts: Facts) -> str:
     """Return a whole HTML document."""
-    figures = draw(report) if have_matplotlib() else None
+    figures = draw(facts) if have_matplotlib() else None
+    caveats = find_caveats(facts)
     sections = {
-        "model": ("The model", _model(report)),
-        "data": ("The rows it was measured on", _data(report)),
-        "rates": ("Rates by group", _rates(report, figures)),
-        "distances": ("Distances between the groups", _distances(report)),
-        "importance": ("Which features matter to which group", _importance(report, figures)),
-        "rank": ("Spectrum and rank", _rank(report, figures)),
+        "model": ("The model", _model(facts)),
+        "data": ("The rows it was measured on", _data(facts)),
+        "rates": ("Rates by group", _rates(facts, figures)),
+        "distances": ("Distances between the groups", _distances(facts)),
+        "importance": ("Which features matter to which group", _importance(facts, figures)),
+        "rank": ("Spectrum and rank", _rank(facts, figures)),
         **(
-            {"tradeoff": ("Error against difference", _tradeoff(report, figures))}
-            if report.path is not None
+            {"tradeoff": ("Error against difference", _tradeoff(facts, figures))}
+            if facts.path is not None
             else {}
         ),
-        "caveats": ("What to know before using these numbers", _caveats(report)),
-        "made": ("How this was made", _made(report)),
+        "caveats": ("What to know before using these numbers", _caveats(caveats)),
+        "made": ("How this was made", _made(facts)),
     }
     main = tag(
         "main",
@@ -73,52 +74,52 @@ def page(report: ModelReport) -> str:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light"),
-        tag("title", report.title),
+        tag("title", facts.title),
         tag("style", Html(STYLE)),
     )
     body = tag(
         "body",
-        tag("div", header(report, nav), main, _footer(report), class_="page"),
+        tag("div", header(facts, caveats, nav), main, _footer(facts), class_="page"),
     )
     return f'<!DOCTYPE html>\n<html lang="en">\n{head}\n{body}\n</html>\n'
 
 
-def frame(report: ModelReport) -> str:
+def frame(facts: Facts) -> str:
     """Return the page in a frame of its own, so that its style stays out of a notebook's."""
     return tag(
         "iframe",
-        srcdoc=page(report),
-        title=report.title,
+        srcdoc=page(facts),
+        title=facts.title,
         style="width:100%;height:42rem;border:1px solid #d8dde4;border-radius:4px;background:#fff",
     )
 
 
-def _model(report: ModelReport) -> list[Html]:
-    facts = [
-        part for name, text in report.summary.lines() for part in (tag("dt", name), tag("dd", text))
+def _model(facts: Facts) -> list[Html]:
+    said = [
+        part for name, text in facts.summary.lines() for part in (tag("dt", name), tag("dd", text))
     ]
     intro = (
         "A backbone that stays as it is turns each row into features; a small head, fitted on "
         "them, decides."
-        if report.summary.frozen
+        if facts.summary.frozen
         else "A small head, fitted on the features in X, decides."
     )
-    return [tag("p", f"{intro} {PREDICTING}"), tag("dl", *facts, class_="facts")]
+    return [tag("p", f"{intro} {PREDICTING}"), tag("dl", *said, class_="facts")]
 
 
-def _data(report: ModelReport) -> list[Html]:
+def _data(facts: Facts) -> list[Html]:
     rows = tag(
         "p",
         "All numbers below are of these rows, unless it says otherwise. They should have had no "
         "part in fitting the model.",
     )
-    return [rows, *shown_table("counts", _tables.counts(report))]
+    return [rows, *shown_table("counts", _tables.counts(facts))]
 
 
-def _rates(report: ModelReport, figures: dict[str, Figure] | None) -> list[Html]:
-    fairness = report.fairness
+def _rates(facts: Facts, figures: dict[str, Figure] | None) -> list[Html]:
+    fairness = facts.fairness
     words = (
-        f"{positive_class(report)} The selection rate is the share of positive decisions; "
+        f"{positive_class(facts)} The selection rate is the share of positive decisions; "
         "the true (false) positive rate is their share among the rows whose label is positive "
         "(negative)."
     )
@@ -129,32 +130,32 @@ def _rates(report: ModelReport, figures: dict[str, Figure] | None) -> list[Html]
         )
     return [
         tag("p", words),
-        *shown_table("rates", _tables.rates(report)),
+        *shown_table("rates", _tables.rates(facts)),
         *shown_figure(figures, "rates"),
     ]
 
 
-def _distances(report: ModelReport) -> list[Html]:
+def _distances(facts: Facts) -> list[Html]:
     return [
-        tag("p", distances_are(report)),
+        tag("p", distances_are(facts)),
         pair(
-            shown_table("headline", _tables.distances(report)),
-            shown_table("compared", _tables.compared(report)),
+            shown_table("headline", _tables.distances(facts)),
+            shown_table("compared", _tables.compared(facts)),
         ),
     ]
 
 
-def _importance(report: ModelReport, figures: dict[str, Figure] | None) -> list[Html]:
+def _importance(facts: Facts, figures: dict[str, Figure] | None) -> list[Html]:
     blocks = [
         tag(
             "p",
             "The importance of a feature to a group is the square root of the Fisher information "
             "of its weights over the group's rows of the fit. Their average over the "
-            f"groups is the neutralized importance. {_use(report.summary)}",
+            f"groups is the neutralized importance. {_use(facts.summary)}",
         )
     ]
-    cosines = report.similarity
-    table = _tables.similarity(report)
+    cosines = facts.similarity
+    table = _tables.similarity(facts)
     if len(cosines) > 1:
         lowest = np.nanmin(cosines) if not np.isnan(cosines).all() else np.nan
         blocks.append(
@@ -166,11 +167,11 @@ def _importance(report: ModelReport, figures: dict[str, Figure] | None) -> list[
         )
     halves = (
         shown_figure(figures, "importance"),
-        shown_table("importance", _tables.importance(report)),
+        shown_table("importance", _tables.importance(facts)),
     )
     return [
         *blocks,
-        *(chain(*halves) if many_groups(report) else [pair(*halves)]),
+        *(chain(*halves) if many_groups(facts) else [pair(*halves)]),
         *(shown_table("similarity", table) if table is not None else []),
     ]
 
@@ -181,8 +182,8 @@ def _use(summary: ModelSummary) -> str:
     return _IN_USE[summary.importance]
 
 
-def _rank(report: ModelReport, figures: dict[str, Figure] | None) -> list[Html]:
-    summary = report.summary
+def _rank(facts: Facts, figures: dict[str, Figure] | None) -> list[Html]:
+    summary = facts.summary
     words = (
         f"The head has {summary.describe_rank()}. The energy up to a rank is the share of the sum "
         "of all squared singular values that the first ones hold. "
@@ -191,19 +192,19 @@ def _rank(report: ModelReport, figures: dict[str, Figure] | None) -> list[Html]:
     )
     return [
         tag("p", words),
-        pair(shown_figure(figures, "spectrum"), shown_table("spectrum", _tables.spectrum(report))),
+        pair(shown_figure(figures, "spectrum"), shown_table("spectrum", _tables.spectrum(facts))),
     ]
 
 
-def _tradeoff(report: ModelReport, figures: dict[str, Figure] | None) -> list[Html]:
-    assert report.path is not None
+def _tradeoff(facts: Facts, figures: dict[str, Figure] | None) -> list[Html]:
+    assert facts.path is not None
     words = (
-        f"Each point is one head of the path, measured on {report.path.n_held_out:,} rows that "
+        f"Each point is one head of the path, measured on {facts.path.n_held_out:,} rows that "
         "were held out for it."
     )
-    if report.chosen is None:
+    if facts.chosen is None:
         words += " This model is not one of the points."
-    table = _tables.tradeoff(report)
+    table = _tables.tradeoff(facts)
     return [
         tag("p", words),
         *shown_figure(figures, "tradeoff"),
@@ -211,9 +212,9 @@ def _tradeoff(report: ModelReport, figures: dict[str, Figure] | None) -> list[Ht
     ]
 
 
-def _caveats(report: ModelReport) -> list[Html]:
-    found = [caveat for caveat in report.caveats if caveat.found]
-    always = [caveat for caveat in report.caveats if not caveat.found]
+def _caveats(caveats: tuple[Caveat, ...]) -> list[Html]:
+    found = [caveat for caveat in caveats if caveat.found]
+    always = [caveat for caveat in caveats if not caveat.found]
     items = [shown_caveat(caveat, f"caveat-{i}") for i, caveat in enumerate(found, start=1)]
     return [
         *([tag("h3", "About this model and these rows")] if found else []),
@@ -223,21 +224,21 @@ def _caveats(report: ModelReport) -> list[Html]:
     ]
 
 
-def _made(report: ModelReport) -> list[Html]:
+def _made(facts: Facts) -> list[Html]:
     default = [
-        f"{name}={text}" for name, (text, changed) in report.parameters.items() if not changed
+        f"{name}={text}" for name, (text, changed) in facts.parameters.items() if not changed
     ]
-    parameters = _tables.parameters(report)
+    parameters = _tables.parameters(facts)
     return [
         pair(
             [
                 *(shown_table("parameters", parameters) if parameters.rows else []),
                 tag("p", "At their defaults: ", ", ".join(default), ".", class_="quiet"),
             ],
-            shown_table("versions", _tables.versions(report)),
+            shown_table("versions", _tables.versions(facts)),
         ),
     ]
 
 
-def _footer(report: ModelReport) -> Html:
-    return tag("footer", f"Made by skfairft {report.versions['skfairft']}.")
+def _footer(facts: Facts) -> Html:
+    return tag("footer", f"Made by skfairft {facts.versions['skfairft']}.")

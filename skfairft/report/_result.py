@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..displays import FisherImportanceDisplay, SingularSpectrumDisplay
-from ..metrics.report import FairnessReport
-from ..path import FairnessPath
-from ..summary.model import ModelSummary
-from ._caveats import Caveat, find_caveats
-
-if TYPE_CHECKING:
-    import pandas as pd
+from ._card import card
+from ._caveat import Caveat
+from ._caveats import find_caveats
+from ._facts import Facts
+from ._page import frame, page
 
 __all__ = ["ModelReport"]
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class ModelReport:
+class ModelReport(Facts):
     """What a fitted model is, and what it does to each group; `model_report` makes one.
 
     A notebook shows it as a page. The parts are there as tables and arrays, too.
@@ -81,56 +73,10 @@ class ModelReport:
     ['No constraint']
     """
 
-    title: str
-    summary: ModelSummary
-    fairness: FairnessReport
-    counts: pd.DataFrame
-    group_importance: NDArray[np.float64]
-    importance: NDArray[np.float64]
-    singular_values: NDArray[np.float64]
-    features: tuple[str, ...] | None
-    path: FairnessPath | None
-    chosen: int | None
-    peers: Any
-    parameters: dict[str, tuple[str, bool]]
-    versions: dict[str, str]
-    weighted: bool
-    wrapper: str | None
-    date: str | None
-
     @property
     def caveats(self) -> tuple[Caveat, ...]:
         """What to know before the numbers are used; what follows from these facts comes first."""
         return find_caveats(self)
-
-    @property
-    def similarity(self) -> NDArray[np.float64]:
-        """Cosine between the groups' importances, (G, G); NaN for a group without any."""
-        return FisherImportanceDisplay(
-            group_importance=self.group_importance, importance=None, groups=self.summary.groups
-        ).similarity
-
-    @property
-    def energy(self) -> NDArray[np.float64]:
-        """Share of the squared singular values that the first r of them hold, for each r."""
-        return SingularSpectrumDisplay(singular_values=self.singular_values).kept
-
-    @property
-    def unconstrained(self) -> int | None:
-        """The row of the path that is this model's without a constraint; None if there is none."""
-        if self.path is None or self.chosen is None:
-            return None
-        table = self.path.table
-        # The rank is None, a whole number or a share: 1 and 1.0 differ.
-        same = [
-            solver == table.at[self.chosen, "solver"]
-            and repr(rank) == repr(table.at[self.chosen, "rank"])
-            for solver, rank in zip(table["solver"], table["rank"], strict=True)
-        ]
-        rows = table[
-            np.array(same) & (table["fairness_weight"] == 0.0) & (table["positive_share"] == 1.0)
-        ]
-        return int(rows.index[0]) if len(rows) else None
 
     def to_html(self) -> str:
         """Return the report as one HTML page.
@@ -152,8 +98,6 @@ class ModelReport:
         >>> page.splitlines()[0], page.count("<h1")
         ('<!DOCTYPE html>', 1)
         """
-        from ._page import page
-
         return page(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -232,8 +176,6 @@ class ModelReport:
         >>> card.select("Intended use/Primary uses").content[:16]
         'To be filled in:'
         """
-        from ._card import card
-
         return card(self, figures, filled)
 
     def to_markdown(self, **filled: str) -> str:
@@ -267,8 +209,6 @@ class ModelReport:
         return str(self.to_card(**filled).render())
 
     def _repr_html_(self) -> str:
-        from ._page import frame
-
         return frame(self)
 
     def __repr__(self) -> str:

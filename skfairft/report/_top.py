@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from ..inputs.words import group_name
-from ..parity.names import DISTANCES, split_rate
-from ._markup import Html, tag
-from ._words import between, number, percent
-
-if TYPE_CHECKING:
-    from ._result import ModelReport
+from ..metrics.markup import Html, tag
+from ..metrics.tables import measured
+from ..parity.names import split_rate
+from ._caveat import Caveat
+from ._facts import Facts
+from ._words import HEADLINES, percent
 
 __all__ = ["header"]
 
 
-def header(report: ModelReport, nav: Html) -> Html:
+def header(facts: Facts, caveats: tuple[Caveat, ...], nav: Html) -> Html:
     """Return the head of the page, with the links to its sections at the end."""
-    eyebrow = "skfairft" if report.date is None else f"skfairft · {report.date}"
+    eyebrow = "skfairft" if facts.date is None else f"skfairft · {facts.date}"
     return tag(
         "header",
         tag("p", eyebrow, class_="eyebrow"),
-        tag("h1", report.title),
-        tag("p", _lead(report), class_="lead"),
-        _tiles(report),
-        _found(report),
+        tag("h1", facts.title),
+        tag("p", _lead(facts), class_="lead"),
+        _tiles(facts),
+        _found(caveats),
         nav,
     )
 
 
-def _lead(report: ModelReport) -> str:
+def _lead(facts: Facts) -> str:
     """Return the main numbers in two sentences."""
-    fairness = report.fairness
+    fairness = facts.fairness
     table = fairness.by_group
     rates = [name for name in map(str, table.columns) if name.startswith("selection_rate")]
     names = [group_name(group) for group in table.index.tolist()]
@@ -61,17 +59,13 @@ def _lead(report: ModelReport) -> str:
     return f"On {rows}, the model decides for class {label} in {shares}{more}. {error}"
 
 
-def _tiles(report: ModelReport) -> Html:
-    fairness, summary = report.fairness, report.summary
-    names = {
-        "weighted_f1_error": ("error, 100 - weighted F1", percent, 1),
-        "demographic_parity_distance": (DISTANCES["demographic_parity"], number, 3),
-        "equalized_odds_distance": (DISTANCES["equalized_odds"], number, 3),
-    }
+def _tiles(facts: Facts) -> Html:
+    fairness, summary = facts.fairness, facts.summary
     tiles = []
-    for metric, (name, show, digits) in names.items():
-        value, low, high = fairness.headline.loc[metric, ["value", "low", "high"]]
-        tiles.append((name, show(value, digits), between(low, high, digits)))
+    for metric, name in (HEADLINES | {"weighted_f1_error": "error, 100 - weighted F1"}).items():
+        of_error = metric == "weighted_f1_error"
+        value, note = measured(*fairness.headline.loc[metric], digits=1 if of_error else 3)
+        tiles.append((name, f"{value}\N{NO-BREAK SPACE}%" if of_error else value, note))
     if summary.head_parameters is not None:
         tiles.append(
             ("parameters of the head", f"{summary.head_parameters:,}", summary.describe_rank())
@@ -91,9 +85,9 @@ def _tiles(report: ModelReport) -> Html:
     )
 
 
-def _found(report: ModelReport) -> Html | None:
+def _found(caveats: tuple[Caveat, ...]) -> Html | None:
     """Return the topics of what was found, linked to their text."""
-    found = [caveat for caveat in report.caveats if caveat.found]
+    found = [caveat for caveat in caveats if caveat.found]
     if not found:
         return None
     links = [

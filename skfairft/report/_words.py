@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
+from ..displays._tradeoff_points import ERROR_NAME
 from ..inputs.words import group_name
-from ..parity.names import RATES, split_rate
-
-if TYPE_CHECKING:
-    from ._result import ModelReport
+from ..metrics.tables import Cell, measured, number
+from ..parity.names import DISTANCES, RATES, split_rate
+from ._facts import Facts
 
 __all__ = [
+    "HEADLINES",
     "PREDICTING",
-    "between",
     "distances_are",
     "markdown",
-    "number",
+    "of_path",
     "percent",
     "positive_class",
     "rate_name",
 ]
+
+HEADLINES = {
+    "weighted_f1_error": ERROR_NAME,
+    "demographic_parity_distance": DISTANCES["demographic_parity"],
+    "equalized_odds_distance": DISTANCES["equalized_odds"],
+}
 
 PREDICTING = (
     "No group is passed to predict; what the features say of the group, the head can use all the "
@@ -44,37 +48,32 @@ def rate_name(metric: str) -> str:
     return _COLUMNS[name] + ("" if label is None else f", class {label}")
 
 
-def positive_class(report: ModelReport) -> str:
+def positive_class(facts: Facts) -> str:
     """Return which class the rates take for positive, in a sentence.
 
     Of a model of several classes it can be one, too: where only two are among labels and decisions.
     """
-    if report.fairness.positive is None:
+    if facts.fairness.positive is None:
         return "Each class in turn is the positive one, against the rest."
-    return f"The positive class is {group_name(report.fairness.positive)}."
+    return f"The positive class is {group_name(facts.fairness.positive)}."
 
 
-def distances_are(report: ModelReport) -> str:
+def distances_are(facts: Facts) -> str:
     """Return what the two distances are, in sentences."""
     words = (
         "The demographic parity distance is the largest difference between two groups in the "
         "selection rate. The equalized odds distance is the sum of the largest differences in true "
         "and in false positive rate, at most 2."
     )
-    if report.fairness.positive is None:
+    if facts.fairness.positive is None:
         words += " Of several classes, each is that of the class in which it is largest."
     return words
 
 
-def number(value: Any, digits: int = 3) -> str:
-    """Return a number, or that it is undefined.
-
-    Examples
-    --------
-    >>> number(0.12345), number(float("nan"))
-    ('0.123', 'undefined')
-    """
-    return "undefined" if np.isnan(value) else f"{value:.{digits}f}"
+def of_path(row: Any, column: str, digits: int = 3) -> Cell:
+    """Return a number of a row of a path's table, with its interval."""
+    numbers = (row[f"{column}{end}"] for end in ("", "_low", "_high"))
+    return measured(*numbers, digits=digits)
 
 
 def percent(value: Any, digits: int = 1) -> str:
@@ -87,17 +86,6 @@ def percent(value: Any, digits: int = 1) -> str:
     """
     shown = number(value, digits)
     return shown if shown == "undefined" else f"{shown}\N{NO-BREAK SPACE}%"
-
-
-def between(low: Any, high: Any, digits: int = 3) -> str:
-    """Return an interval, or nothing where there is none.
-
-    Examples
-    --------
-    >>> between(0.1, 0.25), between(float("nan"), float("nan"))
-    ('[0.100, 0.250]', '')
-    """
-    return "" if np.isnan(low) else f"[{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def markdown(text: str) -> str:

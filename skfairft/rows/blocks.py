@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from .mapped import Features, block_slices, double_block, double_blocks
 
-__all__ = ["map_blocks", "threads_over_blocks"]
+__all__ = ["map_blocks", "results_in_order", "threads_over_blocks"]
 
 T = TypeVar("T")
 
@@ -92,11 +93,18 @@ def map_blocks(function: Callable[[slice, Tensor], T], Z: Features) -> Iterator[
         block, rooms.own = double_block(Z, rows, getattr(rooms, "own", None))
         return function(rows, block)
 
+    yield from results_in_order(pool, (partial(work, rows) for rows in slices), n_threads)
+
+
+def results_in_order(
+    pool: ThreadPoolExecutor, works: Iterable[Callable[[], T]], ahead: int
+) -> Iterator[T]:
+    """Yield what functions return, in their order; some of them are worked on ahead."""
     queue: deque[Future[T]] = deque()
     try:
-        for rows in slices:
-            queue.append(pool.submit(work, rows))
-            if len(queue) > n_threads:
+        for work in works:
+            queue.append(pool.submit(work))
+            if len(queue) > ahead:
                 yield queue.popleft().result()
         while queue:
             yield queue.popleft().result()

@@ -44,12 +44,7 @@ _FAULT_BYTES = 2**21
 
 
 def block_rows(n_features: int) -> int:
-    """Return the number of rows in a block of features.
-
-    Parameters
-    ----------
-    n_features : int
-        Number of features d.
+    """Return the number of rows in a block of so many features.
 
     Examples
     --------
@@ -62,29 +57,11 @@ def block_rows(n_features: int) -> int:
 def allocate_features(
     shape: tuple[int, int], dtype: DTypeLike, *, limit: int | None, folder: str | Path | None = None
 ) -> NDArray[Any]:
-    """Return room for features: memory up to a limit, beyond it a temporary file.
+    """Return room for features (n, d): memory up to a limit of bytes, beyond it a temporary file.
 
-    Parameters
-    ----------
-    shape : tuple (n, d)
-        Rows and features.
-    dtype : dtype
-        Of the features.
-    limit : int or None
-        Most bytes to take from memory; None is as many as it takes.
-    folder : str or Path, optional
-        Where to put the file; None is the system's folder for temporary files. It has no
-        name there and is gone when the array is.
-
-    Returns
-    -------
-    ndarray or np.memmap of shape (n, d)
-        To be written to.
-
-    Raises
-    ------
-    OSError
-        If the folder has no room for the features, before anything is computed.
+    A limit of None takes as much memory as it takes. The file is in the folder, by default the
+    system's for temporary files; it has no name there and is gone when the array is. If the folder
+    has no room, that is an OSError, before anything is computed.
 
     Examples
     --------
@@ -136,10 +113,7 @@ def is_mapped(array: Any) -> bool:
 def release_pages(array: Any) -> None:
     """Let the pages of a mapped array leave memory; what is in them stays in the file.
 
-    Parameters
-    ----------
-    array : ndarray or np.memmap
-        Nothing happens to an array in memory.
+    Nothing happens to an array in memory.
 
     Examples
     --------
@@ -156,14 +130,9 @@ def release_pages(array: Any) -> None:
 
 
 class MappedFeatures:
-    """Features in a mapped file, read as tensors of some rows at a time.
+    """Features in a mapped file (n, d), read as tensors of some rows at a time.
 
-    Parameters
-    ----------
-    array : np.memmap of shape (n, d)
-        Features, float32 or float64.
-    index : ndarray of shape (m,), int64, optional
-        The rows of the array that are the rows of these features; None is all of them.
+    ``index`` (m,) says which rows of the file are the rows of these features; None is all of them.
 
     Examples
     --------
@@ -243,13 +212,7 @@ Features = Tensor | MappedFeatures
 
 
 def as_features(array: NDArray[Any]) -> Features:
-    """Return an array as a tensor that shares its memory where it can, or as mapped features.
-
-    Parameters
-    ----------
-    array : ndarray or np.memmap of shape (n, d)
-        Features, float32 or float64.
-    """
+    """Return an array as a tensor that shares its memory where it can, or as mapped features."""
     if is_mapped(array):
         return MappedFeatures(array)
     array = np.ascontiguousarray(array)
@@ -257,19 +220,9 @@ def as_features(array: NDArray[Any]) -> Features:
 
 
 def double_blocks(Z: Features) -> Iterator[tuple[slice, Tensor]]:
-    """Yield all rows in order, in blocks and in float64.
+    """Yield all rows in order, as slices and the blocks (m, d) in float64.
 
-    Parameters
-    ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features.
-
-    Yields
-    ------
-    rows : slice
-        Which rows.
-    block : Tensor of shape (m, d), float64
-        Not to be written to, and only valid until the next one: they may share memory.
+    A block is not to be written to, and only valid until the next one: they may share memory.
 
     Examples
     --------
@@ -283,13 +236,7 @@ def double_blocks(Z: Features) -> Iterator[tuple[slice, Tensor]]:
 
 
 def block_slices(Z: Features) -> list[slice]:
-    """Return the rows of each block.
-
-    Parameters
-    ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features.
-    """
+    """Return the rows of each block."""
     step = block_rows(Z.shape[1])
     return [slice(start, min(start + step, len(Z))) for start in range(0, len(Z), step)]
 
@@ -297,17 +244,10 @@ def block_slices(Z: Features) -> list[slice]:
 def double_block(
     Z: Features, rows: slice, room: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Return some rows in float64, and the room they lie in, to be used again.
+    """Return the rows of a block in float64, and the room they lie in, to be used again.
 
-    Parameters
-    ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features.
-    rows : slice
-        A block's rows.
-    room : Tensor, optional
-        What an earlier call returned for features of the same shape: new rooms would
-        leave gaps in the heap, many times their size.
+    It is what an earlier call returned for features of the same shape: new rooms would
+    leave gaps in the heap, many times their size.
     """
     if isinstance(Z, Tensor) and Z.dtype == torch.float64:
         return Z[rows], None

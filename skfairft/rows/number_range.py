@@ -14,17 +14,7 @@ __all__ = ["check_range"]
 def check_range(Z: Features, what: str = "X, or its features,") -> None:
     """Refuse columns of numbers whose squares cannot be computed with.
 
-    Parameters
-    ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features, or what is computed from them.
-    what : str
-        What to call them.
-
-    Raises
-    ------
-    ValueError
-        Naming the first such column, and its largest magnitude.
+    The error says ``what`` holds them, in which column, and their largest magnitude.
 
     Examples
     --------

@@ -31,30 +31,16 @@ def effective_rows(w: Tensor) -> float:
 
 
 class TensorRows(torch.utils.data.Dataset[Any]):
-    """Features, labels and weights, cut by slices or index tensors.
+    """Features (n, d), labels and weights (n,), cut by slices or index tensors.
 
-    Parameters
-    ----------
-    Z : Tensor, MappedFeatures or array of shape (n, d)
-        Features.
-    y : Tensor of shape (n,), int64, optional
-        Encoded labels; None for prediction.
-    w : Tensor of shape (n,), float64, optional
-        Sample weights.
-    codes : Tensor of shape (n,), int64, optional
-        Encoded groups 0..G-1, which only a parity penalty needs. With them go the
-        numbers of the rows, by which it remembers them.
+    Without labels, as for prediction, these are zeros; without weights, ones. Codes of groups
+    only a parity penalty needs: with them go the numbers of the rows, by which it remembers them.
     """
 
     def __init__(
-        self,
-        Z: Any,
-        y: Tensor | None = None,
-        w: Tensor | None = None,
-        codes: Tensor | None = None,
+        self, Z: Any, y: Tensor | None = None, w: Tensor | None = None, codes: Tensor | None = None
     ) -> None:
-        if is_mapped(Z):
-            Z = as_features(Z)
+        Z = as_features(Z) if is_mapped(Z) else Z
         self.Z: Features = Z if isinstance(Z, MappedFeatures) else torch.as_tensor(Z)
         self.y = torch.zeros(len(self.Z), dtype=torch.int64) if y is None else y
         self.w = torch.ones(len(self.Z), dtype=torch.float64) if w is None else w
@@ -111,15 +97,8 @@ class TensorBatches:
     A DataLoader fetches row by row and collates, which costs more than the head's
     own arithmetic.
 
-    Parameters
-    ----------
-    dataset : TensorRows
-        What to iterate over.
-    batch_size : int
-        Rows per batch. If that is all of them, they are passed on uncopied and in
-        their order.
-    seed : int, optional
-        Shuffle anew in each epoch, from a generator of its own; None keeps the order.
+    A batch of all rows is passed on uncopied and in their order. With a seed the order is another
+    one in each epoch, from a generator of its own.
     """
 
     def __init__(self, dataset: TensorRows, batch_size: int, seed: int | None = None) -> None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ..head.modules import head_scores
 from ..parity.judge import JudgedRows, interval_around
-from .problem import FittedHead, HeadFitter
+from .fitter import HeadFitter
+from .problem import FittedHead
 
 __all__ = ["BoundSearch", "weakest_weight"]
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..head.start import parse_head, scores_classes
+from ..inputs.warn import warn_user
 from ..parity.constraints import largest_distance
+from .registry import resolve_solver
 
-__all__ = ["check_fairness_parameters", "check_head_for_solver", "check_weight_or_bound"]
+__all__ = ["check_fairness_parameters", "check_weight_or_bound", "report_void"]
+
+# Defaults of the classifier: what is not at them is to act.
+_VALIDATION_FRACTION, _IMPORTANCE = 0.1, "fisher"
 
 
 def check_fairness_parameters(clf: Any) -> None:
@@ -42,15 +46,12 @@ def check_fairness_parameters(clf: Any) -> None:
                 f"difference_bound={bound} asks for nothing: the distance of {clf.constraint!r} "
                 f"is at most {largest}. Set a smaller bound, or constraint=None."
             )
-    if clf.warm_start and clf.solver == "closed_form":
+    if bound is None and clf.validation_fraction != _VALIDATION_FRACTION:
         raise ValueError(
-            "warm_start=True goes on training a head, and solver='closed_form' trains none; set "
-            "warm_start=False or another solver."
-        )
-    if not clf.calibrate and clf.solver != "fine_tune":
-        raise ValueError(
-            f"calibrate=False is a way to train, and solver={clf.solver!r} does not train against "
-            'a penalty; set solver="fine_tune" or calibrate=True.'
+            f"validation_fraction={clf.validation_fraction} would have no effect: it is the share "
+            "of the rows that difference_bound is judged on, which is None. Set one, or leave it "
+            "at its default. (What FineTune and PlugIn hold out to stop early is their own "
+            "validation_fraction.)"
         )
 
 
@@ -76,27 +77,33 @@ def check_weight_or_bound(clf: Any) -> None:
         )
 
 
-def check_head_for_solver(head: Any, solver: str, n_classes: int) -> None:
-    """Refuse what is no head, and one of the classes where label and group together are needed.
+def report_void(clf: Any) -> None:
+    """Say of parameters that nothing acts on, though a search may pass there on its way.
 
     Parameters
     ----------
-    head, solver
-        As given to the classifier.
-    n_classes : int
-        Number of classes k.
+    clf : FairLowRankHeadClassifier
+        Whose parameters are checked.
 
-    Raises
-    ------
-    ValueError
-        As `parse_head`, and for the scores of the classes with ``solver="plug_in"``.
+    Warns
+    -----
+    UserWarning
+        Saying which, and why.
     """
-    if head is None:
+    solver = resolve_solver(clf.solver)
+    acts = clf.constraint is not None and solver.starts_with_constraint
+    whole = clf.rank is None and not acts
+    if clf.importance != _IMPORTANCE and whole:
+        why, names = "rank=None cuts nothing, which could be weighted", ["importance"]
+        names += [] if clf.group_weights is None else ["group_weights"]
+    elif clf.group_weights is not None and (whole or clf.importance == "uniform"):
+        names = ["group_weights"]
+        why = "rank=None cuts nothing" if whole else "importance='uniform' weights nothing"
+    else:
         return
-    linear, _ = parse_head(head)
-    if solver == "plug_in" and scores_classes(head, n_classes):
-        raise ValueError(
-            f"head has {linear.out_features} outputs, for the {n_classes} classes, but "
-            "solver='plug_in' needs the probabilities of label and group together, which such a "
-            "head does not hold. Pass head=None, or the hidden layer before it."
-        )
+    given = " and ".join(f"{name}={getattr(clf, name)!r}" for name in names)
+    warn_user(
+        f"{given} {'have' if len(names) > 1 else 'has'} no effect on the head: {why}. Set a rank, "
+        "or leave that at its default.",
+        UserWarning,
+    )

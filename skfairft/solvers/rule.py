@@ -52,8 +52,8 @@ def cell_scores(parity: Parity, multipliers: Tensor, count: Tensor) -> Tensor:
     """Return what a cell of label and group adds to the score of each class.
 
     The Lagrangian of "accuracy, with the rates of all groups equal": a row of the cell (y, g)
-    predicted j counts 1 if y = j, minus, for each moment of j that the cell belongs to, the
-    group's multiplier divided by the share of rows that the moment's rate is a mean over.
+    predicted j counts 1 if y = j, minus, for each moment, its coefficient of (y, j) times the
+    group's multiplier, divided by the share of rows that the moment's rate is a mean over.
 
     Parameters
     ----------
@@ -78,11 +78,9 @@ def cell_scores(parity: Parity, multipliers: Tensor, count: Tensor) -> Tensor:
     tensor([[-0.2000,  0.2000],
             [ 0.8000,  1.2000]], dtype=torch.float64)
     """
-    k = len(count)
     share = parity.counts(count) / count.sum()
-    cost = parity.events[:, :, None] * (multipliers / share)[:, None, :]  # (m, k, G)
-    scores = torch.eye(k, dtype=torch.float64)[:, None, :].repeat(1, count.shape[1], 1)
-    return scores.index_add(2, parity.labels, -cost.movedim(0, -1))
+    right = torch.eye(len(count), dtype=torch.float64)[:, None, :]
+    return right - parity.spend(multipliers / share)
 
 
 def solve_multipliers(
@@ -146,7 +144,7 @@ def solve_multipliers(
     share = (w / w.sum()).numpy()
     P = np.ascontiguousarray(p.numpy().T)  # sums over cells and classes are then over rows
     count = (w @ p).reshape(-1, n_groups)
-    k, m = len(count), len(parity.labels)
+    k, m = len(count), len(parity.events)
     if not bool((parity.counts(count) > _LEAST_SHARE * count.sum()).all()):
         raise ValueError(
             "The head of solver='plug_in' gives some group, or some class of a group, no "

@@ -70,7 +70,7 @@ def stiffness(module: StandardizedHead, train: TensorRows, parity: Parity, *, l2
     Examples
     --------
     >>> from skfairft.parity.constraints import parity
-    >>> from skfairft.head.modules import LowRankHead
+    >>> from skfairft.lowrank.layer import LowRankHead
     >>> head = LowRankHead(torch.tensor([[-1.0, 1.0]]), None, torch.zeros(2))
     >>> one, y, s = torch.ones(1), torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
     >>> module = StandardizedHead(head, None, one, one, None, torch.float64)

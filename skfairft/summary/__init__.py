@@ -4,6 +4,7 @@ Must not know how it was fitted.
 """
 
 from .inside import features_input, final_classifier
-from .model import ModelSummary, summarize
+from .model import ModelSummary
+from .read import summarize
 
 __all__ = ["ModelSummary", "features_input", "final_classifier", "summarize"]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from ..backbone.box import backbone_block, block_class
-
-if TYPE_CHECKING:
-    from .model import ModelSummary
+from .model import ModelSummary
 
 __all__ = ["classifier_block"]
 

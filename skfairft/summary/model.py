@@ -1,7 +1,4 @@
-"""What a classifier is made of: backbone, head, groups, constraint, and what low rank saves.
-
-The classifier's own display is made from it, so that nothing here imports the classifier.
-"""
+"""A summary of a classifier: its figures, and how they read."""
 
 from __future__ import annotations
 
@@ -9,18 +6,12 @@ from dataclasses import asdict, dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from ..backbone.extractor import FrozenFeatureExtractor
-from ..backbone.modules import count_parameters
-from ..head.modules import CellVote, split_tail
 from ..inputs.words import group_name, named
-from .inside import features_input, final_classifier, path_inside
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ModelSummary", "features_input", "final_classifier", "summarize"]
+__all__ = ["ModelSummary"]
 
 # Longer names of classes and groups are cut.
 _LONGEST_NAME = 40
@@ -54,11 +45,11 @@ class ModelSummary:
         Whether `fit` got sensitive features.
     widths : tuple of int or None
         Width of the features, of each layer of the head, and of its output: ``(d, k)``
-        for a linear head, ``(d, h, k)`` with a hidden layer. For ``solver="plug_in"``
-        the output is that of the cells.
+        for a linear head, ``(d, h, k)`` with a hidden layer. Where cells vote the output is
+        that of the cells.
     cells : int or None
-        With ``solver="plug_in"``, the cells of class and group that the head tells
-        apart, and that a table of votes turns into classes. None for other solvers.
+        With `PlugIn`, the cells of class and group that the head tells apart, and that a
+        table of votes turns into classes. None for other solvers.
     rank_asked : int, float or None
         The parameter ``rank``.
     factorized : bool or None
@@ -71,8 +62,12 @@ class ModelSummary:
         Parameters of the head: what is trained.
     full_head_parameters : int or None
         Parameters of a head of the same widths with one matrix in place of factors.
-    importance, solver : str
-        As the parameters.
+    importance : str
+        As the parameter.
+    solver : str
+        Its name, or with other parameters than the defaults its repr.
+    solver_caveats : tuple of (str, str)
+        Topic and text of what its solver says of such a model.
     constraint : str or None
         As the parameter.
     fairness_weight : float or None
@@ -114,26 +109,27 @@ class ModelSummary:
     layer: str | None
     output: str | int | None
     pool: str | None
-    n_features_in: int | None
-    n_features: int | None
-    classes: tuple[Any, ...] | None
-    groups: tuple[Any, ...] | None
-    groups_given: bool | None
-    widths: tuple[int, ...] | None
-    cells: int | None
+    n_features_in: int | None = None
+    n_features: int | None = None
+    classes: tuple[Any, ...] | None = None
+    groups: tuple[Any, ...] | None = None
+    groups_given: bool | None = None
+    widths: tuple[int, ...] | None = None
+    cells: int | None = None
     rank_asked: int | float | None
-    factorized: bool | None
-    rank: int | None
-    full_rank: int | None
-    head_parameters: int | None
-    full_head_parameters: int | None
+    factorized: bool | None = None
+    rank: int | None = None
+    full_rank: int | None = None
+    head_parameters: int | None = None
+    full_head_parameters: int | None = None
     importance: str
     solver: str
+    solver_caveats: tuple[tuple[str, str], ...]
     constraint: str | None
     fairness_weight: float | None
     difference_bound: float | None
-    difference: float | None
-    difference_interval: tuple[float, float] | None
+    difference: float | None = None
+    difference_interval: tuple[float, float] | None = None
 
     @property
     def frozen(self) -> bool:
@@ -147,7 +143,7 @@ class ModelSummary:
         So it is with two factors, and where the SVD meets a constraint.
         """
         constrained = self.constraint is not None and bool(self.fairness_weight)
-        return bool(self.factorized) or (constrained and self.solver != "plug_in")
+        return bool(self.factorized) or (constrained and self.cells is None)
 
     @property
     def share_saved(self) -> float | None:
@@ -308,103 +304,6 @@ class ModelSummary:
             f"{asked}: {self.difference:.3f} on the rows held out "
             f"(95 % interval {low:.3f} to {high:.3f}), at weight {self.fairness_weight:.3g}"
         )
-
-
-def summarize(estimator: Any) -> ModelSummary:
-    """Say what a classifier is made of.
-
-    Parameters
-    ----------
-    estimator : FairLowRankHeadClassifier, or Pipeline or search around one
-        Fitted or not; of an unfitted one only the parameters are known.
-
-    Returns
-    -------
-    ModelSummary
-        Figures, and with ``print`` a short text.
-
-    Raises
-    ------
-    TypeError
-        If there is no `FairLowRankHeadClassifier` inside.
-    ValueError
-        For invalid parameters of an unfitted one.
-
-    Examples
-    --------
-    >>> from torch import nn
-    >>> from skfairft import FairLowRankHeadClassifier
-    >>> from skfairft.summary import summarize
-    >>> backbone = nn.Sequential(nn.Linear(10, 32), nn.ReLU())
-    >>> print(summarize(FairLowRankHeadClassifier(backbone, rank=2)))
-    backbone    Sequential, 352 parameters, frozen: never trained here
-    head        not fitted; rank=2 asked for
-    importance  fisher
-    constraint  none
-    solver      fine_tune
-    """
-    clf = path_inside(estimator)[-1]
-    fitted = hasattr(clf, "head_")
-    if not fitted:
-        clf._validate_params()
-    extractor = clf.feature_extractor_ if fitted else clf.feature_extractor
-    wrapped = isinstance(extractor, FrozenFeatureExtractor)
-    module: nn.Module | None = extractor.module if wrapped else extractor
-    taken: dict[str, Any] = {
-        name: getattr(extractor, name) if wrapped else None for name in ("layer", "output", "pool")
-    }
-    return ModelSummary(
-        fitted=fitted,
-        backbone=None if module is None else type(module).__name__,
-        backbone_parameters=0 if module is None else count_parameters(module),
-        **taken,
-        rank_asked=clf.rank,
-        importance=clf.importance,
-        solver=clf.solver,
-        constraint=clf.constraint,
-        difference_bound=clf.difference_bound,
-        **(_of_fit(clf) if fitted else _UNFITTED | {"fairness_weight": clf.fairness_weight}),
-    )
-
-
-# What only `fit` can tell.
-_UNFITTED: dict[str, Any] = dict.fromkeys(
-    (
-        *("n_features_in", "n_features", "classes", "groups", "groups_given", "widths", "cells"),
-        *("factorized", "rank", "full_rank", "head_parameters", "full_head_parameters"),
-        *("difference", "difference_interval"),
-    )
-)
-
-
-def _of_fit(clf: Any) -> dict[str, Any]:
-    """Return what `fit` has found."""
-    first, tail = split_tail(clf.head_)
-    layers = [] if tail is None else list(tail)
-    cells = next((len(part.vote) for part in layers if isinstance(part, CellVote)), None)
-    behind = [part.out_features for part in layers if isinstance(part, nn.Linear)]
-    trained = count_parameters(clf.head_)
-    assert trained is not None  # a fitted head has run
-    factors = first.A.numel() + (0 if first.B is None else first.B.numel())
-    groups = tuple(clf.groups_.tolist())
-    interval = getattr(clf, "difference_interval_", None)
-    return {
-        "n_features_in": getattr(clf, "n_features_in_", None),
-        "n_features": first.weight.shape[0],
-        "classes": tuple(clf.classes_.tolist()),
-        "groups": groups,
-        "groups_given": clf._groups_given,
-        "widths": (*first.weight.shape, *behind),
-        "cells": cells,
-        "factorized": first.B is not None,
-        "rank": clf.rank_,
-        "full_rank": min(first.weight.shape),
-        "head_parameters": trained,
-        "full_head_parameters": trained - factors + first.weight.numel(),
-        "fairness_weight": float(clf.fairness_weight_),
-        "difference": None if interval is None else float(clf.difference_),
-        "difference_interval": None if interval is None else tuple(map(float, interval)),
-    }
 
 
 def _listed(names: tuple[Any, ...]) -> str:

@@ -1,12 +1,14 @@
-"""Group means and covariances by block, and what the closed form does to data with them."""
+"""How groups differ: gaps and covariances, and what the closed form does to data with them."""
 
 import numpy as np
 import pytest
 import torch
 
+from skfairft.lowrank.covariance import GroupCovariance
 from skfairft.lowrank.factorization import parity_svd, regularized_metric
-from skfairft.lowrank.gaps import disparity_directions, distinct_directions, feature_covariance
+from skfairft.lowrank.gaps import CellMeans, distinct_directions
 from skfairft.lowrank.moments import column_moments
+from skfairft.lowrank.statistics import fill
 from skfairft.parity.constraints import CONSTRAINTS, parity
 from skfairft.rows import mapped
 from skfairft.rows.blocks import threads_over_blocks
@@ -25,19 +27,29 @@ def make_rows(n=600, k=3, n_groups=3, offset=0.0, seed=0):
 
 
 def directions(Z, y, codes, w, constraint, k=3, n_groups=3):
-    return disparity_directions(
+    found = fill(
         Z,
-        y,
-        codes,
-        w,
-        parity(constraint, k).conditions,
-        n_groups=n_groups,
-        moments=column_moments(Z, w),
+        {
+            "cells": lambda rows, X: CellMeans(k, n_groups, Z.shape[1]).update(
+                X, y[rows], codes[rows], w[rows]
+            )
+        },
     )
+    return found["cells"].result().directions(parity(constraint, k).conditions)
 
 
-def covariance(Z, w):
-    return feature_covariance(Z, w, column_moments(Z, w))
+def covariance(Z, w, codes=None):
+    """Return the covariance of all rows, whatever their groups."""
+    codes = torch.arange(len(Z)) % 3 if codes is None else codes
+    found = fill(
+        Z,
+        {
+            "covariance": lambda rows, X: GroupCovariance(3, Z.shape[1]).update(
+                X, codes[rows], w[rows]
+            )
+        },
+    )
+    return found["covariance"].result().about_mean(torch.bincount(codes, w, minlength=3))
 
 
 def slow_directions(Z, y, codes, w, constraint, k=3, n_groups=3):
@@ -108,16 +120,13 @@ class TestDirections:
         found = directions(Z + 2.0**30, y, codes, w, constraint)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-14 * 2**7)
         # Control: means of the features themselves lose these digits.
-        naive = disparity_directions(
-            Z + 2.0**30,
-            y,
-            codes,
-            w,
-            parity(constraint, 3).conditions,
-            n_groups=3,
-            moments=(torch.zeros(D).double(), torch.ones(D).double()),
-        )
-        assert (naive - expected).abs().max() > 1e-8
+        far, naive = Z + 2.0**30, []
+        for condition in parity(constraint, 3).conditions:
+            share = condition[y] * w
+            for group in range(3):
+                own = share * (codes == group)
+                naive.append(own @ far / own.sum() - share @ far / share.sum())
+        assert (torch.stack(naive, dim=1) - expected).abs().max() > 1e-8
 
     def test_directions_are_told_from_rounding_by_the_scale_of_the_features(self):
         rng = np.random.default_rng(0)
@@ -135,6 +144,30 @@ class TestCovariance:
         Z, _, _, w = make_rows()
         expected = np.cov(Z.numpy(), rowvar=False, aweights=w.numpy(), ddof=0)
         np.testing.assert_allclose(covariance(Z, w).numpy(), expected, rtol=1e-12)
+
+    @pytest.mark.parametrize("shares", [[0.2, 0.5, 0.3], [1.0, 0.0, 0.0], [2.0, 5.0, 3.0]])
+    def test_groups_count_as_their_shares_say_about_the_mean_of_all_rows(self, shares):
+        Z, _, codes, w = make_rows()
+        found = GroupCovariance(3, D).update(Z, codes, w).result()
+        away, expected = Z - w @ Z / w.sum(), torch.zeros(D, D).double()
+        for group, share in enumerate(shares):
+            own = codes == group
+            expected += share / sum(shares) * (away[own].T * w[own] / w[own].sum()) @ away[own]
+        shares = torch.tensor(shares, dtype=torch.float64)
+        torch.testing.assert_close(found.about_mean(shares), expected, rtol=1e-12, atol=1e-12)
+        # Control: neither the groups about their own means nor all rows alike.
+        own_means = torch.einsum("g,gij->ij", shares / shares.sum(), found.covariances)
+        assert not torch.allclose(own_means, expected, rtol=1e-2)
+        assert not torch.allclose(covariance(Z, w), expected, rtol=1e-2)
+
+    def test_a_group_without_rows_does_not_count(self):
+        Z, _, codes, w = make_rows(n_groups=2)
+        found = GroupCovariance(3, D).update(Z, codes, w).result()
+        with_none = found.about_mean(torch.tensor([0.25, 0.25, 0.5]).double())
+        assert with_none.isfinite().all()
+        half = torch.tensor([0.5, 0.5]).double()
+        expected = GroupCovariance(2, D).update(Z, codes, w).result().about_mean(half)
+        torch.testing.assert_close(with_none, expected, rtol=1e-14, atol=1e-14)
 
     def test_does_not_depend_on_an_offset(self):
         Z, _, _, w = make_rows()

@@ -1,0 +1,332 @@
+"""From what `fit` is given to a problem in tensors, and from its answer to fitted attributes.
+
+All checks of data come first; only then the extractor runs, which may take hours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils.validation import check_consistent_length, validate_data
+from torch import Tensor, nn
+
+from .backbone.extractor import FrozenFeatureExtractor
+from .backbone.modules import resolve_device
+from .head.modules import CellVote
+from .head.start import check_head
+from .inputs.checks import check_group_weights, check_groups, check_weights, class_factors
+from .inputs.encoding import encode_labels
+from .inputs.exceptions import FairnessWarning
+from .inputs.feature_table import kept_dtypes, read_features, refuse_mapping, refuse_odd_rows
+from .inputs.index_order import warn_of_index_order
+from .inputs.warn import warn_user
+from .inputs.words import listed
+from .lowrank.gaps import group_columns
+from .parity.checks import check_constraint, check_held_out
+from .rows.hold_out import hold_out
+from .rows.mapped import Features, as_features, block_rows, is_mapped, release_pages
+from .rows.number_range import check_range
+from .rows.tensor_rows import TensorRows
+from .solvers.checks import check_fairness_parameters
+from .solvers.problem import FittedHead, Problem
+from .solvers.registry import resolve_solver
+
+__all__ = ["check_for", "check_parameters", "features_of", "fitted_copy", "prepare", "store"]
+
+# Up to this many numbers (512 MiB in float64) features in memory are converted to double
+# precision once. Larger ones are converted block by block in each pass: the result is the same.
+_DOUBLE_LIMIT = 2**26
+
+_CPU = torch.device("cpu")
+
+
+def check_parameters(clf: Any) -> None:
+    """Check what does not depend on data.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        To be fitted.
+
+    Raises
+    ------
+    ValueError
+        Saying which, and what to do.
+    """
+    clf._validate_params()
+    check_fairness_parameters(clf)
+    resolve_solver(clf.solver).check(constraint=clf.constraint, warm_start=clf.warm_start)
+    if clf.head is not None:
+        check_head(clf.head)
+
+
+def check_for(clf: Any, n_classes: int) -> None:
+    """Check what depends on the number of classes; as `check_parameters`."""
+    device = resolve_device(clf.device, _CPU)
+    resolve_solver(clf.solver).check_head(clf.head, n_classes, device)
+
+
+def prepare(
+    clf: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    sensitive_features: Any,
+    *,
+    apart: float | None = None,
+    check: Callable[[NDArray[Any], NDArray[Any]], None] | None = None,
+) -> tuple[Problem, np.random.RandomState]:
+    """Check the data, run the extractor, and return the problem that they are.
+
+    Classes, groups and what tells of the features become attributes of the classifier.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        Whose parameters are checked.
+    X, y, sample_weight, sensitive_features
+        As for its `fit`, n rows.
+    apart : float, optional
+        Share of the rows to judge on, and not to fit.
+    check : callable, optional
+        Is told classes and groups before the extractor runs.
+
+    Returns
+    -------
+    problem : Problem
+        What to solve.
+    random_state : RandomState
+        To draw further from.
+
+    Raises
+    ------
+    ValueError
+        For data, groups or weights that cannot be fitted.
+    """
+    solver = resolve_solver(clf.solver)
+    classes, labels = encode_labels(y)
+    refuse_mapping(X)
+    refuse_odd_rows(X)
+    check_consistent_length(X, labels)
+    warn_of_index_order(
+        X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
+    )
+    check_for(clf, len(classes))
+    needed_by = None if clf.constraint is None else f"constraint={clf.constraint!r}"
+    if needed_by is None and solver.needs_groups:
+        needed_by = f"solver={solver.name!r}"
+    groups, codes = check_groups(
+        sensitive_features, clf.group_weights, classes, labels, needed_by=needed_by
+    )
+    w = check_weights(sample_weight, clf.class_weight, classes, labels)
+    check_group_weights(clf.group_weights, groups, np.bincount(codes, weights=w))
+    check_constraint(clf.constraint, classes, groups, labels, codes, w)
+    if check is not None:
+        check(classes, groups)
+    earlier = _earlier_head(clf, classes, votes=solver.votes)
+    # None is fresh entropy: drawing from NumPy's global state would change it.
+    random_state = (
+        np.random.RandomState()
+        if clf.random_state is None
+        else check_random_state(clf.random_state)
+    )
+    cells = labels * len(groups) + codes
+    held_out = None if apart is None else hold_out(cells, w, apart, random_state)
+    if clf.difference_bound is not None and held_out is not None:
+        check_held_out(
+            clf.constraint,
+            clf.difference_bound,
+            *(column[held_out] for column in (labels, codes)),
+            shape=(len(classes), len(groups)),
+        )
+    early_share = solver.early_share(clf.head, len(classes))
+    if early_share is not None:  # whether it can be, whatever the rows that are drawn
+        rest = slice(None) if held_out is None else np.delete(np.arange(len(w)), held_out)
+        hold_out(cells[rest], w[rest], early_share, np.random.RandomState(0))
+    Z = as_features(_fit_features(clf, X))
+    if isinstance(Z, Tensor) and Z.is_inference():  # X was made in that mode
+        Z = Z.clone()
+    if isinstance(Z, Tensor) and Z.numel() <= _DOUBLE_LIMIT:
+        Z = Z.double()
+    check_range(Z)
+    _report_group_columns(clf, Z, torch.from_numpy(codes))
+    if earlier is not None and len(clf.importance_) != Z.shape[1]:
+        raise ValueError(
+            f"warm_start=True goes on from a head for {len(clf.importance_)} features but the "
+            f"data has {Z.shape[1]}; set warm_start=False."
+        )
+    clf.classes_, clf.groups_ = classes, groups
+    clf.groups_given_ = sensitive_features is not None
+    alone = check_weights(sample_weight, None, classes, labels)
+    problem = Problem(
+        rows=TensorRows(Z, *map(torch.from_numpy, (labels, w, codes))),
+        sample_weight=torch.from_numpy(alone),
+        class_weight=torch.from_numpy(class_factors(clf.class_weight, classes, labels, alone)),
+        classes=classes,
+        groups=groups,
+        head=clf.head,
+        rank=clf.rank,
+        importance=clf.importance,
+        C=clf.C,
+        constraint=clf.constraint,
+        group_shares=partial(check_group_weights, clf.group_weights, groups),
+        device=resolve_device(clf.device, _CPU),
+        verbose=int(clf.verbose),
+        held_out=held_out,
+        earlier=earlier,
+    )
+    return problem, random_state
+
+
+def _earlier_head(clf: Any, classes: NDArray[Any], *, votes: bool) -> nn.Module | None:
+    """Return the head to go on from, None to start afresh."""
+    if not (clf.warm_start and hasattr(clf, "head_")):
+        return None
+    if not np.array_equal(classes, clf.classes_):
+        raise ValueError(
+            f"warm_start=True goes on from a head for the classes {clf.classes_.tolist()} but "
+            f"y has {classes.tolist()}; set warm_start=False."
+        )
+    if votes != any(isinstance(part, CellVote) for part in clf.head_.modules()):
+        raise ValueError(
+            f"warm_start=True goes on from a head of another solver than {clf.solver!r}, "
+            "which it cannot; set warm_start=False."
+        )
+    head: nn.Module = clf.head_
+    return head
+
+
+def _fit_features(clf: Any, X: Any) -> Any:
+    """Set up the extractor and return the features of X."""
+    extractor = clf.feature_extractor
+    if extractor is None:
+        clf.feature_extractor_ = None
+        return _read(clf, X, reset=True)
+    if isinstance(extractor, nn.Module):
+        extractor = FrozenFeatureExtractor(
+            extractor, device=clf.device, verbose=min(clf.verbose, 1)
+        )
+    clf.feature_extractor_ = clone(extractor)
+    Z = clf.feature_extractor_.fit_transform(X)
+    for name in ("n_features_in_", "feature_names_in_"):
+        if hasattr(clf.feature_extractor_, name):
+            setattr(clf, name, getattr(clf.feature_extractor_, name))
+        elif hasattr(clf, name):
+            delattr(clf, name)
+    return Z
+
+
+def features_of(clf: Any, X: Any) -> Features:
+    """Return the features that a fitted classifier's head takes.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        Fitted.
+    X : as for its `fit`
+        n rows.
+
+    Returns
+    -------
+    Tensor or MappedFeatures of shape (n, d)
+        Those of its extractor; without one X itself, checked.
+    """
+    if clf.feature_extractor_ is None:
+        return as_features(_read(clf, X, reset=False))
+    return as_features(clf.feature_extractor_.transform(X))
+
+
+def _read(clf: BaseEstimator, X: Any, *, reset: bool) -> Any:
+    """Return X, which is features already."""
+    if is_mapped(X) and X.ndim == 2 and X.dtype.type in (np.float32, np.float64):
+        # validate_data would bring all of X into memory; an array with the shape of X but one
+        # element is enough for its bookkeeping.
+        shape_only = np.broadcast_to(np.zeros((), X.dtype.type), X.shape)
+        validate_data(clf, shape_only, reset=reset, ensure_all_finite=False)
+        for start in range(0, len(X), step := block_rows(X.shape[1])):
+            block = np.asarray(X[start : start + step])
+            assert_all_finite(block, estimator_name=type(clf).__name__, input_name="X")
+            release_pages(X)
+        return X
+    # scikit-learn looks for infinities in a sum, which large numbers of both signs spoil.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return read_features(
+            X, lambda rows: validate_data(clf, rows, reset=reset, dtype=kept_dtypes(rows))
+        )
+
+
+def _report_group_columns(clf: Any, Z: Features, codes: Tensor) -> None:
+    """Say so if features are the group itself."""
+    found = group_columns(Z, codes)
+    if not found:
+        return
+    named = clf.feature_extractor is None and hasattr(clf, "feature_names_in_")
+    names = clf.feature_names_in_[found].tolist() if named else found
+    where = "X has" if clf.feature_extractor is None else "The features have"
+    warn_user(
+        f"{where} sensitive_features, or part of them, as a column of its own: "
+        f"[{listed(names)}]. The head can decide by it directly, also under a constraint. Drop "
+        "it, unless that is meant and allowed.",
+        FairnessWarning,
+    )
+
+
+def store(clf: Any, fitted: FittedHead) -> None:
+    """Make a fitted head the attributes of a classifier.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        With classes and groups.
+    fitted : FittedHead
+        The head.
+
+    Raises
+    ------
+    ValueError
+        For a head with numbers that are not finite.
+    """
+    if not all(bool(values.isfinite().all()) for values in fitted.head.state_dict().values()):
+        raise ValueError(
+            "The head that was fitted holds numbers that are not finite. Measure the columns "
+            "of X in other units, or leave optimizer, lr and batch_size at None."
+        )
+    clf.head_, clf.net_, clf.rank_ = fitted.head, fitted.net, fitted.rank
+    clf.history_ = fitted.net.history
+    clf.n_iter_ = len(clf.history_)
+    clf.group_importance_ = fitted.group_importance.numpy()
+    clf.importance_ = fitted.importance.numpy()
+    clf.singular_values_ = fitted.singular_values.numpy()
+
+
+def fitted_copy(clf: Any, fitted: FittedHead, **params: Any) -> Any:
+    """Return a classifier with other parameters and the head that belongs to them.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        That `prepare` was called for.
+    fitted : FittedHead
+        The head.
+    **params
+        Of the copy, a ``fairness_weight`` among them.
+    """
+    new = clone(clf).set_params(
+        **{name: clone(value, safe=False) for name, value in params.items()}
+    )
+    for name in (
+        *("classes_", "groups_", "groups_given_", "feature_extractor_"),
+        *("n_features_in_", "feature_names_in_"),
+    ):
+        if hasattr(clf, name):
+            setattr(new, name, getattr(clf, name))
+    new.fairness_weight_ = new.fairness_weight
+    store(new, fitted)
+    return new

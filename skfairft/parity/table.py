@@ -1,0 +1,142 @@
+"""The table of constraints: which rates each compares, and what rates and distances are called.
+
+Plain numbers and words. Penalty, plug-in rule, closed form, bound, path, metrics, displays and
+reports read this table and name no constraint, so a constraint is added by a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["PAPER", "RATES", "REPORTED", "TABLE", "Constraint", "Rate", "split_rate"]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A rate of rows, of one class, the positive one, against the rest.
+
+    Parameters
+    ----------
+    name : str
+        In words.
+    short : str
+        In a word.
+    counted : tuple ((negative, negative), (negative, positive)) of pairs of numbers
+        What a row adds to the numerator, by [true][predicted], 0 for negative and 1 for positive.
+    of : tuple (negative, positive) of numbers
+        What a row adds to the denominator, by its true label.
+    pooled : bool, default=False
+        Whether both are summed over all classes, each the positive one in turn, before they are
+        divided: a rate of no class in particular.
+
+    Examples
+    --------
+    >>> RATES["tpr"].of, RATES["tpr"].counted
+    ((0, 1), ((0, 0), (0, 1)))
+    """
+
+    name: str
+    short: str
+    counted: tuple[tuple[float, float], tuple[float, float]]
+    of: tuple[float, float]
+    pooled: bool = False
+
+    @property
+    def knows_no_label(self) -> bool:
+        """Whether, among the rows that it is of, the predictions alone matter.
+
+        Then scores whose mean among these rows is the same in all groups are what equal rates come
+        to, to first order.
+        """
+        others, own = self.counted
+        same = all(self.of[0] * a == self.of[1] * b for a, b in zip(own, others, strict=True))
+        return same and not self.pooled
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What is to be the same in all groups.
+
+    Parameters
+    ----------
+    title : str
+        Its name in words.
+    rates : tuple of str
+        Names of the rates; the distance adds up their largest differences.
+    distance : str
+        What that distance is called.
+    meaning : str, default=""
+        What it is, where its name does not say so.
+
+    Examples
+    --------
+    >>> TABLE["equalized_odds"].rates
+    ('tpr', 'fpr')
+    """
+
+    title: str
+    rates: tuple[str, ...]
+    distance: str
+    meaning: str = ""
+
+
+# By (true, predicted). A row that is decided wrong is a false positive of one class, and each row
+# is a positive of one class, however many there are.
+RATES = {
+    "selection_rate": Rate("selection rate", "selection", ((0, 1), (0, 1)), of=(1, 1)),
+    "tpr": Rate("true positive rate", "TPR", ((0, 0), (0, 1)), of=(0, 1)),
+    "fpr": Rate("false positive rate", "FPR", ((0, 1), (0, 0)), of=(1, 0)),
+    "fnr": Rate("false negative rate", "FNR", ((0, 0), (1, 0)), of=(0, 1)),
+    "tnr": Rate("true negative rate", "TNR", ((1, 0), (0, 0)), of=(1, 0)),
+    "error": Rate("error", "error", ((0, 1), (0, 0)), of=(0, 1), pooled=True),
+}
+"""Rates by their name, the columns of a report."""
+
+TABLE = {
+    "demographic_parity": Constraint(
+        "demographic parity",
+        ("selection_rate",),
+        "demographic parity distance",
+        "largest difference of selection rates",
+    ),
+    "equalized_odds": Constraint(
+        "equalized odds",
+        ("tpr", "fpr"),
+        "equalized odds distance",
+        "difference of true plus of false positive rates",
+    ),
+    "true_positive_rate_parity": Constraint(
+        "true positive rate parity", ("tpr",), "largest difference of true positive rates"
+    ),
+    "false_positive_rate_parity": Constraint(
+        "false positive rate parity", ("fpr",), "largest difference of false positive rates"
+    ),
+    "true_negative_rate_parity": Constraint(
+        "true negative rate parity", ("tnr",), "largest difference of true negative rates"
+    ),
+    "false_negative_rate_parity": Constraint(
+        "false negative rate parity", ("fnr",), "largest difference of false negative rates"
+    ),
+    "error_rate_parity": Constraint(
+        "error rate parity", ("error",), "largest difference of error rates"
+    ),
+}
+"""Constraints by their name, that of fairlearn's moments where it has them."""
+
+# What every report tells of each group. The two other rates are what these leave to 1.
+REPORTED = ("selection_rate", "tpr", "fpr", "error")
+
+# Constraints whose distances every report and every path states: those of the paper.
+PAPER = ("demographic_parity", "equalized_odds")
+
+
+def split_rate(name: str) -> tuple[str, str | None]:
+    """Return the rate and the positive label, None where there is one only, of a column's name.
+
+    Examples
+    --------
+    >>> split_rate("tpr"), split_rate("fpr[a[0]]")
+    (('tpr', None), ('fpr', 'a[0]'))
+    """
+    rate, bracket, label = name.partition("[")
+    return rate, label.removesuffix("]") if bracket else None

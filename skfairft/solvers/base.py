@@ -1,0 +1,108 @@
+"""What every solver is: settings of its own, and a fitter of heads for each weight of fairness."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from .fitter import HeadFitter
+from .problem import Problem
+
+__all__ = ["Solver"]
+
+
+class Solver(BaseEstimator):
+    """How a head comes to meet a constraint; see its subclasses.
+
+    Other rooms ask a solver what it needs, and do not compare names.
+    """
+
+    name: ClassVar[str]
+    """What ``solver=`` calls it."""
+    needs_groups: ClassVar[bool] = False
+    """Whether it needs groups without a constraint, too."""
+    votes: ClassVar[bool] = False
+    """Whether its head tells cells of class and group apart, which vote for classes."""
+    starts_with_constraint: ClassVar[bool] = True
+    """Whether the metric of the cut acts through a constraint, also where the rank is whole."""
+    caveats: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """Topic and text of what to know of a model that it fitted with a weight above 0."""
+
+    @property
+    def takes_share(self) -> bool:
+        """Whether a weight of fairness is a share of the disparity to take away."""
+        return True
+
+    @property
+    def trains(self) -> bool:
+        """Whether a head is trained, beyond the first one that is factorized."""
+        return False
+
+    def check(self, *, constraint: str | None, warm_start: bool) -> None:
+        """Refuse settings that are invalid, or that nothing acts on.
+
+        Parameters
+        ----------
+        constraint, warm_start
+            As given to the classifier.
+
+        Raises
+        ------
+        ValueError
+            Saying which, and what to do.
+        """
+        self._validate_params()
+
+    def check_head(self, head: nn.Module | None, n_classes: int, device: torch.device) -> None:
+        """Refuse what does not go with a head for so many classes.
+
+        Parameters
+        ----------
+        head : nn.Module or None
+            As given to the classifier.
+        n_classes : int
+            Number of classes k.
+        device : torch.device
+            Where it would be trained.
+
+        Raises
+        ------
+        ValueError
+            Saying what, and what to do.
+        """
+
+    def early_share(self, head: nn.Module | None, n_classes: int) -> float | None:
+        """Return the share of the rows held out to stop the training early; None is none."""
+        return None
+
+    def advice(self, importance: str) -> str:
+        """Return what to try where a weight did little."""
+        return "try another solver"
+
+    @abstractmethod
+    def fitter(self, problem: Problem, seed: Any) -> HeadFitter:
+        """Return what fits heads of any weight to the rows of a problem.
+
+        Parameters
+        ----------
+        problem : Problem
+            Rows, and how to fit.
+        seed : int or RandomState
+            Of the rows held out for early stopping, and of the training.
+        """
+
+    def label(self) -> str:
+        """Return its name, or where its settings are not the defaults, its repr on one line.
+
+        Examples
+        --------
+        >>> from skfairft import FineTune, PlugIn
+        >>> PlugIn().label(), FineTune(max_epochs=0).label()
+        ('plug_in', 'FineTune(max_epochs=0)')
+        """
+        changed = self.get_params(deep=False) != type(self)().get_params(deep=False)
+        return " ".join(repr(self).split()) if changed else self.name

@@ -1,0 +1,285 @@
+"""From features to a head of some rank, for any weight of fairness: what all solvers share.
+
+Knows tensors, not scikit-learn. What does not depend on the weight is done once.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from numbers import Integral
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import check_random_state
+from torch import Tensor, nn
+
+from ..head.measure import measure
+from ..head.modules import RawHead, StandardizedHead
+from ..lowrank.layer import LowRankHead
+from ..head.start import has_activation, previous_head
+from ..head.training import fine_tune
+from ..inputs.exceptions import FairnessWarning
+from ..inputs.warn import warn_user
+from ..lowrank.factorization import ParitySVD, WeightedSVD, parity_svd, resolve_rank
+from ..lowrank.gaps import distinct_directions
+from ..lowrank.importance import heads_of, needs_covariance, weigh
+from ..parity.constraints import Parity, parity
+from ..parity.penalty import ParityPenalty
+from ..rows.hold_out import hold_out
+from ..rows.tensor_rows import TensorRows, effective_rows
+from .problem import FittedHead, Problem
+
+__all__ = ["HeadFitter"]
+
+# What `fine_tune` takes where nothing is trained.
+_UNTRAINED: Mapping[str, Any] = MappingProxyType(
+    {
+        "optimizer": None,
+        "optimizer_kwargs": None,
+        "lr": None,
+        "weight_decay": 0.0,
+        "batch_size": None,
+        "max_epochs": 0,
+        "tol": None,
+        "patience": None,
+        "callbacks": None,
+    }
+)
+
+
+class HeadFitter(ABC):
+    """Fits heads of any fairness weight to the same rows.
+
+    Parameters
+    ----------
+    problem : Problem
+        Rows, and how to fit.
+    seed : int or RandomState
+        Of the hold-out for early stopping, and of the training.
+    early_share : float, optional
+        Share of the rows held out for early stopping.
+    training : mapping, optional
+        How to train: arguments of `fine_tune`. None is not at all.
+    standardize : bool, default=True
+        Whether to train in standardized coordinates.
+
+    Raises
+    ------
+    ValueError
+        For a pre-trained head or an earlier one that does not suit.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        seed: Any,
+        *,
+        early_share: float | None = None,
+        training: Mapping[str, Any] | None = None,
+        standardize: bool = True,
+    ) -> None:
+        random_state = check_random_state(seed)
+        self._problem = problem
+        self._training = _UNTRAINED if training is None else training
+        self._standardize = standardize
+        self._parity: Parity | None = None
+        if problem.constraint is not None:
+            self._parity = parity(problem.constraint, problem.n_classes, problem.class_weight)
+        self._rows, self._held_out = problem.rows, None
+        if early_share is not None:
+            held_out = hold_out(
+                self._cell_codes(problem.rows).numpy(),
+                problem.rows.w.numpy(),
+                early_share,
+                random_state,
+            )
+            rest = np.delete(np.arange(len(problem.rows)), held_out)
+            self._rows = problem.rows.take(rest)
+            self._held_out = problem.rows.take(held_out)
+        self._seed = int(random_state.randint(np.iinfo(np.int32).max))
+        self._reported_alike = False
+        self._prepare()
+        self._report_rank()
+
+    def _prepare(self) -> None:
+        """Measure the rows with what the head is to tell apart: the classes."""
+        self._n_outputs = self._problem.n_classes
+        self._target = self._rows
+        self._measure(None if self._parity is not None else self._problem.earlier)
+
+    def _measure(self, earlier: nn.Module | None, *, hidden: bool = False) -> None:
+        problem, rows = self._problem, self._rows
+        assert rows.codes is not None
+        constrained = self._parity is not None and not hidden
+        self._measured = measure(
+            rows.Z,
+            self._target.y,
+            rows.codes,
+            rows.w,
+            n_groups=problem.n_groups,
+            n_classes=self._n_outputs,
+            C=problem.C,
+            head=problem.head,
+            hidden=hidden,
+            start=None if earlier is None else previous_head(earlier),
+            labels=rows.y if constrained else None,
+            n_labels=problem.n_classes,
+            covariance=needs_covariance(problem.importance),
+            heads=heads_of(problem.importance),
+        )
+        self._metric = weigh(problem.importance, self._measured, self._group_shares())
+
+    @abstractmethod
+    def fit(self, weight: float = 0.0, near: FittedHead | None = None) -> FittedHead:
+        """Fit the head of one fairness weight.
+
+        Parameters
+        ----------
+        weight : float, default=0.0
+            In [0, 1]; without a constraint it has no effect.
+        near : FittedHead, optional
+            That of a weight near by, from which training may start.
+        """
+
+    def fit_path(self, weights: NDArray[np.float64]) -> Iterator[FittedHead]:
+        """Fit a head for each of several weights, in their order, each near the one before."""
+        near = None
+        for weight in weights:
+            near = self.fit(float(weight), near)
+            yield near
+
+    def unconstrained(self) -> nn.Module:
+        """Return the head that a constraint starts from, at full rank."""
+        start = self._measured.start
+        dense = LowRankHead(start.weight, None, start.bias)
+        return nn.Sequential(dense, *([] if start.tail is None else start.tail))
+
+    def _cell_codes(self, rows: TensorRows) -> Tensor:
+        assert rows.codes is not None
+        return rows.y * self._problem.n_groups + rows.codes
+
+    def _group_shares(self) -> Tensor:
+        """Return the weights of the groups (G,), with sum 1."""
+        weights = self._measured.statistics.weights.numpy()
+        return torch.from_numpy(self._problem.group_shares(weights))
+
+    def _report_rank(self) -> None:
+        rank, shape = self._problem.rank, tuple(self._measured.start.weight.shape)
+        if isinstance(rank, Integral) and rank > min(shape):
+            warn_user(
+                f"rank={rank} is above min(d, k) = {min(shape)}, the rank of any head of shape "
+                f"{shape}; using {min(shape)}.",
+                UserWarning,
+            )
+
+    @cached_property
+    def _decomposition(self) -> ParitySVD:
+        """The weighted SVD (Eq. 4), and with it that of every fairness weight."""
+        return parity_svd(self._measured.start.weight, self._metric.metric, self._directions)
+
+    @cached_property
+    def _directions(self) -> Tensor:
+        """The directions (d, q) in which the groups' mean features differ."""
+        cells, moments = self._measured.cells, self._measured.moments
+        conditions = None if self._parity is None else self._parity.conditions
+        if cells is None or conditions is None:
+            return torch.zeros(self._rows.Z.shape[1], 0, dtype=torch.float64)
+        directions = cells.directions(conditions)
+        return distinct_directions(directions, moments[1], effective_rows(self._rows.w))
+
+    def _cut(self, found: WeightedSVD, weight: float) -> LowRankHead:
+        """Return the head at its rank; ``rank=None`` has no factors."""
+        start, rank = self._measured.start, self._problem.rank
+        if rank is not None:
+            return LowRankHead(*found.factors(resolve_rank(rank, found.S)), start.bias)
+        A, B = found.factors(len(found.S))
+        return LowRankHead(A @ B if weight > 0.0 else start.weight, None, start.bias)
+
+    def _finish(
+        self,
+        head: LowRankHead,
+        tail: nn.Sequential | None,
+        singular_values: Tensor,
+        penalty: ParityPenalty | None = None,
+    ) -> FittedHead:
+        """Train a head, unless it is to stay as it is."""
+        problem, rows = self._problem, self._target
+        if penalty is None:  # groups would only be carried along
+            rows = TensorRows(rows.Z, rows.y, rows.w)
+        module = self._module(head, tail)
+        net = fine_tune(
+            module,
+            rows.with_unit_mean_weights(),
+            self._validation(penalty),
+            penalty=penalty,
+            n_classes=self._n_outputs,
+            l2=self._l2,
+            nonlinear=has_activation(problem.head, problem.n_classes),
+            seed=self._seed,
+            device=problem.device,
+            verbose=problem.verbose,
+            **self._training,
+        )
+        # L-BFGS remembers dozens of vectors as long as all parameters; a pickle needs none.
+        net.optimizer_.state.clear()
+        # The way through standardized features rounds; an untrained head needs none of it.
+        untouched = head if tail is None else nn.Sequential(head, *copy.deepcopy(tail))
+        return FittedHead(
+            head=module.fold() if self._training["max_epochs"] else untouched,
+            net=net,
+            rank=min(head.weight.shape) if head.B is None else len(head.B),
+            group_importance=self._measured.statistics.importance,
+            importance=self._metric.importance,
+            singular_values=singular_values,
+        )
+
+    @property
+    def _l2(self) -> float:
+        # LogisticRegression penalizes ||w||^2 / 2 for the margin w of two classes; their two
+        # columns -w/2 and w/2 have half that norm.
+        columns = 2.0 if self._n_outputs == 2 else 1.0
+        return columns / (self._problem.C * float(self._rows.w.sum()))
+
+    def _module(self, head: LowRankHead, tail: nn.Sequential | None) -> StandardizedHead | RawHead:
+        if self._standardize:
+            return self._standardized(head, tail)
+        return RawHead(head, tail, self._measured.moments[1], self._output_scale, torch.float64)
+
+    def _standardized(self, head: LowRankHead, tail: nn.Sequential | None) -> StandardizedHead:
+        return StandardizedHead(
+            head, tail, *self._measured.moments, self._output_scale, torch.float64
+        )
+
+    @cached_property
+    def _output_scale(self) -> Tensor | None:
+        return self._measured.start.output_layer_scale(self._rows.Z, self._rows.w)
+
+    def _with_targets(self, rows: TensorRows) -> TensorRows:
+        """Return rows whose labels are what the head is to tell apart."""
+        return rows
+
+    def _validation(self, penalty: ParityPenalty | None) -> TensorRows | None:
+        if self._held_out is None:
+            return None
+        rows = self._with_targets(self._held_out)
+        if penalty is None:
+            rows = TensorRows(rows.Z, rows.y, rows.w)
+        return rows.with_unit_mean_weights()
+
+    def _report_alike(self, what: str) -> None:
+        """Say once that a constraint has nothing to act on."""
+        if self._reported_alike:
+            return
+        self._reported_alike = True
+        warn_user(
+            f"constraint={self._problem.constraint!r} has nothing to act on: on the rows that "
+            f"are fitted {what}, and the head is that without a constraint. On other rows, "
+            "where groups are not alike, its decisions may differ between them.",
+            FairnessWarning,
+        )

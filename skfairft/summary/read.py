@@ -1,0 +1,106 @@
+"""What a classifier is made of, read from it; nothing here imports the classifier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ..backbone.extractor import FrozenFeatureExtractor
+from ..backbone.modules import count_parameters
+from ..head.modules import CellVote, split_tail
+from ..solvers.registry import resolve_solver
+from .inside import path_inside
+from .model import ModelSummary
+
+__all__ = ["summarize"]
+
+
+def summarize(estimator: Any) -> ModelSummary:
+    """Say what a classifier is made of.
+
+    Parameters
+    ----------
+    estimator : FairLowRankHeadClassifier, or Pipeline or search around one
+        Fitted or not; of an unfitted one only the parameters are known.
+
+    Returns
+    -------
+    ModelSummary
+        Figures, and with ``print`` a short text.
+
+    Raises
+    ------
+    TypeError
+        If there is no `FairLowRankHeadClassifier` inside.
+    ValueError
+        For invalid parameters of an unfitted one.
+
+    Examples
+    --------
+    >>> from torch import nn
+    >>> from skfairft import FairLowRankHeadClassifier
+    >>> from skfairft.summary import summarize
+    >>> backbone = nn.Sequential(nn.Linear(10, 32), nn.ReLU())
+    >>> print(summarize(FairLowRankHeadClassifier(backbone, rank=2)))
+    backbone    Sequential, 352 parameters, frozen: never trained here
+    head        not fitted; rank=2 asked for
+    importance  fisher
+    constraint  none
+    solver      fine_tune
+    """
+    clf = path_inside(estimator)[-1]
+    fitted = hasattr(clf, "head_")
+    if not fitted:
+        clf._validate_params()
+    solver = resolve_solver(clf.solver)
+    constrained = clf.constraint is not None and fitted and clf.fairness_weight_ > 0
+    extractor = clf.feature_extractor_ if fitted else clf.feature_extractor
+    wrapped = isinstance(extractor, FrozenFeatureExtractor)
+    module: nn.Module | None = extractor.module if wrapped else extractor
+    taken: dict[str, Any] = {
+        name: getattr(extractor, name) if wrapped else None for name in ("layer", "output", "pool")
+    }
+    return ModelSummary(
+        fitted=fitted,
+        backbone=None if module is None else type(module).__name__,
+        backbone_parameters=0 if module is None else count_parameters(module),
+        **taken,
+        rank_asked=clf.rank,
+        importance=clf.importance,
+        solver=solver.label(),
+        solver_caveats=solver.caveats if constrained else (),
+        constraint=clf.constraint,
+        difference_bound=clf.difference_bound,
+        **(_of_fit(clf) if fitted else {"fairness_weight": clf.fairness_weight}),
+    )
+
+
+def _of_fit(clf: Any) -> dict[str, Any]:
+    """Return what `fit` has found."""
+    first, tail = split_tail(clf.head_)
+    layers = [] if tail is None else list(tail)
+    cells = next((len(part.vote) for part in layers if isinstance(part, CellVote)), None)
+    behind = [part.out_features for part in layers if isinstance(part, nn.Linear)]
+    trained = count_parameters(clf.head_)
+    assert trained is not None  # a fitted head has run
+    factors = first.A.numel() + (0 if first.B is None else first.B.numel())
+    groups = tuple(clf.groups_.tolist())
+    interval = getattr(clf, "difference_interval_", None)
+    return {
+        "n_features_in": getattr(clf, "n_features_in_", None),
+        "n_features": first.weight.shape[0],
+        "classes": tuple(clf.classes_.tolist()),
+        "groups": groups,
+        "groups_given": clf.groups_given_,
+        "widths": (*first.weight.shape, *behind),
+        "cells": cells,
+        "factorized": first.B is not None,
+        "rank": clf.rank_,
+        "full_rank": min(first.weight.shape),
+        "head_parameters": trained,
+        "full_head_parameters": trained - factors + first.weight.numel(),
+        "fairness_weight": float(clf.fairness_weight_),
+        "difference": None if interval is None else float(clf.difference_),
+        "difference_interval": None if interval is None else tuple(map(float, interval)),
+    }
