@@ -125,7 +125,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Weights of the classes, as elsewhere in scikit-learn: what an error in each
         costs. The rates of a constraint are those of the rows without them.
     warm_start : bool, default=False
-        Factorize and train the head of the last `fit` instead of starting afresh.
+        Factorize and train the head of the last `fit` instead of starting afresh. Under a
+        constraint that is a head of the same shape and rank; else training starts anew.
     device : str or torch.device, default="auto"
         "auto" is a CUDA GPU where there is one. Prediction from features runs on
         the CPU.
@@ -338,11 +339,10 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         """
         check_parameters(self)
         check_weight_or_bound(self)
-        report_void(self)
         apart = None if self.difference_bound is None else self.validation_fraction
         with all_or_nothing(self), training_modes():
             problem, random_state = prepare(
-                self, X, y, sample_weight, sensitive_features, apart=apart
+                self, X, y, sample_weight, sensitive_features, apart=apart, check=self._report_void
             )
             with threads_over_blocks():
                 self._fit_head(problem, random_state)
@@ -460,6 +460,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
 
     def _sk_visual_block_(self) -> Any:
         return classifier_block(self, summarize(self))
+
+    def _report_void(self, classes: NDArray[Any], groups: NDArray[Any]) -> None:
+        report_void(self, len(classes))
 
     def _fit_head(self, problem: Problem, random_state: np.random.RandomState) -> None:
         """Carry out Algorithm 1 on the features."""

@@ -21,7 +21,13 @@ from .backbone.extractor import FrozenFeatureExtractor
 from .backbone.modules import resolve_device
 from .head.modules import CellVote
 from .head.start import check_head
-from .inputs.checks import check_group_weights, check_groups, check_weights, class_factors
+from .inputs.checks import (
+    check_group_weights,
+    check_groups,
+    check_groups_have_classes,
+    check_weights,
+    class_factors,
+)
 from .inputs.encoding import encode_labels
 from .inputs.exceptions import FairnessWarning
 from .inputs.feature_table import kept_dtypes, read_features, refuse_mapping, refuse_odd_rows
@@ -29,6 +35,7 @@ from .inputs.index_order import warn_of_index_order
 from .inputs.warn import warn_user
 from .inputs.words import listed
 from .lowrank.gaps import group_columns
+from .lowrank.importance import heads_of
 from .parity.checks import check_constraint, check_held_out
 from .rows.hold_out import hold_out
 from .rows.mapped import Features, as_features, block_rows, is_mapped, release_pages
@@ -128,6 +135,9 @@ def prepare(
     w = check_weights(sample_weight, clf.class_weight, classes, labels)
     check_group_weights(clf.group_weights, groups, np.bincount(codes, weights=w))
     check_constraint(clf.constraint, classes, groups, labels, codes, w)
+    if heads_of(clf.importance) == "by_group":
+        needed_by = f"importance={clf.importance!r}"
+        check_groups_have_classes(needed_by, classes, groups, labels, codes, w)
     if check is not None:
         check(classes, groups)
     earlier = _earlier_head(clf, classes, votes=solver.votes)

@@ -676,7 +676,7 @@ ERRORS = [
             f"{constraint} of a group without the class",
             lambda constraint=constraint: held(s=NO_POSITIVES, constraint=constraint),
             ValueError,
-            [constraint, "'b' has no row of class 1", "Merge groups", "demographic_parity asks"],
+            [constraint, "'b' has no row of class 1", "Merge groups", "demographic_parity and"],
         )
         for constraint in ("equalized_odds", "true_positive_rate_parity")
     ),

@@ -78,7 +78,8 @@ def distance(data, predicted, constraint=DP):
 
 class TestSolvers:
     @pytest.mark.parametrize("k", [2, 3])
-    @pytest.mark.parametrize("constraint", CONSTRAINTS)
+    # These groups err alike; for error_rate_parity see test_constraint_table.
+    @pytest.mark.parametrize("constraint", [c for c in CONSTRAINTS if c != "error_rate_parity"])
     @pytest.mark.parametrize("solver", SOLVERS)
     def test_take_the_distance_away(self, data, three, solver, constraint, k):
         rows = data if k == 2 else three

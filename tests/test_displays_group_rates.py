@@ -277,6 +277,22 @@ def test_intersections_and_a_frame(rows):
     assert groups_of(ax)[-1][1] == "d / 1 (n=6)*"
 
 
+@pytest.mark.parametrize("k", [2, 3])
+def test_the_error_rate_is_one_of_all_classes(k):
+    rng = np.random.default_rng(0)
+    y, s = rng.integers(k, size=300), rng.integers(2, size=300)
+    pred = np.where(rng.random(300) < 0.2 + 0.3 * s, rng.integers(k, size=300), y)
+    report = fairness_report(y, pred, sensitive_features=s, n_boot=0)
+    display = GroupRatesDisplay.from_report(report, metrics=["tpr", "error"])
+    assert len(display.rates) == (2 if k == 2 else 4)
+    expected = [np.mean((y != pred)[s == g]) for g in (0, 1)]
+    np.testing.assert_allclose(display.rates["error"], expected)
+    heads = [text.get_text() for text in display.ax_.texts]
+    assert [head for head in heads if head.startswith("all classes")] == (
+        [] if k == 2 else [f"all classes; largest differences: error {np.ptp(expected):.3f}"]
+    )
+
+
 def test_keywords_are_passed_on(rows):
     y, pred, s = rows
     ax = GroupRatesDisplay.from_predictions(
@@ -297,7 +313,7 @@ def test_the_axis_names_the_positive_label(rows):
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        (["tp"], r"Unknown rate 'tp'.*\['fpr', 'selection_rate', 'tpr'\]"),
+        (["tp"], r"Unknown rate 'tp'.*\['error', 'fpr', 'selection_rate', 'tpr'\]"),
         (["tprs"], "Did you mean 'tpr'"),
         ("tpr", "metrics='tpr'; expected a list"),
         ([], r"metrics=\[\]"),

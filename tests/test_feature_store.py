@@ -12,13 +12,13 @@ import sys
 import tempfile
 import threading
 import time
-import traceback
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from filelock import FileLock
+from processes import finish, start
 
 from skfairft.feature_store import (
     DiskStore,
@@ -42,26 +42,6 @@ def compute(keys, width=6, dtype=np.float32):
     """Features that the keys determine, so that a wrong row is seen wherever it comes from."""
     words = keys[:, :1] ^ (keys[:, 1:] + np.arange(width, dtype=np.uint64))
     return (words >> np.uint64(40)).astype(dtype)
-
-
-def start(function, *args):
-    """Run a function in a forked process; return its number."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads
-        pid = os.fork()
-    if pid:
-        return pid
-    try:
-        function(*args)
-        os._exit(0)
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        os._exit(1)
-
-
-def finish(pid):
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def wait_for(path):
@@ -192,16 +172,11 @@ class TestContents:
         keys = make_keys(50)
         DiskStore(tmp_path).put(A, keys, compute(keys))
         np.testing.assert_array_equal(DiskStore(tmp_path).lookup(A, keys)[1], compute(keys))
-        code = (
-            "import sys, numpy as np; from skfairft.feature_store import DiskStore; "
-            "keys = np.random.default_rng(0).integers(0, 2**64, (50, 2), dtype=np.uint64); "
-            "found, features = DiskStore(sys.argv[1]).lookup(b'a' * 16, keys); "
-            "assert found.all(); print(features.sum())"
-        )
-        run = subprocess.run(
-            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-        )
-        assert float(run.stdout) == compute(keys).sum()
+
+        def served():
+            assert check_served(DiskStore(tmp_path), keys) == 0
+
+        finish(start(served))
 
     def test_arrays_are_copied(self, make_store):
         store, keys = make_store(), make_keys(30)
@@ -465,7 +440,8 @@ class TestProcesses:
         os.waitpid(pid, 0)
 
     def test_a_process_that_was_stopped_is_not_waited_for(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(disk, "PATIENCE_SECONDS", 0.5)
+        monkeypatch.setattr(disk, "PATIENCE_SECONDS", 0.1)
+        monkeypatch.setattr(disk, "GLANCE_SECONDS", 0.04)
         store = DiskStore(tmp_path)
         store.put(A, make_keys(2), compute(make_keys(2)))
         with FileLock(tmp_path / f"module-{A.hex()}" / "lock"):

@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 
 from skfairft import FairLowRankHeadClassifier, fairness_path
 from skfairft.datasets import make_biased_classification
+from skfairft.fitting import features_of
 
 X, Y, S = make_biased_classification(60, 6, disparity=0.4, random_state=0)
 FRAME = pd.DataFrame(X, columns=list("abcdef"))
@@ -202,9 +203,9 @@ def test_double_precision_is_kept(make, scale):
 def test_small_numbers_are_not_blown_up(dtype):
     """Four bytes hold each of them: features in half precision often fill the memory."""
     rows = np.abs(X).astype(dtype)
-    found = FairLowRankHeadClassifier()._check_features(rows, reset=True)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, rows)
+    found = features_of(fit(X), rows)
+    assert found.dtype == torch.float32
+    np.testing.assert_array_equal(found.numpy(), rows)
 
 
 @pytest.mark.parametrize("library", [polars, arrow])

@@ -549,5 +549,7 @@ def test_images_and_tables_count_their_content():
     parts = [image.new("L", (2, 3), colour) for colour in (0, 1)]
     frame = pandas.DataFrame({"a": [1, 2], "b": ["x", None]})
     parts += [frame, frame.rename(columns={"a": "c"}), frame.iloc[::-1], frame["a"], frame["b"]]
+    times = [pandas.Timestamp("2020", tz=zone) for zone in (None, "UTC", "Europe/Paris")]
+    parts += [*times, *(pandas.Series([time, time]) for time in times), pandas.NaT]
     assert len({fingerprint(part) for part in parts}) == len(parts)
     assert [fingerprint(copy.deepcopy(p)) for p in parts] == [fingerprint(p) for p in parts]

@@ -14,6 +14,8 @@ from skfairft.rows import mapped
 from skfairft.rows.blocks import threads_over_blocks
 
 D = 6
+# Those that linear parity is about: of others no mean of scores tells.
+LINEAR = [name for name in CONSTRAINTS if parity(name, 2).conditions is not None]
 
 
 def make_rows(n=600, k=3, n_groups=3, offset=0.0, seed=0):
@@ -76,7 +78,7 @@ def slow_directions(Z, y, codes, w, constraint, k=3, n_groups=3):
 
 
 class TestDirections:
-    @pytest.mark.parametrize("constraint", CONSTRAINTS)
+    @pytest.mark.parametrize("constraint", LINEAR)
     @pytest.mark.parametrize("k", [2, 3])
     def test_are_the_groups_means_minus_that_of_all(self, constraint, k):
         rows = make_rows(k=k)
@@ -112,7 +114,7 @@ class TestDirections:
         found = directions(Z, torch.zeros_like(y), codes, w, "true_positive_rate_parity", k=2)
         assert found.shape == (D, 0)
 
-    @pytest.mark.parametrize("constraint", CONSTRAINTS)
+    @pytest.mark.parametrize("constraint", LINEAR)
     def test_do_not_depend_on_an_offset(self, constraint):
         Z, y, codes, w = make_rows()
         Z = (Z * 2**20).round() / 2**20  # so that the sum with the offset is exact
@@ -238,7 +240,7 @@ class TestClosedForm:
             means.append(w[rows] @ scores[rows] / w[rows].sum())
         return float((torch.stack(means).amax(dim=0) - torch.stack(means).amin(dim=0)).max())
 
-    @pytest.mark.parametrize("constraint", CONSTRAINTS)
+    @pytest.mark.parametrize("constraint", LINEAR)
     @pytest.mark.parametrize("rank", [1, 3])
     def test_weight_one_makes_the_groups_mean_scores_equal(self, constraint, rank):
         rows = Z, _, _, w = make_rows(k=2)

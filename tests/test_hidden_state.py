@@ -8,7 +8,6 @@ import contextvars
 import enum
 import functools
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from processes import finish, start
 from scipy import sparse
 from torch import nn
 from torch.utils.data import Dataset
@@ -323,7 +323,7 @@ def test_whole_numbers_in_a_buffer_hide_no_mixing_of_rows():
 def test_modules_that_share_a_part_do_not_meet():
     class Slow(nn.Module):
         def forward(self, x):
-            time.sleep(0.2)
+            time.sleep(0.1)
             return x
 
     part = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), Slow()).train()
@@ -340,40 +340,34 @@ def test_modules_that_share_a_part_do_not_meet():
     assert torch.equal(part[1].running_mean, mean)
 
 
-RACE = """
-import os, sys, time
-import numpy as np, torch, warnings
-from torch import nn
-from skfairft import FrozenFeatureExtractor
-warnings.simplefilter("ignore")
 class Scaled(nn.Module):
     def forward(self, x):
         time.sleep(0.01)
         return x * float(os.environ["A_SCALE"])
-class Rows(torch.utils.data.Dataset):
-    def __init__(self, order): self.order = order
-    def __len__(self): return 400
-    def __getitem__(self, i): return torch.full((3,), float(self.order[i]))
-order = np.arange(400) if os.environ["A_SCALE"] == "1" else np.arange(400)[::-1]
-found = FrozenFeatureExtractor(Scaled(), memory=sys.argv[1], batch_size=20).transform(Rows(order))
-expected = order[:, None] * float(os.environ["A_SCALE"])
-print(int((np.abs(found - expected) > 1e-3).any(axis=1).sum()))
-"""
+
+
+class Ordered(Dataset):
+    def __init__(self, order):
+        self.order = order
+
+    def __len__(self):
+        return len(self.order)
+
+    def __getitem__(self, i):
+        return torch.full((3,), float(self.order[i]))
 
 
 def test_two_processes_that_differ_unseen_do_not_mix(tmp_path):
-    (tmp_path / "race.py").write_text(RACE)
-    command = [sys.executable, tmp_path / "race.py", tmp_path / "store"]
-    runs = [
-        subprocess.Popen(
-            command,
-            env=os.environ | {"A_SCALE": scale, "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for scale in ("1", "2")
-    ]
-    assert [run.communicate()[0].strip() for run in runs] == ["0", "0"]
+    def run(scale, order):
+        os.environ["A_SCALE"] = str(scale)
+        warnings.simplefilter("ignore")
+        extractor = FrozenFeatureExtractor(Scaled(), memory=tmp_path / "store", batch_size=20)
+        found = extractor.transform(Ordered(order))
+        np.testing.assert_allclose(found, np.repeat(order[:, None] * scale, 3, axis=1), atol=1e-3)
+
+    order = np.arange(400)
+    for pid in [start(run, 1, order), start(run, 2, order[::-1])]:
+        finish(pid)
 
 
 def test_a_witness_of_another_version_is_no_witness(tmp_path):
@@ -403,21 +397,17 @@ def test_a_small_memory_is_not_filled_by_witnesses():
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_fork_beside_a_running_module_does_not_hang(tmp_path):
     class Slow(nn.Module):
         def forward(self, x):
-            time.sleep(0.3)
+            time.sleep(0.15)
             return x
 
     module = Slow()
     thread = threading.Thread(target=extractor_of(module).transform, args=(X,))
     thread.start()
-    time.sleep(0.1)
-    pid = os.fork()
-    if not pid:
-        FrozenFeatureExtractor(module, memory=False).transform(X[:2])
-        os._exit(0)
+    time.sleep(0.05)
+    pid = start(lambda: FrozenFeatureExtractor(module, memory=False).transform(X[:2]))
     thread.join()
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

@@ -25,7 +25,7 @@ LOOKS_INTO = {
     "solvers": "inputs rows backbone parity lowrank head",
     "summary": "inputs backbone parity head solvers",
     "fitting": "inputs rows backbone parity lowrank head solvers",
-    "classifier": "inputs rows backbone parity head solvers summary fitting",
+    "classifier": "inputs rows backbone parity lowrank head solvers summary fitting",
     "path": "inputs rows backbone parity head solvers fitting classifier",
     "metrics": "inputs parity",
     "displays": "inputs rows backbone parity lowrank summary fitting path metrics",

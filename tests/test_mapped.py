@@ -1,7 +1,6 @@
 """Where features lie, and that it does not show in what is read."""
 
 import errno
-import gc
 import os
 import weakref
 
@@ -142,7 +141,6 @@ class TestAllocateFeatures:
             with open("/proc/self/maps") as maps:
                 assert str(tmp_path) in maps.read()
         del array
-        gc.collect()
         if os.path.exists("/proc/self/maps"):
             with open("/proc/self/maps") as maps:
                 assert str(tmp_path) not in maps.read()
@@ -220,5 +218,4 @@ def test_features_keep_the_file_only_as_long_as_they_live(tmp_path):
     del array
     assert gone() is not None
     del Z
-    gc.collect()
     assert gone() is None

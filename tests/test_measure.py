@@ -218,6 +218,20 @@ class TestStatistics:
         assert not torch.equal(first.cells.weights, other.cells.weights)
         assert measured(rows, labels=rows[1], n_labels=5).cells.weights.shape == (5, 2)
 
+    def test_numbers_of_groups_and_classes_and_the_kind_of_head_are_part_of_the_question(
+        self, rows
+    ):
+        first = measured(rows, covariance=True)
+        assert first.covariance.covariances.shape == (2, 6, 6)
+        more = measured(rows, n_groups=3, covariance=True)
+        assert more.covariance.covariances.shape == (3, 6, 6)
+        assert len(more.statistics.weights) == 3
+        assert first.start.weight.shape == (6, 3)
+        assert measured(rows, n_classes=4).start.weight.shape == (6, 4)
+        head = nn.Linear(6, 3)
+        assert measured(rows, head=head).start.tail is None
+        assert measured(rows, head=head, hidden=True).start.tail is not None
+
     def test_an_earlier_head_is_used_and_not_remembered(self, rows, computed):
         first = measured(rows)
         earlier = dataclasses.replace(first.start, weight=torch.zeros(6, 3).double())

@@ -27,12 +27,14 @@ from steps import python_steps
 
 from skfairft.inputs.exceptions import FairnessWarning
 from skfairft.metrics import (
+    constraint_distance,
     demographic_parity_distance,
     equalized_odds_distance,
     fairness_report,
     fairness_scorer,
     weighted_f1_error,
 )
+from skfairft.parity.table import TABLE
 
 DISTANCES = [demographic_parity_distance, equalized_odds_distance]
 LABELS = [(0, 1), (-1, 1), (False, True), ("no", "yes"), (3, 7), (0.0, 1.0)]
@@ -363,7 +365,7 @@ def routing():
 
 
 GRID = {"logisticregression__C": [1e-3, 1.0]}
-SCORED = ["demographic_parity_distance", "equalized_odds_distance"]
+SCORED = [f"{name}_distance" for name in TABLE]
 
 
 class TestScorer:
@@ -385,14 +387,12 @@ class TestScorer:
                 pred = model.fit(self.X[train], self.y[train]).predict(self.X[test])
                 groups = {"sensitive_features": self.s[test]}
                 expected = {
-                    "demographic_parity_distance": demographic_parity_distance(
-                        self.y[test], pred, **groups
-                    ),
-                    "equalized_odds_distance": equalized_odds_distance(
-                        self.y[test], pred, **groups
-                    ),
-                    "weighted_f1_error": weighted_f1_error(self.y[test], pred),
+                    f"{name}_distance": constraint_distance(
+                        self.y[test], pred, constraint=name, **groups
+                    )
+                    for name in TABLE
                 }
+                expected["weighted_f1_error"] = weighted_f1_error(self.y[test], pred)
                 for name, value in expected.items():
                     assert results[f"split{fold}_test_{name}"][i] == pytest.approx(-value)
         assert search.best_index_ == np.argmax(results[f"mean_test_{SCORED[0]}"])

@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from skfairft import FairLowRankHeadClassifier, FineTune, FrozenFeatureExtractor
+from skfairft.backbone.extraction import FIRST_ROWS
 from skfairft.feature_store import DiskStore, MemoryStore
 from skfairft.feature_store.witness import MOST_ROWS
 from skfairft.inputs.exceptions import FeatureStoreWarning
@@ -91,7 +92,7 @@ def search_of(estimator, prefix, **settings):
         "error": fairness_scorer("weighted_f1_error"),
         "disparity": fairness_scorer("demographic_parity_distance"),
     }
-    grid = {f"{prefix}rank": [1, 2, None], f"{prefix}importance": ["fisher", "uniform"]}
+    grid = {f"{prefix}rank": [1, 2], f"{prefix}importance": ["fisher", "uniform"]}
     return GridSearchCV(estimator, grid, scoring=scoring, refit="error", cv=3, **settings)
 
 
@@ -173,14 +174,17 @@ class TestOnce:
         assert module.rows == N
 
     @pytest.mark.parametrize("n_jobs", [1, 2])
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
     def test_across_processes_through_a_folder(self, data, routing, tmp_path, n_jobs):
+        """Forked ones, which take no seconds to start; at last this one finds what they stored."""
         X, y, s = data
         log = tmp_path / "rows.txt"
         extractor = FrozenFeatureExtractor(
             Counting(log), batch_size=16, memory=tmp_path / "features"
         )
         search = search_of(requesting(extractor), "", n_jobs=n_jobs)
-        search.fit(X, y, sensitive_features=s)
+        with joblib.parallel_backend("multiprocessing"):
+            search.fit(X, y, sensitive_features=s)
         assert logged(log) == N
         search.predict(X)
         assert logged(log) == N
@@ -196,6 +200,7 @@ class TestOnce:
     def test_a_fresh_process_finds_what_another_stored(self, data, tmp_path):
         X = data[0]
         np.save(tmp_path / "X.npy", X)
+        stored = FrozenFeatureExtractor(Counting(), memory=tmp_path).fit_transform(X)
         program = (
             "import sys, numpy as np; sys.path.insert(0, sys.argv[1])\n"
             "from test_once import Counting; from skfairft import FrozenFeatureExtractor\n"
@@ -205,12 +210,8 @@ class TestOnce:
             "print(module.rows, float(Z.sum()))\n"
         )
         command = [sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path)]
-        runs = [
-            subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-            for _ in range(2)
-        ]
-        assert [int(rows) for rows, _ in runs] == [N, 0]
-        assert runs[0][1] == runs[1][1]
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert run.stdout.split() == ["0", str(float(stored.sum()))]
 
 
 class Items(Dataset):
@@ -263,8 +264,8 @@ class TestInputs:
         assert module.rows == N
         assert max(module.batches) == 32
         extractor.transform(given)
-        search = search_of(requesting(extractor), "")
-        search.fit(given, y, sensitive_features=s).predict(given)
+        params = {"sensitive_features": s}
+        cross_val_predict(requesting(extractor), given, y, params=params, cv=2)
         assert module.rows == N
 
     def test_preprocess_of_a_dataset_gets_its_items(self, data):
@@ -716,9 +717,9 @@ class TestCheapModules:
                     pass
                 return super().forward(x)
 
-        X = np.random.default_rng(0).normal(size=(10_000, 5)).astype(np.float32)
+        X = np.random.default_rng(0).normal(size=(4000, 5)).astype(np.float32)
         module = Dear()
         extractor = FrozenFeatureExtractor(module, batch_size=1000)
         extractor.fit_transform(X)
         extractor.transform(X[::-1])
-        assert module.rows == 10_000
+        assert module.rows == 4000 > FIRST_ROWS

@@ -600,6 +600,10 @@ class TestRendering:
         copy = pickle.loads(pickle.dumps(report))
         assert isinstance(copy, FairnessReport)
         assert str(copy) == str(report)
+        assert "frame" not in vars(copy)  # fairlearn's is built when it is asked for, once
+        assert copy.frame is copy.frame
+        again = pickle.loads(pickle.dumps(copy)).frame
+        pd.testing.assert_frame_equal(again.by_group, report.frame.by_group)
         with pytest.raises(AttributeError):
             report.n_boot = 3
 

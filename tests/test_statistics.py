@@ -285,6 +285,17 @@ class TestNoRows:
         assert_close(NUMBERS[name](found.result()), expected, 0, 0)
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1], [1, 2, 0]])
+def test_a_feature_is_constant_beside_its_largest_magnitude_of_all_rows(order):
+    # A deviation of 1e-6: much beside most values, which are 1, and nothing beside one of 1000.
+    Z = torch.tensor([[1e3], [1.0], [1.0]], dtype=torch.float64)
+    w = torch.tensor([1e-18, 1.0, 1.0], dtype=torch.float64)
+    moments = ColumnMoments(1)
+    for row in order:
+        moments.merge(ColumnMoments(1).update(Z[row : row + 1], w[row : row + 1]))
+    assert moments.result().scale.tolist() == [1e3]
+
+
 @pytest.fixture
 def passes(monkeypatch):
     """Count the passes over all rows, in blocks of seven."""

@@ -23,7 +23,9 @@ from skfairft import (
     fairness_path,
 )
 from skfairft.datasets import make_biased_classification
+from skfairft.lowrank.importance import IMPORTANCES
 from skfairft.summary import features_input, final_classifier, summarize
+from skfairft.summary.weighting import WEIGHTINGS
 
 HIDDEN = {"head": nn.Sequential(nn.Linear(64, 64), nn.ReLU())}
 VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
@@ -260,6 +262,10 @@ def test_summary_asks_nothing_of_the_estimator_but_to_be_read(data):
     summarize(clf), repr(clf), clf._repr_html_()
     assert {name: id(value) for name, value in vars(clf).items()} == before
     assert type(clf) is FairLowRankHeadClassifier
+
+
+def test_every_importance_has_words():
+    assert set(WEIGHTINGS) == set(IMPORTANCES)
 
 
 # The classifier inside.

@@ -30,7 +30,6 @@ from skfairft.parity.counts import distances_of, weighted_f1
 BUDGETS = {"demographic_parity": (0.05, 0.02), "equalized_odds": (0.10, 0.05)}
 REFERENCES = (1.5, 2.0)  # times the error of logistic regression
 BASELINE = "logistic regression"
-POSITIVE = np.array([1])
 
 
 def measures(counts: Any, constraint: str) -> np.ndarray:

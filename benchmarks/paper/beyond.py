@@ -1,4 +1,4 @@
-"""Beyond the paper: where rank can bite, where the start could matter, which Fisher information.
+"""Beyond the paper: where rank can bite, where the start could matter, whose Fisher information.
 
 Functions from a `Bench` to rows, as in `of_paper`.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +20,8 @@ from skfairft.lowrank.moments import column_moments
 from .systems import (
     Bench,
     Row,
+    as_written,
+    by_group,
     choose_C,
     epochs_of,
     fit,
@@ -30,6 +33,9 @@ from .systems import (
     tl,
 )
 from .tasks import Part, Task, few_rows, with_train
+
+# Epochs of AdamW; 0 is the factorization untouched, None the end of training.
+BUDGETS = (0, 1, 3, 10, 30, None)
 
 
 def where_rank_bites(bench: Bench) -> Iterator[Row]:
@@ -66,9 +72,41 @@ def few_shot(bench: Bench) -> Iterator[Row]:
 
 def training_budget(bench: Bench) -> Iterator[Row]:
     """Training budgets: the start itself, a few epochs of AdamW, and the end of training."""
-    for epochs in (0, 1, 3, 10, 30, None):
+    for epochs in BUDGETS:
         for system, settings in main_three(bench.task.rank).items():
             yield bench.fit(system, settings | epochs_of(epochs), max_epochs=epochs)
+    yield from budget_as_written(bench)
+
+
+def budget_as_written(bench: Bench) -> Iterator[Row]:
+    """The same steps of AdamW as Algorithm 1 is written: on Eq. 4's very factors.
+
+    At the finite budgets only. The start is the same head, and the end is the same optimum
+    wherever there is one.
+    """
+    for epochs in BUDGETS:
+        for system, settings in main_three(bench.task.rank).items():
+            if epochs:
+                name, how = as_written(system, settings | epochs_of(epochs))
+                yield bench.fit(name, how, max_epochs=epochs)
+
+
+def other_reading(bench: Bench) -> Iterator[Row]:
+    """Section 3.3's other reading: importance from heads that are fitted on each group's rows.
+
+    All systems are cut from a head that is fitted on the features, TL too, for that is what a head
+    of one group's rows is; so a task's pre-trained last layer is left aside. With two classes the
+    fitted head has rank one, which the cut keeps whatever its weights: there the start and the end
+    are run only. A row of the method needs rows of every class in every group.
+    """
+    task = bench.task
+    systems = main_three(task.rank) | {"paper, heads by group": by_group(task.rank)}
+    if not np.bincount(task.train.y + task.n_classes * task.train.s).all():
+        del systems["paper, heads by group"]
+    for epochs in BUDGETS if task.n_classes > 2 else (0, None):
+        for system, settings in systems.items():
+            how = {"head": None} | settings | epochs_of(epochs)
+            yield bench.fit(system, how, rank_asked=settings["rank"], max_epochs=epochs)
 
 
 def fisher_choices(bench: Bench) -> Iterator[Row]:

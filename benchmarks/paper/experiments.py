@@ -103,6 +103,19 @@ EXPERIMENTS = {
             beyond.training_budget,
         ),
         Experiment(
+            "reading",
+            "The other reading: heads of each group",
+            (
+                "adult",
+                *FAIR,
+                *FACES_LAST,
+                "adult by sex and race",
+                "hair, resnet18, last",
+                "separate signals",
+            ),
+            beyond.other_reading,
+        ),
+        Experiment(
             "fisher",
             "Which Fisher information, where",
             (*LAYERS, "hair, resnet18, last"),

@@ -36,6 +36,7 @@ MORE = {
     "many": ("trained", "gap"),
     "few": ("rows",),
     "budget": ("max_epochs",),
+    "reading": ("max_epochs", "cosine"),
     "fisher": ("trained", "fisher", "at", "cosine", "cosine with empirical"),
 }
 

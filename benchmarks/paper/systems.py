@@ -4,6 +4,11 @@
 TL                  rank=None: the layer is retrained as it is
 f+SVD, rank r       cut by a plain SVD (importance="uniform"), then fine-tuned
 paper, rank r       cut by the SVD weighted with neutralized importance, then fine-tuned
+..., as written     trained as Algorithm 1 is written: AdamW moves Eq. 4's very factors A and B (TL:
+                    the layer itself), in the features as they are; ours standardizes the features
+                    and makes the factors equally large
+paper, heads by     the other reading of section 3.3: each group's importance is that of a linear
+group               head which is fitted on its rows alone
 Retrain+DP, +EO     loss + intensity x distance (constraint, calibrate=False), at full rank;
                     of the head only, the distance without its kinks (`smooth`), or of the whole
                     network (`pretrain.retrain`)
@@ -98,6 +103,16 @@ def constrained(solver: str, constraint: str, weight: float) -> dict[str, Any]:
 def main_three(rank: int) -> dict[str, dict[str, Any]]:
     """Return the systems of the paper's main comparison."""
     return {"TL": tl(), "f+SVD": svd(rank), "paper": paper(rank)}
+
+
+def as_written(system: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the name and the settings of a system trained as Algorithm 1 is written."""
+    return f"{system}, as written", settings | {"standardize": False}
+
+
+def by_group(rank: int) -> dict[str, Any]:
+    """Return the settings of the paper's method with importance from heads of each group."""
+    return paper(rank, importance="fisher_by_group")
 
 
 def measure(part: Part, predicted: np.ndarray, prefix: str = "") -> Row:

@@ -159,18 +159,15 @@ class Extraction:
         if not known.all():
             self._compute(index, loaded, first[~known], None)
         todo = self._serve(index, keys, first[known])
-        # To look at rows again, as storing takes, would cost more than to run so few anew.
         if len(todo) and len(self.rows) <= MOST_ROWS:
+            # To look at rows again, as storing takes, would cost more than to run so few anew.
             self._compute(index, loaded, todo, None)
-            return
-        if not len(todo):
-            return
-        with store.working(self.backbone.name):
-            while len(todo):
-                # Another process may have been at them; or they are known by another name.
-                todo = self._serve(index, keys, todo, again=True)
-                done = self._compute(index, loaded, todo, keys)
-                todo = todo[done:]
+        elif len(todo):
+            with store.working(self.backbone.name):
+                while len(todo):
+                    # Another process may have been at them; or they are known by another name.
+                    todo = self._serve(index, keys, todo, again=True)
+                    todo = todo[self._compute(index, loaded, todo, keys) :]
 
     def _serve(
         self, index: Numbers, keys: Keys, wanted: Numbers, *, again: bool = False
@@ -192,13 +189,10 @@ class Extraction:
         return wanted[~known]
 
     def _compute(self, index: Numbers, loaded: Any, todo: Numbers, keys: Keys | None) -> int:
-        """Run the loaded rows at some positions through the module, and remember them.
+        """Run the loaded rows at some positions, remember them, and return how many are done.
 
-        Returns
-        -------
-        int
-            How many of them are done. Not all if the module has another name after a batch
-            than before it, under which the others may be stored.
+        That is not all if the module has another name after a batch than before it, under which
+        the others may be stored.
         """
         waiting: list[Numbers] = []
         done = 0

@@ -161,14 +161,7 @@ class FrozenFeatureExtractor(
         "channels_last": ["boolean"],
         "compile": ["boolean"],
         "num_workers": [Interval(Integral, 0, None, closed="left")],
-        "memory": [
-            str,
-            os.PathLike,
-            MemoryStore,
-            DiskStore,
-            Options(bool, {False}),
-            None,
-        ],
+        "memory": [str, os.PathLike, MemoryStore, DiskStore, Options(bool, {False}), None],
         "max_nbytes": [Interval(Integral, 0, None, closed="left"), None],
         "verbose": ["verbose"],
     }

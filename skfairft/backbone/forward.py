@@ -180,10 +180,9 @@ _OUT_OF_MEMORY = re.compile(
 
 
 def _is_memory_error(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     # On the CPU, and in other runtimes, only the text tells.
-    return _OUT_OF_MEMORY.search(str(error)) is not None
+    return known or _OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def _cut(arguments: Arguments, rows: slice, n_rows: int) -> Arguments:

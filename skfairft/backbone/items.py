@@ -10,12 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import (
-    _check_feature_names,
-    _num_samples,
-    check_array,
-    validate_data,
-)
+from sklearn.utils.validation import _check_feature_names, _num_samples, check_array, validate_data
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 

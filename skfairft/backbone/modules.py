@@ -19,13 +19,7 @@ from ..onnx import OnnxModule
 # What clones share with their original.
 _SHARED = (nn.Module, MemoryStore, DiskStore)
 
-__all__ = [
-    "ModuleParamsMixin",
-    "all_or_nothing",
-    "count_parameters",
-    "describe_module",
-    "resolve_device",
-]
+__all__ = ["ModuleParamsMixin", "all_or_nothing", "count_parameters", "resolve_device"]
 
 
 @contextmanager
@@ -65,15 +59,6 @@ def count_parameters(module: nn.Module) -> int | None:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def describe_module(module: nn.Module, *, size: bool = True) -> str:
-    """Return a module in one line: its class and number of parameters, or its short repr."""
-    if not any(True for _ in module.children()):
-        return repr(module)
-    count = count_parameters(module) if size else None
-    inside = "..." if count is None else f"...{count:,} parameters"
-    return f"{type(module).__name__}({inside})"
-
-
 def resolve_device(device: str | torch.device | None, default: torch.device) -> torch.device:
     """Return the torch device that a ``device`` parameter names.
 
@@ -97,7 +82,10 @@ class _OneLine:
     """Stands for a module where an estimator's parameters are printed."""
 
     def __init__(self, module: nn.Module, *, size: bool) -> None:
-        self._text = describe_module(module, size=size)
+        count = count_parameters(module) if size else None
+        inside = "..." if count is None else f"...{count:,} parameters"
+        whole = not any(True for _ in module.children())
+        self._text = repr(module) if whole else f"{type(module).__name__}({inside})"
 
     def __repr__(self) -> str:
         return self._text

@@ -20,11 +20,11 @@ __all__ = [
     "bars",
     "check_known",
     "check_shape",
+    "entry",
     "group_name",
     "literal",
     "look",
     "new_axes",
-    "note",
     "place_legend",
     "predictions",
     "styled",
@@ -118,11 +118,12 @@ def styled(style: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
     return style | normalize_kwargs(kwargs, Line2D)
 
 
-def note(text: str, *, bold: bool = False) -> Any:
-    """Return a legend entry without a symbol."""
+def entry(label: str, *, bold: bool = False, **looks: Any) -> Any:
+    """Return an entry of a legend, with a marker if the looks have one."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], linestyle="none", label=text, gid=_BOLD if bold else None)
+    own = {"linestyle": "none", "label": label, "gid": _BOLD if bold else None}
+    return Line2D([], [], **(own | looks))
 
 
 def place_legend(ax: Any, handles: list[Any] | None = None, *, beside: bool = False) -> None:

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..metrics.report import FEW_ROWS, FairnessReport
 from ..metrics.scores import fairness_report
-from ..parity.names import RATES, split_rate
-from ._common import Display, check_known, group_name, literal, new_axes, predictions
-from ._rates import GAP, SHORT, draw_rate, lay_out, rate_look, wanted_rates, write
+from ..parity.table import RATES, split_rate
+from ._common import Display, check_known, entry, group_name, literal, new_axes, predictions
+from ._rates import GAP, draw_rate, lay_out, rate_look, wanted_rates, write
 
 __all__ = ["GroupRatesDisplay"]
 
@@ -40,8 +40,8 @@ class GroupRatesDisplay(Display):
     counts : array-like of shape (G,)
         Their rows.
     rates : mapping of str to array-like of shape (G,)
-        Rates in [0, 1], NaN if undefined, by "selection_rate", "tpr" and "fpr"; with several
-        positive labels by "tpr[label]" and so on, a block for each label.
+        Rates in [0, 1], NaN if undefined, by "selection_rate", "tpr", "fpr", "fnr", "tnr" and
+        "error"; with several positive labels by "tpr[label]" and so on, a block for each label.
     intervals : mapping of str to array-like of shape (G, 2) or None, default=None
         Lower and upper ends.
     differences : mapping of str to float or None, default=None
@@ -210,8 +210,8 @@ class GroupRatesDisplay(Display):
         ----------
         report : FairnessReport
             What `skfairft.metrics.fairness_report` returns.
-        metrics : sequence of {"selection_rate", "tpr", "fpr"} or None, default=None
-            The rates to draw; None is all three.
+        metrics : sequence of {"selection_rate", "tpr", "fpr", "error"} or None, default=None
+            The rates to draw; None is the first three.
         ax, **kwargs
             As for `plot`.
 
@@ -265,41 +265,36 @@ class GroupRatesDisplay(Display):
         if ax is not None:
             dots = ax.get_window_extent().height / ax.figure.dpi - head
         ax = new_axes(ax, (7.2, head + dots + _MARGIN))
-        from matplotlib.lines import Line2D
-
         # Room for the legend above the dots; in low axes no more than they take themselves.
         top = -bottom * min(head / max(dots, _PITCH), 1.0)
         half = (len(order) + GAP) / 2
-        for label, rows in layout.items():
-            for row in rows:
-                if row.group % 2:  # bands lead the eye from the name to the dots
-                    ax.axhspan(row.height - half, row.height + half, color="0.95", zorder=0)
+        for label, middles in layout.items():
+            for middle in middles[1::2]:  # bands lead the eye from the name to the dots
+                ax.axhspan(middle - half, middle + half, color="0.95", zorder=0)
             for rate, name in blocks[label].items():
-                offset = order.index(rate) - (len(order) - 1) / 2
-                heights = np.array([row.height + offset for row in rows])
+                heights = middles + order.index(rate) - (len(order) - 1) / 2
                 interval, few = ((each or {}).get(name) for each in (self.intervals, self.few))
                 draw_rate(ax, rate, rates[name], heights, interval, few, kwargs)
-            if label is not None:
-                text, height = self._head(label, blocks[label]), rows[0].height - half - GAP / 2
+            if label is not None or len(layout) > 1:
+                text, height = self._head(label, blocks[label]), middles[0] - half - GAP / 2
                 write(ax, height, text, fontsize=8, fontweight="bold", verticalalignment="center")
-        ticks = [(row.height, names[row.group]) for rows in layout.values() for row in rows]
-        ax.set_yticks(*zip(*ticks, strict=True))
+        ax.set_yticks(np.concatenate(list(layout.values())), names * len(layout))
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(bottom, top)
         ax.set_xlim(-0.02, 1.02)
         ax.grid(axis="x", color="0.85", linewidth=0.6)
         ax.set_axisbelow(True)
         ax.set_xlabel(self._x_label())
-        handles = [Line2D([], [], linestyle="none", markersize=5, **one) for one in entries]
+        handles = [entry(**one, markersize=5) for one in entries]
         ax.legend(handles=handles, loc="upper left", edgecolor="none", fontsize="small")
         return ax
 
-    def _head(self, label: str, names: dict[str, str]) -> str:
+    def _head(self, label: str | None, names: dict[str, str]) -> str:
         """Return what a block's rates are of, and their differences."""
-        text = f"class {literal(label)} against the rest"
+        text = "all classes" if label is None else f"class {literal(label)} against the rest"
         if self.differences is None:
             return text
-        parts = [f"{SHORT[rate]} {self._difference(name)}" for rate, name in names.items()]
+        parts = [f"{RATES[rate].short} {self._difference(name)}" for rate, name in names.items()]
         return f"{text}; largest differences: {', '.join(parts)}"
 
     def _difference(self, name: str) -> str:
@@ -316,11 +311,11 @@ class GroupRatesDisplay(Display):
         """Return the legend: the rates, and if there is one block only their differences."""
         entries = []
         for rate in order:
-            label = RATES[rate]
+            label = RATES[rate].name
             if single and self.differences is not None:
                 label += f": largest difference {self._difference(rate)}"
-            elif not single and rate != "selection_rate":
-                label += f" ({SHORT[rate]})"
+            elif not single and RATES[rate].short not in label:
+                label += f" ({RATES[rate].short})"
             entries.append(rate_look(rate) | {"label": label})
         if any(np.asarray(few).any() for few in (self.few or {}).values()):
             text = f"hollow, and * at the group: fewer than {FEW_ROWS} rows behind the rate"

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..summary.inside import final_classifier
+from ..summary.model import ModelSummary
 from ..summary.read import summarize
-from ._common import Display, check_shape, group_name, look, new_axes, note, place_legend, styled
+from ._common import Display, check_shape, entry, group_name, look, new_axes, place_legend, styled
 
 __all__ = ["FisherImportanceDisplay"]
 
@@ -24,27 +25,14 @@ _LISTED_GROUPS = 4
 _RASTERIZED_POINTS = 20_000
 
 
-def neutralized_mean(kind: str, importance: ArrayLike, *, in_use: bool) -> dict[str, Any]:
-    """Return the display's arguments for what neutralization makes of the importances.
-
-    Of ``importance="uniform"`` that is nothing: a classifier then keeps ones, not a mean.
-
-    Examples
-    --------
-    >>> neutralized_mean("uniform", [1.0, 1.0], in_use=True)
-    {'importance': None}
-    >>> neutralized_mean("fisher", [0.5, 1.0], in_use=False)["importance_name"]
-    'neutralized mean (not in use)'
-    """
-    if kind == "uniform":
-        return {"importance": None}
-    if not in_use:
-        name = "neutralized mean (not in use)"
-    elif kind == "covariance":
-        name = "neutralized mean (in use: the features' covariance)"
-    else:
-        return {"importance": importance}
-    return {"importance": importance, "importance_name": name}
+def neutralized_mean(summary: ModelSummary, importance: ArrayLike) -> dict[str, Any]:
+    """Return the display's arguments for the neutralized mean, if the classifier keeps it."""
+    name = summary.weighting.mean
+    return (
+        {"importance": None}
+        if name is None
+        else {"importance": importance, "importance_name": name}
+    )
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -116,7 +104,7 @@ class FisherImportanceDisplay(Display):
         display = cls(
             group_importance=clf.group_importance_,
             groups=clf.groups_,
-            **neutralized_mean(clf.importance, clf.importance_, in_use=summarize(clf).decomposed),
+            **neutralized_mean(summarize(clf), clf.importance_),
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -205,9 +193,9 @@ class FisherImportanceDisplay(Display):
                     fontsize="medium",
                 )
             if len(names) <= _LISTED_GROUPS:
-                handles.append(note("cosine", bold=True))
+                handles.append(entry("cosine", bold=True))
                 handles += [
-                    note(f"{names[i]} and {names[j]}: {_cosine(cosine[i, j])}") for i, j in pairs
+                    entry(f"{names[i]} and {names[j]}: {_cosine(cosine[i, j])}") for i, j in pairs
                 ]
         place_legend(ax, handles, beside=len(names) > 2)
 

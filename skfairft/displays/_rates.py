@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..parity.names import RATES
+from ..parity.table import RATES, REPORTED
 from ._common import bars, check_known, look, styled
 
 __all__ = [
     "GAP",
-    "SHORT",
-    "Row",
     "draw_rate",
     "lay_out",
     "rate_look",
@@ -22,47 +20,40 @@ __all__ = [
     "write",
 ]
 
-SHORT = {"selection_rate": "selection", "tpr": "TPR", "fpr": "FPR"}
-
 # Room between two groups, and above a block for its heading, in dots.
 GAP, _HEADING = 1.1, 1.8
-
-
-class Row(NamedTuple):
-    """A group in a block of rates."""
-
-    height: float  # of its middle, in dots from the top
-    group: int
 
 
 def wanted_rates(metrics: Sequence[str] | None) -> list[str]:
     """Return the rates that are to be drawn, in the order of their drawing, or raise."""
     if metrics is None:
-        return list(RATES)
+        return [name for name in REPORTED if not RATES[name].pooled]
     if isinstance(metrics, str) or not len(metrics):
-        raise ValueError(f"metrics={metrics!r}; expected a list with some of {list(RATES)}.")
+        raise ValueError(f"metrics={metrics!r}; expected a list with some of {list(REPORTED)}.")
     for name in metrics:
-        check_known(name, RATES, "rate")
-    return [name for name in RATES if name in metrics]
+        check_known(name, REPORTED, "rate")
+    return [name for name in REPORTED if name in metrics]
 
 
 def lay_out(
     labels: Sequence[str | None], n_groups: int, n_rates: int
-) -> tuple[dict[str | None, list[Row]], float]:
-    """Return where the groups of each block are drawn, and where the last block ends, in dots.
+) -> tuple[dict[str | None, NDArray[Any]], float]:
+    """Return the middles (G,) of the groups of each block, and the end of the last one.
+
+    Both are in dots from the top.
 
     Examples
     --------
     >>> layout, bottom = lay_out([None], n_groups=2, n_rates=1)
-    >>> [row.height for row in layout[None]], bottom
-    ([1.05, 3.1500000000000004], 4.2)
+    >>> layout[None].round(2).tolist(), bottom
+    ([1.05, 3.15], 4.2)
     """
-    layout: dict[str | None, list[Row]] = {}
+    layout: dict[str | None, NDArray[Any]] = {}
     top = 0.0
     for label in labels:
-        top += _HEADING if label is not None else 0.0
+        top += _HEADING if label is not None or len(labels) > 1 else 0.0
         pitch = n_rates + GAP
-        layout[label] = [Row(top + (g + 0.5) * pitch, g) for g in range(n_groups)]
+        layout[label] = top + (np.arange(n_groups) + 0.5) * pitch
         top += n_groups * pitch
     return layout, top
 
@@ -97,5 +88,5 @@ def draw_rate(
             ax.errorbar(values[at], heights[at], **styled(style | drawn, kwargs))
     words = {"color": one["color"], "fontsize": 7, "fontstyle": "italic"}
     for height in heights[np.isnan(values)]:
-        text = f"{RATES[rate]} undefined"
+        text = f"{RATES[rate].name} undefined"
         write(ax, height, text, **words, verticalalignment="center_baseline")

@@ -19,11 +19,11 @@ from ..summary.inside import features_input, final_classifier
 from ._common import (
     Display,
     check_shape,
+    entry,
     group_name,
     literal,
     look,
     new_axes,
-    note,
     place_legend,
     predictions,
     styled,
@@ -194,12 +194,10 @@ class FeatureScatterDisplay(Display):
                 f"{name} ({100 * share:.3g} % of the variance)"
                 for name, share in zip(names, shares, strict=True)
             ]
-        ax.set_xlabel(names[0])
-        ax.set_ylabel(names[1])
-        total = drawn if self.total is None else self.total
+        ax.set(xlabel=names[0], ylabel=names[1])
         text = f"all {drawn:,} rows"
-        if drawn < total:
-            text = f"{drawn:,} of {total:,} rows, drawn at random"
+        if self.total is not None and drawn < self.total:
+            text = f"{drawn:,} of {self.total:,} rows, drawn at random"
         ax.set_title(text, fontsize="medium")
 
     def _checked(self) -> tuple[Any, ...]:
@@ -247,21 +245,17 @@ def _entries(
     cross: dict[str, Any],
 ) -> list[Any]:
     """Return the legend: a list of the groups, and below it one of the predictions."""
-    from matplotlib.lines import Line2D
-
     plain = style | {"alpha": 1.0, "rasterized": False}
-    entries = [note("group (rows)", bold=True)]
-    for g, name in enumerate(groups):
-        text = f"{name} ({counts[g]:,})"
-        entries.append(Line2D([], [], **(plain | look(g) | {"label": text})))
-    entries.append(note("predicted", bold=True))
     grey = {"color": "0.3", "marker": "o", "markersize": 7}
+    entries = [
+        entry("group (rows)", bold=True),
+        *(entry(f"{name} ({counts[g]:,})", **plain, **look(g)) for g, name in enumerate(groups)),
+        entry("predicted", bold=True),
+    ]
     for c, name in enumerate(classes):
-        fill = _filled(c, len(classes))
-        entries.append(Line2D([], [], **(plain | grey | fill | {"label": name})))
+        entries.append(entry(name, **(plain | grey | _filled(c, len(classes)))))
     if wrong.any():
-        text = f"wrong ({100 * wrong.mean():.3g} %)"
-        entries.append(Line2D([], [], **(plain | cross | {"label": text})))
+        entries.append(entry(f"wrong ({100 * wrong.mean():.3g} %)", **(plain | cross)))
     return entries
 
 

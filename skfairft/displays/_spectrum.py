@@ -145,8 +145,7 @@ class SingularSpectrumDisplay(Display):
             ax.set_xlim(0.5, m + 0.5)
         ax.set_ylim(0.0, 1.06)
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
-        ax.set_xlabel("rank")
-        ax.set_ylabel("share of the weighted energy")
+        ax.set(xlabel="rank", ylabel="share of the weighted energy")
         if np.isnan(self.kept).any():
             ax.set_title("undefined: all singular values are zero", fontsize="medium")
         place_legend(ax)

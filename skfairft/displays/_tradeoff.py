@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..metrics.scores import fairness_report
-from ..parity.names import DISTANCES
+from ..parity.table import TABLE
 from ..path import FairnessPath
 from ._common import (
     Display,
@@ -35,15 +35,11 @@ _NAMES_INSIDE = 7
 # Room below parity, for the markers of points at 0, as a share of the axis.
 _BELOW_PARITY = 0.03
 
-# The metrics of predictions that may be the vertical axis.
-_DISPARITIES = ("demographic_parity_distance", "equalized_odds_distance")
 
-# What the difference of a path is, by its constraint.
-_DIFFERENCES = {
-    **DISTANCES,
-    "demographic_parity": "demographic parity distance\n(largest difference of selection rates)",
-    "equalized_odds": "equalized odds distance\n(difference of true plus of false positive rates)",
-}
+def _constraint_of(metric: str) -> str:
+    """Return the constraint whose distance a metric is, or raise."""
+    check_known(metric, [f"{name}_distance" for name in TABLE], "metric")
+    return metric.removesuffix("_distance")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -155,11 +151,12 @@ class FairnessTradeoffDisplay(Display):
                 f"{len(path.table) - 1}; pass what path.choose(difference_bound) returns."
             )
         names, error, disparity = peer_points(peers)
+        row = TABLE[path.constraint]
         display = cls(
             names=names,
             error=error,
             disparity=disparity,
-            disparity_name=_DIFFERENCES[path.constraint],
+            disparity_name=row.distance + (f"\n({row.meaning})" if row.meaning else ""),
             table=path.table,
             chosen=chosen,
         )
@@ -189,8 +186,8 @@ class FairnessTradeoffDisplay(Display):
             Predictions by the name of their system.
         sensitive_features : array-like of shape (n,) or (n, c)
             Group of each row.
-        metric : {"demographic_parity_distance", "equalized_odds_distance"}
-            The vertical axis.
+        metric : str, default="demographic_parity_distance"
+            The vertical axis, a distance that `skfairft.metrics.fairness_scorer` scores.
         random_state : int, RandomState or None, default=None
             Of the bootstrap.
         ax, **kwargs
@@ -206,30 +203,24 @@ class FairnessTradeoffDisplay(Display):
         ValueError
             For an unknown metric, predictions without names, and as `fairness_report`.
         """
-        check_known(metric, _DISPARITIES, "metric")
+        constraint = _constraint_of(metric)
         if not isinstance(y_pred, Mapping) or not len(y_pred):
             raise ValueError(
                 f"y_pred is a {type(y_pred).__name__}; expected a mapping of names to predictions, "
                 "such as {'mine': clf.predict(X)}."
             )
+        given: dict[str, Any] = {"sensitive_features": sensitive_features}
+        given |= {"constraint": constraint, "random_state": random_state}
+        headlines = [fairness_report(y_true, pred, **given).headline for pred in y_pred.values()]
         # (systems, 2 metrics, value and low and high)
-        points = np.stack(
-            [
-                fairness_report(
-                    y_true, pred, sensitive_features=sensitive_features, random_state=random_state
-                )
-                .headline.loc[["weighted_f1_error", metric], ["value", "low", "high"]]
-                .to_numpy(dtype=np.float64)
-                for pred in y_pred.values()
-            ]
-        )
+        points = np.stack([one.loc[["weighted_f1_error", metric]].to_numpy() for one in headlines])
         display = cls(
             names=list(y_pred),
             error=points[:, 0, 0],
             disparity=points[:, 1, 0],
             error_interval=points[:, 0, 1:],
             disparity_interval=points[:, 1, 1:],
-            disparity_name=metric.replace("_", " "),
+            disparity_name=TABLE[constraint].distance,
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -289,7 +280,7 @@ class FairnessTradeoffDisplay(Display):
         >>> bool(display.disparity[1] < display.disparity[0])
         True
         """
-        check_known(metric, _DISPARITIES, "metric")
+        _constraint_of(metric)
         if not isinstance(estimator, Mapping):
             estimator = {type(estimator).__name__: estimator}
         return cls.from_predictions(
@@ -382,8 +373,7 @@ class FairnessTradeoffDisplay(Display):
             draw_path(ax, self.table, self.chosen, systems, kwargs)
         else:
             draw_systems(ax, systems, self.chosen, kwargs)
-        ax.set_xlabel(self.error_name)
-        ax.set_ylabel(self.disparity_name)
+        ax.set(xlabel=self.error_name, ylabel=self.disparity_name)
         # Parity is 0, and must be in sight. Another plot on these axes may still raise the top.
         ax.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
         ax.set_ylim(bottom=-_BELOW_PARITY * ax.get_ylim()[1], auto=None)

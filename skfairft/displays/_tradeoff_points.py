@@ -27,18 +27,8 @@ _PAIR = (
 def search_points(source: Any, error: str, disparity: str) -> tuple[dict[str, Any], str]:
     """Return the candidates of a search with several metrics as a display takes them, and a title.
 
-    Parameters
-    ----------
-    source : mapping, DataFrame or search
-        A search such as ``GridSearchCV``, or its ``cv_results_``.
-    error, disparity : str
-        Names of two of its metrics, with or without ``mean_test_``.
-
-    Raises
-    ------
-    ValueError
-        For metrics that are not there, that change their sign, or that are scores, the greater the
-        better.
+    ``source`` is a search or its ``cv_results_``, ``error`` and ``disparity`` name two of its
+    metrics, with or without ``mean_test_``.
     """
     error, disparity = (name.removeprefix(_MEAN) for name in (error, disparity))
     cv_results = getattr(source, "cv_results_", source)

@@ -9,11 +9,4 @@ from .choose import Store, get_store
 from .disk import DiskStore
 from .memory import MemoryStore
 
-__all__ = [
-    "DiskStore",
-    "FeatureStoreWarning",
-    "MemoryStore",
-    "Store",
-    "StoreInfo",
-    "get_store",
-]
+__all__ = ["DiskStore", "FeatureStoreWarning", "MemoryStore", "Store", "StoreInfo", "get_store"]

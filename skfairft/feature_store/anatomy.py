@@ -125,6 +125,7 @@ def _of_library(value: Any) -> Anatomy | None:
         return b"tokenizer", value.to_str().encode(), ()
     if home.startswith("PIL.") and hasattr(value, "tobytes"):
         return b"image", b"", (value.mode, value.size, value.tobytes(), value.getpalette())
+    # Not a time, which has no dimensions and pickles by its value.
     if home.startswith("pandas.") and hasattr(value, "to_numpy") and hasattr(value, "ndim"):
         frame = [value.iloc[:, i] for i in range(value.shape[1])] if value.ndim == 2 else [value]
         axes = [axis.to_numpy() for axis in getattr(value, "axes", ())]

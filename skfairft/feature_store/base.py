@@ -127,9 +127,18 @@ class BaseStore(ABC):
             with self._lock:
                 self._store(namespace, keys, features)
 
+    def clear(self) -> None:
+        """Forget everything; what is in a folder, for other processes too."""
+        with self._lock:
+            self._forget_all()
+            self._hits = self._misses = 0
+
     def working(self, namespace: bytes) -> AbstractContextManager[Any]:
         """Return a context in which no other process computes rows of the namespace."""
         return nullcontext()
+
+    @abstractmethod
+    def _forget_all(self) -> None: ...
 
     @abstractmethod
     def _find(self, namespace: bytes, keys: Keys) -> Found: ...

@@ -29,16 +29,8 @@ Store: TypeAlias = MemoryStore | DiskStore
 def get_store(memory: str | os.PathLike[str] | Store | None = None) -> Store:
     """Return the store that a ``memory`` parameter stands for.
 
-    Parameters
-    ----------
-    memory : None, str, path-like, MemoryStore or DiskStore, default=None
-        None is the one `MemoryStore` of this process, a path its one `DiskStore` for that
-        folder, and a store is itself.
-
-    Returns
-    -------
-    MemoryStore or DiskStore
-        The store.
+    None is the one `MemoryStore` of this process, a path its one `DiskStore` for that folder, and
+    a store is itself.
 
     Examples
     --------

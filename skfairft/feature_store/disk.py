@@ -31,13 +31,11 @@ TOUCH_SECONDS = 10.0
 SMALL_BYTES, SMALL_FILES = 2**16, 32
 """So many files of less than this size are joined into one."""
 
-PATIENCE_SECONDS = 300.0
-"""How long to wait for a process that works on the same rows and stores none of them."""
-
+PATIENCE_SECONDS, GLANCE_SECONDS = 300.0, 1.0
+"""How long to wait for a process that stores no rows while it works, and how often to look."""
 
 # No other name is ever deleted, whatever folder a user gives.
 _ROOM, _SUFFIX = "module-", ".rows"
-
 
 _warn = partial(warn_user, category=FeatureStoreWarning)
 
@@ -122,13 +120,10 @@ class DiskStore(BaseStore):
         folder = str(self.folder)
         return StoreInfo(rows, size, self.max_bytes, self._hits, self._misses, folder)
 
-    def clear(self) -> None:
-        """Forget everything, for other processes too."""
-        with self._lock:
-            for room in self._rooms():
-                _empty(room)
-            self._known.clear()
-            self._hits = self._misses = 0
+    def _forget_all(self) -> None:
+        for room in self._rooms():
+            _empty(room)
+        self._known.clear()
 
     def forget(self, namespace: bytes) -> None:
         """Forget the rows and the witness of a namespace."""
@@ -176,7 +171,7 @@ class DiskStore(BaseStore):
         seen, since = set[str](), time.monotonic()
         while True:
             try:
-                lock.acquire(timeout=1.0, poll_interval=0.02)
+                lock.acquire(timeout=GLANCE_SECONDS, poll_interval=0.02)
                 return lock
             except Timeout:
                 names = _files_in(room, _SUFFIX)

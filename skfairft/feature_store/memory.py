@@ -75,12 +75,6 @@ class MemoryStore(BaseStore):
             bound = self.max_bytes + self.spill_bytes
             return StoreInfo(rows, size, bound, self._hits, self._misses)
 
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._forget_all()
-            self._hits = self._misses = 0
-
     def forget(self, namespace: bytes) -> None:
         """Forget the rows and the witness of a namespace."""
         with self._lock:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from xxhash import xxh3_128, xxh3_128_digest
 
-from .digest import array_node, node, tensor_node
+from .digest import UnknownContentError, array_node, node, tensor_node
 from .key_index import Keys
 
 __all__ = ["row_keys"]
@@ -41,32 +41,17 @@ LONGEST_PATH = 4096
 """Bytes of a text beyond which it is no path (PATH_MAX on Linux)."""
 
 
-class _NoContentError(Exception):
-    """A row holds something that is not known by its content."""
-
-
 def row_keys(rows: Any, *, reads_files: bool | None = None) -> Keys:
-    """Return a content hash of each row.
+    """Return a content hash of each of n rows, (n, 2); zeros where the content is not known.
 
-    Parameters
-    ----------
-    rows : ndarray, Tensor, DataFrame, Series, list or tuple of n rows
-        Numbers; or texts, paths, images, arrays, tensors, and dicts, lists and
-        tuples of them. A text or path that names a file stands for the path and
-        for the bytes in the file.
-    reads_files : bool or None, default=None
-        Whether texts are the names of files. None takes those for names that are the name of
-        a file or folder, or look like one.
+    Rows are an array, a tensor, a DataFrame, a Series, a list or a tuple: of numbers; or of texts,
+    paths, images, arrays, tensors, and dicts, lists and tuples of them. A text or path that names
+    a file stands for the path and for the bytes in the file. Not known are objects of another
+    kind, folders, and names of files that are not there: a function may look for them elsewhere.
 
-    Returns
-    -------
-    ndarray of shape (n, 2), uint64
-        Zeros for a row that holds something that cannot be known by its content: an object of
-        another kind, a folder, the name of a file that is not there (a function may look for it
-        elsewhere).
+    ``reads_files`` says whether texts are names of files; None takes those for names that are the
+    name of a file or folder, or look like one.
 
-    Notes
-    -----
     Values, dtype and shape of a row count, for a DataFrame also the column names and
     the label in the index. Arrays and tensors differ, for a module may get them as
     different types. A list and an array of the same texts agree.
@@ -85,7 +70,7 @@ def row_keys(rows: Any, *, reads_files: bool | None = None) -> Keys:
     """
     try:
         return _keys(rows, _Items(reads_files))
-    except _NoContentError:
+    except UnknownContentError:
         n_rows = rows.shape[0] if hasattr(rows, "shape") else len(rows)
         return np.zeros((n_rows, 2), dtype=np.uint64)
 
@@ -107,13 +92,13 @@ def _keys(rows: Any, items: _Items) -> Keys:
         return _item_keys(rows, items)
     if type(rows).__module__.partition(".")[0] == "polars" and hasattr(rows, "to_list"):
         return _item_keys(rows.to_list(), items)
-    raise _NoContentError
+    raise UnknownContentError
 
 
 def _objects(rows: np.ndarray[Any, Any]) -> Sequence[Any]:
     """Return the rows of an array of texts or objects; rows of one text as that text."""
     if rows.dtype.kind == "V":
-        raise _NoContentError  # records of objects
+        raise UnknownContentError  # records of objects
     return rows.tolist() if rows.ndim == 1 else [*rows]
 
 
@@ -123,7 +108,7 @@ def _row_bytes(rows: Any) -> int:
 
 def _tensor_keys(rows: Tensor) -> Keys:
     if rows.ndim == 0 or not _has_values(rows):
-        raise _NoContentError
+        raise UnknownContentError
     rows = rows.detach()
     tag = node(b"tensor", f"{rows.dtype}{tuple(rows.shape[1:])}".encode())
 
@@ -168,7 +153,7 @@ def _item_keys(rows: Sequence[Any], items: _Items) -> Keys:
     def key(row: Any) -> bytes:
         try:
             return items.node(row)
-        except _NoContentError:
+        except UnknownContentError:
             return _NONE
 
     return _join(map(key, rows))
@@ -248,7 +233,7 @@ class _Items:
             return self._array(item)
         if isinstance(item, Tensor):
             if not _has_values(item):
-                raise _NoContentError
+                raise UnknownContentError
             return tensor_node(item)
         if kind in (list, tuple):
             return node(kind.__name__.encode(), b"", map(self.node, item))
@@ -271,7 +256,7 @@ class _Items:
         if isinstance(item, tuple) and hasattr(item, "_fields"):
             name = f"{kind.__module__} {kind.__qualname__}".encode()
             return node(b"namedtuple", name, map(self.node, item))
-        raise _NoContentError
+        raise UnknownContentError
 
     def _text(self, text: str) -> bytes:
         known = self._texts.get(text)
@@ -280,7 +265,7 @@ class _Items:
             maybe = self._reads_files is not False and _is_short(content)
             file = _file(text) if maybe else []
             if not file and (self._reads_files or (maybe and _LIKE_A_PATH.fullmatch(text))):
-                raise _NoContentError  # perhaps relative to a folder that preprocess knows
+                raise UnknownContentError  # perhaps relative to a folder that preprocess knows
             if len(self._texts) == 2**16:  # so that memory stays bounded
                 self._texts.clear()
             known = self._texts[text] = node(b"str", content, file)
@@ -289,7 +274,7 @@ class _Items:
     def _array(self, item: Any) -> bytes:
         records = item.dtype.kind == "V" and item.dtype.hasobject
         if records or isinstance(item, np.ma.MaskedArray):
-            raise _NoContentError
+            raise UnknownContentError
         if item.dtype.kind in "UT" or item.dtype.hasobject:
             shape = f"{item.shape}".encode()
             return node(b"objects", shape, map(self.node, item.ravel().tolist()))
@@ -302,11 +287,11 @@ class _Items:
         if _is_pandas(item, "DataFrame") or _is_pandas(item, "Series"):
             index = self.node(item.index.tolist())
             return node(b"table", _keys(item, self).tobytes(), [index])
-        raise _NoContentError
+        raise UnknownContentError
 
     def _image(self, item: Any) -> bytes:
         if getattr(item, "n_frames", 1) > 1:
-            raise _NoContentError  # which frame will be looked at is not known
+            raise UnknownContentError  # which frame will be looked at is not known
         content = item.tobytes()  # first, for it loads what the header left open
         info = [item.info.get(key) for key in ("transparency", "exif", "icc_profile")]
         info.append([f"{tag} {value}" for tag, value in sorted(item.getexif().items())])
@@ -332,7 +317,7 @@ def _file(path: str) -> list[bytes]:
     try:
         now = os.stat(path)
         if not stat.S_ISREG(now.st_mode):
-            raise _NoContentError  # a folder, whose files may change
+            raise UnknownContentError  # a folder, whose files may change
         identity = now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
         remembered = _files.get(path)
         if remembered is not None and remembered[0] == identity:
@@ -345,7 +330,7 @@ def _file(path: str) -> list[bytes]:
     except OSError as error:
         if error.errno is not None and not os.path.exists(path):
             return []  # a name too long, say
-        raise _NoContentError from error
+        raise UnknownContentError from error
     if max(now.st_mtime_ns, now.st_ctime_ns) < begun - _QUIET_NS and os.name == "posix":
         if len(_files) >= _FILES_MOST:
             _files.clear()

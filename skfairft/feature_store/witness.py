@@ -5,7 +5,7 @@ four rows as they came, and what the module made of them as a batch of their own
 stored features runs that same batch again. The same batch comes back to the bit on the same
 machine, whereas the same row in another batch may differ by much (float32 4e-6 of the columns'
 spread, bfloat16 .02, dynamic int8 .7): features are never compared across batches, but for the
-look at a new backbone (`depends_on_batch`), whose limits are of that size.
+look at a new backbone (`BackboneRun.look`), whose limits are of that size.
 """
 
 from __future__ import annotations

@@ -17,7 +17,14 @@ from .tables import number_column
 from .warn import warn_user
 from .words import joined, listed, shown
 
-__all__ = ["LARGEST", "check_group_weights", "check_groups", "check_weights", "class_factors"]
+__all__ = [
+    "LARGEST",
+    "check_group_weights",
+    "check_groups",
+    "check_groups_have_classes",
+    "check_weights",
+    "class_factors",
+]
 
 LARGEST = 1e100
 """Sums of squares of such numbers, times weights, are still far from the limits of float64."""
@@ -156,6 +163,48 @@ def _report_thin_groups(
             f"Some groups are too thin for their importance to mean much: {joined(notes)}. "
             "Merge groups, gather more rows, or lower their group_weights.",
             FairnessWarning,
+        )
+
+
+def check_groups_have_classes(
+    needed_by: str,
+    classes: NDArray[Any],
+    groups: NDArray[Any],
+    labels: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    w: NDArray[np.float64],
+) -> None:
+    """Refuse groups without rows of some class.
+
+    Parameters
+    ----------
+    needed_by : str
+        The parameter that needs them.
+    classes, groups : ndarray
+        Encoded by ``labels`` and ``codes``.
+    labels, codes : ndarray of shape (n,), int64
+        Class and group of each row.
+    w : ndarray of shape (n,)
+        Sample weights; rows of weight zero are none.
+
+    Raises
+    ------
+    ValueError
+        Naming the groups and the classes.
+    """
+    cells = np.bincount(
+        (codes * len(classes) + labels)[w > 0], minlength=len(groups) * len(classes)
+    )
+    notes = [
+        f"{shown(python_value(group))} has no row of class "
+        f"[{listed(map(python_value, classes[row == 0]))}]"
+        for group, row in zip(groups, cells.reshape(len(groups), -1), strict=True)
+        if not row.all()
+    ]
+    if notes:
+        raise ValueError(
+            f"{needed_by} fits a head on the rows of each group, which need rows of all classes: "
+            f"{joined(notes)}. Merge groups, gather more rows, or take another importance."
         )
 
 

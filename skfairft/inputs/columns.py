@@ -19,13 +19,7 @@ from torch import Tensor
 
 from .words import shown
 
-__all__ = [
-    "as_array",
-    "holds_rows",
-    "is_row",
-    "plain_column",
-    "types_of",
-]
+__all__ = ["as_array", "holds_rows", "is_row", "plain_column", "types_of"]
 
 Array = NDArray[Any]
 

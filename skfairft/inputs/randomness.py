@@ -13,19 +13,8 @@ __all__ = ["generator"]
 def generator(random_state: Any) -> np.random.Generator:
     """Return a generator of its own: None is fresh entropy, never NumPy's global state.
 
-    Parameters
-    ----------
-    random_state : int, RandomState, Generator or None
-        A generator is returned as it is and moves on; of a RandomState a seed is drawn.
-
-    Returns
-    -------
-    Generator
-
-    Raises
-    ------
-    ValueError
-        For anything else.
+    A generator is returned as it is, and moves on; of a RandomState a seed is drawn. Anything else
+    than an integer of at least 0 is a ValueError.
 
     Examples
     --------

@@ -102,35 +102,23 @@ def _refuse_rowless(values: Any, name: str, rows: str) -> None:
             f"{name} is a sparse matrix of shape {values.shape}; expected dense values. Pass "
             f"{name}.toarray()."
         )
-    kind = type(values).__name__
+    kind, sized = type(values).__name__, hasattr(values, "__len__")
+    readable = sized and hasattr(values, "__getitem__")
+    readable = readable or hasattr(values, "__array__") or hasattr(values, "__iter__")
+    found = remedy = ""
     if isinstance(values, Mapping):
-        raise ValueError(
-            f"{name} is a mapping ({kind}) with {shown(list(values)[:5])}; expected a value for "
-            f"{rows}. Pass the column itself, or a table such as pandas.DataFrame({name})."
-        )
-    if isinstance(values, Set):
-        raise ValueError(
-            f"{name} is a {kind}, which has no order; expected one value for {rows}, in the order "
-            "of the rows."
-        )
-    unsized = not hasattr(values, "__len__")
-    if unsized and hasattr(values, "collect"):  # polars' frame that is not computed yet
-        raise ValueError(
-            f"{name} is a {kind}, which holds no rows yet; expected one value for {rows}. Pass "
-            f"{name}.collect()."
-        )
-    sized = hasattr(values, "__len__") and hasattr(values, "__getitem__")
-    readable = sized or hasattr(values, "__array__") or hasattr(values, "__iter__")
-    if isinstance(values, (str, bytes, bytearray, type)) or not readable:
-        raise ValueError(
-            f"{name} is {shown(values)}; expected one value for {rows}, as an array, a list or a "
-            "column of a frame."
-        )
-    if unsized and not hasattr(values, "__array__"):
-        raise ValueError(
-            f"{name} is a {kind}, which can be read only once; expected one value for {rows}. Pass "
-            f"list({name})."
-        )
+        found = f"a mapping ({kind}) with {shown(list(values)[:5])}"
+        remedy = f". Pass the column itself, or a table such as pandas.DataFrame({name})"
+    elif isinstance(values, Set):
+        found, remedy = f"a {kind}, which has no order", ", in the order of the rows"
+    elif not sized and hasattr(values, "collect"):  # polars' frame that is not computed yet
+        found, remedy = f"a {kind}, which holds no rows yet", f". Pass {name}.collect()"
+    elif isinstance(values, (str, bytes, bytearray, type)) or not readable:
+        found, remedy = shown(values), ", as an array, a list or a column of a frame"
+    elif not sized and not hasattr(values, "__array__"):
+        found, remedy = f"a {kind}, which can be read only once", f". Pass list({name})"
+    if found:
+        raise ValueError(f"{name} is {found}; expected one value for {rows}{remedy}.")
 
 
 def _named_columns(values: Any) -> list[tuple[Any, Any]] | None:

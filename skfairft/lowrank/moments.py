@@ -60,10 +60,8 @@ class ColumnMoments:
     """
 
     def __init__(self, n_features: int) -> None:
-        self._variance, self._peak = (
-            torch.zeros(n_features, dtype=torch.float64) for _ in range(2)
-        )
         self._means = Means.none(1, n_features)
+        self._variance = self._peak = torch.zeros(n_features, dtype=torch.float64)
 
     def update(self, Z: Tensor, w: Tensor | None = None) -> ColumnMoments:
         """Add a batch of rows and return itself.
@@ -83,7 +81,7 @@ class ColumnMoments:
         shift = share @ Z
         X = Z - shift
         away = share @ X  # what the rounding of the shift has left of the mean
-        variance = (share @ X.square_() - away.square()).clamp_min(0.0)
+        variance = share @ X.square_()
         peak = torch.linalg.vector_norm(Z, torch.inf, dim=0)
         means = Means(total[None].cpu(), shift.cpu(), away[None].cpu())
         return self._join(means, variance.cpu(), peak.cpu())

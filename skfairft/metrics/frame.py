@@ -27,19 +27,9 @@ def exact_index(groups: list[Any], names: list[str]) -> pd.Index:
 
 
 def metric_frame(by_group: pd.DataFrame, overall: pd.Series) -> Any:
-    """Return a MetricFrame that holds known numbers, those of each group and those of all rows.
+    """Return a MetricFrame of numbers that are known, those of each group and those of all rows.
 
-    Parameters
-    ----------
-    by_group : DataFrame
-        One row per group, one column per metric.
-    overall : Series
-        The same metrics over all rows.
-
-    Returns
-    -------
-    fairlearn.metrics.MetricFrame
-        It looks each number up, at one row per group.
+    Its metrics look them up: its rows are the groups, so one row is a group, and more are all.
     """
     from fairlearn.metrics import MetricFrame
 

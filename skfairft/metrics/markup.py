@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
+from typing import TypeAlias
 
-__all__ = ["Html", "tag"]
+__all__ = ["Child", "Html", "tag"]
 
 # Elements that have no content, and no closing tag.
 _VOID = frozenset({"img", "meta", "col", "br"})
@@ -16,27 +18,19 @@ class Html(str):
     __slots__ = ()
 
 
-def tag(name: str, /, *children: str | None, **attributes: object) -> Html:
+Child: TypeAlias = "Html | str | Sequence[Child] | None"
+
+
+def tag(name: str, /, *children: Child, **attributes: object) -> Html:
     """Return an element.
 
-    Parameters
-    ----------
-    name : str
-        Of the element.
-    *children : str, Html or None
-        Text is escaped, markup is taken as it is, None is left out.
-    **attributes : object
-        Values are escaped, None and False leave the attribute out. A trailing underscore of a
-        name is dropped (``class_``), other underscores become hyphens.
-
-    Returns
-    -------
-    Html
-        The element.
+    Of its children text is escaped, markup is taken as it is, a list is what it holds, and None is
+    nothing. Of its attributes values are escaped, None and False leave one out; a trailing
+    underscore of a name is dropped (``class_``), other underscores become hyphens.
 
     Examples
     --------
-    >>> tag("p", "a < b ", tag("strong", "R&D"), class_="note")
+    >>> tag("p", "a < b ", [None, tag("strong", "R&D")], class_="note")
     '<p class="note">a &lt; b <strong>R&amp;D</strong></p>'
     >>> tag("img", alt='"', src="a.svg", hidden=None)
     '<img alt="&quot;" src="a.svg">'
@@ -48,9 +42,12 @@ def tag(name: str, /, *children: str | None, **attributes: object) -> Html:
     )
     if name in _VOID:
         return Html(f"<{name}{given}>")
-    inner = "".join(
-        child if isinstance(child, Html) else html.escape(child, quote=False)
-        for child in children
-        if child is not None
-    )
-    return Html(f"<{name}{given}>{inner}</{name}>")
+    return Html(f"<{name}{given}>{_markup(children)}</{name}>")
+
+
+def _markup(child: Child) -> str:
+    if child is None or isinstance(child, Html):
+        return child or ""
+    if isinstance(child, str):
+        return html.escape(child, quote=False)
+    return "".join(map(_markup, child))

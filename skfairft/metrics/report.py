@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..inputs.words import group_name, group_parts, one_line
 from .frame import metric_frame
 from .markup import Html, tag
-from .tables import Cell, Table, apart, free_name, measured, pipe_table, text_table
+from .tables import Row, Table, apart, free_name, measured, pipe_table, text_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -207,15 +207,15 @@ class FairnessReport:
                 else tag(kind, str(cell), style=f"{_CELL}right")
                 for j, cell in enumerate(cells)
             ]
-            return tag("tr", *parts)
+            return tag("tr", parts)
 
         blocks = [tag("p", text) for text in self._lead()]
         for table in self._tables():
             head = tag("thead", line(table.header, table.names, "th"))
-            body = tag("tbody", *(line(row, table.names, "td") for row in table.rows))
+            body = tag("tbody", [line(row, table.names, "td") for row in table.rows])
             blocks.append(tag("table", head, body, style=_TABLE))
         blocks += [tag("p", note) for note in self.notes]
-        return str(tag("div", *blocks, class_="skfairft-report", style=_PAGE))
+        return str(tag("div", blocks, class_="skfairft-report", style=_PAGE))
 
     _repr_html_ = to_html
 
@@ -246,9 +246,9 @@ class FairnessReport:
         return [lead, f"[low, high]: {level} intervals, {self.n_boot} resamples of the rows"]
 
     def _tables(self) -> list[Table]:
-        def rows(*tables: pd.DataFrame) -> list[list[Cell]]:
+        def rows(*tables: pd.DataFrame) -> list[Row]:
             return [
-                [Cell(m), *(c for t in tables for c in apart(measured(*t.loc[m]), self.n_boot))]
+                [m, *(c for t in tables for c in apart(measured(*t.loc[m]), self.n_boot))]
                 for m in tables[0].index
             ]
 
@@ -290,7 +290,7 @@ def _rows(n: int) -> str:
 
 def group_rows(
     report: FairnessReport, pooled: list[str], counted: Callable[[int], str], digits: int
-) -> list[list[Cell]]:
+) -> list[Row]:
     """Return a table's rows: each group's name, number of rows, and rates with their intervals.
 
     ``pooled`` names the last row, that of all groups together; ``counted`` makes a number of rows a
@@ -298,10 +298,7 @@ def group_rows(
     """
     names = [*map(group_parts, report.by_group.index.tolist()), pooled]
     return [
-        [
-            *map(Cell, [*name, counted(int(count))]),
-            *(measured(*rate, ends=digits) for rate in rates),
-        ]
+        [*name, counted(int(count)), *(measured(*rate, ends=digits) for rate in rates)]
         for name, ((count, *_), *rates) in zip(names, report._numbers(), strict=True)
     ]
 

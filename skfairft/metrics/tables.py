@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-__all__ = ["Cell", "Table", "apart", "free_name", "measured", "number", "pipe_table", "text_table"]
+__all__ = [
+    "Cell",
+    "Row",
+    "Table",
+    "apart",
+    "free_name",
+    "measured",
+    "number",
+    "pipe_table",
+    "text_table",
+]
 
 # Printed tables wider than this are continued below, the names of the rows repeated.
 _MAX_WIDTH = 120
 
 
 class Cell(NamedTuple):
-    """A name or a number as text, and beside a number its interval."""
+    """A number as text, and its interval."""
 
     text: str
     note: str = ""
@@ -23,12 +33,15 @@ class Cell(NamedTuple):
         return f"{self.text} {self.note}".strip()
 
 
+Row: TypeAlias = "list[Cell | str]"
+
+
 class Table(NamedTuple):
     """A table: leading columns that name the row, others that hold numbers."""
 
     caption: str
     header: list[str]
-    rows: list[list[Cell]]
+    rows: list[Row]
     names: int = 1
     total: bool = False  # whether the last row is that of all groups together
 
@@ -57,9 +70,9 @@ def measured(value: Any, low: Any, high: Any, *, digits: int = 3, ends: int | No
     return Cell(number(value, digits), interval)
 
 
-def apart(cell: Cell, with_interval: int) -> list[Cell]:
-    """Return a number and its interval as two cells, or without an interval as one."""
-    return [Cell(text) for text in cell] if with_interval else [Cell(cell.text)]
+def apart(cell: Cell, with_interval: int) -> list[str]:
+    """Return a number and its interval as texts of their own, or the number alone."""
+    return list(cell) if with_interval else [cell.text]
 
 
 def free_name(name: str, taken: Iterable[Any], mark: str) -> str:
@@ -80,7 +93,7 @@ def pipe_table(table: Table, escape: Callable[[str], str]) -> str:
 
     Examples
     --------
-    >>> print(pipe_table(Table("", ["", "rate"], [[Cell("a|b"), Cell("0.1", "[0, 1]")]]), ascii))
+    >>> print(pipe_table(Table("", ["", "rate"], [["a|b", Cell("0.1", "[0, 1]")]]), ascii))
     | '' | 'rate' |
     | :--- | ---: |
     | 'a|b' | '0.1 [0, 1]' |

@@ -37,7 +37,7 @@ class Cells:
 
     groups: Array  # (G,)
     labels: Array  # (k,), sorted union of true and predicted labels
-    positives: NDArray[np.int64]  # (c,), codes of the labels that are positive in turn
+    positives: range  # codes of the c labels that are positive in turn
     code: NDArray[np.int64]  # (n,), flat index of each row's cell
     weight: Floats | None  # (n,)
     constraints: tuple[str, ...] = PAPER  # whose distances are wanted
@@ -128,7 +128,7 @@ def _unlike(true: Array, pred: Array) -> ValueError:
     )
 
 
-def _positive_labels(labels: Array, pos_label: Any) -> tuple[Array, NDArray[np.int64]]:
+def _positive_labels(labels: Array, pos_label: Any) -> tuple[Array, range]:
     """Return the labels (k,) and the codes (c,) of those that are positive in turn."""
     names = labels.tolist()
     if pos_label is not None:
@@ -137,14 +137,18 @@ def _positive_labels(labels: Array, pos_label: Any) -> tuple[Array, NDArray[np.i
                 f"pos_label={pos_label!r} occurs neither in y_true nor in y_pred; the labels "
                 f"are {names}."
             )
-        return labels, np.array([names.index(pos_label)])
+        return labels, _only(names.index(pos_label))
     if len(names) > 2:
-        return labels, np.arange(len(names))
+        return labels, range(len(names))
     if all(name in (-1, 0, 1) for name in names):
         if 1 not in names:  # all rows negative: the positive label exists, without rows
             labels = np.append(labels, np.ones(1, dtype=labels.dtype))
-        return labels, np.array([labels.tolist().index(1)])
-    return labels, np.array([len(names) - 1])
+        return labels, _only(labels.tolist().index(1))
+    return labels, _only(len(names) - 1)
+
+
+def _only(code: int) -> range:
+    return range(code, code + 1)
 
 
 def _check_length(name: str, values: Any, n: int) -> None:

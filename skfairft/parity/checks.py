@@ -14,6 +14,7 @@ from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from ..inputs.words import joined, listed, shown
 from .constraints import cell_counts, parity
+from .table import RATES, TABLE
 
 __all__ = ["check_constraint", "check_held_out", "refuse_alone"]
 
@@ -61,10 +62,11 @@ def check_constraint(
         note = f"{name} has no row of class {listed(wanted, separator=' or ')}"
         missing += [] if note in missing else [note]
     if missing:
+        free = [name for name, row in TABLE.items() if all(RATES[r].of_all for r in row.rates)]
         raise ValueError(
             f"constraint={constraint!r} compares rates that some groups do not have: "
             f"{joined(missing)} (or only rows of weight zero). Merge groups or gather more "
-            "rows; demographic_parity asks for no class of its own."
+            f"rows; {' and '.join(free)} ask for no class of their own."
         )
 
 

@@ -50,7 +50,7 @@ def parity(constraint: str, n_classes: int, class_weight: Tensor | None = None) 
     --------
     >>> odds = parity("equalized_odds", 2)
     >>> odds.positives, odds.events.tolist()
-    ((1,), [[0.0, 1.0], [1.0, 0.0]])
+    (range(1, 2), [[0.0, 1.0], [1.0, 0.0]])
     """
     return moments(TABLE[constraint].rates, n_classes, class_weight=class_weight)
 

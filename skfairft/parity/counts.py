@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..inputs.exceptions import FairnessWarning
@@ -74,7 +73,7 @@ def _distances(spreads: Tensor, rates: list[str], constraints: Iterable[str]) ->
 def distances_of(
     counts: Floats,
     constraints: Sequence[str],
-    positives: Sequence[int] | NDArray[np.int64] | None = None,
+    positives: range | None = None,
 ) -> dict[str, Floats]:
     """Return the distance of each constraint between the groups of counts: (..., G, k, k) -> (...).
 
@@ -165,7 +164,7 @@ def warn_undefined(cells: Cells, rates: Sequence[str]) -> None:
         )
     undefined = []
     for r, name in enumerate(rates):
-        own = slice(r, 1 if RATES[name].pooled else None, len(rates))
+        own = slice(r, r + 1 if RATES[name].pooled else None, len(rates))
         for g, j in np.argwhere(weight[own].T == 0):
             label = "" if RATES[name].pooled else f" of label {_label(cells, j)!r}"
             undefined.append(
@@ -190,5 +189,5 @@ def _label(cells: Cells, j: int) -> Any:
 def _behind(name: str, rows: int) -> str:
     """Return which rows a rate without a weight is a share of, and how many."""
     of = RATES[name].of
-    which = "" if RATES[name].pooled or all(of) else f", {rows} with{'' if of[1] else 'out'} it"
+    which = "" if RATES[name].of_all else f", {rows} with{'' if of[1] else 'out'} it"
     return which + (", weight 0" if rows else "")

@@ -20,13 +20,11 @@ turn, as in `skfairft.metrics`. A pooled rate sums both over all c.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from .table import RATES, Rate
@@ -42,7 +40,7 @@ class Parity:
     ----------
     kinds : tuple of Rate
         The rates; those of one class are neighbours.
-    positives : tuple of int
+    positives : range
         The classes.
     events : Tensor of shape (m, k), float64
         ``E``, how much rows of a true label count: 0 or 1, or see `moments`.
@@ -51,7 +49,7 @@ class Parity:
     """
 
     kinds: tuple[Rate, ...]
-    positives: tuple[int, ...]
+    positives: range
     events: Tensor
     class_weight: Tensor | None = None
 
@@ -64,7 +62,7 @@ class Parity:
         label: the rows of all other labels together are no event of their own, because how a
         group's rows divide over them is not the head's doing.
         """
-        if not all(kind.knows_no_label for kind in self.kinds):
+        if not all(kind.predictions_alone for kind in self.kinds):
             return None
         n_classes = self.events.shape[1]
         distinct = list(dict.fromkeys(map(tuple, self.events.tolist())))
@@ -84,18 +82,31 @@ class Parity:
         """Return the numerators of the rates, ``sum_yj C mass``: (..., k, G, k) -> (..., m, G)."""
         if self.class_weight is not None:
             mass = mass / self.class_weight[:, None, None]
-        parts = _against_the_rest(mass, {cell for kind in self.kinds for cell in _cells(kind)})
-        own = torch.tensor(self.positives)
-        by_kind = []  # each (..., c, G)
+        parts = self._against_the_rest(mass)
+        by_kind = []  # each (..., G, c)
         for kind in self.kinds:
-            terms = [amount * parts[cell] for cell, amount in _cells(kind).items()]
-            total = reduce(torch.add, terms)
+            total = reduce(torch.add, (_times(n, parts[cell]) for cell, n in kind.cells.items()))
             if kind.pooled:
-                pooled = total.sum(dim=-2, keepdim=True)
-                by_kind.append(pooled.expand(*pooled.shape[:-2], len(own), -1))
-            else:
-                by_kind.append(total.index_select(-2, own))
-        return torch.stack(by_kind, dim=-2).flatten(-3, -2)
+                total = total.sum(dim=-1, keepdim=True).expand_as(total)
+            by_kind.append(total[..., self._own])
+        return torch.stack(by_kind, dim=-1).flatten(-2).transpose(-1, -2)
+
+    def _against_the_rest(self, mass: Tensor) -> dict[tuple[int, int], Tensor]:
+        """Return sums (..., G, k) of each class against the rest, by (true, predicted).
+
+        They are sums, not differences of totals, in which small weights would drown.
+        """
+        wanted = {cell for kind in self.kinds for cell in kind.cells}
+        parts = {(1, 1): mass.diagonal(dim1=-3, dim2=-1)}
+        if wanted != {(1, 1)}:
+            wrong = mass * self._others[:, None, :]
+        if (1, 0) in wanted:
+            parts[1, 0] = wrong.sum(dim=-1).transpose(-1, -2)
+        if (0, 1) in wanted or (0, 0) in wanted:
+            parts[0, 1] = wrong.sum(dim=-3)
+        if (0, 0) in wanted:  # of the other classes' rows, those that are not predicted it
+            parts[0, 0] = mass.sum(dim=-1).transpose(-1, -2) @ self._others - parts[0, 1]
+        return parts
 
     def spend(self, prices: Tensor) -> Tensor:
         """Return what a row adds to ``sum(prices * sums)``: (m, G) -> (k, G, k).
@@ -109,24 +120,34 @@ class Parity:
         >>> moments(["fpr"], 2).spend(torch.tensor([[2.0, 3.0]]).double()).tolist()
         [[[0.0, 2.0], [0.0, 3.0]], [[0.0, 0.0], [0.0, 0.0]]]
         """
-        n_classes, n_groups = self.events.shape[1], prices.shape[1]
-        # By [true][predicted] of one class against the rest.
-        price = torch.zeros(2, 2, n_classes, n_groups, dtype=prices.dtype)
+        zero = prices.new_zeros(self.events.shape[1], prices.shape[1])
+        # Of each class against the rest, (k, G), by (true, predicted).
+        price = dict.fromkeys([(1, 1), (1, 0), (0, 1), (0, 0)], zero)
         by_kind = prices.unflatten(0, (-1, len(self.kinds))).unbind(dim=1)  # each (c, G)
         for kind, own in zip(self.kinds, by_kind, strict=True):
-            counted = torch.tensor(kind.counted, dtype=prices.dtype)[:, :, None, None]
             if kind.pooled:
-                price += counted * own.sum(dim=0)
+                each = own.sum(dim=0).expand_as(zero)
             else:
-                price[:, :, list(self.positives)] += counted * own
+                each = zero.clone()
+                each[self._own] = own
+            for cell, n in kind.cells.items():
+                price[cell] = price[cell] + _times(n, each)
         # A row that is decided right is a true positive of its class and a true negative of the
-        # others; another one is missed by its class and a false positive of that which it gets.
-        base = price[0, 0].sum(dim=0) + torch.zeros(n_classes, n_groups, dtype=prices.dtype)
-        more = price - price[0, 0]
-        out = (base + more[1, 0])[:, :, None] + more[0, 1].T
-        right = torch.arange(n_classes)
-        out[right, :, right] = base + more[1, 1]
+        # others; another one is missed by its class, and a false positive of that which it gets.
+        rest = price[0, 0]
+        right = rest.sum(dim=0) - rest + price[1, 1]
+        out = (rest.sum(dim=0) - rest + price[1, 0])[:, :, None] + (price[0, 1] - rest).T
+        out.diagonal(dim1=0, dim2=2).copy_(right.T)
         return out if self.class_weight is None else out / self.class_weight[:, None, None]
+
+    @cached_property
+    def _own(self) -> slice:
+        return slice(self.positives.start, self.positives.stop)
+
+    @cached_property
+    def _others(self) -> Tensor:
+        """Which labels are not a class's own, (k, k)."""
+        return 1.0 - torch.eye(self.events.shape[1], dtype=self.events.dtype)
 
     def rates(self, mass: Tensor, count: Tensor) -> Tensor:
         """Return the rate of each moment and group, NaN where a group has no such row.
@@ -193,31 +214,6 @@ class Parity:
         return values.unflatten(-1, (-1, len(self.kinds)))
 
 
-def _cells(kind: Rate) -> dict[tuple[int, int], float]:
-    """Return what a rate counts, by (true, predicted), without zeros."""
-    each = {(t, p): kind.counted[t][p] for t in (0, 1) for p in (0, 1)}
-    return {cell: amount for cell, amount in each.items() if amount}
-
-
-def _against_the_rest(
-    mass: Tensor, wanted: Collection[tuple[int, int]]
-) -> dict[tuple[int, int], Tensor]:
-    """Return sums (..., k, G) of each class against the rest, those wanted by (true, predicted).
-
-    They are sums, not differences of totals, in which small weights would drown.
-    """
-    others = 1.0 - torch.eye(mass.shape[-1], dtype=mass.dtype)
-    wrong = mass * others[:, None, :]
-    parts = {(1, 1): mass.diagonal(dim1=-3, dim2=-1).transpose(-1, -2)}
-    if (1, 0) in wanted:
-        parts[1, 0] = wrong.sum(dim=-1)
-    if (0, 1) in wanted or (0, 0) in wanted:
-        parts[0, 1] = wrong.sum(dim=-3).transpose(-1, -2)
-    if (0, 0) in wanted:  # of the other classes' rows, those that are not predicted it
-        parts[0, 0] = others @ mass.sum(dim=-1) - parts[0, 1]
-    return parts
-
-
 def divide(sums: Tensor, counts: Tensor) -> Tensor:
     """Return the quotient, NaN where there is nothing to divide by.
 
@@ -282,7 +278,7 @@ def moments(
     rates: Sequence[str],
     n_classes: int,
     *,
-    positives: Sequence[int] | NDArray[np.int64] | None = None,
+    positives: range | None = None,
     class_weight: Tensor | None = None,
 ) -> Parity:
     """Return the moments of some rates.
@@ -293,7 +289,7 @@ def moments(
         Names of `RATES`.
     n_classes : int
         Number of classes k.
-    positives : sequence of int, optional
+    positives : range, optional
         The positive classes, in turn. None is class 1 of two, and each of several.
     class_weight : Tensor of shape (k,), float64, optional
         Factors of the classes, > 0, in the weights of the rows that the moments are taken of. A
@@ -301,12 +297,12 @@ def moments(
 
     Examples
     --------
-    >>> moments(["tpr", "error"], 3, positives=[2]).events.tolist()
+    >>> moments(["tpr", "error"], 3, positives=range(2, 3)).events.tolist()
     [[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]]
     """
     kinds = tuple(RATES[name] for name in rates)
     if positives is None:
-        positives = [1] if n_classes == 2 else range(n_classes)
+        positives = range(int(n_classes == 2), n_classes)
     if all(kind.pooled for kind in kinds):
         positives = positives[:1]  # which one does not matter
     own = torch.eye(n_classes, dtype=torch.float64)
@@ -318,10 +314,15 @@ def moments(
     rows = torch.stack([each[j] for j in positives for each in events])
     return Parity(
         kinds,
-        tuple(map(int, positives)),
+        positives,
         rows if class_weight is None else rows / class_weight,
         class_weight,
     )
+
+
+def _times(n: float, values: Tensor) -> Tensor:
+    """Return a multiple; most are once."""
+    return values if n == 1 else n * values
 
 
 def _nonzero(counts: Tensor) -> Tensor:

@@ -42,8 +42,19 @@ class Rate:
     pooled: bool = False
 
     @property
-    def knows_no_label(self) -> bool:
-        """Whether, among the rows that it is of, the predictions alone matter.
+    def cells(self) -> dict[tuple[int, int], float]:
+        """What is counted, by (true, predicted), without zeros."""
+        each = {(t, p): self.counted[t][p] for t in (0, 1) for p in (0, 1)}
+        return {cell: n for cell, n in each.items() if n}
+
+    @property
+    def of_all(self) -> bool:
+        """Whether it is of all rows, whatever their labels."""
+        return self.pooled or self.of[0] == self.of[1]
+
+    @property
+    def predictions_alone(self) -> bool:
+        """Whether, among the rows that it is of, predictions matter and true labels do not.
 
         Then scores whose mean among these rows is the same in all groups are what equal rates come
         to, to first order.
@@ -79,6 +90,12 @@ class Constraint:
     distance: str
     meaning: str = ""
 
+    @property
+    def predictions_alone(self) -> bool:
+        """Whether true labels do not matter at all."""
+        kinds = [RATES[name] for name in self.rates]
+        return all(kind.predictions_alone and kind.of_all for kind in kinds)
+
 
 # By (true, predicted). A row that is decided wrong is a false positive of one class, and each row
 # is a positive of one class, however many there are.
@@ -88,7 +105,7 @@ RATES = {
     "fpr": Rate("false positive rate", "FPR", ((0, 1), (0, 0)), of=(1, 0)),
     "fnr": Rate("false negative rate", "FNR", ((0, 0), (1, 0)), of=(0, 1)),
     "tnr": Rate("true negative rate", "TNR", ((1, 0), (0, 0)), of=(1, 0)),
-    "error": Rate("error", "error", ((0, 1), (0, 0)), of=(0, 1), pooled=True),
+    "error": Rate("error rate", "error", ((0, 1), (0, 0)), of=(0, 1), pooled=True),
 }
 """Rates by their name, the columns of a report."""
 
@@ -123,7 +140,7 @@ TABLE = {
 }
 """Constraints by their name, that of fairlearn's moments where it has them."""
 
-# What every report tells of each group. The two other rates are what these leave to 1.
+# What every report tells of each group; FNR and TNR are what these leave to 1.
 REPORTED = ("selection_rate", "tpr", "fpr", "error")
 
 # Constraints whose distances every report and every path states: those of the paper.

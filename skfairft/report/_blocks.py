@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from ..metrics.markup import Html, tag
+from ..metrics.markup import Child, Html, tag
 from ..metrics.tables import Cell, Table
 from ._caveat import Caveat
 from ._figures import Figure
@@ -18,18 +18,18 @@ _LONG = 28
 __all__ = ["pair", "shown_caveat", "shown_figure", "shown_table"]
 
 
-def pair(*halves: list[Html]) -> Html:
-    """Return blocks side by side where there is room."""
-    return tag("div", *(tag("div", *blocks) for blocks in halves), class_="pair")
+def pair(left: Child, right: Child) -> Html:
+    """Return two blocks side by side where there is room."""
+    return tag("div", tag("div", left), tag("div", right), class_="pair")
 
 
-def shown_figure(figures: dict[str, Figure] | None, key: str) -> list[Html]:
+def shown_figure(figures: dict[str, Figure] | None, key: str) -> Html:
     """Return a figure, or how to get it."""
     if figures is None:
         words = "Figures need matplotlib, which was not installed: pip install 'skfairft[plots]'."
-        return [tag("p", words, class_="quiet")]
+        return tag("p", words, class_="quiet")
     if key not in figures:
-        return [tag("p", "Not drawn: there are too many groups and classes.", class_="quiet")]
+        return tag("p", "Not drawn: there are too many groups and classes.", class_="quiet")
     figure = figures[key]
     # A picture of its own: inline, the style and the names inside would be the whole page's.
     source = f"data:image/svg+xml;base64,{base64.b64encode(figure.data).decode('ascii')}"
@@ -37,48 +37,46 @@ def shown_figure(figures: dict[str, Figure] | None, key: str) -> list[Html]:
     least = f"min-width:{_LEAST * figure.width:.0f}px"  # below, on a phone, it scrolls
     image = tag("img", src=source, alt=figure.alt, style=least, **size)
     box = tag("div", image, class_="scroll", role="region", aria_label=figure.caption, tabindex=0)
-    return [tag("figure", box, tag("figcaption", figure.caption))]
+    return tag("figure", box, tag("figcaption", figure.caption))
 
 
 def shown_caveat(caveat: Caveat, name: str | None = None) -> Html:
     """Return an item of a list of caveats, to be linked to by its name."""
-    details = tag("ul", *(tag("li", each) for each in caveat.details)) if caveat.details else None
+    details = tag("ul", [tag("li", each) for each in caveat.details]) if caveat.details else None
     return tag("li", tag("strong", caveat.topic), caveat.text, details, id=name)
 
 
-def shown_table(name: str, table: Table) -> list[Html]:
-    """Return a caption, and a table that scrolls sideways in its own box."""
+def shown_table(name: str, table: Table | None) -> Child:
+    """Return a caption, and a table, if there is one, that scrolls sideways in its own box."""
+    if table is None:
+        return None
     label = f"table-{name}"
     head = [
-        tag("th", text, scope="col", class_="name" if j < table.names else None)
-        if text
-        else tag("td", class_="name" if j < table.names else None)
+        tag("th" if text else "td", text, scope="col" if text else None, class_=_name(table, j))
         for j, text in enumerate(table.header)
     ]
     body = [
         tag(
             "tr",
-            *(
-                tag("th", cell.text, scope="row", class_=_name_class(cell.text))
-                if j < table.names
-                else _number(cell)
-                for j, cell in enumerate(row)
-            ),
+            [_cell(table, j, cell) for j, cell in enumerate(row)],
             class_="all" if table.total and i == len(table.rows) - 1 else None,
         )
         for i, row in enumerate(table.rows)
     ]
-    inner = tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body), aria_labelledby=label)
+    inner = tag("table", tag("thead", tag("tr", head)), tag("tbody", body), aria_labelledby=label)
     return [
         tag("p", table.caption, class_="caption", id=label),
         tag("div", inner, class_="scroll", role="region", aria_labelledby=label, tabindex=0),
     ]
 
 
-def _name_class(text: str) -> str:
-    return "name long" if len(text) > _LONG else "name"
+def _name(table: Table, j: int) -> str | None:
+    return "name" if j < table.names else None
 
 
-def _number(cell: Cell) -> Html:
-    note = tag("span", cell.note, class_="interval") if cell.note else None
-    return tag("td", cell.text, note)
+def _cell(table: Table, j: int, cell: Cell | str) -> Html:
+    text, note = (cell, "") if isinstance(cell, str) else cell
+    if j < table.names:
+        long = " long" if len(text) > _LONG else ""
+        return tag("th", text, scope="row", class_=f"name{long}")
+    return tag("td", text, tag("span", note, class_="interval") if note else None)

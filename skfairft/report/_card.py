@@ -18,7 +18,7 @@ from ._caveat import Caveat
 from ._caveats import find_caveats
 from ._facts import Facts
 from ._figures import draw, have_matplotlib
-from ._words import PREDICTING, distances_are, markdown, positive_class
+from ._words import PREDICTING, RATES_ARE, distances_are, markdown, positive_class
 
 __all__ = ["card"]
 
@@ -46,25 +46,9 @@ _FIGURES = {
 # Caveats that belong to the ethical considerations.
 _ETHICAL = ("The group is inferred", "Labels", "Decisions")
 
-_METRICS = (
-    "The error is 100 - weighted F1, in percent. The selection rate is the share of positive "
-    "decisions; the true (false) positive rate is their share among the rows whose label is "
-    "positive (negative)."
-)
-
 
 def card(facts: Facts, figures: str | os.PathLike[str] | None, filled: dict[str, str]) -> Any:
-    """Return the card.
-
-    Parameters
-    ----------
-    facts : Facts
-        What was measured.
-    figures : str, path-like or None
-        Folder for PNG files.
-    filled : dict of str to str
-        Markdown by the keys of ``_TO_FILL``.
-    """
+    """Return the card; ``figures`` is a folder, ``filled`` Markdown by the keys of ``_TO_FILL``."""
     for name in filled:
         if name not in _TO_FILL:
             raise TypeError(
@@ -108,7 +92,8 @@ def _sections(facts: Facts, filled: dict[str, str]) -> dict[str, str]:
         "Intended use/Out-of-scope uses": ask["out_of_scope"],
         "Factors": f"Groups by {markdown(columns)}: {markdown(compared)}. "
         f"Only these were compared. {PREDICTING}",
-        "Metrics": f"{_METRICS} {distances_are(facts)}",
+        "Metrics": "The error is 100 - weighted F1, in percent. "
+        f"{RATES_ARE} {distances_are(facts)}",
         "Evaluation data": f"{ask['evaluation_data']}\n\n{_table(_tables.counts(facts))}",
         "Training data": f"{ask['training_data']}\n\n{_of_the_fit(facts)}",
         "Quantitative analyses": markdown(positive_class(facts)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..metrics.tables import measured
-from ..parity.names import DISTANCES, split_rate
+from ..parity.table import PAPER, TABLE
 from ._caveat import Caveat
 from ._caveats_rows import missing_from
 from ._facts import Facts
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["bound", "constraint", "path", "solver", "wrapper"]
-
-_HEADLINES = {
-    "demographic_parity": "demographic_parity_distance",
-    "equalized_odds": "equalized_odds_distance",
-}
-_RATE_OF = {"true_positive_rate_parity": "tpr", "false_positive_rate_parity": "fpr"}
 
 
 def wrapper(facts: Facts) -> Iterator[Caveat]:
@@ -45,7 +39,7 @@ def constraint(facts: Facts) -> Iterator[Caveat]:
     summary = facts.summary
     if summary.constraint is not None and summary.fairness_weight:
         return
-    words = str(summary.constraint).replace("_", " ")
+    words = "" if summary.constraint is None else TABLE[summary.constraint].title
     if summary.constraint is None:
         reason = "No parity was asked for."
     elif summary.difference_bound is None:
@@ -69,8 +63,9 @@ def bound(facts: Facts) -> Iterator[Caveat]:
     asked = summary.difference_bound
     if asked is None or summary.constraint is None:
         return
-    name = DISTANCES[summary.constraint]
-    value, low, high = _distance(facts, summary.constraint)
+    name = TABLE[summary.constraint].distance
+    row = facts.fairness.headline.loc[f"{summary.constraint}_distance"]
+    value, low, high = row.to_numpy(dtype=np.float64)
     here = measured(value, low, high)
     if not _met(facts):
         at_fit = measured(summary.difference, *(summary.difference_interval or (np.nan, np.nan)))
@@ -125,14 +120,15 @@ def path(facts: Facts) -> Iterator[Caveat]:
     if facts.unconstrained is None or facts.unconstrained == facts.chosen:
         return
     plain = table.loc[facts.unconstrained]
-    for other, column in _HEADLINES.items():
+    for other in PAPER:
+        column = f"{other}_distance"
         before, after = (str(of_path(row, column)) for row in (plain, mine))
         if other != facts.path.constraint and mine[column] > plain[column] and before != after:
             yield Caveat(
-                f"{other.replace('_', ' ').capitalize()} got worse",
-                f"From the path's head without a constraint to this one, the {DISTANCES[other]} "
-                f"went from {before} to {after}, on the rows of the path. Parity of one kind can "
-                "cost another.",
+                f"{TABLE[other].title.capitalize()} got worse",
+                "From the path's head without a constraint to this one, the "
+                f"{TABLE[other].distance} went from {before} to {after}, on the rows of the path. "
+                "Parity of one kind can cost another.",
             )
 
 
@@ -142,22 +138,10 @@ def _met(facts: Facts) -> bool:
     return reached is None or asked is None or reached <= asked
 
 
-def _distance(facts: Facts, held: str) -> tuple[float, float, float]:
-    """Return the distance of a constraint on the report's rows, with its interval."""
-    if held in _HEADLINES:
-        row = facts.fairness.headline.loc[_HEADLINES[held]]
-    else:  # of several classes, the one in which the groups differ most
-        table = facts.fairness.differences
-        table = table[[split_rate(name)[0] == _RATE_OF[held] for name in table.index]]
-        values = table["value"].to_numpy(dtype=np.float64)
-        row = table.iloc[0 if np.isnan(values).all() else int(np.nanargmax(values))]
-    value, low, high = row.to_numpy(dtype=np.float64)
-    return float(value), float(low), float(high)
-
-
 def _same_numbers(facts: Facts, point: pd.Series) -> bool:
     """Tell whether the path was measured on the report's own rows, by all that both hold."""
     assert facts.path is not None
     headline = facts.fairness.headline["value"].astype(float)
+    headline = headline[headline.index.intersection(point.index)]
     same = np.allclose(headline, point[headline.index].astype(float), equal_nan=True)
     return same and facts.path.n_held_out == int(facts.counts.to_numpy().sum())

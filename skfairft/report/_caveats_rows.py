@@ -13,6 +13,7 @@ import numpy as np
 from ..inputs.words import group_name, named
 from ..metrics.report import FEW_ROWS
 from ..metrics.report import few_rows as few_rows_of
+from ..parity.table import TABLE
 from ._caveat import Caveat, shortened
 from ._facts import Facts
 from ._words import rate_name
@@ -128,7 +129,8 @@ def undefined(facts: Facts) -> Iterator[Caveat]:
 def base_rates(facts: Facts) -> Iterator[Caveat]:
     """Say what demographic parity costs where labels differ; only of rows that count alike."""
     binary = facts.counts.shape[1] == 2
-    if facts.summary.constraint != "demographic_parity" or not binary or facts.weighted:
+    held = facts.summary.constraint
+    if held is None or not TABLE[held].predictions_alone or not binary or facts.weighted:
         return
     share = facts.counts.iloc[:, 1] / facts.counts.sum(axis=1)
     lowest, highest = int(share.argmin()), int(share.argmax())

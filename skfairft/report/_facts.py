@@ -59,12 +59,8 @@ class Facts:
             return None
         table = self.path.table
         # The rank is None, a whole number or a share: 1 and 1.0 differ.
-        same = [
-            solver == table.at[self.chosen, "solver"]
-            and repr(rank) == repr(table.at[self.chosen, "rank"])
-            for solver, rank in zip(table["solver"], table["rank"], strict=True)
-        ]
-        rows = table[
-            np.array(same) & (table["fairness_weight"] == 0.0) & (table["positive_share"] == 1.0)
-        ]
-        return int(rows.index[0]) if len(rows) else None
+        like = table[["solver", "rank"]].map(repr)
+        same = (like == like.loc[self.chosen]).all(axis=1)
+        plain = (table["fairness_weight"] == 0.0) & (table["positive_share"] == 1.0)
+        rows = table.index[same & plain]
+        return int(rows[0]) if len(rows) else None

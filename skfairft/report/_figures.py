@@ -20,7 +20,7 @@ from ..displays import (
 )
 from ..displays._importance import neutralized_mean
 from ..inputs.words import group_name
-from ..parity.names import DISTANCES
+from ..parity.table import TABLE
 from ..path import FairnessPath
 from ._facts import Facts
 
@@ -82,25 +82,9 @@ def have_matplotlib() -> bool:
 
 
 def draw(facts: Facts, form: str = "svg") -> dict[str, Figure]:
-    """Draw the figures of a report.
+    """Draw the figures of a report, as "svg" or "png", but those too high to be looked at.
 
-    Parameters
-    ----------
-    facts : Facts
-        What was measured.
-    form : {"svg", "png"}, default="svg"
-        Format.
-
-    Returns
-    -------
-    dict of str to Figure
-        "rates", "importance", "spectrum" and, of a report with a path, "tradeoff"; without those
-        that would be too high to be looked at.
-
-    Raises
-    ------
-    ImportError
-        Without matplotlib.
+    They are "rates", "importance", "spectrum" and, of a report with a path, "tradeoff".
     """
     plans = {
         "rates": _rates(facts),
@@ -142,14 +126,12 @@ def _importance(facts: Facts) -> _Plan:
     display = FisherImportanceDisplay(
         group_importance=facts.group_importance,
         groups=[_short(group_name(group), _LONGEST) for group in groups],
-        **neutralized_mean(
-            facts.summary.importance, facts.importance, in_use=facts.summary.decomposed
-        ),
+        **neutralized_mean(facts.summary, facts.importance),
     )
     return _Plan(
         "Importance of each feature to each group, the most important first.",
         f"Lines: importance of {len(facts.importance)} features to {len(groups)} groups"
-        f"{'' if facts.summary.importance == 'uniform' else ', and their neutralized mean'}. "
+        f"{', and their neutralized mean' if facts.summary.weighting.mean else ''}. "
         "The first features are in the table of importances.",
         lambda ax: display.plot(ax=ax),
         height=max(_HEIGHT, 1.0 + _LINE * len(groups)),
@@ -173,7 +155,7 @@ def _tradeoff(facts: Facts, path: FairnessPath) -> _Plan:
     marked = "" if facts.chosen is None else " The ring marks this model."
     return _Plan(
         f"Error against difference on the path's held-out rows.{marked}",
-        f"Points: {len(path.table)} heads by error and {DISTANCES[path.constraint]}, "
+        f"Points: {len(path.table)} heads by error and {TABLE[path.constraint].distance}, "
         f"{int(path.table['on_front'].sum())} of them on the Pareto front.{marked}",
         lambda ax: FairnessTradeoffDisplay.from_path(
             path, chosen=facts.chosen, peers=facts.peers, ax=ax

@@ -154,6 +154,7 @@ def model_report(
         sensitive_features=sensitive_features,
         sample_weight=sample_weight,
         pos_label=clf.classes_[1] if len(clf.classes_) == 2 else None,
+        constraint=summary.constraint,
         n_boot=n_boot,
         confidence_level=confidence_level,
         random_state=random_state,
@@ -270,9 +271,11 @@ def _feature_names(clf: FairLowRankHeadClassifier) -> tuple[str, ...] | None:
 
 
 def _parameters(clf: FairLowRankHeadClassifier) -> dict[str, tuple[str, bool]]:
-    """Return each parameter as text, and whether it differs from its default."""
-    defaults = type(clf)().get_params(deep=False)
-    given = clf.get_params(deep=False)
+    """Return each parameter as text, those of a solver too, and whether it is not the default."""
+    defaults, given = type(clf)().get_params(deep=False), clf.get_params(deep=False)
+    if not isinstance(clf.solver, str):
+        for values, solver in ((defaults, type(clf.solver)()), (given, clf.solver)):
+            values |= {f"solver__{name}": v for name, v in solver.get_params(deep=False).items()}
     return {
         name: (_as_text(value), _as_text(value) != _as_text(defaults[name]))
         for name, value in given.items()

@@ -110,17 +110,11 @@ class ModelReport(Facts):
 
         Examples
         --------
-        >>> import tempfile
-        >>> from pathlib import Path
         >>> from skfairft import FairLowRankHeadClassifier, model_report
         >>> from skfairft.datasets import make_biased_classification
         >>> X, y, s = make_biased_classification(n_samples=1000, random_state=0)
         >>> clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     file = Path(folder) / "report.html"
-        ...     model_report(clf, X, y, sensitive_features=s, n_boot=0).save(file)
-        ...     file.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
-        True
+        >>> model_report(clf, X, y, sensitive_features=s, n_boot=0).save("report.html")
         """
         Path(path).write_text(self.to_html(), encoding="utf-8")
 

@@ -35,7 +35,8 @@ nav ul { display: flex; flex-wrap: wrap; gap: 0.25rem 1.1rem; list-style: none; 
 nav a { text-decoration-color: var(--line); }
 nav a:hover { text-decoration-color: currentcolor; }
 
-.tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 0.75rem; margin: 1.5rem 0; }
+.tiles { display: grid; gap: 0.75rem; margin: 1.5rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); }
 .tiles div { background: var(--tile); border-radius: 0.4rem; padding: 0.8rem 0.9rem 0.7rem; }
 .tiles dt { font-size: 0.8125rem; line-height: 1.35; color: var(--quiet); }
 .tiles dd { margin: 0; }

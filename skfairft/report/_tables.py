@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from ..inputs.words import group_name, group_parts, one_line
 from ..metrics.report import FEW_ROWS, group_rows
-from ..metrics.tables import Cell, Table, apart, free_name, measured, number
-from ..parity.names import DISTANCES
+from ..metrics.tables import Row, Table, apart, free_name, measured, number
+from ..parity.table import PAPER, TABLE
 from ._facts import Facts
-from ._words import HEADLINES, of_path, rate_name
+from ._words import headline_name, of_path, rate_name
 
 __all__ = [
     "compared",
@@ -41,9 +41,9 @@ def counts(facts: Facts) -> Table:
     classes = [" ".join(group_parts(label)) for label in table.columns]
     binary = len(classes) == 2
 
-    def line(name: list[str], row: NDArray[np.int64]) -> list[Cell]:
+    def line(name: list[str], row: NDArray[np.int64]) -> Row:
         share = [number(row[1] / row.sum())] if binary else []
-        return [*map(Cell, [*name, *map(_count, row), _count(row.sum()), *share])]
+        return [*name, *map(_count, row), _count(row.sum()), *share]
 
     names = [*map(group_parts, table.index.tolist()), _pooled(facts)]
     numbers = [*table.to_numpy(), table.to_numpy().sum(axis=0)]
@@ -58,11 +58,11 @@ def counts(facts: Facts) -> Table:
 def distances(facts: Facts) -> Table:
     """Return the headline numbers."""
     fairness = facts.fairness
-    body = []
-    for name, text in HEADLINES.items():
+    body: list[Row] = []
+    for name in map(str, fairness.headline.index):
         digits = 2 if name == "weighted_f1_error" else 3
         cell = measured(*fairness.headline.loc[name], digits=digits)
-        body.append([Cell(text), *apart(cell, fairness.n_boot)])
+        body.append([headline_name(name), *apart(cell, fairness.n_boot)])
     level = [f"{100 * fairness.confidence_level:g} % interval"] if fairness.n_boot else []
     caption = "Error, and distances between the groups, in which 0 is parity."
     return Table(caption, ["", "value", *level], body)
@@ -81,8 +81,8 @@ def rates(facts: Facts) -> Table:
 def compared(facts: Facts) -> Table:
     """Return the largest minus, and the smallest divided by the largest, value over the groups."""
     both = facts.fairness.differences, facts.fairness.ratios
-    body = [
-        [Cell(rate_name(m)), *(measured(*table.loc[m]) for table in both)] for m in both[0].index
+    body: list[Row] = [
+        [rate_name(m), *(measured(*table.loc[m]) for table in both)] for m in both[0].index
     ]
     caption = "Largest minus smallest, and smallest divided by largest, value over the groups."
     return Table(caption, ["", "difference", "ratio"], body)
@@ -90,21 +90,17 @@ def compared(facts: Facts) -> Table:
 
 def importance(facts: Facts) -> Table:
     """Return the importance of the features that count most."""
-    uniform = facts.summary.importance == "uniform"  # then facts.importance is ones
-    used = facts.group_importance.mean(axis=0) if uniform else facts.importance
+    neutralized = facts.summary.weighting.mean is not None  # else facts.importance is ones
+    used = facts.importance if neutralized else facts.group_importance.mean(axis=0)
     order = np.argsort(-used, kind="stable")[:_MOST_ROWS]
     shown = facts.group_importance if facts.summary.groups_given else np.empty((0, 0))
     groups = (facts.summary.groups or ()) if len(shown) else ()
     names = facts.features
-    body = [
-        [
-            Cell(f"feature\N{NO-BREAK SPACE}{j}" if names is None else names[j]),
-            Cell(f"{used[j]:#.3g}"),
-            *(Cell(f"{row[j]:#.3g}") for row in shown),
-        ]
-        for j in order.tolist()
-    ]
-    header = ["", "plain mean" if uniform else "neutralized", *map(group_name, groups)]
+    body: list[Row] = []
+    for j in order.tolist():
+        name = f"feature\N{NO-BREAK SPACE}{j}" if names is None else names[j]
+        body.append([name, f"{used[j]:#.3g}", *(f"{row[j]:#.3g}" for row in shown)])
+    header = ["", "neutralized" if neutralized else "plain mean", *map(group_name, groups)]
     total = len(facts.importance)
     which = f"the {_MOST_ROWS} most important of {total}" if total > _MOST_ROWS else f"the {total}"
     caption = f"Importance (square root of Fisher) of {which} features."
@@ -116,22 +112,19 @@ def similarity(facts: Facts) -> Table | None:
     if not 1 < len(facts.group_importance) <= _MOST_GROUPS:
         return None
     names = [group_name(group) for group in facts.summary.groups or ()]
-    body = [
-        [Cell(name), *(Cell(number(value)) for value in row)]
-        for name, row in zip(names, facts.similarity, strict=True)
+    body: list[Row] = [
+        [name, *map(number, row)] for name, row in zip(names, facts.similarity, strict=True)
     ]
     return Table("Cosine between the groups' importances.", ["", *names], body)
 
 
 def spectrum(facts: Facts) -> Table:
     """Return the singular values, and the energy up to each."""
-    body = [
-        [Cell(str(r)), Cell(f"{value:.4g}"), Cell(number(share, 4))]
-        for r, (value, share) in enumerate(
-            zip(facts.singular_values, facts.energy, strict=True), start=1
-        )
-    ][:_MOST_ROWS]
-    caption = f"{_first(len(facts.singular_values)).capitalize()} singular values."
+    total = len(facts.singular_values)
+    shown = zip(facts.singular_values, facts.energy, range(1, _MOST_ROWS + 1), strict=False)
+    body: list[Row] = [[f"{r}", f"{v:.4g}", number(e, 4)] for v, e, r in shown]
+    first = f"The first {_MOST_ROWS} of {total}" if total > _MOST_ROWS else f"The {total}"
+    caption = f"{first} singular values."
     return Table(caption, ["rank", "singular value", "energy up to it"], body)
 
 
@@ -142,18 +135,19 @@ def tradeoff(facts: Facts) -> Table | None:
     rows = {"this model": facts.chosen}
     if facts.unconstrained != facts.chosen:
         rows = {"without a constraint": facts.unconstrained, **rows}
-    columns = HEADLINES | {"weighted_f1_error": "error (%)"}
-    if facts.path.constraint not in ("demographic_parity", "equalized_odds"):
-        columns["difference"] = DISTANCES[facts.path.constraint]
+    columns = {"weighted_f1_error": "error (%)"}
+    columns |= {f"{name}_distance": TABLE[name].distance for name in PAPER}
+    if facts.path.constraint not in PAPER:
+        columns["difference"] = TABLE[facts.path.constraint].distance
     shown = {name: facts.path.table.loc[at] for name, at in rows.items() if at is not None}
     if not shown:
         return None
     moved = any(row["positive_share"] != 1.0 for row in shown.values())
-    body = [
+    body: list[Row] = [
         [
-            Cell(name),
-            Cell(f"{row['fairness_weight']:.3g}"),
-            *([Cell(f"{row['positive_share']:.3g}")] if moved else []),
+            name,
+            f"{row['fairness_weight']:.3g}",
+            *([f"{row['positive_share']:.3g}"] if moved else []),
             *(of_path(row, c, 2 if c.endswith("error") else 3) for c in columns),
         ]
         for name, row in shown.items()
@@ -170,14 +164,15 @@ def tradeoff(facts: Facts) -> Table | None:
 
 def parameters(facts: Facts) -> Table:
     """Return the parameters that differ from their defaults."""
-    changed = [(name, text) for name, (text, set_) in facts.parameters.items() if set_]
-    body = [[Cell(name), Cell(text)] for name, text in changed]
+    body: list[Row] = [
+        [name, text] for name, (text, changed) in facts.parameters.items() if changed
+    ]
     return Table("Parameters that were set.", ["parameter", "value"], body, names=2)
 
 
 def versions(facts: Facts) -> Table:
     """Return what the report was made with."""
-    body = [[Cell(name), Cell(text)] for name, text in facts.versions.items()]
+    body: list[Row] = [list(each) for each in facts.versions.items()]
     return Table("Versions.", ["made with", "version"], body)
 
 
@@ -195,7 +190,3 @@ def _pooled(facts: Facts) -> list[str]:
 
 def _count(rows: int) -> str:
     return f"{rows:,}{f' {_FEW}' if rows < FEW_ROWS else ''}"
-
-
-def _first(total: int) -> str:
-    return f"the {total}" if total <= _MOST_ROWS else f"the first {_MOST_ROWS} of {total}"

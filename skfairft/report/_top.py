@@ -7,10 +7,10 @@ import numpy as np
 from ..inputs.words import group_name
 from ..metrics.markup import Html, tag
 from ..metrics.tables import measured
-from ..parity.names import split_rate
+from ..parity.table import split_rate
 from ._caveat import Caveat
 from ._facts import Facts
-from ._words import HEADLINES, percent
+from ._words import headline_name, percent
 
 __all__ = ["header"]
 
@@ -62,41 +62,34 @@ def _lead(facts: Facts) -> str:
 def _tiles(facts: Facts) -> Html:
     fairness, summary = facts.fairness, facts.summary
     tiles = []
-    for metric, name in (HEADLINES | {"weighted_f1_error": "error, 100 - weighted F1"}).items():
-        of_error = metric == "weighted_f1_error"
-        value, note = measured(*fairness.headline.loc[metric], digits=1 if of_error else 3)
-        tiles.append((name, f"{value}\N{NO-BREAK SPACE}%" if of_error else value, note))
+    for metric in map(str, fairness.headline.index):
+        name, unit, digits = headline_name(metric), "", 3
+        if metric == "weighted_f1_error":
+            name, unit, digits = "error, 100 - weighted F1", "\N{NO-BREAK SPACE}%", 1
+        value, note = measured(*fairness.headline.loc[metric], digits=digits)
+        tiles.append((name, f"{value}{unit}", note))
     if summary.head_parameters is not None:
         tiles.append(
             ("parameters of the head", f"{summary.head_parameters:,}", summary.describe_rank())
         )
-    return tag(
-        "dl",
-        *(
-            tag(
-                "div",
-                tag("dt", name),
-                tag("dd", value, class_="value"),
-                tag("dd", note, class_="note") if note else None,
-            )
-            for name, value, note in tiles
-        ),
-        class_="tiles",
-    )
+    shown = [
+        tag(
+            "div",
+            tag("dt", name),
+            tag("dd", value, class_="value"),
+            tag("dd", note, class_="note") if note else None,
+        )
+        for name, value, note in tiles
+    ]
+    return tag("dl", shown, class_="tiles")
 
 
 def _found(caveats: tuple[Caveat, ...]) -> Html | None:
     """Return the topics of what was found, linked to their text."""
     found = [caveat for caveat in caveats if caveat.found]
-    if not found:
-        return None
     links = [
         tag("li", tag("a", caveat.topic, href=f"#caveat-{i}"))
         for i, caveat in enumerate(found, start=1)
     ]
-    return tag(
-        "div",
-        tag("p", tag("strong", "Know first, about this model and these rows:")),
-        tag("ul", *links),
-        class_="found",
-    )
+    lead = tag("p", tag("strong", "Know first, about this model and these rows:"))
+    return tag("div", lead, tag("ul", links), class_="found") if found else None

@@ -8,13 +8,14 @@ from typing import Any
 from ..displays._tradeoff_points import ERROR_NAME
 from ..inputs.words import group_name
 from ..metrics.tables import Cell, measured, number
-from ..parity.names import DISTANCES, RATES, split_rate
+from ..parity.table import RATES, TABLE, split_rate
 from ._facts import Facts
 
 __all__ = [
-    "HEADLINES",
     "PREDICTING",
+    "RATES_ARE",
     "distances_are",
+    "headline_name",
     "markdown",
     "of_path",
     "percent",
@@ -22,18 +23,17 @@ __all__ = [
     "rate_name",
 ]
 
-HEADLINES = {
-    "weighted_f1_error": ERROR_NAME,
-    "demographic_parity_distance": DISTANCES["demographic_parity"],
-    "equalized_odds_distance": DISTANCES["equalized_odds"],
-}
-
 PREDICTING = (
     "No group is passed to predict; what the features say of the group, the head can use all the "
     "same."
 )
 
-_COLUMNS = RATES | {"error": "error", "f1": "weighted F1"}
+RATES_ARE = (
+    "The selection rate is the share of positive decisions; the true (false) positive rate is "
+    "their share among the rows whose label is positive (negative)."
+)
+
+_COLUMNS = {name: rate.name for name, rate in RATES.items()} | {"f1": "weighted F1"}
 
 
 def rate_name(metric: str) -> str:
@@ -46,6 +46,19 @@ def rate_name(metric: str) -> str:
     """
     name, label = split_rate(metric)
     return _COLUMNS[name] + ("" if label is None else f", class {label}")
+
+
+def headline_name(metric: str) -> str:
+    """Return the name of a number of the fairness report's headline.
+
+    Examples
+    --------
+    >>> headline_name("equalized_odds_distance")
+    'equalized odds distance'
+    """
+    if metric == "weighted_f1_error":
+        return ERROR_NAME
+    return TABLE[metric.removesuffix("_distance")].distance
 
 
 def positive_class(facts: Facts) -> str:

@@ -14,10 +14,11 @@ def hold_out(
     fraction: float,
     random_state: np.random.RandomState,
 ) -> NDArray[np.int64]:
-    """Return a random share of the rows, alike from each cell, that leaves one row in each.
+    """Return the sorted numbers of a random share of the rows, alike from each cell.
 
-    Unlike scikit-learn's stratified splits it works for any number of cells of any
-    size, such as the intersections of several sensitive columns.
+    One row of each stays; if that leaves none to hold out, it is a ValueError. Unlike
+    scikit-learn's stratified splits it works for any number of cells of any size, such as the
+    intersections of several sensitive columns.
 
     Parameters
     ----------
@@ -28,18 +29,6 @@ def hold_out(
         says nothing.
     fraction : float
         Share of the rows to hold out, at least one row.
-    random_state : RandomState
-        Which rows.
-
-    Returns
-    -------
-    ndarray of shape (m,), int64
-        Row numbers, sorted.
-
-    Raises
-    ------
-    ValueError
-        If no cell has a row to spare.
 
     Examples
     --------

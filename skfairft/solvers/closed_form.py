@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 from torch import nn
 
 from ..head.logistic import refit_bias
-from ..lowrank.layer import LowRankHead
 from ..head.start import StartingHead, refit_output
 from ..lowrank.factorization import WeightedSVD
+from ..lowrank.layer import LowRankHead
 from ..parity.constraints import parity
 from .base import Solver
 from .fitter import HeadFitter

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 
 from ..head.modules import split_tail
-from ..lowrank.layer import LowRankHead
 from ..lowrank.factorization import WeightedSVD, resolve_rank
+from ..lowrank.layer import LowRankHead
 from ..parity.constraints import cell_counts
 from ..parity.penalty import ParityPenalty
 from .closed_form import ClosedFormFitter, refuse_unheld

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from ..head.measure import measure
 from ..head.modules import RawHead, StandardizedHead
-from ..lowrank.layer import LowRankHead
 from ..head.start import has_activation, previous_head
 from ..head.training import fine_tune
 from ..inputs.exceptions import FairnessWarning
@@ -29,6 +28,7 @@ from ..inputs.warn import warn_user
 from ..lowrank.factorization import ParitySVD, WeightedSVD, parity_svd, resolve_rank
 from ..lowrank.gaps import distinct_directions
 from ..lowrank.importance import heads_of, needs_covariance, weigh
+from ..lowrank.layer import LowRankHead
 from ..parity.constraints import Parity, parity
 from ..parity.penalty import ParityPenalty
 from ..rows.hold_out import hold_out

@@ -81,10 +81,9 @@ class TrainedSolver(Solver):
         stops = self.early_share(head, n_classes) is not None
         if not stops and "validation_fraction" in self._changed():
             raise ValueError(
-                f"validation_fraction={self.validation_fraction} of {type(self).__name__} would have "
-                "no effect: "
-                f"with early_stopping={self.early_stopping!r} and this head no rows are held out "
-                "to stop by. Set early_stopping=True, or leave it at its default. (The rows that "
+                f"validation_fraction={self.validation_fraction} of {type(self).__name__} would "
+                f"have no effect: with early_stopping={self.early_stopping!r} and this head no "
+                "rows are held out to stop by. Set early_stopping=True, or leave it at its default. (The rows that "
                 "difference_bound is judged on are the classifier's validation_fraction.)"
             )
         if self.tol is None and not stops and self.n_iter_no_change is not None:

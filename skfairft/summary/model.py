@@ -7,6 +7,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from ..inputs.words import group_name, named
+from .weighting import WEIGHTINGS, Weighting
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,6 +145,12 @@ class ModelSummary:
         """
         constrained = self.constraint is not None and bool(self.fairness_weight)
         return bool(self.factorized) or (constrained and self.cells is None)
+
+    @property
+    def weighting(self) -> Weighting:
+        """What the importance weighted, in words."""
+        words = WEIGHTINGS[self.importance]
+        return words if self.decomposed else words.unused()
 
     @property
     def share_saved(self) -> float | None:
