@@ -90,9 +90,11 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         None is equal weights.
     constraint : str or None, default=None
         Which rates are to be equal between the groups: "demographic_parity" (of
-        positive predictions), "true_positive_rate_parity",
-        "false_positive_rate_parity", or "equalized_odds" (both). With two classes
-        ``classes_[1]`` is positive, with more each class in turn against the rest.
+        positive predictions), "equalized_odds" (true and false positive rates),
+        "true_positive_rate_parity", "false_positive_rate_parity",
+        "true_negative_rate_parity", "false_negative_rate_parity", or
+        "error_rate_parity". With two classes ``classes_[1]`` is positive, with more each
+        class in turn against the rest.
     fairness_weight : float or None, default=None
         How much the constraint counts, in [0, 1]: about the share of the disparity
         that is taken away, whatever the data. 0 is no constraint, 1 as much parity

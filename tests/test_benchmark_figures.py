@@ -65,7 +65,23 @@ SETTINGS = {
         [row | {"trained": trained} for row in MAIN for trained in (False, True)],
     ),
     "few": (("adult",), [row | {"rows": n} for row in MAIN for n in (50, 100)]),
-    "budget": (("adult",), [row | {"max_epochs": n} for row in MAIN for n in EPOCHS]),
+    "budget": (
+        ("adult",),
+        [row | {"max_epochs": n} for row in MAIN for n in EPOCHS]
+        + [
+            row | {"system": f"{row['system']}, as written", "max_epochs": n}
+            for row in MAIN
+            for n in (1, 3)
+        ],
+    ),
+    "reading": (
+        ("separate signals", "adult"),
+        [
+            row | {"max_epochs": n}
+            for row in [*MAIN, {"system": "paper, heads by group", "rank_asked": 1}]
+            for n in EPOCHS
+        ],
+    ),
     "fisher": (
         ("adult",),
         [

@@ -79,7 +79,7 @@ def training_budget(bench: Bench) -> Iterator[Row]:
 
 
 def budget_as_written(bench: Bench) -> Iterator[Row]:
-    """The same steps of AdamW as Algorithm 1 is written: on Eq. 4's very factors.
+    """Take the same steps of AdamW as Algorithm 1 is written: on Eq. 4's very factors.
 
     At the finite budgets only. The start is the same head, and the end is the same optimum
     wherever there is one.
@@ -101,7 +101,8 @@ def other_reading(bench: Bench) -> Iterator[Row]:
     """
     task = bench.task
     systems = main_three(task.rank) | {"paper, heads by group": by_group(task.rank)}
-    if not np.bincount(task.train.y + task.n_classes * task.train.s).all():
+    n_cells = task.n_classes * (int(task.train.s.max()) + 1)
+    if not np.bincount(task.train.y + task.n_classes * task.train.s, minlength=n_cells).all():
         del systems["paper, heads by group"]
     for epochs in BUDGETS if task.n_classes > 2 else (0, None):
         for system, settings in systems.items():

@@ -55,8 +55,13 @@ LOOKS: dict[str, dict[str, Any]] = {
     "f+SVD": {"color": ORANGE, "marker": "o", "linestyle": "--"},
     "paper": {"color": BLUE, "marker": "^", "linestyle": "-"},
     "paper, proportional": {"color": PURPLE, "marker": "v", "linestyle": "-."},
+    "paper, heads by group": {"color": GREEN, "marker": "D", "linestyle": "-."},
 }
-NAMES = {"paper": "the paper's method", "paper, proportional": "the same, groups by their size"}
+NAMES = {
+    "paper": "the paper's method",
+    "paper, proportional": "the same, groups by their size",
+    "paper, heads by group": "the same, heads of each group",
+}
 SERIES: tuple[dict[str, Any], ...] = tuple(
     {"color": colour, "marker": marker}
     for colour, marker in ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"))

@@ -209,11 +209,31 @@ def few(frame: pd.DataFrame) -> Figure | None:
 
 def budget(frame: pd.DataFrame) -> Figure | None:
     """Differences to TL by the number of epochs, both trained as long."""
-    rows = pick(frame, experiment="budget")
+    return _by_epochs(pick(frame, experiment="budget"), ("f+SVD", "paper"))
+
+
+def budget_written(frame: pd.DataFrame) -> Figure | None:
+    """Differences to TL by the number of epochs, all trained as Algorithm 1 is written."""
+    return _by_epochs(pick(frame, experiment="budget"), ("f+SVD", "paper"), ", as written")
+
+
+def reading(frame: pd.DataFrame) -> Figure | None:
+    """Differences to TL by the number of epochs, of both readings, where classes are several."""
+    rows = pick(frame, experiment="reading")
+    if not len(rows):
+        return None
+    # Two classes have the start and the end only, which are the same head by either reading.
+    rows = rows[rows["task"].isin(rows[rows["max_epochs"] > 0]["task"])]
+    return _by_epochs(rows, ("f+SVD", "paper", "paper, heads by group"))
+
+
+def _by_epochs(rows: pd.DataFrame, systems: tuple[str, ...], suffix: str = "") -> Figure | None:
+    rows = rows[rows["system"].isin([f"{system}{suffix}" for system in ("TL", *systems)])]
     if not len(rows):
         return None
     rows = rows.assign(epochs_asked=rows["max_epochs"].fillna(LAST))
     numbers = sorted(rows["epochs_asked"].unique(), key=lambda n: np.inf if n == LAST else n)
+    places = 0.2 * (np.arange(len(systems)) - (len(systems) - 1) / 2)
     tasks = tasks_of(rows)
     figure, axes = canvas(0.8 + 1.5 * len(tasks), len(tasks), 2)
     for line, task in zip(axes, tasks, strict=True):
@@ -221,13 +241,13 @@ def budget(frame: pd.DataFrame) -> Figure | None:
         # Linear up to the threshold, logarithmic beyond it: starts are off by much more.
         for ax, (column, linear) in zip(line, {"Err": 1.0, "DDP": 0.05}.items(), strict=True):
             ax.axhline(0, color="0.4", linewidth=0.8)
-            for shift, system in ((-0.1, "f+SVD"), (0.1, "paper")):
+            for shift, system in zip(places, systems, strict=True):
                 found = [
                     differences(
                         part,
                         column,
-                        {"system": system, "epochs_asked": n},
-                        {"system": "TL", "epochs_asked": n},
+                        {"system": f"{system}{suffix}", "epochs_asked": n},
+                        {"system": f"TL{suffix}", "epochs_asked": n},
                     )
                     for n in numbers
                 ]
@@ -304,4 +324,4 @@ def fisher(frame: pd.DataFrame) -> Figure | None:
     )
 
 
-FIGURES = (weights, ranks, many, many_before, few, budget, fisher)
+FIGURES = (weights, ranks, many, many_before, few, budget, budget_written, reading, fisher)

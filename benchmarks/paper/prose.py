@@ -15,6 +15,16 @@ lowers bias without showing equal error in {costs}, hurts in {hurts}, is mixed i
 no difference that ten seeds can show in {no_difference}
 ([where, what counts as help, what would have been seen](#does-neutralization-help-anywhere))."""
 
+# Of each form in `neutralization.FORMS`, beside the method.
+FORM_IN_SHORT = {
+    "as written": """[Trained step by step as the paper writes it](#as-the-paper-writes-it), beside
+TL and f+SVD of the same steps, it helps in {helps} of {n} further cases, lowers bias without
+showing equal error in {costs}, hurts in {hurts}.""",
+    "heads by group": """With importance from [a head of each group](#heads-of-each-group), the
+other reading of section 3.3, it helps in {helps} of {n}, lowers bias without showing equal error in
+{costs}, hurts in {hurts}.""",
+}
+
 MEASURED = """## How it was measured
 
 - {seeds} seeds; each draws its own split and, for Adult, pre-trains its own networks. "±" is the
@@ -31,6 +41,10 @@ MEASURED = """## How it was measured
   others compare intervals.
 - Linear heads are trained to their optimum (L-BFGS). Layers with an output layer behind them:
   AdamW, a tenth of the training rows held out to stop by.
+- Training is in standardized features and with factors that are equally large, unless a system is
+  called "as written": then the optimizer moves Eq. 4's very factors A and B, where A has all of the
+  scale, in the features as they are, as Algorithm 1 has it. The loss is the same function of the
+  head; the way that an optimizer takes is not.
 - {fits}
 - {cores} cores, no GPU; Python {python}, {versions}.
   {duration}
@@ -51,7 +65,7 @@ probe tells women from men (0.5: not at all) and the measures of the fine-tuned 
 Agreement of the two groups' importances I_g = √F_g over the features: at 1 they are parallel, and
 then their neutralized mean weights the SVD as either of them would. The control shuffles the
 groups. "Fitted on each group" is the other reading of the paper's text: each head is trained on one
-group's rows.
+group's rows. [What comes of it](#the-other-reading-heads-of-each-group).
 """,
     "figure4": """
 Rank 1 for last layers, where every rank can represent every two-class head; rank 2 for layers with
@@ -95,6 +109,18 @@ C is chosen anew for each number of rows, on the validation rows.
 Epochs of AdamW at a learning rate of 0.001; 0 is the factorization untouched. The last six columns
 are the paper's method minus TL and minus f+SVD, bold where the 95 % interval excludes 0. Whatever
 is undertrained can look fair, so differences in bias mean nothing without those in Err.
+The second table has the same steps as the paper writes them: on the very factors, in the features
+as they are. There TL, f+SVD and the method are all trained so. At 0 epochs it is the same head as
+above, and no end of training was run.
+""",
+    "reading": """
+Section 3.3 can be read in another way: each group's importance is that of a head which is trained
+on its rows alone. Here all systems are cut from one head that is fitted on the features of all
+rows, TL too; a pre-trained last layer is left aside. Where an output layer follows the layer that
+is cut, this reading does not apply, nor to the occupations, some of which have no woman.
+With two classes the fitted head has rank one, which any cut keeps, whatever its weights: there the
+start and the end of training are run only, and all systems are the same head. The columns are those
+of the training budget, for the method with importance from a head of each group.
 """,
     "fisher": """
 Importance measured at the pre-trained layer or at the one that TL has fitted; with the labels
@@ -111,6 +137,28 @@ Settled before the run: beside a reference, the paper's method helps if its ΔDP
 for both measures of all comparisons), while the 95 % interval of Err stays at or below
 +{error} points. "Less bias, not equal Err" is the same but for that. The comparisons of different
 experiments overlap; f+SVD has the same rank and knows no importance, TL has the full layer.
+"""
+
+FORMS = {
+    "as written": """
+### As the paper writes it
+
+The same rule, written down before these rows were there: Algorithm 1's steps on the very factors,
+beside TL and f+SVD after as many of the same steps. The p-values are adjusted among these
+comparisons.
+""",
+    "heads by group": """
+### Heads of each group
+
+The same rule, written down before these rows were there: the importance is that of a head for each
+group, fitted on its rows alone; beside TL and f+SVD from the same fitted head. The p-values are
+adjusted among these comparisons.
+""",
+}
+
+FORM_POWER = """In {same} of the {n} the two heads have the same measures in all seeds; {could} of
+the others show equal error, so that less bias would have been help; in {worse} Err is higher by
+more than {error} points beyond doubt. Each test by itself, one-sided at 5 %: {unadjusted}.
 """
 
 POWER = """With ten seeds and so many comparisons only large effects show: "no difference" is not

@@ -13,7 +13,7 @@ from .claims import findings
 from .experiments import EXPERIMENTS
 from .figures import CAPTIONS, draw_all
 from .labels import DIGITS, MEASURES, task_label
-from .neutralization import EQUAL_ERR, LEAST, compare, compare_constrained
+from .neutralization import EQUAL_ERR, FORMS, LEAST, compare, compare_constrained
 from .paired import pick
 from .power import could_help, same_heads, sides, surely_worse, visible
 from .tables import TABLES, folded, markdown
@@ -61,7 +61,9 @@ def render(frame: pd.DataFrame, about: dict[str, Any], figures: Iterable[str]) -
         Names of the figures that there are.
     """
     found, outcomes = findings(frame), compare(frame)
-    parts = [prose.HEAD, _summary(found, outcomes), _measured(frame, about)]
+    forms = {name: compare(frame, form) for name, form in FORMS.items()}
+    forms = {name: each for name, each in forms.items() if len(each)}
+    parts = [prose.HEAD, _summary(found, outcomes, forms), _measured(frame, about)]
     for name, table in TABLES.items():
         rows = pick(frame, experiment=name)
         if not len(rows):
@@ -74,11 +76,13 @@ def render(frame: pd.DataFrame, about: dict[str, Any], figures: Iterable[str]) -
         claims = "\n\n".join(_finding(each) for each in found if each.experiment == name)
         title = f"## {EXPERIMENTS[name].title}"
         parts += [title, claims, prose.INTROS[name], pictures, table(rows)]
-    parts += [_regimes(outcomes, compare_constrained(frame)), prose.FOOT]
+    parts += [_regimes(outcomes, compare_constrained(frame))]
+    parts += [_form(name, each) for name, each in forms.items()]
+    parts += [prose.FOOT]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
 
-def _summary(found: list[Finding], outcomes: pd.DataFrame) -> str:
+def _summary(found: list[Finding], outcomes: pd.DataFrame, forms: dict[str, pd.DataFrame]) -> str:
     """Return the verdicts in a sentence and a table."""
     verdicts = [each.verdict for each in found]
     counts = ", ".join(f"{verdicts.count(v)} {v}" for v in (REPRODUCED, PARTLY, NOT))
@@ -86,6 +90,10 @@ def _summary(found: list[Finding], outcomes: pd.DataFrame) -> str:
     if len(outcomes):
         could = could_help(outcomes).sum()
         lines.append(prose.OUTCOMES.format(n=len(outcomes), could=could, **_counts(outcomes)))
+    lines += [
+        prose.FORM_IN_SHORT[name].format(n=len(each), **_counts(each))
+        for name, each in forms.items()
+    ]
     table = markdown(
         ["claim", "where", "verdict"],
         ([each.claim, each.source, f"**{each.verdict}**"] for each in found),
@@ -199,6 +207,20 @@ def _regimes(outcomes: pd.DataFrame, control: pd.DataFrame) -> str:
     intro = prose.HELP.format(**LEAST, error=EQUAL_ERR)
     if not len(outcomes):
         return intro
+    return "\n\n".join([intro.strip("\n"), _judged(outcomes, _power(outcomes, control))])
+
+
+def _form(name: str, outcomes: pd.DataFrame) -> str:
+    """Return the section on another form of the method."""
+    could, same, worse = (of(outcomes).sum() for of in (could_help, same_heads, surely_worse))
+    counts = {"n": len(outcomes), "could": could, "same": same, "worse": worse, "error": EQUAL_ERR}
+    unadjusted = "; ".join(_sides(outcomes, m) for m in LEAST)
+    could_have = prose.FORM_POWER.format(**counts, unadjusted=unadjusted)
+    return f"{prose.FORMS[name].strip()}\n\n{_judged(outcomes, could_have)}"
+
+
+def _judged(outcomes: pd.DataFrame, could_have: str) -> str:
+    """Return the numbers of outcomes, what could have been shown, and all comparisons."""
     counts = markdown(
         ["experiment", "beside", *OUTCOMES.values()],
         (
@@ -219,7 +241,7 @@ def _regimes(outcomes: pd.DataFrame, control: pd.DataFrame) -> str:
     ]
     shown = [row for row in listed if row[0] != "no difference"]
     rest = [row for row in listed if row[0] == "no difference"]
-    parts = [intro, counts, _power(outcomes, control)]
+    parts = [counts, could_have]
     if shown:
         parts += ['All that is not "no difference":', markdown(header, shown)]
     parts.append(folded(f"The {len(rest)} others", markdown(header, rest)))

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from .labels import DIGITS, MEASURES, bias_of, task_label
+from .neutralization import FORMS, METHOD, REFERENCES, Form
 from .paired import by_seed, difference, pick, ratio
 from .tasks import INTENSITIES, PENALTIES
 from .verdicts import PRE_TRAINED, TABLE_2, signed, text
@@ -226,23 +227,38 @@ def few_shot(frame: pd.DataFrame) -> str:
 
 
 def training_budget(frame: pd.DataFrame) -> str:
-    """Return the table of epochs."""
+    """Return the tables of epochs, of our training and of the paper's as it is written."""
+    written = FORMS["as written"]
+    there = (frame["system"] == written.system).any()
+    ours = by_epochs(frame, METHOD)
+    return f"{ours}\n\nAs written:\n\n{by_epochs(frame, written)}" if there else ours
+
+
+def other_reading(frame: pd.DataFrame) -> str:
+    """Return the table of the method with importance from heads of each group."""
+    return by_epochs(frame, FORMS["heads by group"])
+
+
+def by_epochs(frame: pd.DataFrame, form: Form) -> str:
+    """Return TL by epochs, and a form of the method minus each of its references."""
     rows = []
     for task in dict.fromkeys(frame["task"]):
         part = pick(frame, task=task)
-        for epochs in part["max_epochs"].unique():
+        for epochs in pick(part, system=form.system)["max_epochs"].unique():
             some = pick(part, max_epochs=None if pd.isna(epochs) else epochs)
             cells = []
-            for reference in ("TL", "f+SVD"):
+            for reference in REFERENCES:
                 for column in MEASURES:
-                    a, b = (by_seed(some, column, system=s) for s in ("paper", reference))
+                    systems = (form.system, reference + form.suffix)
+                    a, b = (by_seed(some, column, system=s) for s in systems)
                     found = difference(a, b)
                     bold = "**" if found.below or found.above else ""
                     cells.append(f"{bold}{signed(found.mean, DIGITS[column])}{bold}")
             until = "converged" if pd.isna(epochs) else f"{epochs:.0f}"
-            rows.append([task_label(task), until, *measures(pick(some, system="TL")), *cells])
+            tl = pick(some, system=f"TL{form.suffix}")
+            rows.append([task_label(task), until, *measures(tl), *cells])
     header = ["task", "epochs", *(f"TL: {m}" for m in MEASURES.values())]
-    header += [f"minus {r}: {m}" for r in ("TL", "f+SVD") for m in MEASURES.values()]
+    header += [f"minus {r}: {m}" for r in REFERENCES for m in MEASURES.values()]
     return markdown(header, rows)
 
 
@@ -277,5 +293,6 @@ TABLES: dict[str, Callable[[pd.DataFrame], str]] = {
     "many": where_rank_bites,
     "few": few_shot,
     "budget": training_budget,
+    "reading": other_reading,
     "fisher": fisher_choices,
 }

@@ -171,7 +171,7 @@ class RawHead(nn.Module):
     >>> import torch
     >>> head = LowRankHead(torch.ones(1, 2), None, torch.zeros(2))
     >>> raw = RawHead(head, None, torch.tensor([3.0]), None, torch.float64)
-    >>> raw.head.A.tolist(), float(raw.squared_norm())
+    >>> raw.head.A.tolist(), raw.squared_norm().item()
     ([[1.0, 1.0]], 18.0)
     """
 
