@@ -1,5 +1,6 @@
 """Low-rank heads on frozen feature extractors, with parity constraints, for scikit-learn."""
 
+from ._version import __version__ as __version__
 from .backbone.extractor import FrozenFeatureExtractor
 from .backbone.split import split_head
 from .classifier import FairLowRankHeadClassifier
@@ -14,8 +15,6 @@ from .inputs.exceptions import FairnessWarning
 from .path import FairnessPath, fairness_path
 from .report import ModelReport, model_report
 from .solvers import ClosedForm, FineTune, PlugIn
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ClosedForm",

@@ -251,6 +251,22 @@ class TestWhatIsDrawn:
         a, b = (values(part, "Err", system=system) for system in ("paper", "TL"))
         assert drawn[-1] == pytest.approx((a - b).mean())
 
+    def test_training_as_written_stands_beside_its_own_references(self, frame):
+        figure = figures_beyond.budget_written(frame)
+        assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()] == ["1", "3"]
+        part = frame[(frame["experiment"] == "budget") & (frame["max_epochs"] == 3)]
+        a, b = (values(part, "Err", system=f"{s}, as written") for s in ("paper", "TL"))
+        assert figure.axes[0].containers[1][0].get_ydata()[-1] == pytest.approx((a - b).mean())
+
+    def test_the_other_reading_is_drawn_where_classes_are_several(self, frame):
+        two = frame["task"] == "adult"
+        part = frame[~((frame["experiment"] == "reading") & two & (frame["max_epochs"] == 1))]
+        figure = figures_beyond.reading(part)
+        assert len(figure.axes) == 2
+        part = part[(part["task"] == "separate signals") & part["max_epochs"].isna()]
+        a, b = (values(part, "DDP", system=s) for s in ("paper, heads by group", "TL"))
+        assert figure.axes[1].containers[2][0].get_ydata()[-1] == pytest.approx((a - b).mean())
+
     def test_each_says_what_its_bars_are(self, frame):
         for draw in FIGURES.values():
             foot = draw(frame).get_supxlabel()

@@ -207,6 +207,42 @@ def test_compare_does_not_call_equal_heads_different_and_needs_every_pair():
         neutralization.compare(pd.DataFrame(same + same[-1:]))
 
 
+def form_rows(name, **ours):
+    """Rows of a form of the method in one regime, and what it is to be compared with."""
+    form = neutralization.FORMS[name]
+    [experiment] = form.experiments
+    keys = {"max_epochs": 3.0}
+    parts = rows(experiment, "t", f"TL{form.suffix}", keys)
+    parts += rows(experiment, "t", f"f+SVD{form.suffix}", keys)
+    return parts + rows(experiment, "t", form.system, keys, **ours)
+
+
+@pytest.mark.parametrize("name", neutralization.FORMS)
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_another_form_is_judged_by_the_same_rule(name, outcome):
+    parts = form_rows(name, **OUTCOMES[outcome])
+    found = neutralization.compare(pd.DataFrame(parts), neutralization.FORMS[name])
+    assert found["reference"].tolist() == ["TL", "f+SVD"]
+    assert found["outcome"].tolist() == [outcome] * 2
+
+
+@pytest.mark.parametrize("name", neutralization.FORMS)
+def test_another_form_leaves_the_methods_judgement_as_it_was(name):
+    """It is compared with references of its own, and p-values are adjusted by themselves."""
+    form, keys = neutralization.FORMS[name], {"max_epochs": 3.0}
+    budget = [row | {"experiment": "budget"} for row in regime(keys, DDP=0.15)]
+    alone = neutralization.compare(pd.DataFrame(budget))
+    # As trained by ours, TL would be another reference.
+    other = [] if form.suffix == "" else rows("budget", "t", "TL", keys, DDP=0.9)
+    parts = form_rows(name, DDP=0.25)
+    together = neutralization.compare(pd.DataFrame(budget + parts))
+    pd.testing.assert_frame_equal(alone, together)
+    found = neutralization.compare(pd.DataFrame(other + parts), form)
+    np.testing.assert_allclose(found["DDP mean"], 0.05, atol=2e-3)
+    p = found[["DDP p above", "DEO p above"]].to_numpy().min()
+    assert found[["DDP higher", "DEO higher"]].to_numpy().min() == pytest.approx(4 * p)
+
+
 # --- claims
 
 
@@ -486,6 +522,58 @@ def test_every_row_of_the_method_has_its_references(small):
     where = {"experiment": "many", "rank_asked": 3, "trained": False, "seed": 0}
     [same] = paired.pick(frame, system="paper", **where)["Err"]
     assert own == same
+
+
+def test_budgets_as_written_are_the_same_steps_on_other_factors(small):
+    bench = systems.Bench(small, 0.1)
+    written = {(row["system"], row["max_epochs"]): row for row in beyond.budget_as_written(bench)}
+    three = ("TL", "f+SVD", "paper")
+    assert {*written} == {(f"{name}, as written", n) for name in three for n in (1, 3, 10, 30)}
+    until = systems.epochs_of(3)
+    name, settings = systems.as_written("paper", systems.paper(3) | until)
+    as_written, ours = (
+        systems.estimator(small, 0.1, **each).solver.get_params()
+        for each in (settings, systems.paper(3) | until)
+    )
+    assert as_written == ours | {"standardize": False}
+    # The row is that of Eq. 4's very factors (tests/test_as_written.py); ours go another way.
+    same = bench.fit(name, settings, max_epochs=3)
+    other = bench.fit("paper", systems.paper(3) | until, max_epochs=3)
+    measured = ("Err", "DDP", "DEO", "val Err")
+    assert [written[name, 3][m] for m in measured] == [same[m] for m in measured]
+    assert [other[m] for m in measured] != [same[m] for m in measured]
+
+
+def test_the_other_reading_has_its_references_where_it_applies(small):
+    bench = systems.Bench(small, 0.1)
+    found = [
+        {"experiment": "reading", "task": "small", "seed": seed} | row
+        for row in beyond.other_reading(bench)
+        for seed in (0, 1)
+    ]
+    frame = pd.DataFrame(json.loads(json.dumps(found)))
+    compared = neutralization.compare(frame, neutralization.FORMS["heads by group"])
+    assert len(compared) == len(beyond.BUDGETS) * 2
+    assert (compared["seeds"] == 2).all()
+    # It is another importance than that of one head.
+    start = frame[(frame["max_epochs"] == 0) & (frame["seed"] == 0)].set_index("system")
+    assert start.loc["paper, heads by group", "cosine"] != start.loc["paper", "cosine"]
+    # A class that no row of a group has leaves the others.
+    train = small.train
+    kept = np.flatnonzero((train.y != 5) | (train.s != 1))
+    lacking = systems.Bench(tasks.with_train(small, train.take(kept)), 0.1)
+    assert {row["system"] for row in beyond.other_reading(lacking)} == {"TL", "f+SVD", "paper"}
+
+
+def test_two_classes_leave_the_other_reading_nothing_to_choose(small):
+    parts = (getattr(small, part) for part in ("train", "val", "test"))
+    binary = [tasks.Part(part.Z, (part.y > 2).astype(np.int64), part.s) for part in parts]
+    layer = nn.Linear(40, 2)  # which is left aside: all start from a head that is fitted
+    task = tasks.Task("binary", 0, *binary, head=layer, rank=1)
+    found = list(beyond.other_reading(systems.Bench(task, 0.1)))
+    assert [row["max_epochs"] for row in found] == [0] * 4 + [None] * 4
+    assert len({row["cosine"] for row in found}) > 1  # though the importances differ
+    assert len({tuple(row[name] for name in ("Err", "DDP", "DEO")) for row in found}) == 1
 
 
 def test_each_timed_fit_measures_for_itself(small):

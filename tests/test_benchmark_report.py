@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from paper import paired, store, tables, verdicts  # noqa: E402
+from paper import neutralization, paired, store, tables, verdicts  # noqa: E402
 from paper.experiments import EXPERIMENTS  # noqa: E402
 from paper.figures import CAPTIONS  # noqa: E402
 from paper.report import FIGURES, render, write_report  # noqa: E402
@@ -65,6 +65,22 @@ class TestThePage:
         mean, std = rows["DDP"].mean(), rows["DDP"].std()
         assert f"{mean:.3f} ± {std:.3f}" in (DOCS / "reproduction.md").read_text(encoding="utf-8")
 
+    @pytest.mark.parametrize("name", neutralization.FORMS)
+    def test_counts_what_another_form_of_the_method_does(self, stored, name):
+        frame, about = stored
+        form = neutralization.FORMS[name]
+        part = frame[frame["experiment"].isin(["figure4", *form.experiments])]
+        outcomes = neutralization.compare(part, form)
+        helps = int((outcomes["outcome"] == "helps").sum())
+        said = " ".join(render(part, about, []).split())
+        assert f"it helps in {helps} of {len(outcomes)}" in said
+        # Control: of a form that was not run, the page has no section and no sentence.
+        without = render(part[part["system"] != form.system], about, [])
+        title = {"as written": "As the paper writes it", "heads by group": "Heads of each group"}
+        assert f"### {title[name]}" in render(part, about, [])
+        assert f"### {title[name]}" not in without
+        assert f"of {len(outcomes)}" not in " ".join(without.split())
+
     def test_another_result_makes_another_page(self, stored):
         frame, about = stored
         part = frame[frame["experiment"] == "figure4"]
@@ -108,6 +124,21 @@ class TestTables:
         assert tables.mean_std(pd.Series([1.0, 3.0, None]), 2) == "2.00 ± 1.41"
         assert tables.mean_std(pd.Series([2.0]), 1) == "2.0"
         assert tables.mean_std(pd.Series([], dtype=float), 1) == "-"
+
+    def test_the_other_reading_names_tasks_of_one_head_and_lists_the_others(self):
+        rows = [
+            {"task": task, "seed": seed, "system": system, "max_epochs": 0.0}
+            | {"Err": 10.0 + seed + own, "DDP": 0.1, "DEO": 0.2}
+            for seed in (0, 1)
+            for task, by_group in (("adult", 0.0), ("separate signals", 1.0))
+            for system, own in (("TL", 0.0), ("f+SVD", 0.0), ("paper, heads by group", by_group))
+        ]
+        text = tables.other_reading(pd.DataFrame(rows))
+        first, _, table = text.partition("\n\n")
+        assert first.endswith("before and after: Adult, last layer 10x2.")
+        [line] = table.splitlines()[2:]
+        assert line.startswith("| synthetic, six classes, separate signals | 0 | 10.50 ± 0.71 |")
+        assert "| **+1.00** |" in line
 
     def test_one_row_for_each_setting(self):
         frame = pd.DataFrame(

@@ -482,7 +482,7 @@ def test_more_energy_takes_no_lower_rank(exponents, shares):
     examples=20,
 )
 def test_an_optimizer_is_found_or_refused(optimizer, kwargs, lr, weight_decay, batch_size, deep):
-    optimizer = getattr(arguments({"optimizer": optimizer}, 1)["solver"], "optimizer")
+    optimizer = arguments({"optimizer": optimizer}, 1)["solver"].optimizer
     given = dict(kwargs)
     try:
         found = resolve_optimizer(

@@ -118,9 +118,9 @@ Section 3.3 can be read in another way: each group's importance is that of a hea
 on its rows alone. Here all systems are cut from one head that is fitted on the features of all
 rows, TL too; a pre-trained last layer is left aside. Where an output layer follows the layer that
 is cut, this reading does not apply, nor to the occupations, some of which have no woman.
-With two classes the fitted head has rank one, which any cut keeps, whatever its weights: there the
-start and the end of training are run only, and all systems are the same head. The columns are those
-of the training budget, for the method with importance from a head of each group.
+With two classes the fitted head has rank one, which any cut keeps, whatever its weights, so there
+the start and the end of training are run only. The columns are those of the training budget, for
+the method with importance from a head of each group.
 """,
     "fisher": """
 Importance measured at the pre-trained layer or at the one that TL has fitted; with the labels

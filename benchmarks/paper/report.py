@@ -244,7 +244,8 @@ def _judged(outcomes: pd.DataFrame, could_have: str) -> str:
     parts = [counts, could_have]
     if shown:
         parts += ['All that is not "no difference":', markdown(header, shown)]
-    parts.append(folded(f"The {len(rest)} others", markdown(header, rest)))
+    number = f"The {len(rest)} others" if shown else f"All {len(rest)}"
+    parts.append(folded(number, markdown(header, rest)))
     return "\n\n".join(part.strip("\n") for part in parts)
 
 

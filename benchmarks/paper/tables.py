@@ -236,7 +236,17 @@ def training_budget(frame: pd.DataFrame) -> str:
 
 def other_reading(frame: pd.DataFrame) -> str:
     """Return the table of the method with importance from heads of each group."""
-    return by_epochs(frame, FORMS["heads by group"])
+    distinct = frame.groupby(["task", "seed", "max_epochs"], dropna=False)[[*MEASURES]].nunique()
+    differ = (distinct > 1).any(axis=1).groupby("task").any()
+    same = [task for task in dict.fromkeys(frame["task"]) if not differ[task]]
+    parts = []
+    if same:
+        named = "; ".join(map(task_label, same))
+        parts += [f"The same measures in all systems, seed by seed, before and after: {named}."]
+    if differ.any():
+        others = frame[~frame["task"].isin(same)]
+        parts += [by_epochs(others, FORMS["heads by group"])]
+    return "\n\n".join(parts)
 
 
 def by_epochs(frame: pd.DataFrame, form: Form) -> str:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 
+from .._version import __version__
 from ..classifier import FairLowRankHeadClassifier
 from ..displays._tradeoff_points import peer_points
 from ..inputs.by_name import by_name
@@ -297,7 +298,6 @@ def _as_text(value: Any) -> str:
 
 
 def _versions() -> dict[str, str]:
-    import skfairft
 
     libraries = {name: version(name) for name in _LIBRARIES}
-    return {"skfairft": skfairft.__version__, "Python": platform.python_version(), **libraries}
+    return {"skfairft": __version__, "Python": platform.python_version(), **libraries}

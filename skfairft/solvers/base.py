@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from numbers import Number
 from typing import Any, ClassVar
 
 import torch
@@ -95,14 +96,33 @@ class Solver(BaseEstimator):
             Of the rows held out for early stopping, and of the training.
         """
 
+    def changed(self) -> dict[str, Any]:
+        """Return the parameters that are not at their defaults."""
+        defaults = type(self)().get_params(deep=False)
+        given = self.get_params(deep=False)
+        return {name: value for name, value in given.items() if value != defaults[name]}
+
     def label(self) -> str:
-        """Return its name, or where its settings are not the defaults, its repr on one line.
+        """Return its name, or where its settings are not the defaults, what they are.
 
         Examples
         --------
         >>> from skfairft import FineTune, PlugIn
-        >>> PlugIn().label(), FineTune(max_epochs=0).label()
-        ('plug_in', 'FineTune(max_epochs=0)')
+        >>> PlugIn().label(), FineTune(optimizer=torch.optim.SGD, max_epochs=5).label()
+        ('plug_in', 'FineTune(max_epochs=5, optimizer=SGD)')
         """
-        changed = self.get_params(deep=False) != type(self)().get_params(deep=False)
-        return " ".join(repr(self).split()) if changed else self.name
+        settings = ", ".join(f"{name}={_short(value)}" for name, value in self.changed().items())
+        return f"{type(self).__name__}({settings})" if settings else self.name
+
+
+def _short(value: Any) -> str:
+    """Return a setting in a word or two; of a callback or the like, its class."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_short, value))}]"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_short, value))})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name!r}: {_short(each)}' for name, each in value.items())}}}"
+    if value is None or isinstance(value, (str, Number)):
+        return repr(value)
+    return value.__name__ if isinstance(value, type) else type(value).__name__

@@ -68,7 +68,7 @@ class TrainedSolver(Solver):
     def check(self, *, constraint: str | None, warm_start: bool) -> None:
         """Refuse settings that are invalid, or that nothing acts on; as `Solver.check`."""
         super().check(constraint=constraint, warm_start=warm_start)
-        changed = self._changed()
+        changed = self.changed()
         if not self.trains and len(changed) > 1:
             raise ValueError(
                 f"{type(self).__name__} trains nothing, with max_epochs=0, so that "
@@ -79,12 +79,13 @@ class TrainedSolver(Solver):
     def check_head(self, head: nn.Module | None, n_classes: int, device: torch.device) -> None:
         """Refuse an optimizer or callbacks that cannot run; as `Solver.check_head`."""
         stops = self.early_share(head, n_classes) is not None
-        if not stops and "validation_fraction" in self._changed():
+        if not stops and "validation_fraction" in self.changed():
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} of {type(self).__name__} would "
                 f"have no effect: with early_stopping={self.early_stopping!r} and this head no "
-                "rows are held out to stop by. Set early_stopping=True, or leave it at its default. (The rows that "
-                "difference_bound is judged on are the classifier's validation_fraction.)"
+                "rows are held out to stop by. Set early_stopping=True, or leave it at its "
+                "default. (The rows that difference_bound is judged on are the classifier's "
+                "validation_fraction.)"
             )
         if self.tol is None and not stops and self.n_iter_no_change is not None:
             raise ValueError(
@@ -107,16 +108,6 @@ class TrainedSolver(Solver):
         auto = self.early_stopping == "auto"
         wanted = has_activation(head, n_classes) if auto else self.early_stopping
         return self.validation_fraction if wanted and self.trains else None
-
-    def _changed(self) -> list[str]:
-        """Return the names of the parameters that are not at their defaults."""
-        defaults = type(self)().get_params(deep=False)
-        given = self.get_params(deep=False)
-        return [
-            name
-            for name, value in given.items()
-            if value is not defaults[name] and value != defaults[name]
-        ]
 
     def _training(self) -> dict[str, Any]:
         """Return the arguments of `fine_tune`."""
