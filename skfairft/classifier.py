@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import wraps
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, ParamSpec, Self
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from .head.modules import DeployedModel, head_scores, single_score_head
 from .inputs.by_name import by_name
 from .inputs.exceptions import FairnessWarning
 from .inputs.warn import warn_user
+from .inputs.words import did_you_mean
 from .lowrank.importance import IMPORTANCES
 from .parity.constraints import CONSTRAINTS, parity
 from .parity.judge import JudgedRows
@@ -33,6 +37,7 @@ from .rows.blocks import threads_over_blocks
 from .solvers.base import Solver
 from .solvers.bound import weakest_weight
 from .solvers.checks import check_weight_or_bound, report_void
+from .solvers.fine_tune import FineTune
 from .solvers.problem import FittedHead, Problem
 from .solvers.registry import SOLVERS, resolve_solver
 from .summary.box import classifier_block
@@ -40,9 +45,34 @@ from .summary.read import summarize
 
 __all__ = ["FairLowRankHeadClassifier"]
 
+P = ParamSpec("P")
+
+# Parameters of training, which are the solver's.
+OF_TRAINING = frozenset(inspect.signature(FineTune).parameters)
+
 # A weight that takes away less than this share of what it says is reported, unless the weight or
 # the distance without a constraint is small.
 _LEAST_SHARE, _SMALL_WEIGHT, _SMALL_DISTANCE = 0.2, 0.25, 0.02
+
+
+def _moved(names: Sequence[str]) -> str:
+    return (
+        f"{', '.join(names)} belong to the solver: write solver=FineTune({names[0]}=...), or "
+        f"solver__{names[0]} in set_params and searches."
+    )
+
+
+def _names_the_solver(init: Callable[P, None]) -> Callable[P, None]:
+    """Say where parameters of training are, to who gives them to the classifier."""
+
+    @wraps(init)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        strays = sorted(kwargs.keys() & OF_TRAINING - inspect.signature(init).parameters.keys())
+        if strays:
+            raise TypeError(_moved(strays))
+        init(*args, **kwargs)
+
+    return call
 
 
 class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimator):
@@ -81,13 +111,15 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         baseline f+SVD); or the covariance of the features, so that the scores
         rather than the weights change least. The closed form of a constraint is
         much better in the last. Where nothing is cut, nothing is weighted: with
-        ``rank=None``, and two classes at rank 1, all give one head.
+        ``rank=None``, and at a rank that keeps all of the head (``k - 1`` of one that is
+        fitted here: 1 for two classes), all give one head. Of a single group the two
+        readings are one.
     group_weights : dict, Series, array-like of shape (G,), "proportional" or None, default=None
         Weights of the groups in Eq. 2, of their importances or their covariances;
         scaled to sum 1. A dict, or the index of a
         Series, names each group (tuples where there are several columns), an array
         follows the order of ``groups_``, "proportional" follows the groups' sizes,
-        None is equal weights.
+        None is equal weights. A single group has the weight 1.
     constraint : str or None, default=None
         Which rates are to be equal between the groups: "demographic_parity" (of
         positive predictions), "equalized_odds" (true and false positive rates),
@@ -168,6 +200,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     difference_interval_ : ndarray of shape (2,)
         Its 95 % bootstrap interval. The rows chose the weight, so expect a little more
         on others.
+    solver_ : FineTune, ClosedForm or PlugIn
+        What fitted the head.
     head_ : nn.Module
         The trained head, features -> logits, on the CPU.
     net_ : skorch.NeuralNetClassifier
@@ -262,6 +296,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "verbose": ["verbose"],
     }
 
+    @_names_the_solver
     def __init__(
         self,
         feature_extractor: nn.Module | FrozenFeatureExtractor | None = None,
@@ -363,10 +398,22 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         FairLowRankHeadClassifier
             Itself.
         """
+        strays = sorted(params.keys() & OF_TRAINING - self.get_params(deep=False).keys())
+        if strays:
+            raise ValueError(_moved(strays))
         solver = params.get("solver", self.solver)
-        named = isinstance(solver, str) and solver in SOLVERS
-        if named and any(name.startswith("solver__") for name in params):
-            params = {**params, "solver": resolve_solver(solver)}
+        of_solver = {name: params[name] for name in params if name.startswith("solver__")}
+        if of_solver and not isinstance(solver, Solver):
+            if not isinstance(solver, str) or solver not in SOLVERS:
+                raise ValueError(
+                    f"{', '.join(of_solver)} cannot be set of solver={solver!r}; expected one of "
+                    f"{sorted(SOLVERS)}, or a solver such as FineTune()."
+                    f"{did_you_mean(solver, SOLVERS)}"
+                )
+            solver = resolve_solver(solver)
+            solver.set_params(**{name.removeprefix("solver__"): v for name, v in of_solver.items()})
+            params = {name: v for name, v in params.items() if name not in of_solver}
+            params["solver"] = solver
         super().set_params(**params)
         return self
 
@@ -464,7 +511,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         return classifier_block(self, summarize(self))
 
     def _report_void(self, classes: NDArray[Any], groups: NDArray[Any]) -> None:
-        report_void(self, len(classes))
+        report_void([self], len(classes))
 
     def _fit_head(self, problem: Problem, random_state: np.random.RandomState) -> None:
         """Carry out Algorithm 1 on the features."""

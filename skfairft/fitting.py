@@ -308,6 +308,7 @@ def store(clf: Any, fitted: FittedHead) -> None:
             "The head that was fitted holds numbers that are not finite. Measure the columns "
             "of X in other units, or leave optimizer, lr and batch_size at None."
         )
+    clf.solver_ = clone(resolve_solver(clf.solver))
     clf.head_, clf.net_, clf.rank_ = fitted.head, fitted.net, fitted.rank
     clf.history_ = fitted.net.history
     clf.n_iter_ = len(clf.history_)

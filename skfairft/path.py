@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -32,6 +33,7 @@ from .parity.judge import JudgedRows, interval_around, pareto_front
 from .rows.blocks import threads_over_blocks
 from .rows.tensor_rows import TensorRows
 from .solvers.base import Solver
+from .solvers.checks import report_void
 from .solvers.problem import FittedHead, Problem
 from .solvers.registry import resolve_solver
 
@@ -64,6 +66,7 @@ _NORMAL = 1.959964
 class _Candidate(NamedTuple):
     """A head and its decisions on the held-out rows."""
 
+    label: str  # of its solver
     settings: dict[str, Any]
     fitted: FittedHead
     scores: Tensor  # (n, k), of the head
@@ -274,6 +277,7 @@ def fairness_path(
     def check(classes: NDArray[Any], groups: NDArray[Any]) -> None:
         for one in variants:
             check_for(one, len(classes))
+        report_void(variants, len(classes))
         if given is not None:
             shape = len(classes), len(groups)
             w = torch.from_numpy(given.w)
@@ -298,10 +302,12 @@ def fairness_path(
     candidates: list[_Candidate] = []
     with training_modes(), threads_over_blocks():
         try:
-            for settings, fitted in tqdm(heads, total=total, disable=not clf.verbose, unit="head"):
+            for label, settings, fitted in tqdm(
+                heads, total=total, disable=not clf.verbose, unit="head"
+            ):
                 if fitted.interrupted:
                     raise KeyboardInterrupt
-                candidates.append(_candidate(settings, fitted, judge))
+                candidates.append(_candidate(label, settings, fitted, judge))
         except KeyboardInterrupt:
             if not candidates:
                 raise
@@ -338,6 +344,11 @@ def _check(
             f"fairness_path got a classifier with constraint={clf.constraint!r} and "
             f"difference_bound={clf.difference_bound!r}; it draws the whole curve of a constraint "
             "without a bound. Afterwards path.choose(difference_bound) picks a point."
+        )
+    if clf.warm_start:
+        raise ValueError(
+            "fairness_path got a classifier with warm_start=True; it fits all heads anew. Set "
+            "warm_start=False."
         )
     for name, value, least, which in (
         ("thresholds", thresholds, 1, "leaves thresholds alone"),
@@ -399,18 +410,21 @@ def _variants(
             )
         tried[name] = list(values)
     # A name means the solver with its defaults, but that of clf with the parameters that it has.
-    own = {resolve_solver(clf.solver).name: clf.solver} if solvers is not None else {}
+    own = {} if isinstance(clf.solver, str) else {clf.solver.name: clf.solver}
     variants = [
-        clone(clf).set_params(solver=own.get(solver, solver), rank=rank)
+        clone(clf).set_params(
+            solver=own.get(solver, solver) if isinstance(solver, str) else solver,
+            rank=rank,
+            fairness_weight=None,
+        )
         for solver in tried["solvers"]
         for rank in tried["ranks"]
     ]
     for one in variants:
         check_parameters(one)
+    tried["solvers"] = [one.solver for one in variants[:: len(tried["ranks"])]]
     for name, values in tried.items():
-        # The rank 1 is one direction, 1.0 a share of all.
-        distinct = {(isinstance(value, Integral), _label(value)) for value in values}
-        if len(distinct) < len(values):
+        if any(_same(a, b) for a, b in combinations(values, 2)):
             raise ValueError(
                 f"{name}={shown(values)} holds a value twice, and its points would be the same; "
                 "name each once."
@@ -418,9 +432,27 @@ def _variants(
     return variants
 
 
-def _label(value: Any) -> Any:
-    """Return what tells a rank or a solver from others."""
-    return value.label() if isinstance(value, Solver) else value
+def _same(a: Any, b: Any) -> bool:
+    """Tell whether two ranks or two solvers are the same."""
+    if isinstance(a, (str, Solver)):
+        a, b = resolve_solver(a), resolve_solver(b)
+        return type(a) is type(b) and a.get_params(deep=False) == b.get_params(deep=False)
+    # The rank 1 is one direction, 1.0 a share of all.
+    return bool(a == b) and isinstance(a, Integral) == isinstance(b, Integral)
+
+
+def _labels(variants: Sequence[FairLowRankHeadClassifier]) -> list[str]:
+    """Return what each variant's solver is called; those of one name are numbered."""
+    named: dict[str, list[Any]] = {}
+    out = []
+    for one in variants:
+        solver = resolve_solver(one.solver)
+        same = named.setdefault(solver.label(), [])
+        if not any(_same(solver, other) for other in same):
+            same.append(solver)
+        number = next(i for i, other in enumerate(same) if _same(solver, other))
+        out.append(solver.label() + (f" ({number + 1})" if number else ""))
+    return out
 
 
 def _heads(
@@ -428,13 +460,13 @@ def _heads(
     problem: Problem,
     weights: NDArray[np.float64],
     seed: int,
-) -> Iterator[tuple[dict[str, Any], FittedHead]]:
-    """Yield the heads with the parameters that set them apart."""
-    for one in variants:
+) -> Iterator[tuple[str, dict[str, Any], FittedHead]]:
+    """Yield the name of each head's solver, its parameters that set it apart, and the head."""
+    for one, label in zip(variants, _labels(variants), strict=True):
         fitter = resolve_solver(one.solver).fitter(replace(problem, rank=one.rank), seed)
         apart = {"solver": one.solver, "rank": one.rank}
         for weight, fitted in zip(weights, fitter.fit_path(weights), strict=True):
-            yield {**apart, "fairness_weight": float(weight)}, fitted
+            yield label, {**apart, "fairness_weight": float(weight)}, fitted
 
 
 def _measured(clf: FairLowRankHeadClassifier, given: HeldOut) -> TensorRows:
@@ -445,10 +477,12 @@ def _measured(clf: FairLowRankHeadClassifier, given: HeldOut) -> TensorRows:
     return rows if given.w.all() else rows.take(np.flatnonzero(given.w))
 
 
-def _candidate(settings: dict[str, Any], fitted: FittedHead, judge: JudgedRows) -> _Candidate:
+def _candidate(
+    label: str, settings: dict[str, Any], fitted: FittedHead, judge: JudgedRows
+) -> _Candidate:
     scores = head_scores(fitted.head, judge.rows.Z)
     shift = torch.zeros(scores.shape[1], dtype=torch.float64)
-    return _Candidate(settings, fitted, scores, 1.0, shift, judge.table(judge.cells(scores)))
+    return _Candidate(label, settings, fitted, scores, 1.0, shift, judge.table(judge.cells(scores)))
 
 
 def _moved(candidate: _Candidate, thresholds: int, judge: JudgedRows) -> Iterator[_Candidate]:
@@ -478,8 +512,7 @@ def _frame(candidates: list[_Candidate], judge: JudgedRows, n_boot: int, seed: i
     records = []
     areas: dict[int, tuple[float, float]] = {}  # a moved threshold changes no rank
     for i, each in enumerate(candidates):
-        solver = resolve_solver(each.settings["solver"]).label()
-        record = {**each.settings, "solver": solver, "positive_share": each.share}
+        record = {**each.settings, "solver": each.label, "positive_share": each.share}
         drawn = []
         if n_boot:
             cells = judge.cells(each.scores + each.shift)

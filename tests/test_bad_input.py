@@ -20,6 +20,7 @@ from skfairft import (
     FairnessWarning,
     FineTune,
     FrozenFeatureExtractor,
+    fairness_path,
     split_head,
 )
 from skfairft.datasets import make_biased_classification
@@ -772,21 +773,6 @@ ERRORS = [
         ValueError,
         ["solver", "'closed_form'", "'fine_tune'", "'plug_in'", "'exact'"],
     ),
-    *(
-        (
-            f"{name} where nothing is trained",
-            lambda name=name, value=value: held(solver=FineTune(max_epochs=0, **{name: value})),
-            ValueError,
-            ["FineTune trains nothing", "max_epochs=0", name],
-        )
-        for name, value in {
-            "lr": 0.1,
-            "tol": None,
-            "early_stopping": True,
-            "calibrate": False,
-            "standardize": False,
-        }.items()
-    ),
     (
         "calibrate=False without a constraint",
         lambda: fit(solver=FineTune(calibrate=False)),
@@ -800,18 +786,6 @@ ERRORS = [
         ["validation_fraction=0.25", "difference_bound", "None"],
     ),
     (
-        "a share to stop by, without stopping",
-        lambda: held(solver=FineTune(validation_fraction=0.25)),
-        ValueError,
-        ["validation_fraction=0.25 of FineTune", "early_stopping='auto'", "early_stopping=True"],
-    ),
-    (
-        "epochs to wait, without anything to wait for",
-        lambda: held(solver=FineTune(tol=None, n_iter_no_change=3)),
-        ValueError,
-        ["n_iter_no_change=3", "tol=None", "early_stopping=True"],
-    ),
-    (
         "rates that mean scores do not tell",
         lambda: held(solver="closed_form", constraint="error_rate_parity"),
         ValueError,
@@ -822,6 +796,41 @@ ERRORS = [
         lambda: FairLowRankHeadClassifier().set_params(solver__rate=1),
         ValueError,
         ["'rate'", "FineTune"],
+    ),
+    (
+        "a parameter of a solver that there is not",
+        lambda: FairLowRankHeadClassifier().set_params(solver="plugin", solver__lr=1),
+        ValueError,
+        ["solver__lr", "'plugin'", "Did you mean 'plug_in'?"],
+    ),
+    (
+        "a parameter of a class in place of a solver",
+        lambda: FairLowRankHeadClassifier(solver=FineTune).set_params(solver__lr=1),
+        ValueError,
+        ["solver__lr", "FineTune()"],
+    ),
+    (
+        "a parameter that is the solver's",
+        lambda: FairLowRankHeadClassifier(max_epochs=0),
+        TypeError,
+        ["max_epochs belong to the solver", "solver=FineTune(max_epochs=...)"],
+    ),
+    (
+        "a parameter set that is the solver's",
+        lambda: FairLowRankHeadClassifier().set_params(lr=0.1),
+        ValueError,
+        ["lr belong to the solver", "solver__lr"],
+    ),
+    (
+        "going on along a path",
+        lambda: fairness_path(
+            FairLowRankHeadClassifier(constraint="demographic_parity", warm_start=True),
+            X,
+            Y,
+            sensitive_features=S,
+        ),
+        ValueError,
+        ["warm_start=True", "warm_start=False"],
     ),
     (
         "too few rows held out for a bound",
@@ -1066,11 +1075,80 @@ WARNINGS = [
     ),
     (
         "an importance of a head that votes",
+        lambda: fit(rank=None, importance="covariance", solver="plug_in"),
+        UserWarning,
+        ["importance='covariance' has no effect"],
+    ),
+    *(
+        (
+            f"{name} where nothing is trained",
+            lambda name=name, value=value: fit(solver=FineTune(max_epochs=0, **{name: value})),
+            UserWarning,
+            [f"{name} of FineTune has no effect", "max_epochs=0 trains nothing"],
+        )
+        for name, value in {"lr": 0.1, "early_stopping": True, "batch_size": 9}.items()
+    ),
+    (
+        "a share to stop by, without stopping",
+        lambda: fit(solver=FineTune(validation_fraction=0.25)),
+        UserWarning,
+        ["validation_fraction of FineTune", "early_stopping='auto'", "early_stopping=True"],
+    ),
+    (
+        "epochs to wait, without anything to wait for",
+        lambda: fit(solver=FineTune(tol=None, n_iter_no_change=3, max_epochs=2)),
+        UserWarning,
+        ["n_iter_no_change of FineTune", "tol=None", "Set tol"],
+    ),
+    (
+        "C of a head that stays as it is",
+        lambda: fit(head=nn.Linear(8, 2), C=0.1, solver="closed_form"),
+        UserWarning,
+        ["C=0.1 has no effect", "is pre-trained", "closed_form trains nothing"],
+    ),
+    (
+        "class weights of a head that stays as it is",
         lambda: fit(
-            rank=None, importance="covariance", group_weights="proportional", solver="plug_in"
+            rank=None,
+            head=nn.Linear(8, 2),
+            class_weight="balanced",
+            solver=FineTune(max_epochs=0),
         ),
         UserWarning,
-        ["importance='covariance' and group_weights='proportional' have no effect"],
+        ["class_weight='balanced' has no effect", "FineTune(max_epochs=0) trains nothing"],
+    ),
+    (
+        "an importance at a weight of zero",
+        lambda: fit(
+            rank=None,
+            importance="covariance",
+            constraint="demographic_parity",
+            fairness_weight=0.0,
+            solver="closed_form",
+        ),
+        UserWarning,
+        ["importance='covariance' has no effect"],
+    ),
+    (
+        "an importance along a path that cuts nothing",
+        lambda: fairness_path(
+            FairLowRankHeadClassifier(
+                importance="covariance", constraint="demographic_parity", solver="plug_in"
+            ),
+            X,
+            Y,
+            sensitive_features=S,
+            weights=2,
+            n_boot=0,
+        ).classifiers[0],
+        UserWarning,
+        ["importance='covariance' has no effect"],
+    ),
+    (
+        "factors in units of very different size",
+        lambda: fit(X * 10.0 ** np.arange(8), solver=FineTune(standardize=False, max_epochs=2)),
+        UserWarning,
+        ["standardize=False", "differ in size", "Standardize the features"],
     ),
     ("an importance of zero", certain, FairnessWarning, ["zero for every feature", "certainty"]),
     (

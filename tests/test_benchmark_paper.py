@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from skfairft.head import measure
 from skfairft.head.start import StartingHead, starting_head
+from skfairft.rows.tensor_rows import TensorRows
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from paper import (
@@ -492,7 +493,7 @@ def test_importance_as_a_scale_of_the_features_is_the_papers_method(name, until,
     clf = systems.estimator(task, 0.1, **systems.paper(3), **until)
     with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
         clf.fit(task.train.Z, task.train.y, sensitive_features=task.train.s)
-    first = starting_head(task.head, Z, y, w, 6, 0.1)
+    first = starting_head(task.head, TensorRows(Z, y, w), 6, 0.1)
     bench = systems.Bench(task, 0.1)
     scaled = beyond._with_importance(bench, first, torch.from_numpy(clf.importance_), until)
     plain = bench.fit("f+SVD", systems.svd(3) | until)

@@ -264,3 +264,16 @@ class TestInterval:
         np.testing.assert_allclose(interval_around(0.1, samples), 0.1)
         assert np.isnan(interval_around(np.nan, np.full(3, np.nan))).all()
         assert np.isnan(interval_around(0.1, np.empty(0))).all()
+
+
+def test_a_bound_that_a_constant_meets_is_said(data):
+    """A cut that keeps the bias depends on where the features have their zero."""
+    X, y, s = make_biased_classification(600, 6, n_classes=3, disparity=0.5, random_state=1)
+    params = {"solver": "closed_form", "rank": 1, "difference_bound": 0.15}
+    with pytest.warns(FairnessWarning, match=r"decides all 180 held-out rows alike"):
+        clf = fit((X + 100.0, y, s), **params)
+    assert len(np.unique(clf.predict(X + 100.0))) == 1
+    # The covariance does not.
+    here, away = (fit((Z, y, s), **params, importance="covariance") for Z in (X, X + 100.0))
+    assert here.fairness_weight_ == away.fairness_weight_ > 0
+    np.testing.assert_array_equal(here.predict(X), away.predict(X + 100.0))

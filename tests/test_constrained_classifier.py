@@ -525,8 +525,8 @@ class TestClassWeights:
         y, s = (torch.from_numpy(rng.integers(n, size=200)) for n in (k, 3))
         w, factors = torch.from_numpy(rng.random(200)), torch.tensor([0.2, 5.0, 1.7][:k]).double()
         plain, scaled = parity(constraint, k), parity(constraint, k, factors)
-        mass, count = mass_table(p, y, s, w, n_groups=3)
-        weighted = mass_table(p, y, s, w * factors[y], n_groups=3)
+        mass, count = mass_table(p, TensorRows(p, y, w, s), n_groups=3)
+        weighted = mass_table(p, TensorRows(p, y, w * factors[y], s), n_groups=3)
         rates = plain.rates(mass, count)
         torch.testing.assert_close(scaled.rates(*weighted), rates)
         torch.testing.assert_close(

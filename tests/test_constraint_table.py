@@ -157,7 +157,9 @@ class TestMoments:
         rng = np.random.default_rng(0)
         y, s = (torch.from_numpy(rng.integers(n, size=90)) for n in (k, 3))
         p = torch.from_numpy(rng.dirichlet(np.ones(k), size=90))
-        mass, count = mass_table(p, y, s, torch.from_numpy(rng.random(90)), n_groups=3)
+        mass, count = mass_table(
+            p, TensorRows(p, y, torch.from_numpy(rng.random(90)), s), n_groups=3
+        )
         first, second = (parity(constraint, k) for constraint in pair)
         rates = [rule.rates(mass, count) for rule in (first, second)]
         torch.testing.assert_close(rates[0] + rates[1], torch.ones_like(rates[0]))
@@ -433,7 +435,7 @@ class TestARowMore:
     @pytest.mark.parametrize("k", [2, 3])
     def test_is_penalized(self, made_up, k):
         p, y, s, w = self.made(k)
-        mass, count = mass_table(p, y, s, w, n_groups=2)
+        mass, count = mass_table(p, TensorRows(p, y, w, s), n_groups=2)
         squares, distances = 0.0, []
         for of_class in self.moments(k):
             distances.append(0.0)

@@ -7,8 +7,10 @@ import torch
 from oracles import group_rate, parity_moments, parity_penalty
 
 from skfairft.metrics import demographic_parity_distance, equalized_odds_distance
+from skfairft.parity import moments as moments_module
 from skfairft.parity.constraints import CONSTRAINTS, cell_counts, mass_table, parity
 from skfairft.parity.penalty import ParityPenalty, weighed_mass
+from skfairft.rows.tensor_rows import TensorRows
 
 SHAPES = list(itertools.product((2, 3), (2, 3)))
 FORMS = ["squared_gaps", "distance"]
@@ -24,7 +26,9 @@ def make_predictions(k, n_groups, n=60, seed=0):
 
 
 def table(logits, y, codes, w, n_groups):
-    return mass_table(torch.softmax(logits, dim=1), y, codes, w, n_groups=n_groups)
+    return mass_table(
+        torch.softmax(logits, dim=1), TensorRows(logits, y, w, codes), n_groups=n_groups
+    )
 
 
 class TestTable:
@@ -56,7 +60,7 @@ class TestTable:
 
     def test_counts_are_those_of_the_table(self):
         logits, y, codes, w = make_predictions(3, 2)
-        count = cell_counts(y, codes, w, n_classes=3, n_groups=2)
+        count = cell_counts(TensorRows(logits, y, w, codes), n_classes=3, n_groups=2)
         assert torch.equal(count, table(logits, y, codes, w, 2)[1])
 
     def test_weighed_by_a_slope_is_a_sum_over_rows(self):
@@ -64,8 +68,46 @@ class TestTable:
         slope = torch.randn(3, 2, 3).double()
         mass, _ = table(logits, y, codes, w, 2)
         p = torch.softmax(logits, dim=1)
-        ours = weighed_mass(p, y, codes, w, slope)
+        ours = weighed_mass(p, TensorRows(p, y, w, codes), slope)
         torch.testing.assert_close(ours, (slope * mass).sum(), rtol=1e-12, atol=1e-12)
+
+    def test_rows_without_groups_are_refused(self):
+        logits, y, _, w = make_predictions(3, 2)
+        with pytest.raises(ValueError, match=r"have no groups.*give TensorRows codes"):
+            mass_table(logits, TensorRows(logits, y, w), n_groups=2)
+
+
+class TestSums:
+    """Of few classes they are a product with all coefficients, of many they are not."""
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("constraint", CONSTRAINTS)
+    @pytest.mark.parametrize(("k", "n_groups"), SHAPES)
+    def test_both_ways_are_one(self, monkeypatch, constraint, k, n_groups, weighted):
+        class_weight = torch.arange(1.0, k + 1.0).double() if weighted else None
+        small = parity(constraint, k, class_weight)
+        monkeypatch.setattr(moments_module, "_MOST_COEFFICIENTS", 0)
+        large = dataclasses.replace(small)  # with nothing remembered
+        rng = np.random.default_rng(0)
+        masses = torch.from_numpy(rng.random((5, k, n_groups, k)))
+        prices = torch.from_numpy(rng.normal(size=(len(small.events), n_groups)))
+        torch.testing.assert_close(small.sums(masses), large.sums(masses), rtol=1e-13, atol=0)
+        torch.testing.assert_close(small.spend(prices), large.spend(prices), rtol=1e-13, atol=1e-15)
+        spent = (small.spend(prices) * masses[0]).sum()
+        torch.testing.assert_close((prices * small.sums(masses[0])).sum(), spent)
+        assert small._coefficients is not None
+        assert large._coefficients is None
+
+    def test_the_same_moments_are_made_once(self):
+        assert parity("equalized_odds", 2) is parity("equalized_odds", 2)
+        assert parity("equalized_odds", 2) is not parity("equalized_odds", 3)
+
+    @pytest.mark.parametrize("constraint", CONSTRAINTS)
+    def test_small_weights_do_not_drown(self, constraint):
+        mass = torch.full((3, 2, 3), 1e-20, dtype=torch.float64)
+        mass[:, 1] = 1e20
+        sums = parity(constraint, 3).sums(mass)
+        torch.testing.assert_close(sums[:, 0] * 1e40, sums[:, 1], rtol=1e-13, atol=0)
 
 
 class TestRates:
@@ -74,7 +116,7 @@ class TestRates:
     def test_and_gaps_are_those_of_the_definition(self, constraint, k, n_groups):
         logits, y, codes, w = make_predictions(k, n_groups)
         p = torch.softmax(logits, dim=1)
-        mass, count = mass_table(p, y, codes, w, n_groups=n_groups)
+        mass, count = mass_table(p, TensorRows(p, y, w, codes), n_groups=n_groups)
         moments = parity(constraint, k)
         rates = moments.rates(mass, count)
         gaps = moments.gaps(rates, count)
@@ -98,7 +140,9 @@ class TestRates:
     def test_of_decisions_have_the_distance_of_the_metrics(self, constraint, metric, k, n_groups):
         logits, y, codes, w = make_predictions(k, n_groups, n=300)
         decisions = logits.argmax(dim=1)
-        mass, count = mass_table(torch.eye(k).double()[decisions], y, codes, w, n_groups=n_groups)
+        mass, count = mass_table(
+            torch.eye(k).double()[decisions], TensorRows(logits, y, w, codes), n_groups=n_groups
+        )
         moments = parity(constraint, k)
         ours = moments.distance(moments.rates(mass, count)).item()
         theirs = metric(
@@ -193,7 +237,7 @@ class TestPenalty:
         value, slope = penalty.slope(mass.detach())
         assert value == penalty.value(mass)
         assert not value.requires_grad
-        weighed = weighed_mass(torch.softmax(leaf, dim=1), y, codes, w, slope)
+        weighed = weighed_mass(torch.softmax(leaf, dim=1), TensorRows(logits, y, w, codes), slope)
         torch.testing.assert_close(
             torch.autograd.grad(weighed, leaf)[0], oracle, rtol=1e-10, atol=1e-14
         )

@@ -17,6 +17,7 @@ from skfairft.lowrank.fisher import (
     softmax_gradient_energy,
 )
 from skfairft.rows import mapped
+from skfairft.rows.tensor_rows import TensorRows
 
 TAILS = {"none": [], "identity": [nn.Identity()], "relu": [nn.ReLU()], "tanh": [nn.Tanh()]}
 
@@ -50,10 +51,7 @@ class Problem:
     def statistics(self, w=None):
         w = torch.ones(len(self.Z)) if w is None else w
         return layer_fisher(
-            self.Z,
-            self.y,
-            self.codes,
-            w,
+            TensorRows(self.Z, self.y, w, self.codes),
             n_groups=self.n_groups,
             layer=self.layer,
             tail=self.tail,

@@ -32,8 +32,9 @@ def directions(Z, y, codes, w, constraint, k=3, n_groups=3):
     found = fill(
         Z,
         {
-            "cells": lambda rows, X: CellMeans(k, n_groups, Z.shape[1]).update(
-                X, y[rows], codes[rows], w[rows]
+            "cells": (
+                lambda: CellMeans(k, n_groups, Z.shape[1]),
+                lambda rows, X: (X, y[rows], codes[rows], w[rows]),
             )
         },
     )
@@ -46,8 +47,9 @@ def covariance(Z, w, codes=None):
     found = fill(
         Z,
         {
-            "covariance": lambda rows, X: GroupCovariance(3, Z.shape[1]).update(
-                X, codes[rows], w[rows]
+            "covariance": (
+                lambda: GroupCovariance(3, Z.shape[1]),
+                lambda rows, X: (X, codes[rows], w[rows]),
             )
         },
     )

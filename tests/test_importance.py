@@ -19,6 +19,7 @@ from skfairft.lowrank import importance
 from skfairft.lowrank.factorization import IMPORTANCE_FLOOR, regularized_metric
 from skfairft.lowrank.importance import IMPORTANCES, Metric, heads_of, needs_covariance, weigh
 from skfairft.rows.mapped import MappedFeatures
+from skfairft.rows.tensor_rows import TensorRows
 
 D, G = 4, 2
 SHARES = torch.tensor([0.25, 0.75], dtype=torch.float64)
@@ -37,10 +38,7 @@ def make_rows(k=3, n=240, seed=0):
 def measured(rows, name, **settings):
     Z, y, codes, w = rows
     return measure(
-        Z,
-        y,
-        codes,
-        w,
+        TensorRows(Z, y, w, codes),
         **{"n_groups": G, "n_classes": int(y.max()) + 1, "C": 1.0, "head": None, **settings},
         heads=heads_of(name),
         covariance=needs_covariance(name),
@@ -168,7 +166,7 @@ class TestByGroup:
         codes = torch.arange(2).repeat_interleave(len(y))
         # A penalty of half the strength: of a group's head it is set against half the rows.
         settings = {"n_groups": 2, "n_classes": 3}
-        ours = fisher_by_group(twice[0], twice[1], codes, twice[2], C=2.0, **settings)
+        ours = fisher_by_group(TensorRows(twice[0], twice[1], twice[2], codes), C=2.0, **settings)
         pooled = measured((twice[0], twice[1], codes, twice[2]), "fisher", C=1.0).statistics
         torch.testing.assert_close(ours.fisher, pooled.fisher, rtol=1e-6, atol=0)
 
@@ -177,8 +175,10 @@ class TestByGroup:
         array = np.memmap(tmp_path / "Z", dtype=np.float64, mode="w+", shape=tuple(Z.shape))
         array[:] = Z.numpy()
         settings = {"n_groups": G, "n_classes": 3, "C": 1.0}
-        found = fisher_by_group(MappedFeatures(array), y, codes, w, **settings)
-        assert torch.equal(found.fisher, fisher_by_group(Z, y, codes, w, **settings).fisher)
+        found = fisher_by_group(TensorRows(MappedFeatures(array), y, w, codes), **settings)
+        assert torch.equal(
+            found.fisher, fisher_by_group(TensorRows(Z, y, w, codes), **settings).fisher
+        )
 
     def test_a_group_without_a_class_is_refused_with_its_number(self):
         Z, y, codes, w = make_rows()
@@ -186,10 +186,10 @@ class TestByGroup:
         said = r"group 1 has none of class 2.*heads='pooled'"
         with pytest.raises(ValueError, match=said):
             measured((Z, y, codes, w), "fisher_by_group")
-        assert missing_classes(y, codes, w, n_classes=3, n_groups=G) == [(1, 2)]
+        assert missing_classes(TensorRows(Z, y, w, codes), n_classes=3, n_groups=G) == [(1, 2)]
         measured((Z, y, codes, w), "fisher")
         y[codes == 0] = 1
-        found = missing_classes(y, codes, w, n_classes=3, n_groups=3)
+        found = missing_classes(TensorRows(Z, y, w, codes), n_classes=3, n_groups=3)
         assert found == [(0, 0), (0, 2), (1, 2), (2, 0), (2, 1), (2, 2)]
 
     @pytest.mark.parametrize("head", [nn.Linear(D, 3), nn.Sequential(nn.Linear(D, 5), nn.ReLU())])
@@ -209,4 +209,6 @@ class TestByGroup:
     def test_another_name_of_heads_is_refused(self):
         Z, y, codes, w = make_rows()
         with pytest.raises(ValueError, match="'each'; expected 'pooled' or 'by_group'"):
-            measure(Z, y, codes, w, n_groups=G, n_classes=3, C=1.0, head=None, heads="each")
+            measure(
+                TensorRows(Z, y, w, codes), n_groups=G, n_classes=3, C=1.0, head=None, heads="each"
+            )

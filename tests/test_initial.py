@@ -23,6 +23,7 @@ from skfairft.head.start import (
 )
 from skfairft.lowrank.layer import LowRankHead
 from skfairft.rows import mapped
+from skfairft.rows.tensor_rows import TensorRows
 
 SCALES = np.array([1.0, 1e-3, 50.0, 1e4, 2.0])
 SHIFTS = np.array([0.0, 3.0, -1e3, 1e5, 0.1])
@@ -141,7 +142,7 @@ class TestFitLinearHead:
         X = StandardScaler().fit(Z.numpy(), sample_weight=w.numpy()).transform(Z.numpy())
         model = LogisticRegression(C=C, tol=1e-10, max_iter=1000)
         model.fit(X, y, sample_weight=w.numpy())
-        weight, bias = fit_linear_head(Z, y, w, n_classes, C)
+        weight, bias = fit_linear_head(TensorRows(Z, y, w), n_classes, C)
         assert weight.shape == (5, n_classes)
         assert weight.dtype == bias.dtype == torch.float64
         ours = scores(weight, bias, Z).numpy()
@@ -150,7 +151,7 @@ class TestFitLinearHead:
         np.testing.assert_allclose(ours, model.decision_function(X), rtol=1e-6, atol=1e-6)
 
     def test_columns_of_two_classes_sum_to_zero(self):
-        weight, bias = fit_linear_head(*make_rows(), 2, 1.0)
+        weight, bias = fit_linear_head(TensorRows(*make_rows()), 2, 1.0)
         assert torch.equal(weight[:, 0], -weight[:, 1])
         assert bias.sum().abs() < 1e-9 * bias.abs().max()
         assert (weight != 0).all()
@@ -159,8 +160,8 @@ class TestFitLinearHead:
     def test_does_not_depend_on_the_units_of_the_features(self, n_classes):
         Z, y, w = make_rows(n_classes)
         moved = (Z - 5.0) * torch.tensor([1e3, 1e3, 1e-2, 1e-4, -1.0]).double()
-        before = scores(*fit_linear_head(Z, y, w, n_classes, 0.1), Z)
-        after = scores(*fit_linear_head(moved, y, w, n_classes, 0.1), moved)
+        before = scores(*fit_linear_head(TensorRows(Z, y, w), n_classes, 0.1), Z)
+        after = scores(*fit_linear_head(TensorRows(moved, y, w), n_classes, 0.1), moved)
         torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
         # Control: the penalty of the plain model depends on them, even on rows of one scale.
         plain = LogisticRegression(C=0.1, max_iter=1000)
@@ -173,15 +174,17 @@ class TestFitLinearHead:
     def test_integer_weights_stand_for_repeated_rows(self):
         Z, y, w = make_rows()
         times = w.ceil().long().clamp(max=3)
-        weighted = fit_linear_head(Z, y, times.double(), 2, 1.0)
+        weighted = fit_linear_head(TensorRows(Z, y, times.double()), 2, 1.0)
         Z_rep, y_rep = Z.repeat_interleave(times, dim=0), y.repeat_interleave(times)
-        repeated = fit_linear_head(Z_rep, y_rep, torch.ones(len(y_rep)).double(), 2, 1.0)
+        repeated = fit_linear_head(
+            TensorRows(Z_rep, y_rep, torch.ones(len(y_rep)).double()), 2, 1.0
+        )
         torch.testing.assert_close(scores(*weighted, Z), scores(*repeated, Z), rtol=1e-4, atol=1e-4)
 
     def test_a_constant_feature_gets_no_weight(self):
         Z, y, w = make_rows()
         Z[:, 2] = 1e3
-        weight, bias = fit_linear_head(Z, y, w, 2, 1.0)
+        weight, bias = fit_linear_head(TensorRows(Z, y, w), 2, 1.0)
         assert weight.isfinite().all()
         assert bias.isfinite().all()
         assert weight[2].abs().max() < 1e-9
@@ -189,7 +192,7 @@ class TestFitLinearHead:
     def test_does_not_change_its_arguments(self):
         rows = make_rows()
         before = [t.clone() for t in rows]
-        fit_linear_head(*rows, 2, 1.0)
+        fit_linear_head(TensorRows(*rows), 2, 1.0)
         assert all(torch.equal(t, old) for t, old in zip(rows, before, strict=True))
 
 
@@ -200,8 +203,8 @@ def activations():
 class TestStartingHead:
     def test_none_is_fitted(self):
         Z, y, w = make_rows(4)
-        start = starting_head(None, Z, y, w, 4, 1.0)
-        weight, bias = fit_linear_head(Z, y, w, 4, 1.0)
+        start = starting_head(None, TensorRows(Z, y, w), 4, 1.0)
+        weight, bias = fit_linear_head(TensorRows(Z, y, w), 4, 1.0)
         assert torch.equal(start.weight, weight)
         assert torch.equal(start.bias, bias)
         assert start.tail is None
@@ -211,7 +214,9 @@ class TestStartingHead:
     def test_a_layer_as_wide_as_the_classes_is_taken_as_it_is(self, bias, wrapped):
         Z, y, w = make_rows(4)
         linear = make_layer(4, bias)
-        start = starting_head(nn.Sequential(linear) if wrapped else linear, Z, y, w, 4, 1.0)
+        start = starting_head(
+            nn.Sequential(linear) if wrapped else linear, TensorRows(Z, y, w), 4, 1.0
+        )
         assert torch.equal(start.weight, linear.weight.detach().double().T)
         assert torch.equal(start.bias, linear.bias.double() if bias else torch.zeros(4).double())
         assert start.tail is None
@@ -223,10 +228,10 @@ class TestStartingHead:
     def test_a_layer_of_another_width_gets_an_output_layer(self, width, bias):
         Z, y, w = make_rows(4)
         linear = make_layer(width, bias).double()
-        start = starting_head(linear, Z, y, w, 4, 1.0)
+        start = starting_head(linear, TensorRows(Z, y, w), 4, 1.0)
         hidden = linear(Z).detach()
         torch.testing.assert_close(start.output(Z), hidden)
-        expected = scores(*fit_linear_head(hidden, y, w, 4, 1.0), hidden)
+        expected = scores(*fit_linear_head(TensorRows(hidden, y, w), 4, 1.0), hidden)
         torch.testing.assert_close(start.tail(start.output(Z)), expected, rtol=1e-6, atol=1e-6)
         assert [type(part) for part in start.tail] == [nn.Linear]
 
@@ -237,10 +242,10 @@ class TestStartingHead:
         Z, y, w = make_rows(n_classes)
         Z = (Z - torch.from_numpy(SHIFTS)) / torch.from_numpy(SCALES)
         head = nn.Sequential(make_layer(3), *after).double()
-        start = starting_head(head, Z, y, w, n_classes, 1.0)
+        start = starting_head(head, TensorRows(Z, y, w), n_classes, 1.0)
         with torch.no_grad():
             hidden = head(Z)
-        expected = scores(*fit_linear_head(hidden, y, w, n_classes, 1.0), hidden)
+        expected = scores(*fit_linear_head(TensorRows(hidden, y, w), n_classes, 1.0), hidden)
         torch.testing.assert_close(start.tail(start.output(Z)), expected, rtol=1e-6, atol=1e-6)
         assert type(start.tail[0]) is type(after[0])
         assert start.tail[-1].out_features == n_classes
@@ -248,14 +253,14 @@ class TestStartingHead:
     def test_dropout_in_it_does_not_act_on_the_fit(self):
         Z, y, w = make_rows()
         linear = make_layer(3)
-        without = starting_head(nn.Sequential(linear, nn.ReLU()), Z, y, w, 2, 1.0)
+        without = starting_head(nn.Sequential(linear, nn.ReLU()), TensorRows(Z, y, w), 2, 1.0)
         head = nn.Sequential(linear, nn.ReLU(), nn.Dropout(0.5))
-        start = starting_head(head, Z, y, w, 2, 1.0)
+        start = starting_head(head, TensorRows(Z, y, w), 2, 1.0)
         assert torch.equal(start.tail(start.output(Z)), without.tail(without.output(Z)))
 
     def test_everything_is_float64_on_the_cpu(self):
         Z, y, w = make_rows()
-        start = starting_head(nn.Sequential(make_layer(3), nn.ReLU()), Z, y, w, 2, 1.0)
+        start = starting_head(nn.Sequential(make_layer(3), nn.ReLU()), TensorRows(Z, y, w), 2, 1.0)
         tensors = [start.weight, start.bias, *start.tail.parameters()]
         assert {tensor.dtype for tensor in tensors} == {torch.float64}
         assert start.output(Z.float()).dtype == torch.float64
@@ -268,7 +273,7 @@ class TestStartingHead:
         head = nn.Sequential(linear, nn.ReLU()) if activation else linear
         head.train().requires_grad_(False)
         before = copy.deepcopy(head.state_dict())
-        start = starting_head(head, Z, y, w, 2, 1.0)
+        start = starting_head(head, TensorRows(Z, y, w), 2, 1.0)
         start.weight.zero_()
         start.bias.zero_()
         assert all(torch.equal(value, before[name]) for name, value in head.state_dict().items())
@@ -283,14 +288,14 @@ class TestStartingHead:
         Z, y, w = make_rows()
         numpy_global = check_random_state(None)
         torch_state, numpy_state = torch.get_rng_state(), numpy_global.get_state()[1].copy()
-        starting_head(head, Z, y, w, 2, 1.0)
+        starting_head(head, TensorRows(Z, y, w), 2, 1.0)
         assert torch.equal(torch.get_rng_state(), torch_state)
         assert np.array_equal(numpy_global.get_state()[1], numpy_state)
 
     @pytest.mark.parametrize("head", [nn.Linear(7, 2), nn.Sequential(nn.Linear(7, 3), nn.ReLU())])
     def test_another_number_of_features_is_an_error(self, head):
         with pytest.raises(ValueError, match=r"takes 7 features but the data has 5: .*head=None"):
-            starting_head(head, *make_rows(), 2, 1.0)
+            starting_head(head, TensorRows(*make_rows()), 2, 1.0)
 
     @pytest.mark.parametrize(
         "head",
@@ -309,24 +314,24 @@ class TestStartingHead:
         with pytest.raises(
             ValueError, match=rf"head is {name}; expected an nn\.Linear.*split_head"
         ):
-            starting_head(head, *make_rows(), 2, 1.0)
+            starting_head(head, TensorRows(*make_rows()), 2, 1.0)
 
     def test_output_layer_scale_is_that_of_its_inputs(self):
         Z, y, w = make_rows()
         head = nn.Sequential(make_layer(3), nn.Tanh()).double()
-        start = starting_head(head, Z, y, w, 2, 1.0)
+        start = starting_head(head, TensorRows(Z, y, w), 2, 1.0)
         with torch.no_grad():
             _, scale = column_moments(head(Z), w)
         torch.testing.assert_close(start.output_layer_scale(Z, w), scale)
-        assert starting_head(None, Z, y, w, 2, 1.0).output_layer_scale(Z, w) is None
+        assert starting_head(None, TensorRows(Z, y, w), 2, 1.0).output_layer_scale(Z, w) is None
 
     def test_outputs_that_outgrow_memory_go_to_a_file(self, monkeypatch):
         Z, y, w = make_rows()
         head = nn.Sequential(make_layer(3), nn.Tanh())
-        expected = starting_head(head, Z, y, w, 2, 1.0)
+        expected = starting_head(head, TensorRows(Z, y, w), 2, 1.0)
         monkeypatch.setattr(initial, "_HIDDEN_BYTES", 100)
         monkeypatch.setattr(mapped, "_BLOCK_ELEMENTS", 35)
-        start = starting_head(head, Z, y, w, 2, 1.0)
+        start = starting_head(head, TensorRows(Z, y, w), 2, 1.0)
         # Other blocks, other rounding.
         for ours, theirs in zip(start.tail.parameters(), expected.tail.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
@@ -437,5 +442,5 @@ def test_a_sigmoid_of_one_output_is_kept_where_there_are_three_classes():
     assert not scores_classes(head, 3)
     rng = np.random.default_rng(0)
     Z, y = torch.from_numpy(rng.normal(size=(60, 4))), torch.from_numpy(rng.integers(3, size=60))
-    start = starting_head(head, Z, y, torch.ones(60).double(), 3, 1.0)
+    start = starting_head(head, TensorRows(Z, y, torch.ones(60).double()), 3, 1.0)
     assert [type(part).__name__ for part in start.tail] == ["Sigmoid", "Linear"]

@@ -13,8 +13,9 @@ from sklearn.preprocessing import StandardScaler
 
 from skfairft.head import logistic
 from skfairft.head.logistic import _inverse_factor, _Objective, fit_logistic, refit_bias
-from skfairft.lowrank.moments import column_moments
+from skfairft.lowrank.moments import Moments, column_moments
 from skfairft.rows import mapped
+from skfairft.rows.tensor_rows import TensorRows
 
 D = 5
 
@@ -32,7 +33,9 @@ def make_rows(n_classes=2, n=400, d=D, seed=0, offset=0.0):
 
 def fit(Z, y, w, n_classes, C):
     """Fit, and return scores as scikit-learn gives them."""
-    weight, bias = fit_logistic(Z, y, w, n_classes, 1 / (C * float(w.sum())), *column_moments(Z, w))
+    weight, bias = fit_logistic(
+        TensorRows(Z, y, w), n_classes, 1 / (C * float(w.sum())), column_moments(Z, w)
+    )
     scores = (Z.double() @ weight + bias).numpy()
     return scores[:, 0] if n_classes == 2 else scores - scores.mean(axis=1, keepdims=True)
 
@@ -145,7 +148,9 @@ class TestObjective:
         Z, y, w = make_rows(n_classes)
         mean, scale = column_moments(Z, w)
         C, total = 0.3, float(w.sum())
-        objective = _Objective(Z, y, w, n_classes, 1 / (C * total), mean, scale)
+        objective = _Objective(
+            TensorRows(Z, y, w), n_classes, 1 / (C * total), Moments(mean, scale)
+        )
         assert (objective._factor is not None) == preconditioned
         rng = np.random.default_rng(0)
         X = ((Z - mean) / scale).numpy()
@@ -163,7 +168,7 @@ class TestObjective:
     def test_keeps_its_precision_where_rows_are_certain(self):
         Z, y, w = torch.tensor([[-40.0], [40.0]]), torch.tensor([0, 1]), torch.ones(2).double()
         zero, one = torch.zeros(1).double(), torch.ones(1).double()
-        objective = _Objective(Z, y, w, 2, 0.0, zero, one)
+        objective = _Objective(TensorRows(Z, y, w), 2, 0.0, Moments(zero, one))
         value, gradient = objective(np.array([1.0, 0.0]))
         assert value == pytest.approx(np.exp(-40.0), rel=1e-9)
         assert gradient[0] == pytest.approx(-40 * np.exp(-40.0), rel=1e-9)
@@ -177,11 +182,11 @@ class TestObjective:
         array[:] = Z.numpy()
         moments = column_moments(Z, w)
         flat = np.random.default_rng(0).normal(size=(D + 1) * (1 if n_classes == 2 else 3))
-        expected = _Objective(Z, y, w, n_classes, 0.1, *moments)(flat)
+        expected = _Objective(TensorRows(Z, y, w), n_classes, 0.1, moments)(flat)
         for rows in (400, 399, 7, 1):
             monkeypatch.setattr(mapped, "_BLOCK_ROWS", rows)
             found = [
-                _Objective(features, y, w, n_classes, 0.1, *moments)(flat)
+                _Objective(TensorRows(features, y, w), n_classes, 0.1, moments)(flat)
                 for features in (Z, mapped.MappedFeatures(array))
             ]
             for value, gradient in found:
@@ -216,7 +221,7 @@ class TestPreconditioner:
         Z, _, w = make_rows()
         mean, scale = column_moments(Z, w)
         share = w / w.sum()
-        factor = _inverse_factor(Z, share, 0.5, mean, scale)
+        factor = _inverse_factor(Z, share, 0.5, Moments(mean, scale))
         X = (Z - mean) / scale
         hessian = 0.25 * X.T @ (share[:, None] * X)
         expected = hessian + (0.5 + 0.03 * hessian.diagonal().mean() + 1e-6) * torch.eye(D)
@@ -228,7 +233,7 @@ class TestPreconditioner:
         def factor(n, d):
             Z = torch.randn(n, d, generator=torch.Generator().manual_seed(0)).double()
             zero, one = torch.zeros(d).double(), torch.ones(d).double()
-            return _inverse_factor(Z, torch.full((n,), 1 / n).double(), 0.1, zero, one)
+            return _inverse_factor(Z, torch.full((n,), 1 / n).double(), 0.1, Moments(zero, one))
 
         assert factor(39, 10) is None
         assert factor(40, 10) is not None
@@ -240,9 +245,9 @@ class TestPreconditioner:
         Z, _, w = make_rows()
         w[::2] = 0.0
         moments = column_moments(Z, w)
-        kept = _inverse_factor(Z, w / w.sum(), 0.1, *moments)
+        kept = _inverse_factor(Z, w / w.sum(), 0.1, moments)
         w = w[1::2]
-        removed = _inverse_factor(Z[1::2], w / w.sum(), 0.1, *moments)
+        removed = _inverse_factor(Z[1::2], w / w.sum(), 0.1, moments)
         torch.testing.assert_close(kept, removed, rtol=1e-5, atol=1e-6)
 
 
@@ -262,7 +267,7 @@ class TestRefitBias:
         Z, y, w = make_rows(k)
         weight, bias = self.make_head(k)
         share = torch.bincount(y, w) / w.sum()
-        found = refit_bias(Z, y, w, weight, bias)
+        found = refit_bias(TensorRows(Z, y, w), weight, bias)
         torch.testing.assert_close(
             self.mean_probability(Z, w, weight, found), share, rtol=0, atol=1e-12
         )
@@ -279,7 +284,7 @@ class TestRefitBias:
             log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
             return -(w.numpy() / w.sum().item()) @ log_p[np.arange(len(y)), y.numpy()]
 
-        found = refit_bias(Z, y, w, weight, bias).numpy()
+        found = refit_bias(TensorRows(Z, y, w), weight, bias).numpy()
         reference = minimize(loss, bias.numpy(), method="BFGS", options={"gtol": 1e-8})
         assert loss(found) <= reference.fun + 1e-12
         np.testing.assert_allclose(
@@ -290,10 +295,10 @@ class TestRefitBias:
     def test_keeps_the_mean_of_the_bias_and_ignores_it(self, k):
         Z, y, w = make_rows(k)
         weight, bias = self.make_head(k)
-        found = refit_bias(Z, y, w, weight, bias)
+        found = refit_bias(TensorRows(Z, y, w), weight, bias)
         assert float(found.mean()) == pytest.approx(float(bias.mean()), abs=1e-14)
-        torch.testing.assert_close(refit_bias(Z, y, w, weight, bias + 5.0), found + 5.0)
-        torch.testing.assert_close(refit_bias(Z, y, w, weight, found), found)
+        torch.testing.assert_close(refit_bias(TensorRows(Z, y, w), weight, bias + 5.0), found + 5.0)
+        torch.testing.assert_close(refit_bias(TensorRows(Z, y, w), weight, found), found)
 
     @pytest.mark.parametrize("start", [30.0, -1e3, 1e5])
     @pytest.mark.parametrize("size", [1.0, 30.0])
@@ -304,16 +309,18 @@ class TestRefitBias:
         weight = size * weight
         far = bias + torch.tensor([start, 0.0, -start])
         share = torch.bincount(y, w) / w.sum()
-        found = refit_bias(Z, y, w, weight, far)
+        found = refit_bias(TensorRows(Z, y, w), weight, far)
         torch.testing.assert_close(
             self.mean_probability(Z, w, weight, found), share, rtol=0, atol=1e-10
         )
 
     def test_a_fitted_head_keeps_its_bias(self, tight):
         Z, y, w = make_rows(3)
-        weight, bias = fit_logistic(Z, y, w, 3, 0.01, *column_moments(Z, w))
-        torch.testing.assert_close(refit_bias(Z, y, w, weight, bias), bias, rtol=0, atol=1e-8)
-        other = refit_bias(Z, y, w, 0.5 * weight, bias)
+        weight, bias = fit_logistic(TensorRows(Z, y, w), 3, 0.01, column_moments(Z, w))
+        torch.testing.assert_close(
+            refit_bias(TensorRows(Z, y, w), weight, bias), bias, rtol=0, atol=1e-8
+        )
+        other = refit_bias(TensorRows(Z, y, w), 0.5 * weight, bias)
         assert (other - bias).abs().max() > 0.01  # control: another weight wants another
 
     def test_weights_are_repeats(self):
@@ -322,17 +329,23 @@ class TestRefitBias:
         w = torch.arange(len(y)).remainder(4).double()
         repeats = w.long()
         found = refit_bias(
-            Z.repeat_interleave(repeats, 0),
-            y.repeat_interleave(repeats),
-            torch.ones(int(w.sum())).double(),
+            TensorRows(
+                Z.repeat_interleave(repeats, 0),
+                y.repeat_interleave(repeats),
+                torch.ones(int(w.sum())).double(),
+            ),
             weight,
             bias,
         )
-        torch.testing.assert_close(refit_bias(Z, y, w, weight, bias), found, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            refit_bias(TensorRows(Z, y, w), weight, bias), found, rtol=0, atol=1e-12
+        )
 
     def test_blocks_change_nothing(self, monkeypatch):
         Z, y, w = make_rows(3)
         weight, bias = self.make_head(3)
-        whole = refit_bias(Z, y, w, weight, bias)
+        whole = refit_bias(TensorRows(Z, y, w), weight, bias)
         monkeypatch.setattr(mapped, "_BLOCK_ROWS", 7)
-        torch.testing.assert_close(refit_bias(Z, y, w, weight, bias), whole, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            refit_bias(TensorRows(Z, y, w), weight, bias), whole, rtol=0, atol=1e-12
+        )

@@ -13,6 +13,7 @@ from torch import nn
 from skfairft import FairLowRankHeadClassifier, FineTune
 from skfairft.datasets import make_biased_classification
 from skfairft.head import measure
+from skfairft.rows.tensor_rows import TensorRows
 
 
 @pytest.fixture
@@ -140,8 +141,10 @@ def rows(data):
 
 
 def measured(rows, **settings):
+    Z, y, codes, w = rows
     return measure.measure(
-        *rows, **{"n_groups": 2, "n_classes": 3, "C": 1.0, "head": None, **settings}
+        TensorRows(Z, y, w, codes),
+        **{"n_groups": 2, "n_classes": 3, "C": 1.0, "head": None, **settings},
     )
 
 

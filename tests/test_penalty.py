@@ -58,7 +58,9 @@ def l2_of(rows):
 
 def make_module(rows):
     """The head without a penalty, as the classifier finds it first."""
-    weight, bias = fit_linear_head(rows.Z, rows.y, rows.w * len(rows), classes_of(rows), 1.0)
+    weight, bias = fit_linear_head(
+        TensorRows(rows.Z, rows.y, rows.w * len(rows)), classes_of(rows), 1.0
+    )
     return StandardizedHead(
         LowRankHead(weight, None, bias), None, *column_moments(rows.Z, rows.w), None, torch.float64
     )
@@ -79,7 +81,7 @@ def make_hidden(rows, *, width=5, dropout=0.0, seed=0):
 
 def count_of(rows):
     n_groups = int(rows.codes.max()) + 1
-    return cell_counts(rows.y, rows.codes, rows.w, n_classes=classes_of(rows), n_groups=n_groups)
+    return cell_counts(rows, n_classes=classes_of(rows), n_groups=n_groups)
 
 
 def make_penalty(rows, constraint="demographic_parity", strength=5.0, form="squared_gaps"):
@@ -112,9 +114,7 @@ def proba(module, rows):
 
 def gaps_of(module, rows, moments):
     count = count_of(rows)
-    mass, _ = mass_table(
-        proba(module, rows).detach(), rows.y, rows.codes, rows.w, n_groups=count.shape[1]
-    )
+    mass, _ = mass_table(proba(module, rows).detach(), rows, n_groups=count.shape[1])
     return moments.gaps(moments.rates(mass, count), count)
 
 
@@ -197,7 +197,9 @@ class TestObjective:
         inputs, y = rows[:]
         logits = module(rows.Z)
         moments = parity(constraint, 2)
-        mass, count = mass_table(torch.softmax(logits, dim=1), y, rows.codes, rows.w, n_groups=2)
+        mass, count = mass_table(
+            torch.softmax(logits, dim=1), TensorRows(logits, y, rows.w, rows.codes), n_groups=2
+        )
         distance = moments.distance(moments.rates(mass, count))
         each = (rows.w * F.cross_entropy(logits, y, reduction="none")).mean()
         expected = each + l2_of(rows) / 2 * module.squared_norm() + intensity * distance
@@ -400,7 +402,7 @@ class TestCalibration:
         def gaps(flat):
             V = flat.reshape(start.shape)
             p = torch.softmax(X @ V[:-1] + V[-1], dim=1)
-            mass, _ = mass_table(p, rows.y, rows.codes, rows.w, n_groups=3)
+            mass, _ = mass_table(p, rows, n_groups=3)
             return moments.gaps(moments.rates(mass, count), count).flatten()
 
         H = torch.autograd.functional.hessian(loss, start.flatten())
@@ -458,19 +460,19 @@ class TestRunningMass:
         rng = np.random.default_rng(0)
         p = torch.from_numpy(rng.dirichlet(np.ones(3), size=100))
         latest = p.clone()
-        running = RunningMass(p.clone(), rows.y, rows.codes, rows.w, n_groups=2)
+        running = RunningMass(p.clone(), rows, n_groups=2)
         for _ in range(50):
             numbers = torch.from_numpy(rng.permutation(100)[:13])
             new = torch.from_numpy(rng.dirichlet(np.ones(3), size=13))
             latest[numbers] = new
-            expected, _ = mass_table(latest, rows.y, rows.codes, rows.w, n_groups=2)
+            expected, _ = mass_table(latest, rows, n_groups=2)
             torch.testing.assert_close(running.update(numbers, new), expected)
         assert not torch.allclose(latest, p)
 
     def test_rounding_does_not_outlast_an_epoch(self):
         rows = make_rows(100)
         p = torch.full((100, 2), 0.5).double()
-        running = RunningMass(p.clone(), rows.y, rows.codes, rows.w, n_groups=2)
+        running = RunningMass(p.clone(), rows, n_groups=2)
         exact = running.mass.clone()
         running.update(torch.arange(100), 1e9 * p)
         running.update(torch.arange(100), p)
@@ -520,7 +522,9 @@ class TestMinibatches:
                 optimizer.zero_grad()
                 logits = module(inputs["Z"])
                 mass, count = mass_table(
-                    torch.softmax(logits, dim=1), y, inputs["codes"], inputs["w"], n_groups=2
+                    torch.softmax(logits, dim=1),
+                    TensorRows(logits, y, inputs["w"], inputs["codes"]),
+                    n_groups=2,
                 )
                 own = ParityPenalty(penalty.parity, count, penalty.strength, penalty.form)
                 loss = (inputs["w"] * F.cross_entropy(logits, y, reduction="none")).mean()

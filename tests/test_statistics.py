@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from skfairft.lowrank import statistics
+from skfairft.lowrank import covariance, statistics
 from skfairft.lowrank.covariance import GroupCovariance
 from skfairft.lowrank.fisher import GroupFisher
 from skfairft.lowrank.gaps import CellMeans
@@ -175,6 +175,16 @@ class TestAnyOrder:
         assert_close(found, slow(name, rows[rows.w > 0]))
 
 
+@pytest.mark.parametrize("panel", [1, 2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_covariance_in_panels_is_exact_and_symmetric(monkeypatch, kind, panel):
+    monkeypatch.setattr(covariance, "_PANEL", panel)
+    rows = make_rows(kind)
+    found = merged("covariance", rows, 0).result()
+    assert_close(NUMBERS["covariance"](found), slow("covariance", rows[rows.w > 0]))
+    assert torch.equal(found.covariances, found.covariances.mT)
+
+
 class TestControls:
     def test_sums_of_squares_are_not_exact_far_from_zero(self):
         # Controls of the above: what the textbook's formulas leave of the same numbers.
@@ -299,13 +309,13 @@ def test_a_feature_is_constant_beside_its_largest_magnitude_of_all_rows(order):
 @pytest.fixture
 def passes(monkeypatch):
     """Count the passes over all rows, in blocks of seven."""
-    calls, original = [], statistics.map_blocks
+    calls, original = [], statistics.map_runs
 
-    def counted(function, Z):
+    def counted(function, Z, **settings):
         calls.append(1)
-        return original(function, Z)
+        return original(function, Z, **settings)
 
-    monkeypatch.setattr(statistics, "map_blocks", counted)
+    monkeypatch.setattr(statistics, "map_runs", counted)
     monkeypatch.setattr(mapped, "_BLOCK_ROWS", 7)
     return calls
 
@@ -313,8 +323,9 @@ def passes(monkeypatch):
 def parts(rows, names=tuple(EMPTY)):
     """What `fill` makes of a block, by any name."""
     return {
-        ("layer", name): lambda block, X, name=name: EMPTY[name]().update(
-            X, *GIVEN[name](rows[block])[1:]
+        ("layer", name): (
+            EMPTY[name],
+            lambda block, X, name=name: (X, *GIVEN[name](rows[block])[1:]),
         )
         for name in names
     }
@@ -357,6 +368,26 @@ class TestFill:
                 strict=True,
             ):
                 assert torch.equal(ours, theirs)
+
+    def test_blocks_are_shared_out_by_their_number_alone(self, passes):
+        # Of 13 blocks of seven rows three share an accumulator, of 100 or more eight do.
+        taken = []
+
+        class Rows:
+            def __init__(self):
+                taken.append(0)
+
+            def update(self, rows):
+                taken[-1] += 1
+
+            def merge(self, other):
+                pass
+
+        for n, expected in ((90, [3] * 4 + [1]), (7 * 100, [8] * 12 + [4]), (7 * 3, [1] * 3)):
+            fill(torch.zeros(n, 2), {"rows": (Rows, lambda rows, X: (rows,))})
+            assert taken == expected
+            taken.clear()
+        assert len(passes) == 3
 
     def test_of_no_rows(self):
         rows = make_rows()[:0]

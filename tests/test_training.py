@@ -43,7 +43,7 @@ def groups_of(rows):
 
 def make_module(rows, n_classes=2, rank=None, C=1.0):
     """A fitted head, cut to a rank, as the classifier hands it over."""
-    weight, bias = fit_linear_head(rows.Z, rows.y, rows.w, n_classes, C)
+    weight, bias = fit_linear_head(rows, n_classes, C)
     head = LowRankHead(weight, None, bias)
     if rank is not None:
         head = LowRankHead(*weighted_svd(weight, torch.ones(D)).factors(rank), bias)

@@ -16,6 +16,7 @@ from skfairft.head.start import StartingHead, starting_head
 from skfairft.lowrank.factorization import floor_importance, neutralize
 from skfairft.lowrank.fisher import FisherStatistics, GroupFisher, gradient_energy, layer_fisher
 from skfairft.lowrank.moments import column_moments
+from skfairft.rows.tensor_rows import TensorRows
 
 from .systems import (
     Bench,
@@ -125,7 +126,7 @@ def fisher_choices(bench: Bench) -> Iterator[Row]:
     # The estimator's own: dead features have no size but 1, and their importance is to be floored.
     mean, scale = column_moments(Z, w)
     size = (mean.square() + scale.square()).sqrt()
-    first = starting_head(task.head, Z, y, w, task.n_classes, bench.C)
+    first = starting_head(task.head, TensorRows(Z, y, w), task.n_classes, bench.C)
     layer, tail = split_tail(fitted(task, bench.C, **tl()).head_)
     last = StartingHead(layer.weight.detach().double(), layer.bias.detach().double(), tail)
     n_groups = int(s.max()) + 1
@@ -134,7 +135,7 @@ def fisher_choices(bench: Bench) -> Iterator[Row]:
             continue
         here = {"layer": start.output, "tail": start.tail}
         kinds = {
-            "empirical": layer_fisher(Z, y, s, w, n_groups=n_groups, **here).importance,
+            "empirical": layer_fisher(TensorRows(Z, y, w, s), n_groups=n_groups, **here).importance,
             "true": true_fisher(Z, s, start).importance,
         }
         weights = torch.full((n_groups,), 1 / n_groups, dtype=torch.float64)

@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 
 from skfairft.parity.constraints import mass_table, parity
 from skfairft.parity.penalty import ParityPenalty
+from skfairft.rows.tensor_rows import TensorRows
 
 CONSTRAINTS = ("demographic_parity", "equalized_odds")
 
@@ -210,7 +211,7 @@ def distance(logits: Tensor, y: Tensor, s: Tensor, constraint: str) -> Tensor:
     """
     _check(constraint)
     p = torch.softmax(logits.double(), dim=1)
-    mass, count = mass_table(p, y, s, p.new_ones(len(p)), n_groups=2)
+    mass, count = mass_table(p, TensorRows(p, y, p.new_ones(len(p)), s), n_groups=2)
     return ParityPenalty(parity(constraint, 2), count, 1.0, "distance").value(mass)
 
 

@@ -19,10 +19,12 @@ no difference that ten seeds can show in {no_difference}
 FORM_IN_SHORT = {
     "as written": """[Trained step by step as the paper writes it](#as-the-paper-writes-it), beside
 TL and f+SVD of the same steps, it helps in {helps} of {n} further cases, lowers bias without
-showing equal error in {costs}, hurts in {hurts}.""",
+showing equal error in {costs}, hurts in {hurts}, and makes no such difference in {no_difference}.
+""",
     "heads by group": """With importance from [a head of each group](#heads-of-each-group), the
 other reading of section 3.3, it helps in {helps} of {n}, lowers bias without showing equal error in
-{costs}, hurts in {hurts}.""",
+{costs}, hurts in {hurts}, and makes no such difference in {no_difference}.
+""",
 }
 
 MEASURED = """## How it was measured
@@ -110,8 +112,8 @@ Epochs of AdamW at a learning rate of 0.001; 0 is the factorization untouched. T
 are the paper's method minus TL and minus f+SVD, bold where the 95 % interval excludes 0. Whatever
 is undertrained can look fair, so differences in bias mean nothing without those in Err.
 The second table has the same steps as the paper writes them: on the very factors, in the features
-as they are. There TL, f+SVD and the method are all trained so. At 0 epochs it is the same head as
-above, and no end of training was run.
+as they are. There TL, f+SVD and the method are all trained so. Their start, at 0 epochs, is that of
+the first table, and no end of training was run.
 """,
     "reading": """
 Section 3.3 can be read in another way: each group's importance is that of a head which is trained
@@ -143,22 +145,23 @@ FORMS = {
     "as written": """
 ### As the paper writes it
 
-The same rule, written down before these rows were there: Algorithm 1's steps on the very factors,
+The same rule, settled before these ten seeds ran: Algorithm 1's steps on the very factors,
 beside TL and f+SVD after as many of the same steps. The p-values are adjusted among these
 comparisons.
 """,
     "heads by group": """
 ### Heads of each group
 
-The same rule, written down before these rows were there: the importance is that of a head for each
+The same rule, settled before these ten seeds ran: the importance is that of a head for each
 group, fitted on its rows alone; beside TL and f+SVD from the same fitted head. The p-values are
 adjusted among these comparisons.
 """,
 }
 
-FORM_POWER = """In {same} of the {n} the two heads have the same measures in all seeds; {could} of
-the others show equal error, so that less bias would have been help; in {worse} Err is higher by
-more than {error} points beyond doubt. Each test by itself, one-sided at 5 %: {unadjusted}.
+FORM_POWER = """- **Could it have helped?** In {same} of the {n} the two heads have the same
+  measures in all seeds. Equal error is shown in {could} of the others, so that less bias would
+  have been help; in {worse} Err is higher by more than {error} points beyond doubt.
+{visible}- **Each test by itself**, one-sided at 5 %: {unadjusted}.
 """
 
 POWER = """With ten seeds and so many comparisons only large effects show: "no difference" is not

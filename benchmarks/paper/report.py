@@ -91,7 +91,7 @@ def _summary(found: list[Finding], outcomes: pd.DataFrame, forms: dict[str, pd.D
         could = could_help(outcomes).sum()
         lines.append(prose.OUTCOMES.format(n=len(outcomes), could=could, **_counts(outcomes)))
     lines += [
-        prose.FORM_IN_SHORT[name].format(n=len(each), **_counts(each))
+        prose.FORM_IN_SHORT[name].format(n=len(each), **_counts(each)).rstrip()
         for name, each in forms.items()
     ]
     table = markdown(
@@ -212,10 +212,16 @@ def _regimes(outcomes: pd.DataFrame, control: pd.DataFrame) -> str:
 
 def _form(name: str, outcomes: pd.DataFrame) -> str:
     """Return the section on another form of the method."""
-    could, same, worse = (of(outcomes).sum() for of in (could_help, same_heads, surely_worse))
-    counts = {"n": len(outcomes), "could": could, "same": same, "worse": worse, "error": EQUAL_ERR}
-    unadjusted = "; ".join(_sides(outcomes, m) for m in LEAST)
-    could_have = prose.FORM_POWER.format(**counts, unadjusted=unadjusted)
+    could = could_help(outcomes)
+    could_have = prose.FORM_POWER.format(
+        n=len(outcomes),
+        same=same_heads(outcomes).sum(),
+        could=could.sum(),
+        worse=surely_worse(outcomes).sum(),
+        error=EQUAL_ERR,
+        visible=_visible(outcomes, could) if could.any() else "",
+        unadjusted="; ".join(_sides(outcomes, m) for m in LEAST),
+    )
     return f"{prose.FORMS[name].strip()}\n\n{_judged(outcomes, could_have)}"
 
 

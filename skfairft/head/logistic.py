@@ -23,8 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..inputs.warn import warn_user
+from ..lowrank.moments import Moments
 from ..rows.blocks import map_blocks
 from ..rows.mapped import Features, block_rows
+from ..rows.tensor_rows import TensorRows
 
 __all__ = ["fit_logistic", "refit_bias"]
 
@@ -60,29 +62,19 @@ _ALONE = 1e3
 
 
 def fit_logistic(
-    Z: Features,
-    y: Tensor,
-    w: Tensor,
-    n_classes: int,
-    l2: float,
-    mean: Tensor,
-    scale: Tensor,
+    rows: TensorRows, n_classes: int, l2: float, moments: Moments
 ) -> tuple[Tensor, Tensor]:
     """Minimize the objective above.
 
     Parameters
     ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features.
-    y : Tensor of shape (n,), int64
-        Encoded labels 0..k-1.
-    w : Tensor of shape (n,), float64
-        Sample weights.
+    rows : TensorRows
+        Features, encoded labels 0..k-1 and sample weights.
     n_classes : int
         Number of classes k.
     l2 : float
         Strength of the penalty.
-    mean, scale : Tensor of shape (d,), float64
+    moments : Moments
         What standardizes the features.
 
     Returns
@@ -97,14 +89,13 @@ def fit_logistic(
 
     Examples
     --------
-    >>> import torch
     >>> Z, y = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 1, 0, 1])
-    >>> one, zero = torch.ones(4).double(), torch.zeros(1).double()
-    >>> weight, bias = fit_logistic(Z, y, one, 2, 0.25, zero, one[:1])
+    >>> as_they_are = Moments(torch.zeros(1).double(), torch.ones(1).double())
+    >>> weight, bias = fit_logistic(TensorRows(Z, y), 2, 0.25, as_they_are)
     >>> weight.shape, bias.shape
     (torch.Size([1, 1]), torch.Size([1]))
     """
-    objective = _Objective(Z, y, w, n_classes, l2, mean, scale)
+    objective = _Objective(rows, n_classes, l2, moments)
 
     def stop(_: Any) -> None:
         # Not L-BFGS's own test, which would look at the preconditioned gradient.
@@ -113,7 +104,7 @@ def fit_logistic(
 
     result = minimize(
         objective,
-        np.zeros((Z.shape[1] + 1) * objective.width),
+        np.zeros((rows.Z.shape[1] + 1) * objective.width),
         jac=True,
         method="L-BFGS-B",
         callback=stop,
@@ -136,7 +127,7 @@ def fit_logistic(
     return objective.raw(objective.standardized(result.x))
 
 
-def refit_bias(Z: Features, y: Tensor, w: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def refit_bias(rows: TensorRows, weight: Tensor, bias: Tensor) -> Tensor:
     """Minimize the weighted cross-entropy over the bias alone.
 
     Afterwards the mean probability of each class is its share of the rows.
@@ -147,12 +138,9 @@ def refit_bias(Z: Features, y: Tensor, w: Tensor, weight: Tensor, bias: Tensor) 
 
     Parameters
     ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features; the logits (n, k) are computed once, and held in memory.
-    y : Tensor of shape (n,), int64
-        Encoded labels 0..k-1, of which each has a row of positive weight.
-    w : Tensor of shape (n,), float64
-        Sample weights.
+    rows : TensorRows
+        Each label 0..k-1 has a row of positive weight. The logits (n, k) are computed once, and
+        held in memory.
     weight : Tensor of shape (d, k), float64
         Weight of the head.
     bias : Tensor of shape (k,), float64
@@ -170,24 +158,23 @@ def refit_bias(Z: Features, y: Tensor, w: Tensor, weight: Tensor, bias: Tensor) 
 
     Examples
     --------
-    >>> Z, y = torch.zeros(4, 1), torch.tensor([0, 1, 1, 1])
-    >>> one, zero = torch.ones(4).double(), torch.zeros(2).double()
-    >>> bias = refit_bias(Z, y, one, torch.zeros(1, 2).double(), zero)
+    >>> rows = TensorRows(torch.zeros(4, 1), torch.tensor([0, 1, 1, 1]))
+    >>> bias = refit_bias(rows, torch.zeros(1, 2).double(), torch.zeros(2).double())
     >>> torch.softmax(bias, dim=0)
     tensor([0.2500, 0.7500], dtype=torch.float64)
     """
     k = len(bias)
-    row_share = w / w.sum()
+    y, row_share = rows.y, rows.w / rows.w.sum()
     class_share = torch.bincount(y, row_share, minlength=k)
-    logits = torch.cat([*map_blocks(lambda _, block: block @ weight, Z)])
+    logits = torch.cat([*map_blocks(lambda _, block: block @ weight, rows.Z)])
 
     def loss_at(bias: Tensor) -> tuple[float, Tensor, Tensor]:
         """Return the loss, the log of the mean probabilities (k,) and the Hessian (k, k)."""
 
-        def part(rows: slice, block: Tensor) -> tuple[float, Tensor, Tensor]:
+        def part(of: slice, block: Tensor) -> tuple[float, Tensor, Tensor]:
             log_p = torch.log_softmax(block + bias, dim=1)
-            share = row_share[rows, None]
-            value = -float((share * log_p.gather(1, y[rows, None])).sum())
+            share = row_share[of, None]
+            value = -float((share * log_p.gather(1, y[of, None])).sum())
             p = log_p.exp()
             return value, torch.logsumexp(log_p + share.log(), dim=0), -(p.T @ (p * share))
 
@@ -218,27 +205,13 @@ class _Objective:
     The vector holds ``K^-1 U`` and below it ``b``, where ``K K^T`` is close to the inverse of the
     second derivatives, so that L-BFGS sees a problem that is almost equally curved in all
     directions.
-
-    Parameters
-    ----------
-    Z, y, w, n_classes, l2, mean, scale
-        As for `fit_logistic`.
     """
 
-    def __init__(
-        self,
-        Z: Features,
-        y: Tensor,
-        w: Tensor,
-        n_classes: int,
-        l2: float,
-        mean: Tensor,
-        scale: Tensor,
-    ) -> None:
-        self._Z, self._y, self._share, self._l2 = Z, y, w / w.sum(), l2
-        self._mean, self._scale = mean, scale
+    def __init__(self, rows: TensorRows, n_classes: int, l2: float, moments: Moments) -> None:
+        self._Z, self._y, self._share, self._l2 = rows.Z, rows.y, rows.w / rows.w.sum(), l2
+        self._mean, self._scale = moments
         self.width = 1 if n_classes == 2 else n_classes
-        self._factor = _inverse_factor(Z, self._share, l2, mean, scale)
+        self._factor = _inverse_factor(rows.Z, self._share, l2, moments)
         #: Largest entry of the last gradient with respect to ``U`` and ``b``.
         self.steepness = float("inf")
 
@@ -296,15 +269,13 @@ def _loss_and_residual(output: Tensor, y: Tensor, share: Tensor) -> tuple[float,
     return loss, residual.mul_(share[:, None])
 
 
-def _inverse_factor(
-    Z: Features, share: Tensor, l2: float, mean: Tensor, scale: Tensor
-) -> Tensor | None:
+def _inverse_factor(Z: Features, share: Tensor, l2: float, moments: Moments) -> Tensor | None:
     """Return ``K`` (d, d) with ``K K^T`` about the inverse of the second derivatives.
 
     They are those at zero, over some of the rows. None where there are too few rows for it, or it
     would cost more than it saves.
     """
-    counted = torch.nonzero(share)[:, 0]
+    counted, (mean, scale) = torch.nonzero(share)[:, 0], moments
     n, d = len(counted), len(mean)
     # A penalty far above the curvature of the loss, which is at most 1/4, makes all directions
     # alike by itself.

@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -21,8 +22,9 @@ from ..lowrank.covariance import CovarianceStatistics, GroupCovariance
 from ..lowrank.fisher import FisherStatistics, layer_fisher
 from ..lowrank.gaps import CellMeans, CellStatistics
 from ..lowrank.moments import ColumnMoments, Moments
-from ..lowrank.statistics import Statistic, fill
+from ..lowrank.statistics import fill
 from ..rows.mapped import Features, block_rows
+from ..rows.tensor_rows import TensorRows
 from .group_heads import fisher_by_group
 from .start import StartingHead, starting_head
 
@@ -66,10 +68,7 @@ class Measured:
 
 
 def measure(
-    Z: Features,
-    y: Tensor,
-    codes: Tensor,
-    w: Tensor,
+    rows: TensorRows,
     *,
     n_groups: int,
     n_classes: int,
@@ -82,7 +81,7 @@ def measure(
     labels: Tensor | None = None,
     n_labels: int | None = None,
 ) -> Measured:
-    """Return the starting head and the statistics of a dataset.
+    """Return the starting head and the statistics of rows.
 
     Two passes besides those of the fit: one for all that the head does not show, one for the
     Fisher information under it. What was measured last is remembered by the content of all that
@@ -90,12 +89,8 @@ def measure(
 
     Parameters
     ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features.
-    y, codes : Tensor of shape (n,), int64
-        What the head is to tell apart, and the group of each row.
-    w : Tensor of shape (n,), float64
-        Sample weights.
+    rows : TensorRows
+        With their groups; the labels are what the head is to tell apart.
     n_groups, n_classes : int
         Numbers of groups, and of what the head tells apart.
     C, head, hidden
@@ -112,11 +107,6 @@ def measure(
     n_labels : int, optional
         Number of true labels k; None means ``n_classes``.
 
-    Returns
-    -------
-    Measured
-        Of the rows.
-
     Raises
     ------
     ValueError
@@ -126,12 +116,12 @@ def measure(
     Examples
     --------
     >>> import torch
-    >>> Z, one = torch.eye(2).double(), torch.ones(2).double()
-    >>> y, codes = torch.tensor([0, 1]), torch.tensor([0, 1])
-    >>> found = measure(Z, y, codes, one, n_groups=2, n_classes=2, C=1.0, head=None, labels=y)
+    >>> y = torch.tensor([0, 1])
+    >>> rows = TensorRows(torch.eye(2).double(), y, None, y)
+    >>> found = measure(rows, n_groups=2, n_classes=2, C=1.0, head=None, labels=y)
     >>> found.start.weight.shape, found.statistics.fisher.shape, found.cells.means.shape
     (torch.Size([2, 2]), torch.Size([2, 2]), torch.Size([2, 2, 2]))
-    >>> again = measure(Z, y, codes, one, n_groups=2, n_classes=2, C=0.5, head=None)
+    >>> again = measure(rows, n_groups=2, n_classes=2, C=0.5, head=None)
     >>> again.moments is found.moments, again.start is found.start
     (True, False)
     """
@@ -144,71 +134,39 @@ def measure(
             f"head, {type(head).__name__}, of which there is one for all groups; expected "
             "head=None. Pass head=None, or heads='pooled'."
         )
-    data = _key(_content(Z), codes, w, n_groups)
-    found = _first_pass(
-        Z,
-        labels,
-        codes,
-        w,
-        data,
-        n_groups=n_groups,
-        n_labels=n_classes if n_labels is None else n_labels,
-        covariance=covariance,
-    )
-    moments, task = found["moments"], _key(data, y, n_classes, C)
-    of_start = _key(task, "start", hidden, b"" if head is None else fingerprint(head))
-
-    def fit() -> StartingHead:
-        return starting_head(head, Z, y, w, n_classes, C, moments, hidden=hidden)
-
-    first = _once(of_start, fit) if start is None else start
-
-    def pooled() -> FisherStatistics:
-        return layer_fisher(Z, y, codes, w, n_groups=n_groups, layer=first.output, tail=first.tail)
-
-    def alone() -> FisherStatistics:
-        return fisher_by_group(Z, y, codes, w, n_groups=n_groups, n_classes=n_classes, C=C)
-
-    if by_group:
-        statistics = _once(_key(task, "by_group"), alone)
-    else:
-        statistics = _once(_key(of_start, "fisher"), pooled) if start is None else pooled()
-    return Measured(first, moments, statistics, found.get("covariance"), found.get("cells"))
-
-
-def _first_pass(
-    Z: Features,
-    labels: Tensor | None,
-    codes: Tensor,
-    w: Tensor,
-    data: bytes,
-    *,
-    n_groups: int,
-    n_labels: int,
-    covariance: bool,
-) -> dict[str, Any]:
-    """Return what no head is needed for: what is known, the rest filled in one pass."""
-    d = Z.shape[1]
-    keys = {"moments": _key(data, "moments")}
-    parts: dict[str, Callable[[slice, Tensor], Statistic]] = {
-        "moments": lambda rows, X: ColumnMoments(d).update(X, w[rows])
-    }
+    d, codes, w = rows.Z.shape[1], rows.codes, rows.w
+    assert codes is not None
+    n_labels = n_classes if n_labels is None else n_labels
+    data = _key(_content(rows.Z), codes, w, n_groups)
+    keys: dict[str, bytes] = {"moments": _key(data, "moments")}
+    parts: dict[str, Any] = {"moments": (partial(ColumnMoments, d), lambda of, Z: (Z, w[of]))}
     if covariance:
         keys["covariance"] = _key(data, "covariance")
-        parts["covariance"] = lambda rows, X: GroupCovariance(n_groups, d).update(
-            X, codes[rows], w[rows]
-        )
+        new = partial(GroupCovariance, n_groups, d)
+        parts["covariance"] = new, lambda of, Z: (Z, codes[of], w[of])
     if labels is not None:
         keys["cells"] = _key(data, "cells", labels, n_labels)
-        parts["cells"] = lambda rows, X: CellMeans(n_labels, n_groups, d).update(
-            X, labels[rows], codes[rows], w[rows]
-        )
+        means = partial(CellMeans, n_labels, n_groups, d)
+        parts["cells"] = means, lambda of, Z: (Z, labels[of], codes[of], w[of])
     found = {name: _recall(key) for name, key in keys.items()}
     unknown = {name: parts[name] for name, value in found.items() if value is None}
-    if unknown:
-        for name, statistic in fill(Z, unknown).items():
-            found[name] = _remember(keys[name], statistic.result())
-    return found
+    for name, statistic in (fill(rows.Z, unknown) if unknown else {}).items():
+        found[name] = _remember(keys[name], statistic.result())
+
+    moments, task = found["moments"], _key(data, rows.y, n_classes, C)
+    of_start = _key(task, "start", hidden, b"" if head is None else fingerprint(head))
+    first = start
+    if first is None:
+        first = _once(
+            of_start, lambda: starting_head(head, rows, n_classes, C, moments, hidden=hidden)
+        )
+    if by_group:
+        alone = partial(fisher_by_group, rows, n_groups=n_groups, n_classes=n_classes, C=C)
+        statistics = _once(_key(task, "by_group"), alone)
+    else:
+        pooled = partial(layer_fisher, rows, n_groups=n_groups, layer=first.output, tail=first.tail)
+        statistics = _once(_key(of_start, "fisher"), pooled) if start is None else pooled()
+    return Measured(first, moments, statistics, found.get("covariance"), found.get("cells"))
 
 
 def forget() -> None:

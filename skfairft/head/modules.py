@@ -151,20 +151,8 @@ class StandardizedHead(nn.Module):
 class RawHead(nn.Module):
     """A head trained in the coordinates of its features, with the very factors that it has.
 
-    Its L2 penalty is that of `StandardizedHead`, as a function of the weights.
-
-    Parameters
-    ----------
-    head : LowRankHead
-        A copy of its parameters is trained.
-    tail : nn.Sequential or None
-        What follows the head, its last module an ``nn.Linear``; a copy is trained.
-    scale : Tensor of shape (d,), float64
-        Positive scale of each feature.
-    output_scale : Tensor of shape (k0,) or None
-        Scale of the inputs of the tail's last layer.
-    dtype : torch.dtype
-        Of all parameters.
+    Its L2 penalty is that of `StandardizedHead`, as a function of the weights. Parameters are as
+    there; ``scale`` (d,) is for the penalty alone.
 
     Examples
     --------
@@ -247,22 +235,10 @@ def split_tail(head: nn.Module) -> tuple[LowRankHead, nn.Sequential | None]:
 
 
 def head_scores(head: nn.Module, Z: Features) -> Tensor:
-    """Apply a fitted head in float64.
+    """Apply a fitted head in float64: features (n, d) of any dtype -> logits (n, k).
 
     A row's score then does not depend, to about 1e-15, on the rows beside it,
     which in float32 change the order of summation.
-
-    Parameters
-    ----------
-    head : nn.Module
-        Maps (n, d) to (n, k).
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features, of any floating-point dtype.
-
-    Returns
-    -------
-    Tensor of shape (n, k), float64
-        Logits.
     """
     exact = head
     if any(tensor.dtype != torch.float64 for tensor in head.state_dict().values()):
@@ -274,13 +250,6 @@ def head_scores(head: nn.Module, Z: Features) -> Tensor:
 
 class DeployedModel(nn.Sequential):
     """Extractor and head as one module; it takes a batch, or the batch's parts by name.
-
-    Parameters
-    ----------
-    extractor : nn.Module
-        Maps its inputs to features (n, d).
-    head : nn.Module
-        Maps the features to scores.
 
     Examples
     --------
@@ -304,15 +273,7 @@ class DeployedModel(nn.Sequential):
 def single_score_head(head: nn.Module) -> nn.Module:
     """Return a two-class head as one that gives the difference of its logits, shape (n,).
 
-    Parameters
-    ----------
-    head : nn.Module
-        Fitted head with two outputs; it is not changed.
-
-    Returns
-    -------
-    nn.Module
-        Positive scores mean the second class.
+    Positive scores mean the second class. The head is not changed.
     """
     difference = torch.tensor([[-1.0], [1.0]])
     first, tail = split_tail(copy.deepcopy(head))
@@ -339,15 +300,7 @@ class _Difference(nn.Module):
 
 
 def shift_scores(head: nn.Module, shift: Tensor) -> nn.Module:
-    """Return a copy of a fitted head with numbers added to its scores: moved thresholds.
-
-    Parameters
-    ----------
-    head : nn.Module
-        Fitted head with k outputs; it is not changed.
-    shift : Tensor of shape (k,)
-        What to add.
-    """
+    """Return a copy of a fitted head with numbers (k,) added to its scores: moved thresholds."""
     out = copy.deepcopy(head)
     last = out if isinstance(out, LowRankHead) else list(out.children())[-1]
     assert isinstance(last, (LowRankHead, CellVote, nn.Linear))

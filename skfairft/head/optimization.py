@@ -85,18 +85,10 @@ def resolve_optimizer(
     patience: int | None = None,
     device: torch.device = _CPU,
 ) -> Optimization:
-    """Return the optimizer that parameters of `FairLowRankHeadClassifier` stand for.
+    """Return the optimizer that parameters of `FineTune` stand for.
 
-    Parameters
-    ----------
-    optimizer, optimizer_kwargs, lr, weight_decay, batch_size
-        As for the classifier.
-    nonlinear : bool, default=False
-        Whether the head has an activation inside; then the default optimizer is AdamW.
-    patience : int or None, default=None
-        As ``n_iter_no_change`` of the classifier.
-    device : torch.device
-        Where it is to train.
+    They are named as there, but for ``patience``, its ``n_iter_no_change``. With ``nonlinear``, an
+    activation inside the head, the default optimizer is AdamW. ``device`` is where it is to train.
 
     Raises
     ------
@@ -123,7 +115,7 @@ def resolve_optimizer(
         if name in given and (name == "lr" or value is not None):
             raise ValueError(
                 f"optimizer_kwargs has {name}={given[name]!r}, which is a parameter of the "
-                f"classifier, too; set {name}={given[name]!r} there and leave it out here."
+                f"solver, too; set {name}={given[name]!r} there and leave it out here."
             )
     settings = given
     if "weight_decay" in inspect.signature(optimizer).parameters:
@@ -198,14 +190,7 @@ def _try(chosen: Optimization, device: torch.device) -> None:
 
 
 def check_callbacks(callbacks: Any, *, held_out: bool) -> None:
-    """Refuse callbacks that cannot run.
-
-    Parameters
-    ----------
-    callbacks : list or None
-        As for the classifier.
-    held_out : bool
-        Whether there are rows whose loss is measured while training.
+    """Refuse callbacks that cannot run, with or without held-out rows whose loss is measured.
 
     Raises
     ------

@@ -19,6 +19,7 @@ from ..rows.mapped import (
     release_pages,
 )
 from ..rows.number_range import check_range
+from ..rows.tensor_rows import TensorRows
 from .logistic import fit_logistic
 from .modules import split_tail
 
@@ -84,29 +85,20 @@ def _mapped_rows(function: Callable[[Tensor], Tensor], Z: Features) -> Features:
 
 
 def fit_linear_head(
-    Z: Features,
-    y: Tensor,
-    w: Tensor,
-    n_classes: int,
-    C: float,
-    moments: Moments | None = None,
+    rows: TensorRows, n_classes: int, C: float, moments: Moments | None = None
 ) -> tuple[Tensor, Tensor]:
     """Fit scikit-learn's LogisticRegression on standardized features.
 
     Parameters
     ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features.
-    y : Tensor of shape (n,), int64
-        Encoded labels 0..k-1.
-    w : Tensor of shape (n,), float64
-        Sample weights.
+    rows : TensorRows
+        Features, encoded labels 0..k-1 and sample weights.
     n_classes : int
         Number of classes k.
     C : float
         Inverse strength of the L2 penalty on the standardized weights.
-    moments : tuple of Tensors, optional
-        `column_moments` of the features, if they are known.
+    moments : Moments, optional
+        Those of the features, if they are known.
 
     Returns
     -------
@@ -115,24 +107,18 @@ def fit_linear_head(
 
     Examples
     --------
-    >>> import torch
     >>> Z, y = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 1, 0, 1])
-    >>> weight, bias = fit_linear_head(Z, y, torch.ones(4).double(), 2, 1.0)
+    >>> weight, bias = fit_linear_head(TensorRows(Z, y), 2, 1.0)
     >>> (-bias / weight[0]).round(decimals=3).tolist()
     [1.5, 1.5]
     """
-    mean, scale = column_moments(Z, w) if moments is None else moments
-    weight, bias = fit_logistic(Z, y, w, n_classes, 1 / (C * float(w.sum())), mean, scale)
+    moments = column_moments(rows.Z, rows.w) if moments is None else moments
+    weight, bias = fit_logistic(rows, n_classes, 1 / (C * float(rows.w.sum())), moments)
     return (weight * _HALVES, bias * _HALVES) if n_classes == 2 else (weight, bias)
 
 
 def parse_head(head: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
     """Return the linear layer of a pre-trained head and the activations after it.
-
-    Parameters
-    ----------
-    head : nn.Module
-        As given to the classifier.
 
     Raises
     ------
@@ -169,11 +155,6 @@ def parse_head(head: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
 
 def check_head(head: nn.Module) -> None:
     """Refuse what cannot be factorized and trained as a head.
-
-    Parameters
-    ----------
-    head : nn.Module
-        As given to the classifier.
 
     Raises
     ------
@@ -216,13 +197,6 @@ def check_head(head: nn.Module) -> None:
 def scores_classes(head: nn.Module, n_classes: int) -> bool:
     """Tell whether a pre-trained head gives scores of the classes, one each or one for two.
 
-    Parameters
-    ----------
-    head : nn.Module
-        As given to the classifier.
-    n_classes : int
-        Number of classes k.
-
     Examples
     --------
     >>> [scores_classes(nn.Linear(4, width), 2) for width in (1, 2, 3)]
@@ -251,9 +225,7 @@ def has_activation(head: nn.Module | None, n_classes: int) -> bool:
 
 def starting_head(
     head: nn.Module | None,
-    Z: Features,
-    y: Tensor,
-    w: Tensor,
+    rows: TensorRows,
     n_classes: int,
     C: float,
     moments: Moments | None = None,
@@ -269,7 +241,7 @@ def starting_head(
         number of classes, or 1 for two classes, is taken as it is; one of another width, or
         with an activation after it, is followed by a new output layer, fitted on its
         outputs by logistic regression.
-    Z, y, w, n_classes, C, moments
+    rows, n_classes, C, moments
         As for `fit_linear_head`.
     hidden : bool, default=False
         Take a pre-trained layer for a hidden one whatever its width.
@@ -286,13 +258,13 @@ def starting_head(
         are not finite, or an activation that gives numbers which are not.
     """
     if head is None:
-        weight, bias = fit_linear_head(Z, y, w, n_classes, C, moments)
+        weight, bias = fit_linear_head(rows, n_classes, C, moments)
         return StartingHead(weight, bias, None)
     linear, after = parse_head(head)
-    if linear.in_features != Z.shape[1]:
+    if linear.in_features != rows.Z.shape[1]:
         raise ValueError(
-            f"head takes {linear.in_features} features but the data has {Z.shape[1]}: pass the "
-            "features that this layer was trained on, or head=None to fit a new one."
+            f"head takes {linear.in_features} features but the data has {rows.Z.shape[1]}: pass "
+            "the features that this layer was trained on, or head=None to fit a new one."
         )
     weight = linear.weight.detach().cpu().double().T.contiguous().clone()
     bias = torch.zeros(linear.out_features, dtype=torch.float64)
@@ -305,32 +277,20 @@ def starting_head(
         return StartingHead(weight, bias, None)
     activation = nn.Sequential(*copy.deepcopy(after)).eval()
     layer = StartingHead(weight, bias, None)
-    return StartingHead(weight, bias, _output_layer(layer, activation, Z, y, w, n_classes, C))
+    return StartingHead(weight, bias, _output_layer(layer, activation, rows, n_classes, C))
 
 
-def refit_output(
-    start: StartingHead, Z: Features, y: Tensor, w: Tensor, n_classes: int, C: float
-) -> nn.Sequential:
-    """Return the tail of a head with a new output layer, fitted on the hidden layer's outputs.
-
-    Parameters
-    ----------
-    start : StartingHead
-        A head with a tail; it is not changed.
-    Z, y, w, n_classes, C
-        As for `fit_linear_head`.
-    """
+def refit_output(start: StartingHead, rows: TensorRows, n_classes: int, C: float) -> nn.Sequential:
+    """Return the tail of a head with a new output layer, fitted on the hidden layer's outputs."""
     assert start.tail is not None
     activation = nn.Sequential(*copy.deepcopy(list(start.tail)[:-1]))
-    return _output_layer(start, activation, Z, y, w, n_classes, C)
+    return _output_layer(start, activation, rows, n_classes, C)
 
 
 def _output_layer(
     layer: StartingHead,
     activation: nn.Sequential,
-    Z: Features,
-    y: Tensor,
-    w: Tensor,
+    rows: TensorRows,
     n_classes: int,
     C: float,
 ) -> nn.Sequential:
@@ -341,9 +301,9 @@ def _output_layer(
         # What dead units give may be too small to be squared.
         return torch.where(values.abs() < 1.0 / LARGEST, 0.0, values)
 
-    hidden = _mapped_rows(outputs, Z)
+    hidden = _mapped_rows(outputs, rows.Z)
     check_range(hidden, "The outputs of the head's hidden layer")
-    output_weight, output_bias = fit_linear_head(hidden, y, w, n_classes, C)
+    output_weight, output_bias = fit_linear_head(TensorRows(hidden, rows.y, rows.w), n_classes, C)
     # skip_init: the usual initialization would draw from torch's global random state.
     output = nn.utils.skip_init(nn.Linear, *output_weight.shape, dtype=torch.float64)
     with torch.no_grad():

@@ -70,18 +70,8 @@ class HeadNet(NeuralNetClassifier):
     epoch the gradients average to that of all rows. The loss of the hold-out includes the
     penalty at its own table.
 
-    Parameters
-    ----------
-    module : StandardizedHead or RawHead
-        The head.
-    *args
-        As for skorch's NeuralNetClassifier.
-    l2 : float
-        Strength of the L2 penalty.
-    penalty : ParityPenalty, optional
-        Of the training rows; without one the rows need no groups.
-    **kwargs
-        As for skorch's NeuralNetClassifier.
+    Besides ``l2``, the strength of the L2 penalty, and ``penalty``, a `ParityPenalty` of the
+    training rows, without which these need no groups, parameters are skorch's.
     """
 
     # While training in minibatches.
@@ -190,9 +180,7 @@ class HeadNet(NeuralNetClassifier):
                 value = value + self._shrinkage()
             if self.penalty is not None:
                 p = torch.softmax(logits.double(), dim=1)
-                n_groups = self.penalty.count.shape[1]
-                assert rows.codes is not None
-                mass, _ = mass_table(p, rows.y, rows.codes, rows.w, n_groups=n_groups)
+                mass, _ = self._table(p, rows)
                 value = value + self.penalty.value(mass.cpu()).to(self.device)
         return float(value)
 
@@ -200,13 +188,16 @@ class HeadNet(NeuralNetClassifier):
         """Return loss and logits of the hold-out, the loss with its own disparity."""
         step = super().validation_step(batch, **fit_params)
         if self.penalty is not None:
-            inputs, y = unpack_data(batch)
-            codes, w = inputs["codes"], inputs["w"]
             p = torch.softmax(step["y_pred"].double(), dim=1)
-            mass, count = mass_table(p, y, codes, w, n_groups=self.penalty.count.shape[1])
+            rows = _rows_of(*unpack_data(batch))
+            mass, count = self._table(p, rows)
             held_out = dataclasses.replace(self.penalty, count=count.cpu())
             step["loss"] = step["loss"] + held_out.value(mass.cpu()).to(self.device)
         return step
+
+    def _table(self, p: Tensor, rows: TensorRows) -> tuple[Tensor, Tensor]:
+        assert self.penalty is not None
+        return mass_table(p, rows, n_groups=self.penalty.count.shape[1])
 
     def _shrinkage(self) -> Tensor:
         return 0.5 * self.l2 * self.module_.squared_norm()
@@ -220,8 +211,7 @@ class HeadNet(NeuralNetClassifier):
         p = torch.softmax(logits.detach().double(), dim=1)
         share = 1.0
         if self._running is None:
-            n_groups = self.penalty.count.shape[1]
-            mass, _ = mass_table(p, y, inputs["codes"], inputs["w"], n_groups=n_groups)
+            mass, _ = self._table(p, _rows_of(inputs, y))
         else:
             mass = self._running.update(inputs["numbers"], p)
             share = len(y) / len(self._running)
@@ -237,12 +227,11 @@ class HeadNet(NeuralNetClassifier):
         if self._running is not None:
             self._running.refresh()
             return
-        assert train.codes is not None
         self._set_training(True)
         with torch.no_grad():
             p = torch.softmax(self.infer(train[:][0]).double(), dim=1)
         n_groups = self.penalty.count.shape[1]
-        self._running = RunningMass(p, train.y, train.codes, train.w, n_groups=n_groups)
+        self._running = RunningMass(p, train, n_groups=n_groups)
 
     def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> HeadNet:
         """Train, and keep only whole epochs in the history."""
@@ -291,10 +280,15 @@ class HeadNet(NeuralNetClassifier):
         )
 
 
+def _rows_of(inputs: Any, y: Tensor) -> TensorRows:
+    """Return the rows of a batch as it comes from `TensorBatches`."""
+    return TensorRows(inputs["Z"], y, inputs["w"], inputs["codes"])
+
+
 def _weighed(logits: Tensor, y: Tensor, inputs: Any, slope: Tensor) -> Tensor:
     """Return a number whose gradient is the penalty's, see `ParityPenalty.slope`."""
     p = torch.softmax(logits.double(), dim=1)
-    return weighed_mass(p, y, inputs["codes"], inputs["w"], slope)
+    return weighed_mass(p, _rows_of(inputs, y), slope)
 
 
 def fine_tune(
@@ -324,37 +318,23 @@ def fine_tune(
     Parameters
     ----------
     module : StandardizedHead or RawHead
-        Trained in place.
+        Trained in place; with ``max_epochs=0`` it is left as it is.
     train, valid : TensorRows
         Training rows, and the hold-out for early stopping (None: stop on the
         training loss instead).
-    n_classes : int
-        Number of classes.
-    l2 : float
-        See `HeadNet`.
-    penalty : ParityPenalty, optional
-        What the disparity between groups costs; the rows then need their groups. One of
-        strength 0 is none.
+    n_classes, l2, penalty
+        As for `HeadNet`. A penalty of strength 0 is none.
     nonlinear : bool, default=False
         Whether the head has an activation inside; then the default optimizer is AdamW.
-    optimizer, optimizer_kwargs, lr, weight_decay, batch_size, max_epochs, tol
-        As for `FairLowRankHeadClassifier`.
     patience : int or None
         Epochs without a relative improvement of ``tol`` after which to stop; None as for
         ``n_iter_no_change``.
-    callbacks : list or None
-        More skorch callbacks.
-    device : torch.device
-        Where to train.
     seed : int
         Of the shuffling, and of dropout in the tail.
+    optimizer, optimizer_kwargs, lr, weight_decay, batch_size, max_epochs, tol, callbacks, device
+        As for `FineTune`.
     verbose : int
         1 shows a progress bar, 2 skorch's table.
-
-    Returns
-    -------
-    HeadNet
-        Trained, or only initialized with ``max_epochs=0``.
 
     Raises
     ------
@@ -443,7 +423,7 @@ def _check_rows(penalty: ParityPenalty, train: TensorRows, valid: TensorRows | N
     if train.codes is None or (valid is not None and valid.codes is None):
         raise ValueError("A parity penalty needs the groups of the rows: give TensorRows codes.")
     n_classes, n_groups = penalty.count.shape
-    count = cell_counts(train.y, train.codes, train.w, n_classes=n_classes, n_groups=n_groups)
+    count = cell_counts(train, n_classes=n_classes, n_groups=n_groups)
     if not torch.allclose(count.cpu(), penalty.count):
         raise ValueError(
             f"The parity penalty is that of rows with the weights {penalty.count.tolist()} by "

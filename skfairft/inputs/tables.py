@@ -74,14 +74,17 @@ def number_column(values: Any, name: str) -> NDArray[np.float64]:
     return column.astype(np.float64)
 
 
-def weight_column(values: Any, name: str, n_rows: int) -> NDArray[np.float64]:
+def weight_column(
+    values: Any, name: str, n_rows: int, *, rows_of: str = "X"
+) -> NDArray[np.float64]:
     """Return sample weights (n,), ones for None: finite, at least 0, and some of them positive."""
     if values is None:
         return np.ones(n_rows)
     w = number_column(values, name)
     if len(w) != n_rows:
         raise ValueError(
-            f"{name} has {len(w)} rows but X has {n_rows}; expected one weight per row of X."
+            f"{name} has {len(w)} rows but {rows_of} has {n_rows}; expected one weight per row of "
+            f"{rows_of}."
         )
     if (wrong := ~(np.isfinite(w) & (w >= 0.0))).any():
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor
 from .means import Means, counted
 
 __all__ = ["CovarianceStatistics", "GroupCovariance"]
+
+# A covariance is symmetric: of what is below its diagonal, only what is this near is computed.
+_PANEL = 256
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class CovarianceStatistics:
         shares = torch.where(weights > 0, shares.to(weights), 0.0)
         shares = shares / shares.sum()
         gaps = self.means.away - (weights / weights.sum()) @ self.means.away
-        within = torch.einsum("g,gij->ij", shares, self.covariances)
+        within = (shares @ self.covariances.flatten(1)).reshape(self.covariances.shape[1:])
         return within + gaps.T @ (gaps * shares[:, None])
 
 
@@ -68,13 +72,6 @@ class GroupCovariance:
     """Accumulate the covariance of a layer's inputs, group by group.
 
     It holds as many (d, d) matrices as groups have come.
-
-    Parameters
-    ----------
-    n_groups : int
-        Number of groups G.
-    n_features : int
-        Width d of the layer's input.
 
     Examples
     --------
@@ -91,52 +88,71 @@ class GroupCovariance:
         self._covariances: dict[int, Tensor] = {}
 
     def update(self, Z: Tensor, codes: Tensor, w: Tensor | None = None) -> GroupCovariance:
-        """Add a batch of rows and return itself.
-
-        Parameters
-        ----------
-        Z : Tensor of shape (n, d)
-            Inputs of the layer.
-        codes : Tensor of shape (n,), int64
-            Group of each row.
-        w : Tensor of shape (n,), optional
-            Sample weights; None means 1 for each row. Rows of weight zero count for nothing.
-        """
+        """Add a batch of rows and return itself; without weights each row counts 1."""
         Z, w, codes = counted(Z, w, codes)
         if not len(Z):
             return self
         shift = (w / w.sum()) @ Z
         weights = torch.bincount(codes, w, minlength=len(self._means.weights))
         away = Z.new_zeros(self._means.away.shape)
-        covariances = {}
+        centred = {}
         for group in torch.unique(codes).tolist():
             own = codes == group
             share = w[own] / weights[group]
             rows = Z[own].sub_(shift)
             away[group] = share @ rows
             rows -= away[group]
-            covariances[group] = (rows.T @ (rows * share[:, None])).cpu()
-        return self._join(Means(weights.cpu(), shift.cpu(), away.cpu()), covariances)
+            centred[group] = rows, share
+        means, shares, step = self._means.joined(Means(weights.cpu(), shift.cpu(), away.cpu()))
+        for group, (rows, share) in centred.items():
+            f = float(shares[group])
+            # The distance of the means is one row more: all in one product, in place.
+            rows = torch.cat([rows, step[group, None].to(rows)])
+            self._add(group, rows, torch.cat([f * share, share.new_tensor([f * (1.0 - f)])]), f)
+        self._means = means
+        return self
+
+    def _add(self, group: int, rows: Tensor, share: Tensor, f: float) -> None:
+        """Replace a group's matrix C by ``(1 - f) C + rows^T diag(share) rows``."""
+        d = rows.shape[1]
+        if group not in self._covariances:
+            self._covariances[group] = torch.zeros(d, d, dtype=torch.float64)
+        own, left, right = self._covariances[group], rows.T, rows * share[:, None]
+        for i, j in _panels(d):
+            if rows.is_cpu:
+                own[i, j].addmm_(left[i], right[:, j], beta=1.0 - f)
+            else:
+                own[i, j].mul_(1.0 - f).add_((left[i] @ right[:, j]).cpu())
 
     def merge(self, other: GroupCovariance) -> GroupCovariance:
         """Add another accumulator's rows to this one's and return itself."""
-        new = {g: C.clone() for g, C in other._covariances.items() if g not in self._covariances}
-        return self._join(other._means, other._covariances | new)
-
-    def _join(self, means: Means, covariances: dict[int, Tensor]) -> GroupCovariance:
-        """Join statistics whose matrices are kept where a group is new."""
-        self._means, share, step = self._means.joined(means)
-        for group, covariance in covariances.items():
-            own = self._covariances.setdefault(group, covariance)
-            if own is not covariance:
-                f = float(share[group])
-                own.lerp_(covariance, f).addr_(step[group], step[group], alpha=f * (1.0 - f))
+        self._means, shares, step = self._means.joined(other._means)
+        for group, covariance in other._covariances.items():
+            own = self._covariances.get(group)
+            if own is None:
+                self._covariances[group] = covariance.clone()
+                continue
+            f, between = float(shares[group]), step[group]
+            for i, j in _panels(len(own)):
+                own[i, j].lerp_(covariance[i, j], f)
+                own[i, j].addr_(between[i], between[j], alpha=f * (1.0 - f))
         return self
 
     def result(self) -> CovarianceStatistics:
         """Return the statistics so far, which later updates do not change."""
         n_groups, d = self._means.away.shape
-        covariances = torch.zeros(n_groups, d, d, dtype=torch.float64)
-        for group, covariance in self._covariances.items():
-            covariances[group] = covariance
+        covariances = torch.empty(n_groups, d, d, dtype=torch.float64)
+        for group, out in enumerate(covariances):
+            own = self._covariances.get(group)
+            if own is None:
+                out.zero_()
+                continue
+            for i, j in _panels(d):
+                out[j, i], out[i, j] = own[i, j].T, own[i, j]
         return CovarianceStatistics(self._means, covariances)
+
+
+def _panels(d: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the rows and columns of panels that hold the upper half of a (d, d) matrix."""
+    for start in range(0, d, _PANEL):
+        yield slice(start, start + _PANEL), slice(start, d)

@@ -61,19 +61,9 @@ _NEWTON_STEPS, _NEWTON_TOLERANCE = 100, 1e-15
 
 
 def neutralize(group_importance: Tensor, group_weights: Tensor) -> Tensor:
-    """Weighted mean of the groups' importances (Eq. 2).
+    """Weighted mean ``I_N = sum_g w_g I_g`` of the groups' importances (Eq. 2).
 
-    Parameters
-    ----------
-    group_importance : Tensor of shape (G, d)
-        ``I_g``, one row per group.
-    group_weights : Tensor of shape (G,)
-        ``w_g``, non-negative with sum 1; the paper's Eq. 2 has 1/2 and 1/2.
-
-    Returns
-    -------
-    Tensor of shape (d,)
-        ``I_N = sum_g w_g I_g``.
+    (G, d), (G,) -> (d,). The weights are non-negative with sum 1; the paper's are 1/2 and 1/2.
 
     Examples
     --------
@@ -85,21 +75,11 @@ def neutralize(group_importance: Tensor, group_weights: Tensor) -> Tensor:
 
 
 def floor_importance(importance: Tensor, size: Tensor | None = None) -> Tensor:
-    """Raise importances per size below `IMPORTANCE_FLOOR` times the largest one to that value.
+    """Raise importances (d,) per size below `IMPORTANCE_FLOOR` times the largest one to that value.
 
-    Parameters
-    ----------
-    importance : Tensor of shape (d,)
-        Non-negative importances, at least one of them positive.
-    size : Tensor of shape (d,), optional
-        Positive size of each feature, such as its root mean square. With it
-        ``diag(importance) W`` stays what it is when a feature is measured in other
-        units. None is 1 each.
-
-    Returns
-    -------
-    Tensor of shape (d,)
-        Strictly positive importances.
+    At least one of them is positive. ``size`` (d,) is the positive size of each feature, such as
+    its root mean square: with it ``diag(importance) W`` stays what it is when a feature is measured
+    in other units. None is 1 each.
 
     Examples
     --------
@@ -114,23 +94,12 @@ def floor_importance(importance: Tensor, size: Tensor | None = None) -> Tensor:
 
 
 def regularized_metric(moment: Tensor, size: Tensor, ridge: float = METRIC_RIDGE) -> Tensor:
-    """Add a share of each feature's own squared size to a second moment, so that it is definite.
+    """Return ``moment + ridge * diag(size)^2``, which is definite: (d, d), (d,) -> (d, d).
 
-    Parameters
-    ----------
-    moment : Tensor of shape (d, d)
-        Symmetric and positive semidefinite, such as a covariance.
-    size : Tensor of shape (d,)
-        Positive size of each feature, such as the scale of `column_moments`. Measuring a feature
-        in other units, in both, changes nothing. Not the diagonal: of a constant feature that is
-        zero or rounding.
-    ridge : float
-        The share; at least `METRIC_RIDGE` where features may be constant or collinear.
-
-    Returns
-    -------
-    Tensor of shape (d, d), float64
-        ``moment + ridge * diag(size)^2``.
+    The moment is symmetric and positive semidefinite, such as a covariance; the size that of each
+    feature, such as the scale of `column_moments`. Measuring a feature in other units, in both,
+    changes nothing. Not the diagonal: of a constant feature that is zero or rounding. The ridge is
+    at least `METRIC_RIDGE` where features may be constant or collinear.
 
     Examples
     --------
@@ -346,21 +315,10 @@ def _solve(root: Tensor, X: Tensor, *, transposed: bool = False) -> Tensor:
 
 
 def resolve_rank(rank: int | float, singular_values: Tensor) -> int:
-    """Return the number of singular values that ``rank`` asks for.
+    """Return the number of singular values (m,), largest first, that ``rank`` asks for: 1 to m.
 
-    Parameters
-    ----------
-    rank : int or float
-        An int >= 1 is taken as it is, at most ``len(singular_values)``. A float
-        in (0, 1] is the share of energy (sum of squared singular values) to
-        keep: the smallest rank that reaches it.
-    singular_values : Tensor of shape (m,)
-        Largest first.
-
-    Returns
-    -------
-    int
-        Between 1 and m.
+    An int >= 1 is taken as it is, at most m. A float in (0, 1] is the share of energy (sum of
+    squared singular values) to keep: the smallest rank that reaches it.
 
     Examples
     --------

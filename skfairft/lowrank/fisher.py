@@ -20,12 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..rows.mapped import Features
+from ..rows.tensor_rows import TensorRows
 from .statistics import fill
 
 __all__ = [
@@ -42,23 +43,11 @@ _BLOCK_ELEMENTS = 2**18
 
 
 def softmax_gradient_energy(logits: Tensor, y: Tensor) -> Tensor:
-    """Squared norm of the cross-entropy gradient at the logits.
+    """Squared norm of the cross-entropy gradient at logits: (n, k), labels (n,) -> ``e`` (n,).
 
     The gradient is ``softmax(logits) - onehot(y)``. Its own-class entry
     ``p_y - 1`` is computed as minus the sum of the other probabilities, which
     keeps full relative precision for samples that are already well classified.
-
-    Parameters
-    ----------
-    logits : Tensor of shape (n, k)
-        Outputs of the classification layer.
-    y : Tensor of shape (n,), int64
-        Encoded labels.
-
-    Returns
-    -------
-    Tensor of shape (n,)
-        ``e``, never negative.
 
     Examples
     --------
@@ -73,22 +62,10 @@ def softmax_gradient_energy(logits: Tensor, y: Tensor) -> Tensor:
 def gradient_energy(
     output: Tensor, y: Tensor, tail: Callable[[Tensor], Tensor] | None = None
 ) -> Tensor:
-    """Squared norm of the loss gradient at a linear layer's output.
+    """Squared norm ``e`` (n,) of the loss gradient at a linear layer's output (n, k0).
 
-    Parameters
-    ----------
-    output : Tensor of shape (n, k0)
-        Output of the layer whose weights are studied.
-    y : Tensor of shape (n,), int64
-        Encoded labels.
-    tail : callable, optional
-        What follows the layer, mapping (n, k0) to logits (n, k) row by row.
-        None means that the layer's output already is the logits.
-
-    Returns
-    -------
-    Tensor of shape (n,)
-        ``e`` of :func:`GroupFisher.update`.
+    The tail is what follows the layer, mapping (n, k0) to logits (n, k) row by row; None means that
+    the layer's output already is the logits. ``y`` (n,) are encoded labels.
 
     Examples
     --------
@@ -160,13 +137,6 @@ class GroupFisher:
     the rows were cut into batches, and accumulators of different batches or
     machines can be merged.
 
-    Parameters
-    ----------
-    n_groups : int
-        Number of groups ``G``.
-    n_features : int
-        Width ``d`` of the layer's input.
-
     Examples
     --------
     >>> import torch
@@ -183,24 +153,7 @@ class GroupFisher:
         self._counts = torch.zeros(n_groups, dtype=torch.int64)
 
     def update(self, Z: Tensor, e: Tensor, codes: Tensor, w: Tensor | None = None) -> GroupFisher:
-        """Add a batch of rows.
-
-        Parameters
-        ----------
-        Z : Tensor of shape (n, d)
-            Inputs of the layer.
-        e : Tensor of shape (n,)
-            Squared norms of the loss gradients at the layer's output.
-        codes : Tensor of shape (n,), int64
-            Group of each row.
-        w : Tensor of shape (n,), optional
-            Sample weights; None means 1 for each row.
-
-        Returns
-        -------
-        GroupFisher
-            Itself, so that updates can be chained.
-        """
+        """Add a batch of rows and return itself; without weights each row counts 1."""
         n_groups, n_features = self._squares.shape
         weight = torch.ones_like(e, dtype=torch.float64) if w is None else w.to(e.device).double()
         self._weights += torch.bincount(codes, weight, minlength=n_groups).cpu()
@@ -229,25 +182,18 @@ class GroupFisher:
 
 
 def layer_fisher(
-    Z: Features,
-    y: Tensor,
-    codes: Tensor,
-    w: Tensor,
+    rows: TensorRows,
     *,
     n_groups: int,
     layer: Callable[[Tensor], Tensor],
     tail: Callable[[Tensor], Tensor] | None = None,
 ) -> FisherStatistics:
-    """Per-group Fisher statistics of a linear layer over a whole dataset.
+    """Per-group Fisher statistics of a linear layer's weight matrix, summed over its columns.
 
     Parameters
     ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Inputs of the layer; they are read block by block and in float64.
-    y, codes : Tensor of shape (n,), int64
-        Encoded label and group of each row.
-    w : Tensor of shape (n,)
-        Sample weights.
+    rows : TensorRows
+        Inputs of the layer, with labels, weights and groups; read block by block, in float64.
     n_groups : int
         Number of groups ``G``.
     layer : callable
@@ -255,23 +201,20 @@ def layer_fisher(
     tail : callable, optional
         What follows it, see `gradient_energy`.
 
-    Returns
-    -------
-    FisherStatistics
-        Of the layer's weight matrix (d, k0), summed over its columns.
-
     Examples
     --------
     >>> import torch
-    >>> Z, y, codes = torch.eye(2), torch.tensor([0, 1]), torch.tensor([0, 1])
+    >>> rows = TensorRows(torch.eye(2), torch.tensor([0, 1]), None, torch.tensor([0, 1]))
     >>> zero = torch.zeros(2, 2).double()
-    >>> layer_fisher(Z, y, codes, torch.ones(2), n_groups=2, layer=lambda Z: Z @ zero).fisher
+    >>> layer_fisher(rows, n_groups=2, layer=lambda Z: Z @ zero).fisher
     tensor([[0.5000, 0.0000],
             [0.0000, 0.5000]], dtype=torch.float64)
     """
+    y, codes, w = rows.y, rows.codes, rows.w
+    assert codes is not None
 
-    def part(rows: slice, block: Tensor) -> GroupFisher:
-        e = gradient_energy(layer(block), y[rows], tail)
-        return GroupFisher(n_groups, Z.shape[1]).update(block, e, codes[rows], w[rows])
+    def given(of: slice, Z: Tensor) -> tuple[Tensor, ...]:
+        return Z, gradient_energy(layer(Z), y[of], tail), codes[of], w[of]
 
-    return fill(Z, {"fisher": part})["fisher"].result()
+    new = partial(GroupFisher, n_groups, rows.Z.shape[1])
+    return fill(rows.Z, {"fisher": (new, given)})["fisher"].result()

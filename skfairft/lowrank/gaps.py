@@ -98,13 +98,6 @@ class CellStatistics:
 class CellMeans:
     """Accumulate the mean features of each true label and group.
 
-    Parameters
-    ----------
-    n_labels, n_groups : int
-        Numbers of true labels k and of groups G.
-    n_features : int
-        Width d of the layer's input.
-
     Examples
     --------
     >>> Z, y, codes = torch.tensor([[1.0], [3.0]]), torch.tensor([0, 0]), torch.tensor([1, 1])
@@ -117,17 +110,7 @@ class CellMeans:
         self._means = Means.none(n_labels * n_groups, n_features)
 
     def update(self, Z: Tensor, y: Tensor, codes: Tensor, w: Tensor | None = None) -> CellMeans:
-        """Add a batch of rows and return itself.
-
-        Parameters
-        ----------
-        Z : Tensor of shape (n, d)
-            Inputs of the layer.
-        y, codes : Tensor of shape (n,), int64
-            True label and group of each row.
-        w : Tensor of shape (n,), optional
-            Sample weights; None means 1 for each row. Rows of weight zero count for nothing.
-        """
+        """Add a batch of rows and return itself; without weights each row counts 1."""
         Z, w, cells = counted(Z, w, y * self._n_groups + codes)
         if not len(Z):
             return self
@@ -155,19 +138,9 @@ def distinct_directions(D: Tensor, scale: Tensor, n_rows: float) -> Tensor:
     there are always fewer directions than columns. Groups that are alike, such as counterfactual
     copies of each other or columns standardized within each group, have none.
 
-    Parameters
-    ----------
-    D : Tensor of shape (d, p), float64
-        `CellStatistics.directions`.
-    scale : Tensor of shape (d,), float64
-        Positive scale of each feature, such as that of `column_moments`.
-    n_rows : float
-        `effective_rows` of the weights.
-
-    Returns
-    -------
-    Tensor of shape (d, q), float64
-        Of the same ``D D^T``, up to rounding.
+    ``D`` (d, p) comes from `CellStatistics.directions`, the positive ``scale`` (d,) of the features
+    from `column_moments`, ``n_rows`` from `effective_rows`. What is returned, (d, q), has the same
+    ``D D^T``, up to rounding.
 
     Examples
     --------
@@ -182,21 +155,10 @@ def distinct_directions(D: Tensor, scale: Tensor, n_rows: float) -> Tensor:
 
 
 def group_columns(Z: Features, codes: Tensor) -> list[int]:
-    """Return the features that are the group itself, or part of it, such as its dummy variable.
+    """Return the numbers of the features that are the group itself, or part of it, as its dummy is.
 
-    Each has one value in each group, and not the same in all.
-
-    Parameters
-    ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features.
-    codes : Tensor of shape (n,), int64
-        Encoded group of each row.
-
-    Returns
-    -------
-    list of int
-        Numbers of the features; none where most groups have a single row.
+    Each has one value in each group, and not the same in all. None where most groups have a single
+    row. ``codes`` (n,) are the rows' groups.
 
     Examples
     --------

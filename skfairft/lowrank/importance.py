@@ -59,17 +59,10 @@ class Metric(NamedTuple):
 
 
 def weigh(name: str, measured: Measurements, shares: Tensor) -> Metric:
-    """Return the metric of an importance.
+    """Return the metric of an importance, one of `IMPORTANCES`.
 
-    Parameters
-    ----------
-    name : str
-        One of `IMPORTANCES`.
-    measured : Measurements
-        Of the rows; with a covariance where `needs_covariance` says so, and the Fisher information
-        of the heads that `heads_of` names.
-    shares : Tensor of shape (G,), float64
-        ``w_g`` of Eq. 2, non-negative with sum 1.
+    ``measured`` has a covariance where `needs_covariance` says so, and the Fisher information of
+    the heads that `heads_of` names; ``shares`` (G,) are ``w_g`` of Eq. 2, non-negative with sum 1.
 
     Warns
     -----

@@ -67,11 +67,6 @@ class Means:
     def joined(self, other: Means) -> tuple[Means, Tensor, Tensor]:
         """Return the means of the rows of both, and what statistics about them need [1]_.
 
-        Parameters
-        ----------
-        other : Means
-            Of other rows and the same cells.
-
         Returns
         -------
         means : Means
@@ -106,14 +101,7 @@ class Means:
 def counted(Z: Tensor, w: Tensor | None, *columns: Tensor) -> tuple[Tensor, ...]:
     """Return features and weights in float64, and columns, of the rows whose weight is not zero.
 
-    Parameters
-    ----------
-    Z : Tensor of shape (n, d)
-        Features.
-    w : Tensor of shape (n,), or None
-        Sample weights; None means 1 for each row.
-    *columns : Tensor of shape (n,)
-        Such as groups.
+    No weights are 1 for each row; columns are tensors (n,) such as groups.
 
     Examples
     --------

@@ -47,11 +47,6 @@ class ColumnMoments:
     Each batch has a mean and a variance about it, which are joined as `Means.joined` says: one
     pass over the features is as accurate as two, whatever their offset and their order.
 
-    Parameters
-    ----------
-    n_features : int
-        Width d of the layer's input.
-
     Examples
     --------
     >>> moments = ColumnMoments(2).update(torch.tensor([[0.0, 5.0]]))
@@ -64,15 +59,7 @@ class ColumnMoments:
         self._variance = self._peak = torch.zeros(n_features, dtype=torch.float64)
 
     def update(self, Z: Tensor, w: Tensor | None = None) -> ColumnMoments:
-        """Add a batch of rows and return itself.
-
-        Parameters
-        ----------
-        Z : Tensor of shape (n, d)
-            Inputs of the layer.
-        w : Tensor of shape (n,), optional
-            Sample weights; None means 1 for each row. Rows of weight zero count for nothing.
-        """
+        """Add a batch of rows and return itself; without weights each row counts 1."""
         Z, w = counted(Z, w)
         if not len(Z):
             return self
@@ -82,7 +69,7 @@ class ColumnMoments:
         X = Z - shift
         away = share @ X  # what the rounding of the shift has left of the mean
         variance = share @ X.square_()
-        peak = torch.linalg.vector_norm(Z, torch.inf, dim=0)
+        peak = torch.maximum(Z.amax(dim=0), -Z.amin(dim=0))
         means = Means(total[None].cpu(), shift.cpu(), away[None].cpu())
         return self._join(means, variance.cpu(), peak.cpu())
 
@@ -107,27 +94,12 @@ class ColumnMoments:
 
 
 def column_moments(Z: Features, w: Tensor) -> Moments:
-    """Weighted mean and standard deviation of each feature of a whole dataset.
-
-    Parameters
-    ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
-        Features; they are read block by block and in float64.
-    w : Tensor of shape (n,), float64
-        Sample weights.
-
-    Returns
-    -------
-    Moments
-        Of all rows.
+    """Weighted mean and standard deviation of each feature (n, d) of rows of weights (n,).
 
     Examples
     --------
     >>> column_moments(torch.tensor([[0.0, 5.0], [2.0, 5.0]]), torch.ones(2)).mean
     tensor([1., 5.], dtype=torch.float64)
     """
-
-    def part(rows: slice, block: Tensor) -> ColumnMoments:
-        return ColumnMoments(Z.shape[1]).update(block, w[rows])
-
-    return fill(Z, {"moments": part})["moments"].result()
+    new, given = (lambda: ColumnMoments(Z.shape[1])), (lambda rows, X: (X, w[rows]))
+    return fill(Z, {"moments": (new, given)})["moments"].result()

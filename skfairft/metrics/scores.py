@@ -108,8 +108,8 @@ def _distance(
 ) -> float:
     """Return the distance of a constraint, and warn of rates that are undefined."""
     cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
-    warn_undefined(cells, TABLE[constraint].rates)
     counts = cells.count(cells.weight)
+    warn_undefined(cells, counts, TABLE[constraint].rates)
     return float(distances_of(counts, [constraint], cells.positives)[constraint])
 
 
@@ -421,7 +421,7 @@ def fairness_report(
     cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
     if constraint is not None and constraint not in PAPER:
         cells = replace(cells, constraints=(*PAPER, constraint))
-    warn_undefined(cells, REPORTED)
+    warn_undefined(cells, cells.count(cells.weight), REPORTED)
     return build_report(
         cells,
         sensitive_features,

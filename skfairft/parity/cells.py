@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..inputs.encoding import encode_groups, in_order, to_label_array
 from ..inputs.index_order import warn_of_index_order
-from ..inputs.tables import number_column
+from ..inputs.tables import weight_column
 from ..inputs.words import shown
 from .table import PAPER
 
@@ -73,22 +73,30 @@ def count_cells(
     )
     labels, positives = _positive_labels(labels, pos_label)
     code = (codes * len(labels) + true) * len(labels) + pred
-    return Cells(groups, labels, positives, code, _check_weight(sample_weight, n))
+    return Cells(groups, labels, positives, code, _weights(sample_weight, n))
 
 
 def count_labels(y_true: Any, y_pred: Any, sample_weight: Any) -> Floats:
     """Return the table (k, k) of all rows, without groups."""
     labels, true, pred = _encode_labels(y_true, y_pred)
-    weight = _check_weight(sample_weight, len(true))
-    k = len(labels)
+    weight, k = _weights(sample_weight, len(true)), len(labels)
     counts = np.bincount(true * k + pred, weights=weight, minlength=k * k)
     return counts.reshape(k, k).astype(np.float64)
+
+
+def _weights(sample_weight: Any, n: int) -> Floats | None:
+    if sample_weight is None:  # plain numbers of rows are counted faster
+        return None
+    return weight_column(sample_weight, "sample_weight", n, rows_of="y_true")
 
 
 def _encode_labels(y_true: Any, y_pred: Any) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
     """Return the sorted union (k,) of the labels, and both arrays as codes (n,)."""
     true, pred = to_label_array(y_true, name="y_true"), to_label_array(y_pred, name="y_pred")
-    _check_length("y_pred", pred, len(true))
+    if len(pred) != len(true):
+        raise ValueError(
+            f"y_pred has {len(pred)} rows but y_true has {len(true)}; expected one value per row."
+        )
     if len(true) == 0:
         raise ValueError("y_true has 0 rows; expected at least one.")
     for name, y in (("y_true", true), ("y_pred", pred)):
@@ -149,23 +157,3 @@ def _positive_labels(labels: Array, pos_label: Any) -> tuple[Array, range]:
 
 def _only(code: int) -> range:
     return range(code, code + 1)
-
-
-def _check_length(name: str, values: Any, n: int) -> None:
-    if len(values) != n:
-        raise ValueError(
-            f"{name} has {len(values)} rows but y_true has {n}; expected one value per row."
-        )
-
-
-def _check_weight(sample_weight: Any, n: int) -> Floats | None:
-    if sample_weight is None:
-        return None
-    weight = number_column(sample_weight, "sample_weight")
-    _check_length("sample_weight", weight, n)
-    if not np.isfinite(weight).all() or (weight < 0).any() or not weight.any():
-        raise ValueError(
-            "sample_weight holds values that are negative, infinite or NaN, or zeros only; "
-            "expected finite weights >= 0, at least one of them positive."
-        )
-    return weight

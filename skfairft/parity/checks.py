@@ -13,7 +13,7 @@ from ..inputs.encoding import python_value
 from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from ..inputs.words import joined, listed, shown
-from .constraints import cell_counts, parity
+from .constraints import parity
 from .table import RATES, TABLE
 
 __all__ = ["check_constraint", "check_held_out", "refuse_alone"]
@@ -32,16 +32,8 @@ def check_constraint(
 ) -> None:
     """Refuse a constraint on rates that some groups do not have.
 
-    Parameters
-    ----------
-    constraint : str or None
-        One of `CONSTRAINTS`.
-    classes, groups : ndarray
-        Encoded by ``labels`` and ``codes``.
-    labels, codes : ndarray of shape (n,), int64
-        Class and group of each row.
-    w : ndarray of shape (n,)
-        Sample weights.
+    Classes and groups are named by ``classes`` and ``groups``, encoded by ``labels`` and ``codes``
+    (n,); ``w`` (n,) are sample weights.
 
     Raises
     ------
@@ -51,11 +43,8 @@ def check_constraint(
     if constraint is None:
         return
     rule = parity(constraint, len(classes))
-    table = cell_counts(
-        *map(torch.from_numpy, (labels, codes, w)), n_classes=len(classes), n_groups=len(groups)
-    )
     missing: list[str] = []
-    counts = rule.counts(table).numpy()
+    counts = rule.counts(_count(labels, codes, w, (len(classes), len(groups)))).numpy()
     for m, g in np.argwhere(counts == 0):
         wanted = [python_value(c) for c in classes[rule.events[m].numpy() > 0]]
         name = shown(python_value(groups[g]))
@@ -80,16 +69,7 @@ def check_held_out(
 ) -> None:
     """Refuse held-out rows on which groups cannot be compared, and warn of few.
 
-    Parameters
-    ----------
-    constraint : str
-        One of `CONSTRAINTS`.
-    bound : float
-        As given to the classifier, for the error.
-    labels, codes : ndarray of shape (m,), int64
-        Label and group of each held-out row, all of positive weight.
-    shape : tuple (k, G)
-        Numbers of classes and of groups.
+    Labels and groups (m,) are those of rows of positive weight; ``shape`` is (k, G).
 
     Raises
     ------
@@ -112,9 +92,7 @@ def check_held_out(
     ValueError: difference_bound=0.1 needs held-out rows of at least two groups ...
     """
     n_classes, n_groups = shape
-    y, s, one = torch.from_numpy(labels), torch.from_numpy(codes), torch.ones(len(labels)).double()
-    count = cell_counts(y, s, one, n_classes=n_classes, n_groups=n_groups)
-    rule = parity(constraint, n_classes)
+    count, rule = _count(labels, codes, None, shape), parity(constraint, n_classes)
     compared, counts = rule.fewest_groups(count), rule.counts(count)
     if compared < 2:
         raise ValueError(
@@ -136,18 +114,7 @@ def check_held_out(
 def refuse_alone(
     constraint: str, labels: Tensor, codes: Tensor, w: Tensor, *, shape: tuple[int, int]
 ) -> None:
-    """Refuse rows on which groups cannot be compared.
-
-    Parameters
-    ----------
-    constraint : str
-        One of `CONSTRAINTS`.
-    labels, codes : Tensor of shape (n,), int64
-        Class and group of each row.
-    w : Tensor of shape (n,)
-        Weights.
-    shape : tuple (k, G)
-        Numbers of classes and of groups.
+    """Refuse rows on which groups cannot be compared; tensors (n,), and ``shape`` is (k, G).
 
     Raises
     ------
@@ -167,7 +134,7 @@ def refuse_alone(
     ValueError: held_out needs rows of at least two groups for each rate of ...
     """
     n_classes, n_groups = shape
-    count = cell_counts(labels, codes, w.double(), n_classes=n_classes, n_groups=n_groups)
+    count = _count(labels.numpy(), codes.numpy(), w.numpy(), shape)
     compared = parity(constraint, n_classes).fewest_groups(count)
     if compared < 2:
         raise ValueError(
@@ -175,3 +142,9 @@ def refuse_alone(
             f"rate has them in {compared} of {n_groups} groups, among "
             f"{int(w.count_nonzero())} rows of positive weight. Hold out more or merge groups."
         )
+
+
+def _count(labels: Any, codes: Any, w: Any, shape: tuple[int, int]) -> Tensor:
+    """Return the weight of the rows of each label and group, (k, G)."""
+    flat = np.bincount(labels * shape[1] + codes, w, shape[0] * shape[1])
+    return torch.from_numpy(flat.astype(np.float64).reshape(shape))

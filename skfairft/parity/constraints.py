@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..rows.tensor_rows import TensorRows
 from .moments import Parity, moments
 from .table import TABLE
 
@@ -35,16 +36,7 @@ def largest_distance(constraint: str) -> int:
 
 
 def parity(constraint: str, n_classes: int, class_weight: Tensor | None = None) -> Parity:
-    """Return the moments of a constraint.
-
-    Parameters
-    ----------
-    constraint : str
-        One of `CONSTRAINTS`.
-    n_classes : int
-        Number of classes k.
-    class_weight : Tensor of shape (k,), float64, optional
-        As for `moments`.
+    """Return the moments of one of `CONSTRAINTS`; as `moments`.
 
     Examples
     --------
@@ -55,19 +47,15 @@ def parity(constraint: str, n_classes: int, class_weight: Tensor | None = None) 
     return moments(TABLE[constraint].rates, n_classes, class_weight=class_weight)
 
 
-def mass_table(
-    p: Tensor, y: Tensor, codes: Tensor, w: Tensor, *, n_groups: int
-) -> tuple[Tensor, Tensor]:
+def mass_table(p: Tensor, rows: TensorRows, *, n_groups: int) -> tuple[Tensor, Tensor]:
     """Sum predictions and weights by true label and group.
 
     Parameters
     ----------
     p : Tensor of shape (n, k), float64
         Probabilities, or one-hot decisions.
-    y, codes : Tensor of shape (n,), int64
-        True label and group of each row.
-    w : Tensor of shape (n,), float64
-        Sample weights.
+    rows : TensorRows
+        Labels, weights and groups of the same rows.
     n_groups : int
         Number of groups G.
 
@@ -76,37 +64,25 @@ def mass_table(
     mass : Tensor of shape (k, G, k), float64
         Differentiable in ``p``.
     count : Tensor of shape (k, G), float64
-        See the module.
+        As `cell_counts`.
     """
     k = p.shape[1]
-    mass = p.new_zeros(k * n_groups, k).index_add(0, y * n_groups + codes, p * w[:, None])
-    return mass.reshape(k, n_groups, k), cell_counts(y, codes, w, n_classes=k, n_groups=n_groups)
+    cells, w = rows.cells(n_groups), rows.w
+    mass = p.new_zeros(k * n_groups, k).index_add(0, cells, p * w[:, None])
+    count = w.new_zeros(k * n_groups).index_add(0, cells, w)
+    return mass.reshape(k, n_groups, k), count.reshape(k, n_groups)
 
 
-def cell_counts(y: Tensor, codes: Tensor, w: Tensor, *, n_classes: int, n_groups: int) -> Tensor:
-    """Sum weights by true label and group, the ``count`` of the module.
-
-    Parameters
-    ----------
-    y, codes : Tensor of shape (n,), int64
-        True label and group of each row.
-    w : Tensor of shape (n,), float64
-        Sample weights.
-    n_classes, n_groups : int
-        Number of classes k and of groups G.
-
-    Returns
-    -------
-    Tensor of shape (k, G), float64
-        Zero where there is no such row.
+def cell_counts(rows: TensorRows, *, n_classes: int, n_groups: int) -> Tensor:
+    """Sum weights by true label and group, (k, G): zero where there is no such row.
 
     Examples
     --------
     >>> import torch
-    >>> y, s = torch.tensor([0, 1, 1]), torch.tensor([0, 1, 1])
-    >>> cell_counts(y, s, torch.tensor([1.0, 2.0, 3.0]), n_classes=2, n_groups=2)
+    >>> y, w = torch.tensor([0, 1, 1]), torch.tensor([1.0, 2.0, 3.0])
+    >>> cell_counts(TensorRows(torch.zeros(3, 1), y, w, y), n_classes=2, n_groups=2)
     tensor([[1., 0.],
             [0., 5.]])
     """
-    count = w.new_zeros(n_classes * n_groups).index_add(0, y * n_groups + codes, w)
+    count = rows.w.new_zeros(n_classes * n_groups).index_add(0, rows.cells(n_groups), rows.w)
     return count.reshape(n_classes, n_groups)

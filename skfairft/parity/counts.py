@@ -44,13 +44,6 @@ Statistics = dict[str, dict[str, Floats]]  # arrays by scope and metric
 _MAX_LISTED = 8
 
 
-def _divide(numerator: Floats, denominator: Floats) -> Floats:
-    """Return the quotient, NaN where there is nothing to divide by."""
-    out = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
-    np.divide(numerator, denominator, out=out, where=denominator > 0)
-    return out
-
-
 def as_mass(counts: Floats) -> Tensor:
     """Return counts (..., G, k, k) as the table (..., k, G, k) that moments are functions of."""
     return torch.from_numpy(counts).transpose(-3, -2)
@@ -64,10 +57,12 @@ def _needed(constraints: Iterable[str], first: Sequence[str] = ()) -> list[str]:
 def _distances(spreads: Tensor, rates: list[str], constraints: Iterable[str]) -> dict[str, Floats]:
     """Return the distance (...) of each constraint from spreads (..., m) of rates by class."""
     by_rate = spreads.unflatten(-1, (-1, len(rates)))
-    return {
-        name: largest_sum(by_rate[..., [rates.index(r) for r in TABLE[name].rates]]).numpy()
-        for name in constraints
-    }
+    found = {}
+    for name in constraints:
+        wanted = [rates.index(rate) for rate in TABLE[name].rates]
+        own = by_rate if len(wanted) == len(rates) else by_rate[..., wanted]
+        found[name] = largest_sum(own).numpy()
+    return found
 
 
 def distances_of(
@@ -91,11 +86,16 @@ def distances_of(
 
 
 def weighted_f1(counts: Floats) -> Floats:
-    """Return the F1 of each label, averaged with the labels' true counts as weights."""
+    """Return the F1 of each label, averaged with the labels' true counts as weights.
+
+    (..., k, k) -> (...), NaN without any row.
+    """
     true, hit = counts.sum(axis=-1), np.diagonal(counts, axis1=-2, axis2=-1)
+    either, total = true + counts.sum(axis=-2), true.sum(axis=-1)
     # A label that occurs nowhere has weight 0; its F1 only must not be NaN.
-    f1 = np.nan_to_num(_divide(2.0 * hit, true + counts.sum(axis=-2)))
-    return _divide((f1 * true).sum(axis=-1), true.sum(axis=-1))
+    f1 = 2.0 * hit / np.where(either > 0.0, either, 1.0)
+    mean: Floats = (f1 * true).sum(axis=-1) / np.where(total > 0.0, total, np.nan)
+    return mean
 
 
 def _columns(cells: Cells, rates: Sequence[str]) -> dict[str, int]:
@@ -125,20 +125,19 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
     """
     rates = _needed(cells.constraints, REPORTED)
     rule = moments(rates, counts.shape[-1], positives=cells.positives)
+    counts = np.concatenate([counts, counts.sum(axis=-3, keepdims=True)], axis=-3)  # and of all
     mass = as_mass(counts)
-    sums, behind = rule.sums(mass), rule.counts(mass.sum(dim=-1))  # (..., m, G)
-    f1, f1_of_all = weighted_f1(counts), weighted_f1(counts.sum(axis=-3))
-    # One column more, the F1: (..., m + 1, G) and (..., m + 1).
-    group = np.concatenate([divide(sums, behind), f1[..., None, :]], axis=-2)
-    pooled = divide(sums.sum(dim=-1), behind.sum(dim=-1))
-    overall = np.concatenate([pooled, f1_of_all[..., None]], axis=-1)
+    # One column more, the F1: (..., m + 1, G + 1).
+    known = rule.rates(mass, mass.sum(dim=-1)).numpy()
+    known = np.concatenate([known, weighted_f1(counts)[..., None, :]], axis=-2)
+    group, overall = known[..., :-1], known[..., -1]
     low, high = extremes(torch.from_numpy(group))
     difference, ratio = (high - low).numpy(), divide(low, high).numpy()
     columns = _columns(cells, rates) | {"f1": -1}
     distances = _distances((high - low)[..., :-1], rates, cells.constraints)
     return {
         "headline": {
-            "weighted_f1_error": 100.0 * (1.0 - f1_of_all),
+            "weighted_f1_error": 100.0 * (1.0 - overall[..., -1]),
             **{f"{name}_distance": distance for name, distance in distances.items()},
         },
         "overall": {name: overall[..., m] for name, m in columns.items()},
@@ -148,14 +147,18 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
     }
 
 
-def warn_undefined(cells: Cells, rates: Sequence[str]) -> None:
-    """Warn, once and with counts, of a lone group and of rates that are shares of nothing."""
+def warn_undefined(cells: Cells, counts: Floats, rates: Sequence[str]) -> None:
+    """Warn, once and with numbers of rows, of a lone group and of rates that are of nothing."""
     rule = moments(rates, len(cells.labels), positives=cells.positives)
-    rows = cells.count(None)
-    behind, weight = (
-        rule.counts(as_mass(table).sum(dim=-1)).numpy()
-        for table in (rows, rows if cells.weight is None else cells.count(cells.weight))
-    )
+
+    def behind(counts: Floats) -> Floats:
+        return rule.counts(as_mass(counts).sum(dim=-1)).numpy()
+
+    weight = behind(counts)
+    if len(cells.groups) > 1 and weight.all():
+        return
+    table = cells.count(None)
+    rows = behind(table)
     notes = []
     if len(cells.groups) == 1:
         notes.append(
@@ -169,7 +172,7 @@ def warn_undefined(cells: Cells, rates: Sequence[str]) -> None:
             label = "" if RATES[name].pooled else f" of label {_label(cells, j)!r}"
             undefined.append(
                 f"{RATES[name].name}{label} in group {shown(cells.groups.tolist()[g])} "
-                f"({int(rows[g].sum())} rows{_behind(name, int(behind[own][j, g]))})"
+                f"({int(table[g].sum())} rows{_behind(name, int(rows[own][j, g]))})"
             )
     if undefined:
         more = len(undefined) - _MAX_LISTED

@@ -29,14 +29,7 @@ _LEVEL = 0.95
 class JudgedRows:
     """Rows and what decisions about them are measured by.
 
-    Parameters
-    ----------
-    rows : TensorRows
-        Features, labels, sample weights and groups.
-    rule : Parity
-        The moments of the constraint.
-    groups : ndarray of shape (G,)
-        Names of the groups.
+    ``rule`` has the moments of the constraint, ``groups`` (G,) the groups' names.
     """
 
     rows: TensorRows
@@ -51,13 +44,8 @@ class JudgedRows:
 
     def counts(self) -> Tensor:
         """Return the weight (m, G) of the rows that each rate is a mean over."""
-        assert self.rows.codes is not None
         n_groups, n_classes, _ = self.shape
-        return self.rule.counts(
-            cell_counts(
-                self.rows.y, self.rows.codes, self.rows.w, n_classes=n_classes, n_groups=n_groups
-            )
-        )
+        return self.rule.counts(cell_counts(self.rows, n_classes=n_classes, n_groups=n_groups))
 
     def warn_of_empty(self) -> None:
         """Warn of groups without rows that a rate of the constraint is a mean over."""
@@ -103,22 +91,10 @@ class JudgedRows:
 
 
 def interval_around(value: float, samples: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the 95 % percentile interval of resampled values, stretched to hold the value itself.
+    """Return the 95 % percentile interval (2,) of resampled values, stretched to hold the value.
 
     A distance is never negative, so that near parity most resamples have more of it than the rows
-    that they are drawn from.
-
-    Parameters
-    ----------
-    value : float
-        Of the rows.
-    samples : ndarray of shape (b,)
-        Of resamples; NaN is left out.
-
-    Returns
-    -------
-    ndarray of shape (2,)
-        NaN without a sample.
+    that they are drawn from. Samples that are NaN are left out; without any other it is NaN.
 
     Examples
     --------
@@ -134,16 +110,9 @@ def interval_around(value: float, samples: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def pareto_front(error: ArrayLike, difference: ArrayLike) -> NDArray[np.bool_]:
-    """Tell which points no other point beats: less of one and no more of the other.
+    """Tell which points (m,) no other point beats: less of one and no more of the other.
 
-    Parameters
-    ----------
-    error, difference : array-like of shape (m,)
-        Both the smaller the better; NaN is beaten by all.
-
-    Returns
-    -------
-    ndarray of shape (m,), bool
+    Of both errors and differences less is better; NaN is beaten by all.
 
     Examples
     --------

@@ -22,14 +22,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 
 import torch
 from torch import Tensor
 
 from .table import RATES, Rate
 
-__all__ = ["Parity", "divide", "extremes", "largest_sum", "moments", "spread"]
+__all__ = ["Parity", "divide", "extremes", "largest_sum", "moments", "nonzero", "spread"]
+
+# Tables of few classes are summed as they are, by all coefficients; of many most are zero.
+_MOST_COEFFICIENTS = 2**12
 
 
 @dataclass(frozen=True)
@@ -80,33 +83,9 @@ class Parity:
 
     def sums(self, mass: Tensor) -> Tensor:
         """Return the numerators of the rates, ``sum_yj C mass``: (..., k, G, k) -> (..., m, G)."""
-        if self.class_weight is not None:
-            mass = mass / self.class_weight[:, None, None]
-        parts = self._against_the_rest(mass)
-        by_kind = []  # each (..., G, c)
-        for kind in self.kinds:
-            total = reduce(torch.add, (_times(n, parts[cell]) for cell, n in kind.cells.items()))
-            if kind.pooled:
-                total = total.sum(dim=-1, keepdim=True).expand_as(total)
-            by_kind.append(total[..., self._own])
-        return torch.stack(by_kind, dim=-1).flatten(-2).transpose(-1, -2)
-
-    def _against_the_rest(self, mass: Tensor) -> dict[tuple[int, int], Tensor]:
-        """Return sums (..., G, k) of each class against the rest, by (true, predicted).
-
-        They are sums, not differences of totals, in which small weights would drown.
-        """
-        wanted = {cell for kind in self.kinds for cell in kind.cells}
-        parts = {(1, 1): mass.diagonal(dim1=-3, dim2=-1)}
-        if wanted != {(1, 1)}:
-            wrong = mass * self._others[:, None, :]
-        if (1, 0) in wanted:
-            parts[1, 0] = wrong.sum(dim=-1).transpose(-1, -2)
-        if (0, 1) in wanted or (0, 0) in wanted:
-            parts[0, 1] = wrong.sum(dim=-3)
-        if (0, 0) in wanted:  # of the other classes' rows, those that are not predicted it
-            parts[0, 0] = mass.sum(dim=-1).transpose(-1, -2) @ self._others - parts[0, 1]
-        return parts
+        if self._coefficients is None:
+            return self._sums(mass)
+        return self._coefficients @ mass.transpose(-1, -2).flatten(-3, -2)
 
     def spend(self, prices: Tensor) -> Tensor:
         """Return what a row adds to ``sum(prices * sums)``: (m, G) -> (k, G, k).
@@ -120,58 +99,63 @@ class Parity:
         >>> moments(["fpr"], 2).spend(torch.tensor([[2.0, 3.0]]).double()).tolist()
         [[[0.0, 2.0], [0.0, 3.0]], [[0.0, 0.0], [0.0, 0.0]]]
         """
-        zero = prices.new_zeros(self.events.shape[1], prices.shape[1])
-        # Of each class against the rest, (k, G), by (true, predicted).
-        price = dict.fromkeys([(1, 1), (1, 0), (0, 1), (0, 0)], zero)
-        by_kind = prices.unflatten(0, (-1, len(self.kinds))).unbind(dim=1)  # each (c, G)
-        for kind, own in zip(self.kinds, by_kind, strict=True):
+        k = self.events.shape[1]
+        if self._coefficients is not None:
+            return (prices.T @ self._coefficients).reshape(-1, k, k).transpose(0, 1)
+        with torch.enable_grad():
+            mass = prices.new_zeros(k, prices.shape[1], k, requires_grad=True)
+            (out,) = torch.autograd.grad(self._sums(mass), mass, prices)
+        return out
+
+    @cached_property
+    def _coefficients(self) -> Tensor | None:
+        """``C`` as a matrix (m, k * k), to sum small tables at once; None where it is large."""
+        m, k = self.events.shape
+        if m * k * k > _MOST_COEFFICIENTS:
+            return None
+        one_each = torch.eye(k * k, dtype=torch.float64).reshape(k * k, k, 1, k)
+        return self._sums(one_each)[..., 0].T.contiguous()
+
+    def _sums(self, mass: Tensor) -> Tensor:
+        """Return `sums` from the parts of the table that each kind of rate counts."""
+        if self.class_weight is not None:
+            mass = mass / self.class_weight[:, None, None]
+        parts = self._against_the_rest(mass)
+        own = slice(self.positives.start, self.positives.stop)
+        by_kind = []  # each (..., G, c)
+        for kind in self.kinds:
+            total = reduce(torch.add, (n * parts[cell] for cell, n in kind.cells.items()))
             if kind.pooled:
-                each = own.sum(dim=0).expand_as(zero)
-            else:
-                each = zero.clone()
-                each[self._own] = own
-            for cell, n in kind.cells.items():
-                price[cell] = price[cell] + _times(n, each)
-        # A row that is decided right is a true positive of its class and a true negative of the
-        # others; another one is missed by its class, and a false positive of that which it gets.
-        rest = price[0, 0]
-        right = rest.sum(dim=0) - rest + price[1, 1]
-        out = (rest.sum(dim=0) - rest + price[1, 0])[:, :, None] + (price[0, 1] - rest).T
-        out.diagonal(dim1=0, dim2=2).copy_(right.T)
-        return out if self.class_weight is None else out / self.class_weight[:, None, None]
+                total = total.sum(dim=-1, keepdim=True).expand_as(total)
+            by_kind.append(total[..., own])
+        return torch.stack(by_kind, dim=-1).flatten(-2).transpose(-1, -2)
 
-    @cached_property
-    def _own(self) -> slice:
-        return slice(self.positives.start, self.positives.stop)
+    def _against_the_rest(self, mass: Tensor) -> dict[tuple[int, int], Tensor]:
+        """Return sums (..., G, k) of each class against the rest, by (true, predicted).
 
-    @cached_property
-    def _others(self) -> Tensor:
-        """Which labels are not a class's own, (k, k)."""
-        return 1.0 - torch.eye(self.events.shape[1], dtype=self.events.dtype)
+        They are sums, not differences of totals, in which small weights would drown.
+        """
+        others = 1.0 - torch.eye(mass.shape[-1], dtype=mass.dtype)
+        wrong = mass * others[:, None, :]
+        wrongly = wrong.sum(dim=-3)
+        # Of the other classes' rows, those that are not predicted it.
+        rest = mass.sum(dim=-1).transpose(-1, -2) @ others - wrongly
+        missed, right = wrong.sum(dim=-1).transpose(-1, -2), mass.diagonal(dim1=-3, dim2=-1)
+        return {(1, 1): right, (1, 0): missed, (0, 1): wrongly, (0, 0): rest}
 
     def rates(self, mass: Tensor, count: Tensor) -> Tensor:
-        """Return the rate of each moment and group, NaN where a group has no such row.
-
-        Parameters
-        ----------
-        mass : Tensor of shape (..., k, G, k)
-            See the module.
-        count : Tensor of shape (k, G)
-            See the module.
-
-        Returns
-        -------
-        Tensor of shape (..., m, G)
-            In [0, 1].
+        """Return rates (..., m, G) of tables (..., k, G, k), (k, G); NaN without such a row.
 
         Examples
         --------
         Of group 0 all rows are predicted 1, of group 1 none:
 
         >>> from skfairft.parity.constraints import mass_table
+        >>> from skfairft.rows.tensor_rows import TensorRows
         >>> y, s = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+        >>> rows = TensorRows(torch.zeros(4, 1), y, None, s)
         >>> p = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]).double()
-        >>> mass, count = mass_table(p, y, s, torch.ones(4).double(), n_groups=2)
+        >>> mass, count = mass_table(p, rows, n_groups=2)
         >>> moments(["selection_rate"], 2).rates(mass, count)
         tensor([[1., 0.]], dtype=torch.float64)
         """
@@ -181,7 +165,7 @@ class Parity:
         """Return the rates (..., m, G) minus those of all groups pooled; NaN stays NaN."""
         counts = self.counts(count)
         sums = (rates.nan_to_num(nan=0.0) * counts).sum(dim=-1, keepdim=True)
-        return rates - sums / _nonzero(counts.sum(dim=-1, keepdim=True))
+        return rates - sums / nonzero(counts.sum(dim=-1, keepdim=True))
 
     def distance(self, rates: Tensor) -> Tensor:
         """Return the distance between groups: rates (..., m, G) -> (...).
@@ -222,8 +206,10 @@ def divide(sums: Tensor, counts: Tensor) -> Tensor:
     >>> divide(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0])).tolist()
     [0.5, nan]
     """
+    if not sums.requires_grad:
+        return sums / counts  # of no rows the sum is zero, too
     # Not 0 / 0: what is left out later would still have a derivative that is NaN.
-    return torch.where(counts > 0, sums / _nonzero(counts), torch.nan)
+    return torch.where(counts > 0, sums / nonzero(counts), torch.nan)
 
 
 def extremes(rates: Tensor) -> tuple[Tensor, Tensor]:
@@ -238,6 +224,8 @@ def extremes(rates: Tensor) -> tuple[Tensor, Tensor]:
     ([0.25, nan], [0.5, nan])
     """
     unknown = rates.isnan()
+    if rates.shape[-1] > 1 and not unknown.any():
+        return rates.amin(dim=-1), rates.amax(dim=-1)
     alone = (~unknown).sum(dim=-1) < 2
     low = rates.masked_fill(unknown, torch.inf).amin(dim=-1)
     high = rates.masked_fill(unknown, -torch.inf).amax(dim=-1)
@@ -270,6 +258,8 @@ def largest_sum(spreads: Tensor) -> Tensor:
     0.75
     """
     per_class = spreads.sum(dim=-1)
+    if per_class.shape[-1] == 1:
+        return per_class[..., 0]
     largest = per_class.nan_to_num(nan=-torch.inf).amax(dim=-1)
     return torch.where(per_class.isnan().all(dim=-1), torch.nan, largest)
 
@@ -300,9 +290,17 @@ def moments(
     >>> moments(["tpr", "error"], 3, positives=range(2, 3)).events.tolist()
     [[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]]
     """
-    kinds = tuple(RATES[name] for name in rates)
     if positives is None:
         positives = range(int(n_classes == 2), n_classes)
+    rule = _moments(tuple(rates), n_classes, positives)
+    if class_weight is None:
+        return rule
+    return Parity(rule.kinds, rule.positives, rule.events / class_weight, class_weight)
+
+
+@lru_cache(maxsize=64)  # a scorer asks for the same ones again and again
+def _moments(rates: tuple[str, ...], n_classes: int, positives: range) -> Parity:
+    kinds = tuple(RATES[name] for name in rates)
     if all(kind.pooled for kind in kinds):
         positives = positives[:1]  # which one does not matter
     own = torch.eye(n_classes, dtype=torch.float64)
@@ -311,20 +309,9 @@ def moments(
         each.sum(dim=0).expand(n_classes, -1) if kind.pooled else each
         for kind, each in zip(kinds, events, strict=True)
     ]
-    rows = torch.stack([each[j] for j in positives for each in events])
-    return Parity(
-        kinds,
-        positives,
-        rows if class_weight is None else rows / class_weight,
-        class_weight,
-    )
+    return Parity(kinds, positives, torch.stack([each[j] for j in positives for each in events]))
 
 
-def _times(n: float, values: Tensor) -> Tensor:
-    """Return a multiple; most are once."""
-    return values if n == 1 else n * values
-
-
-def _nonzero(counts: Tensor) -> Tensor:
+def nonzero(counts: Tensor) -> Tensor:
     """Return counts to divide sums by that are zero where the counts are."""
     return torch.where(counts > 0, counts, 1.0)

@@ -11,7 +11,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..rows.tensor_rows import TensorRows
 from .constraints import Parity
+from .moments import divide, nonzero
 
 __all__ = ["ParityPenalty", "weighed_mass"]
 
@@ -44,8 +46,9 @@ class ParityPenalty:
     --------
     >>> from skfairft.parity.constraints import mass_table, parity
     >>> y, s = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
+    >>> rows = TensorRows(torch.zeros(4, 1), y, None, s)
     >>> p = torch.tensor([[0.2, 0.8], [0.2, 0.8], [0.6, 0.4], [0.6, 0.4]]).double()
-    >>> mass, count = mass_table(p, y, s, torch.ones(4).double(), n_groups=2)
+    >>> mass, count = mass_table(p, rows, n_groups=2)
     >>> moments = parity("demographic_parity", 2)
     >>> round(ParityPenalty(moments, count, 10.0).value(mass).item(), 6)
     0.8
@@ -60,7 +63,9 @@ class ParityPenalty:
 
     def value(self, mass: Tensor) -> Tensor:
         """Return the penalty of a table (k, G, k); differentiable."""
-        rates = self.parity.rates(mass, self.count)
+        return self._of_rates(self.parity.rates(mass, self.count))
+
+    def _of_rates(self, rates: Tensor) -> Tensor:
         if self.form == "distance":
             return self.strength * self.parity.known_distance(rates, _ROUNDING)
         gaps = self.parity.gaps(rates, self.count)
@@ -72,34 +77,29 @@ class ParityPenalty:
         By the chain rule the gradient of the penalty by any parameter is that of
         ``sum(slope * mass)`` at a fixed slope, a sum over rows: see `weighed_mass`.
         """
+        parity, counts = self.parity, self.parity.counts(self.count)
         with torch.enable_grad():
-            leaf = mass.detach().clone().requires_grad_()
-            value = self.value(leaf)
-            (slope,) = torch.autograd.grad(value, leaf)
-        return value.detach(), slope
+            rates = divide(parity.sums(mass.detach()), counts).requires_grad_()
+            value = self._of_rates(rates)
+            (by_rate,) = torch.autograd.grad(value, rates)
+        # A rate is a sum over the table, divided; its derivative is the same for every table.
+        return value.detach(), parity.spend(by_rate / nonzero(counts))
 
 
-def weighed_mass(p: Tensor, y: Tensor, codes: Tensor, w: Tensor, slope: Tensor) -> Tensor:
-    """Return ``sum(slope * mass)`` of some rows, a number, without the table.
+def weighed_mass(p: Tensor, rows: TensorRows, slope: Tensor) -> Tensor:
+    """Return ``sum(slope * mass)`` of some rows, a number, without the table (k, G, k).
 
-    Parameters
-    ----------
-    p : Tensor of shape (n, k), float64
-        Probabilities; the result is differentiable in them.
-    y, codes, w : Tensor of shape (n,)
-        As for `skfairft.parity.constraints.mass_table`.
-    slope : Tensor of shape (k, G, k), float64
-        Coefficient of each entry of the table.
+    Differentiable in the probabilities ``p`` (n, k).
 
     Examples
     --------
     >>> from skfairft.parity.constraints import mass_table
-    >>> y, s, w = torch.tensor([0, 1]), torch.tensor([1, 0]), torch.ones(2).double()
+    >>> rows = TensorRows(torch.eye(2), torch.tensor([0, 1]), None, torch.tensor([1, 0]))
     >>> p = torch.tensor([[0.5, 0.5], [0.25, 0.75]]).double()
     >>> slope = torch.arange(8).reshape(2, 2, 2).double()
-    >>> mass, _ = mass_table(p, y, s, w, n_groups=2)
-    >>> float((slope * mass).sum()), float(weighed_mass(p, y, s, w, slope))
+    >>> mass, _ = mass_table(p, rows, n_groups=2)
+    >>> float((slope * mass).sum()), float(weighed_mass(p, rows, slope))
     (7.25, 7.25)
     """
-    per_row = slope.flatten(0, 1).index_select(0, y * slope.shape[1] + codes)  # (n, k)
-    return (per_row * p * w[:, None]).sum()
+    per_row = slope.flatten(0, 1).index_select(0, rows.cells(slope.shape[1]))  # (n, k)
+    return (per_row * p * rows.w[:, None]).sum()

@@ -275,8 +275,11 @@ def _parameters(clf: FairLowRankHeadClassifier) -> dict[str, tuple[str, bool]]:
     """Return each parameter as text, those of a solver too, and whether it is not the default."""
     defaults, given = type(clf)().get_params(deep=False), clf.get_params(deep=False)
     if not isinstance(clf.solver, str):
-        for values, solver in ((defaults, type(clf.solver)()), (given, clf.solver)):
-            values |= {f"solver__{name}": v for name, v in solver.get_params(deep=False).items()}
+        changed = clf.solver.changed()
+        for name, value in clf.solver.get_params(deep=False).items():
+            given[f"solver__{name}"] = value
+            # What is not given may be anything but what is.
+            defaults[f"solver__{name}"] = ... if name in changed else value
     return {
         name: (_as_text(value), _as_text(value) != _as_text(defaults[name]))
         for name, value in given.items()

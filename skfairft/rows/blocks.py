@@ -20,9 +20,9 @@ import torch
 from threadpoolctl import ThreadpoolController
 from torch import Tensor
 
-from .mapped import Features, block_slices, double_block, double_blocks
+from .mapped import Features, block_slices, double_block
 
-__all__ = ["map_blocks", "results_in_order", "threads_over_blocks"]
+__all__ = ["map_blocks", "map_runs", "results_in_order", "threads_over_blocks"]
 
 T = TypeVar("T")
 
@@ -80,20 +80,40 @@ def map_blocks(function: Callable[[slice, Tensor], T], Z: Features) -> Iterator[
     >>> list(map_blocks(lambda rows, block: float(block.sum()), torch.ones(3, 2**20)))
     [1048576.0, 1048576.0, 1048576.0]
     """
-    available = _pool.get()
-    slices = block_slices(Z)
-    if available is None or len(slices) == 1:
-        for rows, block in double_blocks(Z):
-            yield function(rows, block)
-        return
-    pool, n_threads = available
+    return map_runs(lambda blocks: function(*next(blocks)), Z, length=1)
+
+
+def map_runs(
+    function: Callable[[Iterator[tuple[slice, Tensor]]], T], Z: Features, *, length: int
+) -> Iterator[T]:
+    """Apply a function to runs of so many neighbouring blocks, as `map_blocks` does to each.
+
+    It takes the blocks of a run one after the other, and keeps none of them.
+
+    Examples
+    --------
+    >>> Z = torch.ones(3, 2**20)
+    >>> list(map_runs(lambda blocks: [rows.start for rows, _ in blocks], Z, length=2))
+    [[0, 1], [2]]
+    """
     rooms = threading.local()
 
-    def work(rows: slice) -> T:
-        block, rooms.own = double_block(Z, rows, getattr(rooms, "own", None))
-        return function(rows, block)
+    def work(run: list[slice]) -> T:
+        return function(blocks(run))
 
-    yield from results_in_order(pool, (partial(work, rows) for rows in slices), n_threads)
+    def blocks(run: list[slice]) -> Iterator[tuple[slice, Tensor]]:
+        for rows in run:
+            block, rooms.own = double_block(Z, rows, getattr(rooms, "own", None))
+            yield rows, block
+
+    slices = block_slices(Z)
+    runs = [slices[start : start + length] for start in range(0, len(slices), length)]
+    available = _pool.get()
+    if available is None or len(runs) == 1:
+        yield from map(work, runs)
+        return
+    pool, n_threads = available
+    yield from results_in_order(pool, (partial(work, run) for run in runs), n_threads)
 
 
 def results_in_order(

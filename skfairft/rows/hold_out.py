@@ -16,19 +16,10 @@ def hold_out(
 ) -> NDArray[np.int64]:
     """Return the sorted numbers of a random share of the rows, alike from each cell.
 
-    One row of each stays; if that leaves none to hold out, it is a ValueError. Unlike
-    scikit-learn's stratified splits it works for any number of cells of any size, such as the
-    intersections of several sensitive columns.
-
-    Parameters
-    ----------
-    cells : ndarray of shape (n,), int64
-        What to stratify by: a code for each pair of class and group.
-    w : ndarray of shape (n,)
-        Sample weights. Rows of weight zero are never held out: a loss over them
-        says nothing.
-    fraction : float
-        Share of the rows to hold out, at least one row.
+    A cell (n,) is a code for each pair of class and group. One row of each stays; if that leaves
+    none to hold out, it is a ValueError. Unlike scikit-learn's stratified splits it works for any
+    number of cells of any size, such as the intersections of several sensitive columns. Rows of
+    weight zero are never held out: a loss over them says nothing.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,6 @@ class TensorRows(torch.utils.data.Dataset[Any]):
         self.y = torch.zeros(len(self.Z), dtype=torch.int64) if y is None else y
         self.w = torch.ones(len(self.Z), dtype=torch.float64) if w is None else w
         self.codes = codes
-        self._numbers = None if codes is None else torch.arange(len(codes), device=codes.device)
 
     def __len__(self) -> int:
         return len(self.Z)
@@ -54,7 +54,6 @@ class TensorRows(torch.utils.data.Dataset[Any]):
         # The weights travel with the features: skorch's scoring callbacks expect labels in y.
         inputs: dict[str, Features] = {"Z": self._features(rows), "w": self.w[rows]}
         if self.codes is not None:
-            assert self._numbers is not None
             inputs |= {"codes": self.codes[rows], "numbers": self._numbers[rows]}
         return inputs, self.y[rows]
 
@@ -64,6 +63,25 @@ class TensorRows(torch.utils.data.Dataset[Any]):
             return self.Z[rows]
         Z = self.Z.take(rows)
         return Z[:] if len(Z) <= block_rows(Z.shape[1]) else Z
+
+    @cached_property
+    def _numbers(self) -> Tensor:
+        return torch.arange(len(self), device=self.y.device)
+
+    def cells(self, n_groups: int) -> Tensor:
+        """Return true label and group of each row as one number, ``y * G + g``: (n,).
+
+        Examples
+        --------
+        >>> TensorRows(torch.eye(2), torch.tensor([0, 1]), None, torch.tensor([2, 1])).cells(3)
+        tensor([2, 4])
+        """
+        if self.codes is None:
+            raise ValueError(
+                "These rows have no groups, and are to be told apart by them: give "
+                "TensorRows codes."
+            )
+        return self.y * n_groups + self.codes
 
     def take(self, index: NDArray[np.int64] | None) -> TensorRows:
         """Return some of the rows by their numbers; None is all of them."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
+from collections.abc import Iterator
 from numbers import Number
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import nn
@@ -98,9 +101,19 @@ class Solver(BaseEstimator):
 
     def changed(self) -> dict[str, Any]:
         """Return the parameters that are not at their defaults."""
-        defaults = type(self)().get_params(deep=False)
+        defaults = inspect.signature(type(self)).parameters
         given = self.get_params(deep=False)
-        return {name: value for name, value in given.items() if value != defaults[name]}
+        return {name: value for name, value in given.items() if value != defaults[name].default}
+
+    def idle(self, head: nn.Module | None, n_classes: int) -> Iterator[tuple[list[str], str]]:
+        """Yield names of parameters that nothing acts on, and why, with what to do.
+
+        Parameters
+        ----------
+        head, n_classes
+            As for `check_head`.
+        """
+        yield from ()
 
     def label(self) -> str:
         """Return its name, or where its settings are not the defaults, what they are.
@@ -112,7 +125,8 @@ class Solver(BaseEstimator):
         ('plug_in', 'FineTune(max_epochs=5, optimizer=SGD)')
         """
         settings = ", ".join(f"{name}={_short(value)}" for name, value in self.changed().items())
-        return f"{type(self).__name__}({settings})" if settings else self.name
+        own = "name" in vars(type(self))  # and not that of a solver that this one extends
+        return self.name if own and not settings else f"{type(self).__name__}({settings})"
 
 
 def _short(value: Any) -> str:
@@ -123,6 +137,8 @@ def _short(value: Any) -> str:
         return f"({', '.join(map(_short, value))})"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{name!r}: {_short(each)}' for name, each in value.items())}}}"
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, (str, Number)):
         return repr(value)
     return value.__name__ if isinstance(value, type) else type(value).__name__

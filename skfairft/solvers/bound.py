@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..head.modules import head_scores
+from ..inputs.exceptions import FairnessWarning
+from ..inputs.warn import warn_user
 from ..parity.judge import JudgedRows, interval_around
 from .fitter import HeadFitter
 from .problem import FittedHead
@@ -68,6 +70,11 @@ def weakest_weight(
     BoundSearch
         If no weight meets the bound, the one of the smallest distance.
 
+    Warns
+    -----
+    FairnessWarning
+        If what meets the bound decides all rows alike.
+
     Raises
     ------
     KeyboardInterrupt
@@ -100,6 +107,14 @@ def weakest_weight(
                 reached, weight, fitted = there, middle, between
             else:
                 low = middle
-    drawn = held_out.resampled(cells(fitted), _N_BOOT, random_state.randint(2**31, size=4))
+    decided = cells(fitted)
+    if reached <= bound and len(np.unique(decided % held_out.shape[-1])) == 1:
+        warn_user(
+            f"difference_bound={bound} is met by a head that decides all {len(decided)} held-out "
+            f"rows alike, at fairness_weight={weight:.3g}: parity of no use. Allow a larger "
+            "difference, centre the features, or try another solver, rank or importance.",
+            FairnessWarning,
+        )
+    drawn = held_out.resampled(decided, _N_BOOT, random_state.randint(2**31, size=4))
     samples = np.concatenate([held_out.distances(block) for block in drawn])
     return BoundSearch(fitted, weight, reached, interval_around(reached, samples))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..head.start import scores_classes
@@ -91,13 +91,14 @@ def check_weight_or_bound(clf: Any) -> None:
         )
 
 
-def report_void(clf: Any, n_classes: int) -> None:
+def report_void(tried: Sequence[Any], n_classes: int) -> None:
     """Say of parameters that nothing acts on, though a search may pass there on its way.
 
     Parameters
     ----------
-    clf : FairLowRankHeadClassifier
-        Whose parameters are checked.
+    tried : sequence of FairLowRankHeadClassifier
+        The classifier, with each of the ranks and solvers that it is tried with; said is what acts
+        in none.
     n_classes : int
         Number of classes k.
 
@@ -106,26 +107,35 @@ def report_void(clf: Any, n_classes: int) -> None:
     UserWarning
         Saying which, and why.
     """
-    for names, why in _void(clf, resolve_solver(clf.solver), n_classes):
-        given = " and ".join(f"{name}={getattr(clf, name)!r}" for name in names)
-        warn_user(
-            f"{given} {'have' if len(names) > 1 else 'has'} no effect on the head: {why}, or leave "
-            f"{'them at their defaults' if len(names) > 1 else 'it at its default'}.",
-            UserWarning,
-        )
+    void = [dict(_void(clf, resolve_solver(clf.solver), n_classes)) for clf in tried]
+    for name, (given, why) in void[0].items():
+        if all(name in each for each in void):
+            warn_user(
+                f"{given} has no effect on the head: {why}, or leave it at its default.",
+                UserWarning,
+            )
 
 
-def _void(clf: Any, solver: Solver, n_classes: int) -> Iterator[tuple[list[str], str]]:
-    """Yield names of parameters without effect, and why; what is at its default is none."""
-    changed = [] if clf.group_weights is None else ["group_weights"]
-    if clf.rank is None and (clf.constraint is None or not solver.starts_with_constraint):
-        changed = ([] if clf.importance == _IMPORTANCE else ["importance"]) + changed
-        if changed:
-            yield changed, "rank=None cuts nothing, which could be weighted. Set a rank"
-    elif clf.importance == "uniform" and changed:
-        yield changed, "importance='uniform' weights nothing. Set another importance"
+def _void(clf: Any, solver: Solver, n_classes: int) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Yield parameters without effect, as given, and why; what is at its default is none."""
+    constrained = clf.constraint is not None and clf.fairness_weight != 0
+    whole = clf.rank is None and not (constrained and solver.starts_with_constraint)
+    why = "rank=None cuts nothing, which could be weighted. Set a rank"
+    if whole and clf.importance != _IMPORTANCE:
+        yield "importance", (f"importance={clf.importance!r}", why)
+    unweighted = clf.importance == "uniform"
+    if clf.group_weights is not None and (whole or unweighted):
+        why = why if whole else "importance='uniform' weights nothing. Set another importance"
+        yield "group_weights", (f"group_weights={clf.group_weights!r}", why)
     pretrained = clf.head is not None and scores_classes(clf.head, n_classes) and not solver.votes
     going_on = clf.warm_start and hasattr(clf, "head_")
-    if clf.C != _STRENGTH and (pretrained or going_on) and not solver.trains:
-        why = "goes on from the last fit's" if going_on else "is pre-trained"
-        yield ["C"], f"that {why}, and {solver.label()} trains nothing. Set another solver"
+    if (pretrained or going_on) and not solver.trains:
+        where = "goes on from the last fit's" if going_on else "is pre-trained"
+        why = f"that {where}, and {solver.label()} trains nothing. Set another solver"
+        if clf.C != _STRENGTH:
+            yield "C", (f"C={clf.C!r}", why)
+        if clf.class_weight is not None and not constrained and (whole or unweighted):
+            yield "class_weight", (f"class_weight={clf.class_weight!r}", why)
+    for names, why in solver.idle(clf.head, n_classes):
+        for name in names:
+            yield f"solver__{name}", (f"{name} of {type(solver).__name__}", why)

@@ -99,10 +99,10 @@ class ClosedFormFitter(HeadFitter):
         # The weights have moved, and with them the thresholds.
         rows, W, bias = self._rows, head.weight.detach(), head.bias.detach()
         if tail is None:
-            bias = refit_bias(rows.Z, rows.y, rows.w, W, bias)
+            bias = refit_bias(rows, W, bias)
             return LowRankHead(head.A, head.B, bias), None
         problem, layer = self._problem, StartingHead(W, bias, tail)
-        return head, refit_output(layer, rows.Z, rows.y, rows.w, problem.n_classes, problem.C)
+        return head, refit_output(layer, rows, problem.n_classes, problem.C)
 
     def _check_directions(self) -> None:
         """Refuse features among which the metric cannot find all directions of disparity."""

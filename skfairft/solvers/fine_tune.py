@@ -7,8 +7,10 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
-from ..head.modules import split_tail
+from ..head.modules import RawHead, StandardizedHead, split_tail
+from ..inputs.warn import warn_user
 from ..lowrank.factorization import WeightedSVD, resolve_rank
 from ..lowrank.layer import LowRankHead
 from ..parity.constraints import cell_counts
@@ -20,6 +22,9 @@ from .strength import penalty_strength, stiffness
 from .trained import TrainedSolver
 
 __all__ = ["FineTune"]
+
+# Features in whose units a training was seen to end far from its optimum.
+_FAR = 30.0
 
 
 class FineTune(TrainedSolver):
@@ -170,8 +175,10 @@ class FineTune(TrainedSolver):
 class _FineTuneFitter(ClosedFormFitter):
     """Trains each head from the closed form of its weight, or from a head near by."""
 
-    def __init__(self, problem: Problem, seed: Any, *, calibrate: bool, **settings: Any) -> None:
-        self._calibrate = calibrate
+    def __init__(
+        self, problem: Problem, seed: Any, *, calibrate: bool, standardize: bool, **settings: Any
+    ) -> None:
+        self._calibrate, self._standardize = calibrate, standardize
         super().__init__(problem, seed, **settings)
         # A head that is fair already says nothing of how much disparity there is to remove.
         self._near = None if problem.constraint is None else problem.earlier
@@ -191,7 +198,21 @@ class _FineTuneFitter(ClosedFormFitter):
             head, tail = self._closed_form(found, weight)
         return self._finish(head, tail, found.S, self._penalty(weight))
 
-    def _suits(self, head: torch.nn.Module, found: WeightedSVD) -> bool:
+    def _module(self, head: LowRankHead, tail: nn.Sequential | None) -> StandardizedHead | RawHead:
+        if self._standardize:
+            return self._standardized(head, tail)
+        mean, scale = self._measured.moments
+        if float((mean.abs() / scale).max()) > _FAR or float(scale.max() / scale.min()) > _FAR:
+            warn_user(
+                "standardize=False trains in the units of the features, and these lie far from 0 "
+                f"or differ in size (by more than {_FAR:g} standard deviations or times): training "
+                "may end far from the best head without a word. Standardize the features, or "
+                "leave it at True.",
+                UserWarning,
+            )
+        return RawHead(head, tail, scale, self._output_scale, torch.float64)
+
+    def _suits(self, head: nn.Module, found: WeightedSVD) -> bool:
         """Tell whether a head has the rank that is asked for, and else the shape of the start."""
         start, rank = self._measured.start, self._problem.rank
         first, tail = split_tail(head)
@@ -204,10 +225,7 @@ class _FineTuneFitter(ClosedFormFitter):
         if self._parity is None or weight == 0.0:
             return None
         rows, problem = self._rows.with_unit_mean_weights(), self._problem
-        assert rows.codes is not None
-        count = cell_counts(
-            rows.y, rows.codes, rows.w, n_classes=problem.n_classes, n_groups=problem.n_groups
-        )
+        count = cell_counts(rows, n_classes=problem.n_classes, n_groups=problem.n_groups)
         if not self._calibrate:
             return ParityPenalty(self._parity, count, weight, "distance")
         return ParityPenalty(self._parity, count, penalty_strength(self._stiffness, weight))

@@ -66,8 +66,6 @@ class HeadFitter(ABC):
         Share of the rows held out for early stopping.
     training : mapping, optional
         How to train: arguments of `fine_tune`. None is not at all.
-    standardize : bool, default=True
-        Whether to train in standardized coordinates.
 
     Raises
     ------
@@ -82,12 +80,10 @@ class HeadFitter(ABC):
         *,
         early_share: float | None = None,
         training: Mapping[str, Any] | None = None,
-        standardize: bool = True,
     ) -> None:
         random_state = check_random_state(seed)
         self._problem = problem
         self._training = _UNTRAINED if training is None else training
-        self._standardize = standardize
         self._parity: Parity | None = None
         if problem.constraint is not None:
             self._parity = parity(problem.constraint, problem.n_classes, problem.class_weight)
@@ -115,13 +111,9 @@ class HeadFitter(ABC):
 
     def _measure(self, earlier: nn.Module | None, *, hidden: bool = False) -> None:
         problem, rows = self._problem, self._rows
-        assert rows.codes is not None
         constrained = self._parity is not None and not hidden
         self._measured = measure(
-            rows.Z,
-            self._target.y,
-            rows.codes,
-            rows.w,
+            self._target,
             n_groups=problem.n_groups,
             n_classes=self._n_outputs,
             C=problem.C,
@@ -161,8 +153,7 @@ class HeadFitter(ABC):
         return nn.Sequential(dense, *([] if start.tail is None else start.tail))
 
     def _cell_codes(self, rows: TensorRows) -> Tensor:
-        assert rows.codes is not None
-        return rows.y * self._problem.n_groups + rows.codes
+        return rows.cells(self._problem.n_groups)
 
     def _group_shares(self) -> Tensor:
         """Return the weights of the groups (G,), with sum 1."""
@@ -196,10 +187,14 @@ class HeadFitter(ABC):
     def _cut(self, found: WeightedSVD, weight: float) -> LowRankHead:
         """Return the head at its rank; ``rank=None`` has no factors."""
         start, rank = self._measured.start, self._problem.rank
-        if rank is not None:
-            return LowRankHead(*found.factors(resolve_rank(rank, found.S)), start.bias)
-        A, B = found.factors(len(found.S))
-        return LowRankHead(A @ B if weight > 0.0 else start.weight, None, start.bias)
+        A, B = found.factors(len(found.S) if rank is None else resolve_rank(rank, found.S))
+        weight_matrix = start.weight if rank is None and weight == 0.0 else A @ B
+        bias = start.bias
+        if self._metric.metric.ndim == 2:
+            # A covariance is about the mean: what it says of the scores holds if those of the mean
+            # stay, wherever the features have their zero. Eq. 4 keeps the bias.
+            bias = bias + self._measured.moments.mean @ (start.weight - weight_matrix)
+        return LowRankHead(weight_matrix, None, bias) if rank is None else LowRankHead(A, B, bias)
 
     def _finish(
         self,
@@ -247,9 +242,8 @@ class HeadFitter(ABC):
         return columns / (self._problem.C * float(self._rows.w.sum()))
 
     def _module(self, head: LowRankHead, tail: nn.Sequential | None) -> StandardizedHead | RawHead:
-        if self._standardize:
-            return self._standardized(head, tail)
-        return RawHead(head, tail, self._measured.moments[1], self._output_scale, torch.float64)
+        """Return what is trained."""
+        return self._standardized(head, tail)
 
     def _standardized(self, head: LowRankHead, tail: nn.Sequential | None) -> StandardizedHead:
         return StandardizedHead(

@@ -83,7 +83,7 @@ def stiffness(module: StandardizedHead, train: TensorRows, parity: Parity, *, l2
     assert train.codes is not None
     layer = _OutputLayer(module, train, l2)
     n_groups = int(train.codes.max()) + 1
-    mass, count = mass_table(layer.p, train.y, train.codes, train.w, n_groups=n_groups)
+    mass, count = mass_table(layer.p, train, n_groups=n_groups)
     leaf = mass.requires_grad_()
     gaps = parity.gaps(parity.rates(leaf, count), count).nan_to_num(nan=0.0)
     direction = gaps.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -65,33 +66,23 @@ class TrainedSolver(Solver):
         """Whether there is an epoch of training."""
         return self.max_epochs > 0
 
-    def check(self, *, constraint: str | None, warm_start: bool) -> None:
-        """Refuse settings that are invalid, or that nothing acts on; as `Solver.check`."""
-        super().check(constraint=constraint, warm_start=warm_start)
-        changed = self.changed()
-        if not self.trains and len(changed) > 1:
-            raise ValueError(
-                f"{type(self).__name__} trains nothing, with max_epochs=0, so that "
-                f"{', '.join(name for name in changed if name != 'max_epochs')} would have no "
-                "effect; leave them at their defaults, or set max_epochs."
-            )
+    def idle(self, head: nn.Module | None, n_classes: int) -> Iterator[tuple[list[str], str]]:
+        """Yield parameters of a training that does not take place, or does not stop early."""
+        # What is switched off asks for nothing.
+        asked = [name for name, value in self.changed().items() if value or name == "lr"]
+        if not self.trains:
+            if names := [name for name in asked if name != "max_epochs"]:
+                yield names, "max_epochs=0 trains nothing. Set max_epochs"
+            return
+        stops = self.early_share(head, n_classes) is not None
+        if not stops and "validation_fraction" in asked:
+            why = "early_stopping={!r} holds no rows out with this head. Set early_stopping=True"
+            yield ["validation_fraction"], why.format(self.early_stopping)
+        if not stops and self.tol is None and self.n_iter_no_change is not None:
+            yield ["n_iter_no_change"], "tol=None trains for exactly max_epochs. Set tol"
 
     def check_head(self, head: nn.Module | None, n_classes: int, device: torch.device) -> None:
         """Refuse an optimizer or callbacks that cannot run; as `Solver.check_head`."""
-        stops = self.early_share(head, n_classes) is not None
-        if not stops and "validation_fraction" in self.changed():
-            raise ValueError(
-                f"validation_fraction={self.validation_fraction} of {type(self).__name__} would "
-                f"have no effect: with early_stopping={self.early_stopping!r} and this head no "
-                "rows are held out to stop by. Set early_stopping=True, or leave it at its "
-                "default. (The rows that difference_bound is judged on are the classifier's "
-                "validation_fraction.)"
-            )
-        if self.tol is None and not stops and self.n_iter_no_change is not None:
-            raise ValueError(
-                f"n_iter_no_change={self.n_iter_no_change} would have no effect: tol=None trains "
-                "for exactly max_epochs. Set tol or early_stopping=True."
-            )
         resolve_optimizer(
             self.optimizer,
             self.optimizer_kwargs,
@@ -101,7 +92,7 @@ class TrainedSolver(Solver):
             nonlinear=has_activation(head, n_classes),
             device=device,
         )
-        check_callbacks(self.callbacks, held_out=stops)
+        check_callbacks(self.callbacks, held_out=self.early_share(head, n_classes) is not None)
 
     def early_share(self, head: nn.Module | None, n_classes: int) -> float | None:
         """Return the share of the rows held out to stop by; as `Solver.early_share`."""

@@ -53,7 +53,7 @@ def summarize(estimator: Any) -> ModelSummary:
     fitted = hasattr(clf, "head_")
     if not fitted:
         clf._validate_params()
-    solver = resolve_solver(clf.solver)
+    solver = clf.solver_ if fitted else resolve_solver(clf.solver)
     solver._validate_params()
     constrained = clf.constraint is not None and fitted and clf.fairness_weight_ > 0
     extractor = clf.feature_extractor_ if fitted else clf.feature_extractor
