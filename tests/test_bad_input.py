@@ -1118,18 +1118,6 @@ WARNINGS = [
         ["class_weight='balanced' has no effect", "FineTune(max_epochs=0) trains nothing"],
     ),
     (
-        "an importance at a weight of zero",
-        lambda: fit(
-            rank=None,
-            importance="covariance",
-            constraint="demographic_parity",
-            fairness_weight=0.0,
-            solver="closed_form",
-        ),
-        UserWarning,
-        ["importance='covariance' has no effect"],
-    ),
-    (
         "an importance along a path that cuts nothing",
         lambda: fairness_path(
             FairLowRankHeadClassifier(

@@ -86,6 +86,7 @@ class TestSums:
     def test_both_ways_are_one(self, monkeypatch, constraint, k, n_groups, weighted):
         class_weight = torch.arange(1.0, k + 1.0).double() if weighted else None
         small = parity(constraint, k, class_weight)
+        assert small._coefficients is not None
         monkeypatch.setattr(moments_module, "_MOST_COEFFICIENTS", 0)
         large = dataclasses.replace(small)  # with nothing remembered
         rng = np.random.default_rng(0)
@@ -95,7 +96,6 @@ class TestSums:
         torch.testing.assert_close(small.spend(prices), large.spend(prices), rtol=1e-13, atol=1e-15)
         spent = (small.spend(prices) * masses[0]).sum()
         torch.testing.assert_close((prices * small.sums(masses[0])).sum(), spent)
-        assert small._coefficients is not None
         assert large._coefficients is None
 
     def test_the_same_moments_are_made_once(self):

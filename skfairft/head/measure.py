@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -59,12 +59,6 @@ class Measured:
     statistics: FisherStatistics
     covariance: CovarianceStatistics | None = None
     cells: CellStatistics | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors."""
-        parts = self.start, self.moments, self.statistics, self.covariance, self.cells
-        return sum(_nbytes(part) for part in parts if part is not None)
 
 
 def measure(
@@ -176,11 +170,14 @@ def forget() -> None:
 
 
 def _nbytes(part: Any) -> int:
-    """Return the bytes of the tensors of a part of `Measured`."""
-    if isinstance(part, StartingHead):
-        tail = [] if part.tail is None else [*part.tail.parameters()]
-        return sum(tensor.nbytes for tensor in (part.weight, part.bias, *tail))
-    return sum(each.nbytes for each in part) if isinstance(part, Moments) else part.nbytes
+    """Return the bytes of the tensors in a part of `Measured`."""
+    if isinstance(part, Tensor):
+        return part.nbytes
+    if isinstance(part, nn.Module):
+        return sum(parameter.nbytes for parameter in part.parameters())
+    if isinstance(part, tuple):
+        return sum(map(_nbytes, part))
+    return sum(map(_nbytes, vars(part).values())) if is_dataclass(part) else 0
 
 
 def _content(Z: Features) -> bytes:

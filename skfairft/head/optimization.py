@@ -40,18 +40,9 @@ _OF_HOLD_OUT = ("valid_loss", "valid_loss_best")
 class Optimization:
     """An optimizer and its settings.
 
-    Parameters
-    ----------
-    optimizer : subclass of torch.optim.Optimizer
-        What takes the steps.
-    settings : mapping
-        Its arguments besides the learning rate.
-    lr : float
-        Learning rate.
-    batch_size : int or None
-        Rows per step; -1 is all, None depends on their number, see `rows_per_step`.
-    patience : int
-        Epochs without improvement after which training stops.
+    ``settings`` are its arguments besides the learning rate. A batch size of -1 is all rows, None
+    depends on their number, see `rows_per_step`. Training stops after ``patience`` epochs without
+    improvement.
     """
 
     optimizer: type[torch.optim.Optimizer]
@@ -125,23 +116,17 @@ def resolve_optimizer(
             f"weight_decay={weight_decay} does not go with {optimizer.__name__}, which has none; "
             "use C for an L2 penalty, or optimizer=torch.optim.AdamW."
         )
+    own_lr, own_batch_size, own_patience = _MINIBATCH_LR, None, _MINIBATCH_PATIENCE
     if issubclass(optimizer, torch.optim.LBFGS):
         settings = {"line_search_fn": "strong_wolfe", "history_size": 20, **settings}
-        chosen = Optimization(
-            optimizer,
-            settings,
-            lr=1.0 if lr is None else lr,
-            batch_size=-1 if batch_size is None else batch_size,
-            patience=1 if patience is None else patience,
-        )
-    else:
-        chosen = Optimization(
-            optimizer,
-            settings,
-            lr=_MINIBATCH_LR if lr is None else lr,
-            batch_size=batch_size,
-            patience=_MINIBATCH_PATIENCE if patience is None else patience,
-        )
+        own_lr, own_batch_size, own_patience = 1.0, -1, 1
+    chosen = Optimization(
+        optimizer,
+        settings,
+        lr=own_lr if lr is None else lr,
+        batch_size=own_batch_size if batch_size is None else batch_size,
+        patience=own_patience if patience is None else patience,
+    )
     _try(chosen, device)
     return chosen
 

@@ -120,11 +120,8 @@ def fit_linear_head(
 def parse_head(head: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
     """Return the linear layer of a pre-trained head and the activations after it.
 
-    Raises
-    ------
-    ValueError
-        For a head that is no linear layer, with or without activations behind it, or one that
-        does more than its layers say.
+    A head that is no linear layer, with or without activations behind it, or one that does more
+    than its layers say, is a ValueError.
 
     Examples
     --------
@@ -156,10 +153,8 @@ def parse_head(head: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
 def check_head(head: nn.Module) -> None:
     """Refuse what cannot be factorized and trained as a head.
 
-    Raises
-    ------
-    ValueError
-        As `parse_head`, and for activations that do not map rows to rows, each by itself.
+    It is a ValueError as of `parse_head`, and for activations that do not map rows to rows, each by
+    itself.
 
     Examples
     --------
@@ -234,22 +229,10 @@ def starting_head(
 ) -> StartingHead:
     """Return the dense head that a ``head`` parameter stands for.
 
-    Parameters
-    ----------
-    head : nn.Linear, nn.Sequential or None
-        None fits a linear head. A pre-trained ``nn.Linear`` whose width is the
-        number of classes, or 1 for two classes, is taken as it is; one of another width, or
-        with an activation after it, is followed by a new output layer, fitted on its
-        outputs by logistic regression.
-    rows, n_classes, C, moments
-        As for `fit_linear_head`.
-    hidden : bool, default=False
-        Take a pre-trained layer for a hidden one whatever its width.
-
-    Returns
-    -------
-    StartingHead
-        Copies; the pre-trained layer is not changed.
+    None fits a linear head, see `fit_linear_head`. A pre-trained ``nn.Linear`` whose width is the
+    number of classes, or 1 for two classes, is taken as it is; one of another width, with an
+    activation after it, or that is ``hidden``, is followed by a new output layer, fitted on its
+    outputs by logistic regression. All are copies; the pre-trained layer is not changed.
 
     Raises
     ------

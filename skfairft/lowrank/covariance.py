@@ -31,11 +31,6 @@ class CovarianceStatistics:
     means: Means
     covariances: Tensor
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors."""
-        return self.means.nbytes + self.covariances.nbytes
-
     def about_mean(self, shares: Tensor) -> Tensor:
         """Return the weighted mean of the groups' second moments about the mean of all rows.
 

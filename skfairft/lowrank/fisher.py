@@ -111,11 +111,6 @@ class FisherStatistics:
     counts: Tensor
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors."""
-        return self.squares.nbytes + self.weights.nbytes + self.counts.nbytes
-
-    @property
     def fisher(self) -> Tensor:
         """Row-summed Fisher diagonal ``F_g`` (Eq. 1), shape (G, d).
 

@@ -52,11 +52,6 @@ class CellStatistics:
         """Mean features of each cell, shape (k, G, d): NaN where it has no rows."""
         return self.cells.means.unflatten(0, (-1, self.n_groups))
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors."""
-        return self.cells.nbytes
-
     def directions(self, conditions: Tensor) -> Tensor:
         """Return by how much each group's mean features differ from those of all groups.
 

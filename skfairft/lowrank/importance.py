@@ -87,24 +87,12 @@ def weigh(name: str, measured: Measurements, shares: Tensor) -> Metric:
 
 
 def needs_covariance(name: str) -> bool:
-    """Tell whether an importance needs the covariance of each group.
-
-    Examples
-    --------
-    >>> [name for name in IMPORTANCES if needs_covariance(name)]
-    ['covariance']
-    """
+    """Tell whether an importance needs the covariance of each group."""
     return _TABLE[name].covariance
 
 
 def heads_of(name: str) -> str:
-    """Return whose heads' Fisher information an importance takes: "pooled" or "by_group".
-
-    Examples
-    --------
-    >>> heads_of("fisher"), heads_of("fisher_by_group")
-    ('pooled', 'by_group')
-    """
+    """Return whose heads' Fisher information an importance takes: "pooled" or "by_group"."""
     return _TABLE[name].heads
 
 

@@ -59,11 +59,6 @@ class Means:
         """The means, shape (c, d): NaN where a cell has no rows."""
         return torch.where(self.weights[:, None] > 0, self.shift + self.away, torch.nan)
 
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the tensors."""
-        return self.weights.nbytes + self.shift.nbytes + self.away.nbytes
-
     def joined(self, other: Means) -> tuple[Means, Tensor, Tensor]:
         """Return the means of the rows of both, and what statistics about them need [1]_.
 

@@ -34,11 +34,6 @@ def check_constraint(
 
     Classes and groups are named by ``classes`` and ``groups``, encoded by ``labels`` and ``codes``
     (n,); ``w`` (n,) are sample weights.
-
-    Raises
-    ------
-    ValueError
-        Naming the groups and the classes.
     """
     if constraint is None:
         return
@@ -71,15 +66,8 @@ def check_held_out(
 
     Labels and groups (m,) are those of rows of positive weight; ``shape`` is (k, G).
 
-    Raises
-    ------
-    ValueError
-        If some rate of the constraint has rows in fewer than two groups.
-
-    Warns
-    -----
-    FairnessWarning
-        If some rate is the mean of a few rows.
+    That is a ValueError if some rate of the constraint has rows in fewer than two groups, and a
+    FairnessWarning if some rate is the mean of a few rows.
 
     Examples
     --------
@@ -116,10 +104,7 @@ def refuse_alone(
 ) -> None:
     """Refuse rows on which groups cannot be compared; tensors (n,), and ``shape`` is (k, G).
 
-    Raises
-    ------
-    ValueError
-        If some rate of the constraint has rows in fewer than two groups.
+    Those on which some rate of the constraint has rows in fewer than two groups are a ValueError.
 
     Examples
     --------

@@ -199,13 +199,7 @@ class Parity:
 
 
 def divide(sums: Tensor, counts: Tensor) -> Tensor:
-    """Return the quotient, NaN where there is nothing to divide by.
-
-    Examples
-    --------
-    >>> divide(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 0.0])).tolist()
-    [0.5, nan]
-    """
+    """Return the quotient, NaN where there is nothing to divide by."""
     if not sums.requires_grad:
         return sums / counts  # of no rows the sum is zero, too
     # Not 0 / 0: what is left out later would still have a derivative that is NaN.
@@ -216,12 +210,6 @@ def extremes(rates: Tensor) -> tuple[Tensor, Tensor]:
     """Return the smallest and the largest rate: (..., G) -> (...) twice.
 
     Rates that are NaN are left out; of fewer than two others both are NaN.
-
-    Examples
-    --------
-    >>> low, high = extremes(torch.tensor([[0.5, 0.25, torch.nan], [0.5, torch.nan, torch.nan]]))
-    >>> low.tolist(), high.tolist()
-    ([0.25, nan], [0.5, nan])
     """
     unknown = rates.isnan()
     if rates.shape[-1] > 1 and not unknown.any():

@@ -118,7 +118,7 @@ def report_void(tried: Sequence[Any], n_classes: int) -> None:
 
 def _void(clf: Any, solver: Solver, n_classes: int) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield parameters without effect, as given, and why; what is at its default is none."""
-    constrained = clf.constraint is not None and clf.fairness_weight != 0
+    constrained = clf.constraint is not None  # a weight of 0 is one of a curve
     whole = clf.rank is None and not (constrained and solver.starts_with_constraint)
     why = "rank=None cuts nothing, which could be weighted. Set a rank"
     if whole and clf.importance != _IMPORTANCE:
