@@ -5,6 +5,7 @@ All checks of data come first; only then the extractor runs, which may take hour
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -308,7 +309,7 @@ def store(clf: Any, fitted: FittedHead) -> None:
             "The head that was fitted holds numbers that are not finite. Measure the columns "
             "of X in other units, or leave optimizer, lr and batch_size at None."
         )
-    clf.solver_ = clone(resolve_solver(clf.solver))
+    clf.solver_ = copy.copy(resolve_solver(clf.solver))  # what is set later is another's
     clf.head_, clf.net_, clf.rank_ = fitted.head, fitted.net, fitted.rank
     clf.history_ = fitted.net.history
     clf.n_iter_ = len(clf.history_)
@@ -329,9 +330,8 @@ def fitted_copy(clf: Any, fitted: FittedHead, **params: Any) -> Any:
     **params
         Of the copy, a ``fairness_weight`` among them.
     """
-    new = clone(clf).set_params(
-        **{name: clone(value, safe=False) for name, value in params.items()}
-    )
+    # A copy of the solver: that of one classifier is not to be set through another.
+    new = clone(clf).set_params(**{name: copy.copy(value) for name, value in params.items()})
     for name in (
         *("classes_", "groups_", "groups_given_", "feature_extractor_"),
         *("n_features_in_", "feature_names_in_"),

@@ -9,6 +9,7 @@ from oracles import group_rate, parity_moments, parity_penalty
 from skfairft.metrics import demographic_parity_distance, equalized_odds_distance
 from skfairft.parity import moments as moments_module
 from skfairft.parity.constraints import CONSTRAINTS, cell_counts, mass_table, parity
+from skfairft.parity.counts import weighted_f1
 from skfairft.parity.penalty import ParityPenalty, weighed_mass
 from skfairft.rows.tensor_rows import TensorRows
 
@@ -108,6 +109,22 @@ class TestSums:
         mass[:, 1] = 1e20
         sums = parity(constraint, 3).sums(mass)
         torch.testing.assert_close(sums[:, 0] * 1e40, sums[:, 1], rtol=1e-13, atol=0)
+
+
+class TestWithoutRows:
+    @pytest.mark.parametrize("form", FORMS)
+    def test_the_derivative_is_finite(self, form):
+        mass = torch.rand(2, 3, 2).double()
+        mass[:, 2] = 0.0
+        penalty = ParityPenalty(parity("equalized_odds", 2), mass.sum(dim=-1), 1.0, form)
+        (gradient,) = torch.autograd.grad(penalty.value(mass.requires_grad_()), mass)
+        assert gradient.isfinite().all()
+        torch.testing.assert_close(gradient, penalty.slope(mass)[1])
+        assert gradient.any()
+
+    def test_the_f1_is_nan(self):
+        assert np.isnan(weighted_f1(np.zeros((2, 2))))
+        assert weighted_f1(np.eye(2)) == 1.0
 
 
 class TestRates:

@@ -350,3 +350,15 @@ class TestLayerFisher:
         ours = problem.statistics(problem.w).fisher
         assert ours.dtype == torch.float64
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=0)
+
+
+def test_rows_of_weight_zero_are_none():
+    rng = np.random.default_rng(0)
+    Z, e, w = (torch.from_numpy(rng.uniform(1, 2, size=n)) for n in ((9, 3), 9, 9))
+    codes = torch.arange(9) % 2
+    w[4:] = 0.0
+    expected = GroupFisher(2, 3).update(Z[:4], e[:4], codes[:4], w[:4]).result()
+    Z[4:] = torch.inf  # of which a product with zero is no number
+    found = GroupFisher(2, 3).update(Z, e, codes, w).result()
+    assert torch.equal(found.fisher, expected.fisher)
+    assert torch.equal(found.counts, expected.counts)

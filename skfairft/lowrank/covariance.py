@@ -144,6 +144,7 @@ class GroupCovariance:
                 continue
             for i, j in _panels(d):
                 out[j, i], out[i, j] = own[i, j].T, own[i, j]
+                out[i, i] = 0.5 * (own[i, i] + own[i, i].T)  # whose halves are rounded apart
         return CovarianceStatistics(self._means, covariances)
 
 

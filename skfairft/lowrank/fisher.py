@@ -148,7 +148,12 @@ class GroupFisher:
         self._counts = torch.zeros(n_groups, dtype=torch.int64)
 
     def update(self, Z: Tensor, e: Tensor, codes: Tensor, w: Tensor | None = None) -> GroupFisher:
-        """Add a batch of rows and return itself; without weights each row counts 1."""
+        """Add a batch of rows and return itself; without weights each row counts 1.
+
+        Rows of weight zero are none.
+        """
+        if w is not None and not bool((kept := w > 0).all()):
+            Z, e, codes, w = (each[kept.to(each.device)] for each in (Z, e, codes, w))
         n_groups, n_features = self._squares.shape
         weight = torch.ones_like(e, dtype=torch.float64) if w is None else w.to(e.device).double()
         self._weights += torch.bincount(codes, weight, minlength=n_groups).cpu()

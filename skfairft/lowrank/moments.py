@@ -85,7 +85,7 @@ class ColumnMoments:
         return self
 
     def result(self) -> Moments:
-        """Return the moments so far, which later updates do not change; NaN without any row."""
+        """Return the moments so far, which later updates do not change; means of no row are NaN."""
         scale, peak = self._variance.sqrt(), self._peak
         # A constant feature minus its mean leaves the rounding of the mean: as large as the
         # feature.
