@@ -225,7 +225,8 @@ for _ in range(300):
     optimizer.step()
 
 # %%
-# ``head=head`` starts from it instead of from a new one, and ``max_epochs=0`` leaves it as it is.
+# ``head=head`` starts from it instead of from a new one, and a
+# ``FineTune(max_epochs=0)`` leaves it as it is.
 # The classifier then decides as the model did, whose last layer ``head`` still is.
 
 kept = FairLowRankHeadClassifier(pooled, head=head, solver=FineTune(max_epochs=0), random_state=0)

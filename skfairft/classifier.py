@@ -29,7 +29,6 @@ from .head.modules import DeployedModel, head_scores, single_score_head
 from .inputs.by_name import by_name
 from .inputs.exceptions import FairnessWarning
 from .inputs.warn import warn_user
-from .inputs.words import did_you_mean
 from .lowrank.importance import IMPORTANCES
 from .parity.constraints import CONSTRAINTS, parity
 from .parity.judge import JudgedRows
@@ -55,9 +54,15 @@ OF_TRAINING = frozenset(inspect.signature(FineTune).parameters)
 _LEAST_SHARE, _SMALL_WEIGHT, _SMALL_DISTANCE = 0.2, 0.25, 0.02
 
 
-def _moved(names: Sequence[str]) -> str:
+def _moved(names: Sequence[str], solver: Any) -> str:
+    """Return where parameters of training are to be given."""
+    kind = SOLVERS.get(solver) if isinstance(solver, str) else type(solver)
+    known = [name for name in names if kind and name in inspect.signature(kind).parameters]
+    if kind is None or known != list(names):
+        return f"the solver {solver!r} has no {', '.join(sorted(set(names) - set(known)))}."
+    settings = ", ".join(f"{name}=..." for name in names)
     return (
-        f"{', '.join(names)} belong to the solver: write solver=FineTune({names[0]}=...), or "
+        f"{', '.join(names)}: set these of the solver, solver={kind.__name__}({settings}), or as "
         f"solver__{names[0]} in set_params and searches."
     )
 
@@ -69,7 +74,7 @@ def _names_the_solver(init: Callable[P, None]) -> Callable[P, None]:
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         strays = sorted(kwargs.keys() & OF_TRAINING - inspect.signature(init).parameters.keys())
         if strays:
-            raise TypeError(_moved(strays))
+            raise TypeError(_moved(strays, kwargs.get("solver", "fine_tune")))
         init(*args, **kwargs)
 
     return call
@@ -107,7 +112,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         What weights the SVD: neutralized Fisher importance, which depends on the
         features' origin (centre those whose zero means nothing), of one head for all
         groups, or of a head fitted on each group's rows (the other reading of section 3.3
-        of [1]_; only with ``head=None``); nothing (the paper's
+        of [1]_; only with ``head=None``, and not for "plug_in"); nothing (the paper's
         baseline f+SVD); or the covariance of the features, so that the scores
         rather than the weights change least. The closed form of a constraint is
         much better in the last. Where nothing is cut, nothing is weighted: with
@@ -286,7 +291,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "fairness_weight": [Interval(Real, 0, 1, closed="both"), None],
         "difference_bound": [Interval(Real, 0, 2, closed="left"), None],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "solver": [StrOptions(set(SOLVERS)), Solver],
+        "solver": "no_validation",  # see resolve_solver, whose error says more
         "group_weights": [dict, "array-like", StrOptions({"proportional"}), None],
         "C": [Interval(Real, 1e-100, None, closed="both")],
         "class_weight": [dict, StrOptions({"balanced"}), None],
@@ -400,16 +405,10 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         """
         strays = sorted(params.keys() & OF_TRAINING - self.get_params(deep=False).keys())
         if strays:
-            raise ValueError(_moved(strays))
+            raise ValueError(_moved(strays, params.get("solver", self.solver)))
         solver = params.get("solver", self.solver)
         of_solver = {name: params[name] for name in params if name.startswith("solver__")}
         if of_solver and not isinstance(solver, Solver):
-            if not isinstance(solver, str) or solver not in SOLVERS:
-                raise ValueError(
-                    f"{', '.join(of_solver)} cannot be set of solver={solver!r}; expected one of "
-                    f"{sorted(SOLVERS)}, or a solver such as FineTune()."
-                    f"{did_you_mean(solver, SOLVERS)}"
-                )
             solver = resolve_solver(solver)
             solver.set_params(**{name.removeprefix("solver__"): v for name, v in of_solver.items()})
             params = {name: v for name, v in params.items() if name not in of_solver}

@@ -412,7 +412,8 @@ def fine_tune(
                     f"{error}, which holds {_columns(net)}. Change what it monitors."
                 ) from error
         _report_end(net, max_epochs, tol)
-        if not issubclass(chosen.optimizer, torch.optim.LBFGS):  # whose line search never rises
+        # The line search of L-BFGS never rises, but on rows that change at each step.
+        if not issubclass(chosen.optimizer, torch.optim.LBFGS) or 0 < batch_size < len(train):
             _report_rise(net, start, train.to(device))
     # The net outlives the training: let it not hold on to the hold-out rows.
     net.train_split = None

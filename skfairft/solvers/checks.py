@@ -53,12 +53,14 @@ def check_fairness_parameters(clf: Any) -> None:
     if heads_of(clf.importance) == "by_group":
         solver = resolve_solver(clf.solver)
         if clf.head is not None or solver.votes or clf.warm_start:
-            given = "warm_start=True" if clf.warm_start else f"solver={solver.name!r}"
-            given = given if clf.head is None else f"head={type(clf.head).__name__}"
+            given, instead = "warm_start=True", "warm_start=False"
+            if clf.head is not None:
+                given, instead = f"head={type(clf.head).__name__}", "head=None"
+            elif solver.votes:
+                given, instead = f"solver={solver.name!r}", "another solver"
             raise ValueError(
                 f"importance={clf.importance!r} fits a linear head of the classes on the rows of "
-                f"each group, and does not go with {given}; set head=None, another solver or "
-                "warm_start=False, or another importance."
+                f"each group, and does not go with {given}; set {instead}, or another importance."
             )
     if bound is None and clf.validation_fraction != _VALIDATION_FRACTION:
         raise ValueError(
