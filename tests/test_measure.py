@@ -252,4 +252,4 @@ class TestStatistics:
         numbers += (2 * 6 + 2 + 2) * 8  # Fisher information
         numbers += (2 * 36 + 2 * 6 + 2 + 6) * 8 + (6 * 6 + 6) * 8
         numbers += (6 * 3 + 3) * 8 if head is None else (6 * 4 + 4 + 4 * 3 + 3) * 8
-        assert module._nbytes(found) == numbers
+        assert measure._nbytes(found) == numbers
