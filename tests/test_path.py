@@ -613,7 +613,7 @@ class TestErrors:
             ({"held_out": (1, 2)}, ["held_out is a tuple of 2;", "(X, y, sensitive_features)"]),
             ({"held_out": [1] * 5}, ["held_out is a list of 5;"]),
             ({"held_out": (1,) * 5}, ["tuple of 5", "(X, y, sensitive_features, sample_weight)"]),
-            ({"solvers": ["exact"]}, ["solver", "'plug_in'", "Got 'exact'"]),
+            ({"solvers": ["exact"]}, ["solver", "'plug_in'", "solver='exact'"]),
             ({"solvers": []}, ["solvers=[]"]),
             ({"solvers": "plug_in"}, ["solvers='plug_in';", "a list of solvers"]),
             ({"solvers": iter(SOLVERS)}, ["solvers=<list_iterator", "a list of solvers"]),
