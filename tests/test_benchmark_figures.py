@@ -139,6 +139,7 @@ def values(frame, column, **where):
     return frame[keep].sort_values("seed")[column].to_numpy()
 
 
+@pytest.mark.slow
 class TestFiles:
     def test_all_are_written_and_small(self, written):
         folder, names = written
@@ -181,6 +182,7 @@ class TestFiles:
             assert each.get("{http://www.w3.org/1999/xlink}href")[1:] in known
 
 
+@pytest.mark.slow
 class TestWhatIsMissing:
     def test_nothing_is_drawn_of_nothing(self, tmp_path):
         assert draw_all(make(["figure4"]).iloc[:0], tmp_path) == []

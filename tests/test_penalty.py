@@ -303,7 +303,7 @@ DATA = {
     "plain": {},
     "few in a group": {"group_proportions": [0.95, 0.05], "proxy": 0.5},
     "hard": {"class_sep": 0.3, "disparity": 0.5},
-    "wide": {"n_features": 60, "n_samples": 1000},
+    "wide": {"n_features": 30, "n_samples": 600},
     "rare class": {"n_samples": 4000, "positives": 0.1},
     "small scale": {"scale": 1e-4},
 }
@@ -372,7 +372,7 @@ class TestCalibration:
     def test_of_several_groups_removes_less_than_asked_for_never_much_more(self, k):
         rows = make_rows(2000, weighted=False, n_classes=k, n_groups=3)
         for constraint in DISTINCT:
-            for weight in (0.25, 0.5, 0.75):
+            for weight in (0.25, 0.75):
                 share, _ = self.removed(rows, constraint, weight)
                 assert weight - 0.25 < share < weight + 0.1
 

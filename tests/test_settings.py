@@ -169,7 +169,7 @@ def void(pair, solver):
 
 # A bound is a search, as long as all the others together.
 PAIRS = [pair for pair in combinations(SETTINGS, 2) if "difference_bound" not in pair]
-PARTS = 10
+PARTS = 20
 
 
 @pytest.mark.parametrize(
