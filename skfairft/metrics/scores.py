@@ -55,10 +55,12 @@ def constraint_distance(
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, sample_weight
+    y_true, y_pred
         As in `demographic_parity_distance`.
     constraint : str
         A ``constraint`` of `skfairft.FairLowRankHeadClassifier`, such as "error_rate_parity".
+    sensitive_features, sample_weight
+        As in `demographic_parity_distance`.
     pos_label : label, default=None
         As in `demographic_parity_distance`. An error is one whatever the positive label.
 
