@@ -39,7 +39,7 @@ class FineTune(TrainedSolver):
     ----------
     max_epochs : int, default=100
         Most epochs; training stops before when the loss settles. 0 returns the factorization
-        untouched: no other parameter then has an effect, and none may be set.
+        untouched, and no other parameter has an effect.
     lr : float or None, default=None
         Learning rate. None is 1 for L-BFGS and 0.001 for other optimizers.
     batch_size : int or None, default=None
