@@ -1082,11 +1082,21 @@ WARNINGS = [
     *(
         (
             f"{name} where nothing is trained",
-            lambda name=name, value=value: fit(solver=FineTune(max_epochs=0, **{name: value})),
+            lambda name=name, value=value: fit(
+                constraint="demographic_parity",
+                fairness_weight=0.0,
+                solver=FineTune(max_epochs=0, **{name: value}),
+            ),
             UserWarning,
             [f"{name} of FineTune has no effect", "max_epochs=0 trains nothing"],
         )
-        for name, value in {"lr": 0.1, "early_stopping": True, "batch_size": 9}.items()
+        for name, value in {
+            "lr": 0.1,
+            "early_stopping": True,
+            "tol": None,
+            "calibrate": False,
+            "standardize": False,
+        }.items()
     ),
     (
         "a share to stop by, without stopping",

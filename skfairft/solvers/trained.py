@@ -16,6 +16,9 @@ from .base import Solver
 
 __all__ = ["TrainedSolver"]
 
+# Parameters that ask for nothing where they are False or empty.
+_EMPTY = ("early_stopping", "callbacks", "optimizer_kwargs")
+
 
 class TrainedSolver(Solver):
     """A solver that trains a head; parameters as for `FineTune`."""
@@ -68,8 +71,7 @@ class TrainedSolver(Solver):
 
     def idle(self, head: nn.Module | None, n_classes: int) -> Iterator[tuple[list[str], str]]:
         """Yield parameters of a training that does not take place, or does not stop early."""
-        # What is switched off asks for nothing.
-        asked = [name for name, value in self.changed().items() if value or name == "lr"]
+        asked = [name for name, value in self.changed().items() if value or name not in _EMPTY]
         if not self.trains:
             if names := [name for name in asked if name != "max_epochs"]:
                 yield names, "max_epochs=0 trains nothing. Set max_epochs"
