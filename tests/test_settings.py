@@ -136,6 +136,7 @@ VOID = {
     ("optimizer_kwargs", "no rank"): AT_THE_END,
     ("tol", "no rank"): AT_THE_END,
     ("tol", "C"): AT_THE_END,
+    ("tol", "difference_bound"): AT_THE_END,  # each head starts at the one before
     ("tol", "callbacks"): NO_STOP,
 }
 # What is drawn with a seed; without these a linear head needs none.
