@@ -47,7 +47,7 @@ class Solver(BaseEstimator):
         return False
 
     def check(self, *, constraint: str | None, warm_start: bool) -> None:
-        """Refuse settings that are invalid, or that nothing acts on.
+        """Refuse settings that are invalid, or contradict each other.
 
         Parameters
         ----------

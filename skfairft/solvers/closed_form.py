@@ -49,7 +49,7 @@ class ClosedForm(Solver):
     _parameter_constraints: ClassVar[dict[str, Any]] = {}
 
     def check(self, *, constraint: str | None, warm_start: bool) -> None:
-        """Refuse what nothing acts on; as `Solver.check`."""
+        """Refuse what it cannot hold or go on from; as `Solver.check`."""
         super().check(constraint=constraint, warm_start=warm_start)
         refuse_unheld(constraint)
         if warm_start:

@@ -142,7 +142,7 @@ class FineTune(TrainedSolver):
         return self.calibrate
 
     def check(self, *, constraint: str | None, warm_start: bool) -> None:
-        """Refuse settings that are invalid, or that nothing acts on; as `Solver.check`."""
+        """Refuse settings that are invalid, or contradict each other; as `Solver.check`."""
         super().check(constraint=constraint, warm_start=warm_start)
         if not self.trains:
             refuse_unheld(constraint)
@@ -182,6 +182,8 @@ class _FineTuneFitter(ClosedFormFitter):
         super().__init__(problem, seed, **settings)
         # A head that is fair already says nothing of how much disparity there is to remove.
         self._near = None if problem.constraint is None else problem.earlier
+        if not standardize:
+            self._report_units()
 
     def fit(self, weight: float = 0.0, near: FittedHead | None = None) -> FittedHead:
         """Train the head of one fairness weight."""
@@ -201,6 +203,10 @@ class _FineTuneFitter(ClosedFormFitter):
     def _module(self, head: LowRankHead, tail: nn.Sequential | None) -> StandardizedHead | RawHead:
         if self._standardize:
             return self._standardized(head, tail)
+        return RawHead(head, tail, self._measured.moments.scale, self._output_scale, torch.float64)
+
+    def _report_units(self) -> None:
+        """Say so if steps in the units of these features would not suit them."""
         mean, scale = self._measured.moments
         if float((mean.abs() / scale).max()) > _FAR or float(scale.max() / scale.min()) > _FAR:
             warn_user(
@@ -210,7 +216,6 @@ class _FineTuneFitter(ClosedFormFitter):
                 "leave it at True.",
                 UserWarning,
             )
-        return RawHead(head, tail, scale, self._output_scale, torch.float64)
 
     def _suits(self, head: nn.Module, found: WeightedSVD) -> bool:
         """Tell whether a head has the rank that is asked for, and else the shape of the start."""
