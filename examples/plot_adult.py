@@ -160,29 +160,29 @@ print(f"the interval of one of them is {high - low:.3f} wide")
 # A constraint
 # ------------
 # To have less disparity one has to ask for it. ``constraint`` says in which rates, here those of
-# positive decisions, and ``difference_bound`` how far apart they may be. ``fit`` holds out a
-# quarter of its rows and looks there for the weakest weight that is within the bound.
+# positive decisions, ``difference_bound`` how far apart they may be, and ``confidence`` how sure
+# that is to be for other people, too. ``fit`` judges each row by a head that has not seen it, and
+# takes the weakest weight that is surely enough within the bound.
 
 fair = FairLowRankHeadClassifier(
     backbone,
     constraint="demographic_parity",
     difference_bound=0.05,
-    validation_fraction=0.25,
+    confidence=0.95,
     solver="plug_in",
     random_state=0,
 ).fit(X[train], y[train], sensitive_features=sex.iloc[train])
 low, high = fair.difference_interval_
 print(f"fairness weight {fair.fairness_weight_:.3g}")
-print(f"on the rows held out: {fair.difference_:.3f}, interval {low:.3f} to {high:.3f}")
+print(f"on its rows, out of fold: {fair.difference_:.3f}, interval {low:.3f} to {high:.3f}")
 heads["ΔDP within 0.05"] = fair
 print(table(heads).to_string())
 
 # %%
-# The interval on the held-out rows reaches beyond the bound: on new rows the distance may lie on
-# either side of it. And the price stands in the table. The error is higher, and so is the equalized
-# odds distance: the labels' rates differ between the groups, so equal selection rates are had by
-# declining more people who would be positive in one group, or accepting more who would not in the
-# other. The picture shows it by group.
+# The distance lies below the bound, by as much as the confidence asks for. The price stands in the
+# table: the error is higher, and so is the equalized odds distance. The labels' rates differ between
+# the groups, so equal selection rates are had by declining more people who would be positive in one
+# group, or accepting more who would not in the other. The picture shows it by group.
 
 import matplotlib.pyplot as plt
 

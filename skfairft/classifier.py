@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial, wraps
 from numbers import Integral, Real
-from typing import Any, ClassVar, ParamSpec, Self
+from typing import Any, ClassVar, NamedTuple, ParamSpec, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
+from sklearn.metrics import accuracy_score
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import nn
 
 from .backbone.extractor import FrozenFeatureExtractor
@@ -27,6 +28,7 @@ from .backbone.modules import ModuleParamsMixin, all_or_nothing
 from .fitting import check_parameters, features_of, prepare, store
 from .head.modules import DeployedModel, head_scores, single_score_head
 from .inputs.by_name import by_name
+from .inputs.encoding import known_groups
 from .inputs.exceptions import FairnessWarning
 from .inputs.warn import warn_user
 from .lowrank.importance import IMPORTANCES
@@ -34,7 +36,7 @@ from .parity.constraints import CONSTRAINTS, parity
 from .parity.judge import JudgedRows
 from .rows.blocks import threads_over_blocks
 from .solvers.base import Solver
-from .solvers.bound import weakest_weight
+from .solvers.bound import BoundSearch, weakest_weight
 from .solvers.checks import check_weight_or_bound, report_void
 from .solvers.fine_tune import FineTune
 from .solvers.problem import FittedHead, Problem
@@ -54,9 +56,24 @@ OF_TRAINING = frozenset(inspect.signature(FineTune).parameters)
 _LEAST_SHARE, _SMALL_WEIGHT, _SMALL_DISTANCE = 0.2, 0.25, 0.02
 
 
+class KnownGroups(NamedTuple):
+    """What a bound led to for predictions that are told the groups."""
+
+    fairness_weight: float
+    difference: float
+    interval: NDArray[np.float64]
+    limit: float
+
+
 def _moved(names: Sequence[str], solver: Any) -> str:
     """Return where parameters of training are to be given."""
     kind = SOLVERS.get(solver) if isinstance(solver, str) else type(solver)
+    if "validation_fraction" in names:
+        return (
+            "validation_fraction: cv says now which rows judge difference_bound, a number of folds "
+            "or a share; those that stop a training early by the solver, as in "
+            "solver=FineTune(validation_fraction=...)."
+        )
     known = [name for name in names if kind and name in inspect.signature(kind).parameters]
     if kind is None or known != list(names):
         return f"the solver {solver!r} has no {', '.join(sorted(set(names) - set(known)))}."
@@ -142,11 +159,20 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     difference_bound : float or None, default=None
         In place of a weight: the weakest one is looked for whose distance between
         the groups (see `skfairft.metrics`; for equalized odds the sum of the
-        differences in true and in false positive rate) is at most this on
-        ``validation_fraction`` of the rows, which are held out for it alone. Below 1, and
-        for equalized odds below 2, which every head meets.
-    validation_fraction : float, default=0.1
-        Share of the rows that ``difference_bound`` is judged on; it needs one.
+        differences in true and in false positive rate) is at most this on the rows that
+        ``cv`` judges. Below 1, and for equalized odds below 2, which every head meets.
+    confidence : float or None, default=None
+        With which the distance is to be within ``difference_bound`` on other rows of the
+        same kind, in [0.5, 1): the upper confidence limit of the distance is then held to
+        the bound, not the distance itself. 0.95 is a good choice. Without one, expect the
+        distance on other rows to be above the bound about every other time.
+    cv : int, float, splitter or iterable, default=5
+        Which rows judge a ``difference_bound``, by heads that have not seen them. An int
+        is that many folds, alike by class and group; a splitter of scikit-learn, or an
+        iterable of pairs of row numbers (to fit, to judge), judges each row once at most,
+        such as ``list(GroupKFold().split(X, y, people))``. Heads of each fold judge, and a
+        head on all rows is handed out. A float in (0, 1) is a share of the rows held out
+        for it alone: less sure, but only one head of each weight is fitted.
     solver : {"fine_tune", "closed_form", "plug_in"} or solver, default="fine_tune"
         How the head comes to meet the constraint, as an object that holds its own
         parameters, or the name of one with its defaults. "fine_tune" (`FineTune`): the two
@@ -156,10 +182,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         head estimates the probabilities of class and group together, and the most accurate
         rule of parity decides by them. In searches ``solver__lr`` and the like set its
         parameters, also of one that is given by name.
-    C : float, default=1.0
+    C : float, "auto" or None, default=None
         Inverse strength of the L2 penalty on the classification weights (in
         standardized features), as in scikit-learn's LogisticRegression; for the
-        head fitted first and for the fine-tuning. ``np.inf`` is no penalty.
+        head fitted first and for the fine-tuning. ``np.inf`` is no penalty. "auto" takes
+        the power of ten with the least log loss on five folds, or 1 where there are 50 rows
+        for each weight, with which it hardly matters. None is "auto" for "plug_in", whose
+        head of cells needs it where rows are few, and 1 for the others.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as elsewhere in scikit-learn: what an error in each
         costs. The rates of a constraint are those of the rows without them.
@@ -198,13 +227,22 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ``importance="covariance"``, whose weights are a matrix, ``I_N`` all the same.
     singular_values_ : ndarray of shape (min(d, k),)
         Of the weighted weight matrix.
+    C_ : float
+        The inverse strength of the penalty in use.
     fairness_weight_ : float
         The weight in use: ``fairness_weight``, or what ``difference_bound`` led to.
     difference_ : float
-        With ``difference_bound``: the distance that was reached on the held-out rows.
+        With ``difference_bound``: the distance that was reached on the judged rows.
+        The largest of differences is never negative, and so tends to be more than
+        it would be on many rows, where the groups hardly differ.
     difference_interval_ : ndarray of shape (2,)
-        Its 95 % bootstrap interval. The rows chose the weight, so expect a little more
-        on others.
+        95 % interval of the distance on other rows, which heeds that the head is
+        fitted anew on all rows (`JudgedRows.limits`).
+    difference_limit_ : float
+        What the distance on other rows is within, with ``confidence`` (None: 0.95).
+    known_groups_ : KnownGroups
+        With ``difference_bound`` and "plug_in": ``fairness_weight``, ``difference``,
+        ``interval`` and ``limit`` of predictions that are told the groups.
     solver_ : FineTune, ClosedForm or PlugIn
         What fitted the head.
     head_ : nn.Module
@@ -240,8 +278,10 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     Features that are an ``np.memmap``, and those of an extractor that outgrow its
     ``max_nbytes``, are read from their file in blocks.
 
-    Prediction never needs the sensitive features. With sample weights, a weight of
-    2 stands for the row twice, also in the Fisher information.
+    Prediction never needs the sensitive features, but ``solver="plug_in"`` can use them.
+    With sample weights, a weight of 2 stands for the row twice, also in the Fisher information.
+    (Where rows are divided at random it need not: copies of a row can be on both sides of a
+    hold-out, of the folds of a bound, or of those by which ``C="auto"`` chooses.)
 
     The same rows in another order give the same head up to rounding. What training does
     with rounding depends on the head: probabilities of a linear head move by 1e-8; of
@@ -265,18 +305,21 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     >>> clf.group_importance_.shape
     (2, 10)
 
-    With a constraint, a quarter of the rows held out to find its weight:
+    With a constraint, which is to hold on other rows with a confidence of 95 %:
 
     >>> fair = FairLowRankHeadClassifier(
     ...     constraint="demographic_parity",
-    ...     difference_bound=0.1,
+    ...     difference_bound=0.2,
+    ...     confidence=0.95,
     ...     solver="plug_in",
-    ...     validation_fraction=0.25,
     ...     random_state=0,
     ... ).fit(X, y, sensitive_features=s)
-    >>> bool(fair.difference_ <= 0.1), 0 < fair.fairness_weight_ < 1
+    >>> bool(fair.difference_ < fair.difference_limit_ <= 0.2), 0 < fair.fairness_weight_ < 1
     (True, True)
     """
+
+    # What a search gets for its fits is no order to score with it.
+    __metadata_request__score: ClassVar[dict[str, Any]] = {"sensitive_features": False}
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "feature_extractor": [nn.Module, FrozenFeatureExtractor, None],
@@ -290,10 +333,16 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "constraint": [StrOptions(set(CONSTRAINTS)), None],
         "fairness_weight": [Interval(Real, 0, 1, closed="both"), None],
         "difference_bound": [Interval(Real, 0, 2, closed="left"), None],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "confidence": [Interval(Real, 0.5, 1, closed="left"), None],
+        "cv": [
+            Interval(Integral, 2, None, closed="left"),
+            Interval(Real, 0, 1, closed="neither"),
+            HasMethods(["split", "get_n_splits"]),
+            Iterable,
+        ],
         "solver": "no_validation",  # see resolve_solver, whose error says more
         "group_weights": [dict, "array-like", StrOptions({"proportional"}), None],
-        "C": [Interval(Real, 1e-100, None, closed="both")],
+        "C": [Interval(Real, 1e-100, None, closed="both"), StrOptions({"auto"}), None],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "warm_start": ["boolean"],
         "device": [str, torch.device],
@@ -313,9 +362,10 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         constraint: str | None = None,
         fairness_weight: float | None = None,
         difference_bound: float | None = None,
-        validation_fraction: float = 0.1,
+        confidence: float | None = None,
+        cv: Any = 5,
         solver: str | Solver = "fine_tune",
-        C: float = 1.0,
+        C: float | str | None = None,
         class_weight: Any = None,
         warm_start: bool = False,
         device: str | torch.device = "auto",
@@ -330,7 +380,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.constraint = constraint
         self.fairness_weight = fairness_weight
         self.difference_bound = difference_bound
-        self.validation_fraction = validation_fraction
+        self.confidence = confidence
+        self.cv = cv
         self.solver = solver
         self.C = C
         self.class_weight = class_weight
@@ -381,10 +432,10 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         """
         check_parameters(self)
         check_weight_or_bound(self)
-        apart = None if self.difference_bound is None else self.validation_fraction
+        cv = None if self.difference_bound is None else self.cv
         with all_or_nothing(self), training_modes():
             problem, random_state = prepare(
-                self, X, y, sample_weight, sensitive_features, apart=apart, check=self._report_void
+                self, X, y, sample_weight, sensitive_features, cv=cv, check=self._report_void
             )
             with threads_over_blocks():
                 self._fit_head(problem, random_state)
@@ -416,13 +467,17 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         super().set_params(**params)
         return self
 
-    def decision_function(self, X: Any) -> NDArray[np.float64]:
+    def decision_function(self, X: Any, *, sensitive_features: Any = None) -> NDArray[np.float64]:
         """Return the scores of X.
 
         Parameters
         ----------
         X : as for `fit`
             n rows.
+        sensitive_features : array-like of shape (n,) or (n, c), default=None
+            Groups of the rows, as in `fit`, of a solver that can use them ("plug_in"). Where one is
+            missing (None or NaN) the row is decided as without; so are those of groups that `fit`
+            has not seen, with a FairnessWarning.
 
         Returns
         -------
@@ -430,16 +485,20 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             With two classes the difference of the two logits (positive means
             ``classes_[1]``), otherwise the logits.
         """
-        logits = self._logits(X)
+        logits = self._logits(X, sensitive_features)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
-    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> NDArray[np.float64]:
         """Return the class probabilities of X.
 
         Parameters
         ----------
         X : as for `fit`
             n rows.
+        sensitive_features : array-like of shape (n,) or (n, c), default=None
+            Groups of the rows, as in `fit`, of a solver that can use them ("plug_in"). Where one is
+            missing (None or NaN) the row is decided as without; so are those of groups that `fit`
+            has not seen, with a FairnessWarning.
 
         Returns
         -------
@@ -448,38 +507,78 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             ``solver="plug_in"`` and a weight above 0 these are the shares of the votes
             that decide, and no longer estimates of the label's frequency.
         """
-        return softmax(self._logits(X), axis=1)
+        return softmax(self._logits(X, sensitive_features), axis=1)
 
-    def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
+    def predict_log_proba(self, X: Any, *, sensitive_features: Any = None) -> NDArray[np.float64]:
         """Return the logarithms of the class probabilities of X.
 
         Parameters
         ----------
         X : as for `fit`
             n rows.
+        sensitive_features : array-like of shape (n,) or (n, c), default=None
+            Groups of the rows, as in `fit`, of a solver that can use them ("plug_in"). Where one is
+            missing (None or NaN) the row is decided as without; so are those of groups that `fit`
+            has not seen, with a FairnessWarning.
 
         Returns
         -------
         ndarray of shape (n, k), float64
             Of `predict_proba`, and finite where that has rounded to 0.
         """
-        return log_softmax(self._logits(X), axis=1)
+        return log_softmax(self._logits(X, sensitive_features), axis=1)
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: Any, *, sensitive_features: Any = None) -> NDArray[Any]:
         """Return the most probable class of each row of X.
 
         Parameters
         ----------
         X : as for `fit`
             n rows.
+        sensitive_features : array-like of shape (n,) or (n, c), default=None
+            Groups of the rows, as in `fit`, of a solver that can use them ("plug_in"). Where one is
+            missing (None or NaN) the row is decided as without; so are those of groups that `fit`
+            has not seen, with a FairnessWarning.
 
         Returns
         -------
         ndarray of shape (n,)
             Values of ``classes_``.
         """
-        codes = self._logits(X).argmax(axis=1)
+        codes = self._logits(X, sensitive_features).argmax(axis=1)
         return self.classes_[codes]
+
+    def score(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        sensitive_features: Any = None,
+    ) -> float:
+        """Return the accuracy of `predict`.
+
+        Meta-estimators pass ``sensitive_features`` on to it only after
+        ``set_score_request(sensitive_features=True)``.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            n rows.
+        y : array-like of shape (n,)
+            True labels.
+        sample_weight : array-like of shape (n,), default=None
+            Weights of the rows.
+        sensitive_features : array-like of shape (n,) or (n, c), default=None
+            As for `predict`.
+
+        Returns
+        -------
+        float
+            Share of the rows whose class is right.
+        """
+        predicted = self.predict(X, sensitive_features=sensitive_features)
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     def to_torch(self) -> nn.Module:
         """Return extractor and head as one module, for deployment.
@@ -514,28 +613,34 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
 
     def _fit_head(self, problem: Problem, random_state: np.random.RandomState) -> None:
         """Carry out Algorithm 1 on the features."""
-        to_fit, held_out = problem.split()
-        fitter = resolve_solver(self.solver).fitter(to_fit, random_state)
-        for name in ("difference_", "difference_interval_"):
+        for name in ("difference_", "difference_interval_", "difference_limit_", "known_groups_"):
             if hasattr(self, name):
                 delattr(self, name)
+        solver = resolve_solver(self.solver)
         rule = None if self.constraint is None else parity(self.constraint, problem.n_classes)
-        if held_out is None or rule is None or self.difference_bound is None:
+        if rule is None or self.difference_bound is None:
+            fitter = solver.fitter(problem, random_state)
             self.fairness_weight_ = self.fairness_weight or 0.0
             fitted = fitter.fit(self.fairness_weight_)
             if rule is not None and self.fairness_weight_:
                 judge = JudgedRows(problem.as_they_are, rule, self.groups_)
                 self._report_share(judge, fitter.unconstrained(), fitted)
         else:
-            found = weakest_weight(
-                fitter,
-                JudgedRows(held_out, rule, self.groups_),
-                self.difference_bound,
-                random_state,
+            trials = solver.trials(problem, random_state.randint(np.iinfo(np.int32).max))
+            judge = JudgedRows(trials.rows, rule, self.groups_, trials.refit)
+            search = partial(
+                weakest_weight, trials, judge, self.difference_bound, confidence=self.confidence
             )
-            fitted, self.fairness_weight_ = found.fitted, found.weight
+            found, known = search(), search(known=True) if solver.votes else None
+            fitted = trials.head(found.trial, None if known is None else known.trial)
+            self.fairness_weight_ = found.trial.weight
             self.difference_, self.difference_interval_ = found.distance, found.interval
-            self._report_bound(self.difference_bound)
+            self.difference_limit_ = found.limit
+            if known is not None:
+                self.known_groups_ = KnownGroups(
+                    known.trial.weight, known.distance, known.interval, known.limit
+                )
+            self._report_bound(self.difference_bound, found, len(judge.rows))
         store(self, fitted)
         if fitted.interrupted:
             epochs = "1 whole epoch" if self.n_iter_ == 1 else f"{self.n_iter_} whole epochs"
@@ -564,22 +669,45 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             FairnessWarning,
         )
 
-    def _report_bound(self, bound: float) -> None:
+    def _report_bound(self, bound: float, found: BoundSearch, n_rows: int) -> None:
         """Warn if the bound was not met."""
-        if self.difference_ <= bound:
-            return
-        low, high = self.difference_interval_
-        warn_user(
-            f"difference_bound={bound} was not met: the nearest was a difference of "
-            f"{self.difference_:.3f} (95 % interval {low:.3f} to {high:.3f}) on the held-out rows, "
-            f"at fairness_weight={self.fairness_weight_:.3g}. Hold out more rows "
-            "(validation_fraction), allow a larger difference, or try another solver.",
-            FairnessWarning,
-        )
+        low, high = found.interval
+        if self.confidence is None:
+            if found.distance <= bound:
+                return
+            warn_user(
+                f"difference_bound={bound} was not met: the nearest was a difference of "
+                f"{found.distance:.3f} (95 % interval {low:.3f} to {high:.3f}) on the judged rows, "
+                f"at fairness_weight={found.trial.weight:.3g}. Judge by more rows (cv), allow a "
+                "larger difference, or try another solver.",
+                FairnessWarning,
+            )
+        elif not found.limit <= bound:
+            more = (
+                "the constraint does not reach it, whatever the number of rows"
+                if np.isinf(found.rows)
+                else f"that would take about {found.rows:,.0f} rows like the {n_rows:,}"
+            )
+            warn_user(
+                f"difference_bound={bound} cannot be certified with confidence={self.confidence}: "
+                f"the smallest bound that can is {found.limit:.3f}, at fairness_weight="
+                f"{found.trial.weight:.3g}, where the difference on the judged rows is "
+                f"{found.distance:.3f}. {more[0].upper()}{more[1:]}. This head is kept.",
+                FairnessWarning,
+            )
 
-    def _logits(self, X: Any) -> NDArray[np.float64]:
+    def _logits(self, X: Any, sensitive_features: Any) -> NDArray[np.float64]:
         check_is_fitted(self, "head_")
-        scores = head_scores(self.head_, features_of(self, X)).numpy()
+        codes = None
+        if sensitive_features is not None:  # before the extractor runs
+            if not self.solver_.votes:
+                raise ValueError(
+                    f"sensitive_features were given to predict by, but {self.solver_.label()} has "
+                    'heads that cannot use them; leave them out, or set solver="plug_in".'
+                )
+            found = known_groups(sensitive_features, self.groups_, _num_samples(X))
+            codes = torch.from_numpy(found)
+        scores = head_scores(self.head_, features_of(self, X), codes).numpy()
         beyond = np.flatnonzero(~np.isfinite(scores).all(axis=1))
         if len(beyond):
             raise ValueError(

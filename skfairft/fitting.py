@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from .backbone.extractor import FrozenFeatureExtractor
 from .backbone.modules import resolve_device
-from .head.modules import CellVote
-from .head.start import check_head
+from .head.cells import CellVote
+from .head.start import check_head, scores_classes
 from .inputs.checks import (
     check_group_weights,
     check_groups,
@@ -29,7 +29,7 @@ from .inputs.checks import (
     check_weights,
     class_factors,
 )
-from .inputs.encoding import encode_labels
+from .inputs.encoding import encode_labels, python_value
 from .inputs.exceptions import FairnessWarning
 from .inputs.feature_table import kept_dtypes, read_features, refuse_mapping, refuse_odd_rows
 from .inputs.index_order import warn_of_index_order
@@ -37,7 +37,8 @@ from .inputs.warn import warn_user
 from .inputs.words import listed
 from .lowrank.gaps import group_columns
 from .lowrank.importance import heads_of
-from .parity.checks import check_constraint, check_held_out
+from .parity.checks import check_constraint, check_judged
+from .rows.folds import read_folds
 from .rows.hold_out import hold_out
 from .rows.mapped import Features, as_features, block_rows, is_mapped, release_pages
 from .rows.number_range import check_range
@@ -78,7 +79,14 @@ def check_parameters(clf: Any) -> None:
 def check_for(clf: Any, n_classes: int) -> None:
     """Check what depends on the number of classes; as `check_parameters`."""
     device = resolve_device(clf.device, _CPU)
-    resolve_solver(clf.solver).check_head(clf.head, n_classes, device)
+    solver = resolve_solver(clf.solver)
+    solver.check_head(clf.head, n_classes, device)
+    trained = clf.head is not None and not solver.votes and scores_classes(clf.head, n_classes)
+    if clf.C == "auto" and trained:
+        raise ValueError(
+            f"C='auto' chooses the penalty of an output layer that is fitted, but head, "
+            f"{type(clf.head).__name__}, is pre-trained for the {n_classes} classes; set a number."
+        )
 
 
 def prepare(
@@ -88,7 +96,7 @@ def prepare(
     sample_weight: Any,
     sensitive_features: Any,
     *,
-    apart: float | None = None,
+    cv: Any = None,
     check: Callable[[NDArray[Any], NDArray[Any]], None] | None = None,
 ) -> tuple[Problem, np.random.RandomState]:
     """Check the data, run the extractor, and return the problem that they are.
@@ -101,8 +109,8 @@ def prepare(
         Whose parameters are checked.
     X, y, sample_weight, sensitive_features
         As for its `fit`, n rows.
-    apart : float, optional
-        Share of the rows to judge on, and not to fit.
+    cv : int, float, splitter or iterable, optional
+        Which rows to judge, by heads that have not seen them.
     check : callable, optional
         Is told classes and groups before the extractor runs.
 
@@ -148,19 +156,23 @@ def prepare(
         if clf.random_state is None
         else check_random_state(clf.random_state)
     )
-    cells = labels * len(groups) + codes
-    held_out = None if apart is None else hold_out(cells, w, apart, random_state)
-    if clf.difference_bound is not None and held_out is not None:
-        check_held_out(
-            clf.constraint,
-            clf.difference_bound,
-            *(column[held_out] for column in (labels, codes)),
-            shape=(len(classes), len(groups)),
-        )
+    cells, everything = labels * len(groups) + codes, np.arange(len(labels))
+    folds = None
+    if cv is not None:
+        folds = read_folds(cv, cells, labels, w, random_state)
+        for i, fold in enumerate(folds.parts):
+            _check_fold(clf, i, classes, groups, labels, codes, np.isin(everything, fold.train) * w)
+        if clf.difference_bound is not None:
+            check_judged(
+                clf.constraint,
+                clf.difference_bound,
+                *(column[folds.judged] for column in (labels, codes)),
+                shape=(len(classes), len(groups)),
+            )
     early_share = solver.early_share(clf.head, len(classes))
     if early_share is not None:  # whether it can be, whatever the rows that are drawn
-        rest = slice(None) if held_out is None else np.delete(np.arange(len(w)), held_out)
-        hold_out(cells[rest], w[rest], early_share, np.random.RandomState(0))
+        for rest in [everything] if folds is None else [fold.train for fold in folds.parts]:
+            hold_out(cells[rest], w[rest], early_share, np.random.RandomState(0))
     Z = as_features(_fit_features(clf, X))
     if isinstance(Z, Tensor) and Z.is_inference():  # X was made in that mode
         Z = Z.clone()
@@ -185,15 +197,39 @@ def prepare(
         head=clf.head,
         rank=clf.rank,
         importance=clf.importance,
-        C=clf.C,
+        C=solver.default_C if clf.C is None else clf.C,
         constraint=clf.constraint,
         group_shares=partial(check_group_weights, clf.group_weights, groups),
         device=resolve_device(clf.device, _CPU),
         verbose=int(clf.verbose),
-        held_out=held_out,
+        folds=folds,
         earlier=earlier,
     )
     return problem, random_state
+
+
+def _check_fold(
+    clf: Any,
+    number: int,
+    classes: NDArray[Any],
+    groups: NDArray[Any],
+    labels: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    w: NDArray[np.float64],
+) -> None:
+    """Refuse a fold whose rows to fit, those of weight above 0, cannot be fitted."""
+    for what, names, column in (("class", classes, labels), ("group", groups, codes)):
+        lacking = np.flatnonzero(np.bincount(column, w, len(names)) == 0)
+        if len(lacking):
+            raise ValueError(
+                f"cv's split {number} has no row of {what} {python_value(names[lacking[0]])!r} to "
+                "fit. Divide the rows alike by class and group (an int does), gather more rows, or "
+                "merge groups."
+            )
+    try:
+        check_constraint(clf.constraint, classes, groups, labels, codes, w)
+    except ValueError as error:
+        raise ValueError(f"cv's split {number}, of the rows to fit: {error}") from error
 
 
 def _earlier_head(clf: Any, classes: NDArray[Any], *, votes: bool) -> nn.Module | None:
@@ -310,6 +346,7 @@ def store(clf: Any, fitted: FittedHead) -> None:
             "of X in other units, or leave optimizer, lr and batch_size at None."
         )
     clf.solver_ = copy.copy(resolve_solver(clf.solver))  # what is set later is another's
+    clf.C_ = fitted.C
     clf.head_, clf.net_, clf.rank_ = fitted.head, fitted.net, fitted.rank
     clf.history_ = fitted.net.history
     clf.n_iter_ = len(clf.history_)

@@ -16,15 +16,9 @@ def trained(solver, **settings):
 
 
 def flat(**params):
-    """Return parameters of the classifier; those of training go to the solver.
-
-    ``validation_fraction`` is the classifier's with a ``difference_bound``.
-    """
-    own = OF_TRAINING - (
-        {"validation_fraction"} if params.get("difference_bound") is not None else set()
-    )
-    settings = {name: value for name, value in params.items() if name in own}
-    rest = {name: value for name, value in params.items() if name not in own}
+    """Return parameters of the classifier; those of training go to the solver."""
+    settings = {name: value for name, value in params.items() if name in OF_TRAINING}
+    rest = {name: value for name, value in params.items() if name not in OF_TRAINING}
     if settings:
         rest["solver"] = trained(rest.get("solver", "fine_tune"), **settings)
     return rest

@@ -405,7 +405,8 @@ def any_params(draw: Any, bad: bool | None = None) -> dict[str, Any]:
             params["fairness_weight"] = choose(0.0, 1e-9, 0.3, 0.5, 0.8, 1.0 - 1e-9, 1.0)
         else:
             params["difference_bound"] = choose(0.0, 0.05, 0.3, 0.99)
-            params["validation_fraction"] = choose(0.1, 0.3, 0.5)
+            params["cv"] = choose(0.1, 0.3, 0.5, 2, 3)
+            params["confidence"] = choose(None, 0.5, 0.95)
     optional: dict[str, Any] = {
         "rank": st.sampled_from([1, 2, 3, 20, 0.3, 0.9, 1.0, 1e-12]),
         "importance": st.sampled_from(["uniform", "covariance"]),

@@ -69,7 +69,7 @@ def test_a_bound_finds_nothing_to_do(solver):
     clf = FairLowRankHeadClassifier(
         constraint="demographic_parity",
         difference_bound=0.2,
-        validation_fraction=0.3,
+        cv=0.3,
         solver=solver,
         random_state=0,
     ).fit(X, y, sensitive_features=s)

@@ -48,7 +48,7 @@ class TestAFitThatFails:
     def failing(self):
         """Changes after which a fit fails: at the door, in the extractor, in the training."""
         at_the_door = {"constraint": "equalized_odds", "difference_bound": 0.05}
-        yield {**at_the_door, "validation_fraction": 0.01}, ValueError
+        yield {**at_the_door, "cv": 0.01}, ValueError
         yield {"feature_extractor": Fails()}, ValueError
         yield {"head": nn.Linear(9, 3)}, ValueError
         yield {"solver": FineTune(optimizer=torch.optim.SGD, lr=1e8), "rank": 2}, ValueError
@@ -90,7 +90,7 @@ class TestInterruption:
         clf = FairLowRankHeadClassifier(random_state=0).fit(X, NAMES, sensitive_features=S)
         before = clf.predict_proba(X)
         clf.set_params(constraint="demographic_parity", difference_bound=0.01)
-        clf.set_params(validation_fraction=0.3, solver__callbacks=[Stops(1)])
+        clf.set_params(cv=0.3, solver__callbacks=[Stops(1)])
         kept = state(clf)
         with pytest.raises(KeyboardInterrupt):
             clf.fit(X, Y, sensitive_features=S)

@@ -91,7 +91,7 @@ def diverge():
         head.bias.zero_()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        held(False, X=rows, y=y, s=s, head=head, rank=None, solver="plug_in", **training)
+        held(False, X=rows, y=y, s=s, head=head, rank=None, C=1.0, solver="plug_in", **training)
 
 
 class Never(nn.Module):
@@ -737,9 +737,9 @@ ERRORS = [
     ),
     (
         "a hold-out without a pair to compare",
-        lambda: held(difference_bound=0.1, validation_fraction=0.001),
+        lambda: held(difference_bound=0.1, cv=0.001),
         ValueError,
-        ["needs held-out rows of at least two groups", "among 1 rows", "validation_fraction"],
+        ["needs rows to judge of at least two groups", "among 1 rows", "cv=5"],
     ),
     (
         "a head of one score with plug_in",
@@ -780,10 +780,10 @@ ERRORS = [
         ["calibrate=False", "constraint is None", 'constraint="demographic_parity"'],
     ),
     (
-        "a share to judge a bound on, without one",
-        lambda: FairLowRankHeadClassifier(Never(), validation_fraction=0.25).fit(X, Y),
+        "a confidence without a bound",
+        lambda: FairLowRankHeadClassifier(Never(), confidence=0.95).fit(X, Y),
         ValueError,
-        ["validation_fraction=0.25", "difference_bound", "None"],
+        ["confidence=0.95", "difference_bound", "None"],
     ),
     (
         "rates that mean scores do not tell",
@@ -838,10 +838,11 @@ ERRORS = [
             False,
             s=[*("b" if i < 3 else "a" for i in range(60))],
             difference_bound=0.2,
+            cv=0.1,
             random_state=0,
         ),
         ValueError,
-        ["difference_bound=0.2", "1 of 2 groups", "validation_fraction", "merge"],
+        ["difference_bound=0.2", "1 of 2 groups", "cv=5", "merge"],
     ),
     *(
         (
@@ -1019,9 +1020,9 @@ WARNINGS = [
     ),
     (
         "a bound judged on few rows",
-        lambda: held(False, difference_bound=0.9, validation_fraction=0.2),
+        lambda: held(False, difference_bound=0.9, cv=0.2),
         FairnessWarning,
-        ["difference_bound=0.9 is judged on 12 held-out rows", "validation_fraction"],
+        ["difference_bound=0.9 is judged by 12 rows", "cv=5"],
     ),
     (
         "no penalty and separable rows",
@@ -1055,11 +1056,11 @@ WARNINGS = [
             y=np.tile(Y, 2),
             s=np.tile(S, 2),
             difference_bound=0.0,
-            validation_fraction=0.5,
+            cv=0.5,
             random_state=0,
         ),
         FairnessWarning,
-        ["difference_bound=0.0 was not met", "held-out rows", "validation_fraction", "solver"],
+        ["difference_bound=0.0 was not met", "judged rows", "cv", "solver"],
     ),
     (
         "an importance where nothing is cut",

@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Some groups are too thin"),
     pytest.mark.filterwarnings("ignore:sensitive_features is constant"),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.SkipTestWarning"),
+    pytest.mark.filterwarnings("ignore:cv=:UserWarning"),
 ]
 
 

@@ -221,7 +221,7 @@ def test_the_arguments_of_the_report_are_passed_on(rows):
     for name in PEERS:
         np.testing.assert_array_equal(display.rates[name], report.by_group[name])
         np.testing.assert_array_equal(display.intervals[name], report.group_intervals[name])
-    assert display.ax_.get_xlabel().endswith(", with 80 % bootstrap interval")
+    assert display.ax_.get_xlabel().endswith(", with 80 % interval")
 
 
 def test_some_rates_only(rows):
@@ -234,7 +234,7 @@ def test_some_rates_only(rows):
         "selection rate",
         "false positive rate",
     ]
-    assert ax.get_xlabel() == "rate (positive: 1)"  # no resamples, no intervals
+    assert ax.get_xlabel() == "rate (positive: 1), with 95 % interval"  # none is of resamples
 
 
 @pytest.mark.parametrize("n_groups", [2, 20])
@@ -307,7 +307,7 @@ def test_the_axis_names_the_positive_label(rows):
         ax = GroupRatesDisplay.from_predictions(
             y, pred, sensitive_features=s, pos_label=given, n_boot=0
         ).ax_
-        assert ax.get_xlabel() == shown
+        assert ax.get_xlabel() == f"{shown}, with 95 % interval"
 
 
 @pytest.mark.parametrize(

@@ -605,7 +605,7 @@ class TestPath:
         assert display.figure_ is figure
         assert {one.lines[0].get_markersize() for one in ax.containers} == {3}
         assert ax.get_ylabel().startswith("demographic parity distance")
-        assert f"{path.n_held_out}" in ax.get_title()
+        assert ax.get_title() == "on 1,200 rows out of fold"
 
     def test_a_path_without_intervals_or_beaten_points(self, path):
         table = path.table[path.table["on_front"]].reset_index(drop=True)

@@ -11,12 +11,12 @@ from torch import nn
 
 from skfairft.head import logistic
 from skfairft.head import start as initial
+from skfairft.head.outputs import fit_linear_head
 from skfairft.head.start import (
     StartingHead,
     _mapped_rows,
     check_head,
     column_moments,
-    fit_linear_head,
     previous_head,
     scores_classes,
     starting_head,

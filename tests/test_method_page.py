@@ -54,7 +54,7 @@ def fitted():
         solver="closed_form",
         importance="covariance",
         difference_bound=0.9,
-        validation_fraction=0.5,
+        cv=0.5,
         random_state=0,
     )
     return clf.fit(X, y, sensitive_features=s)

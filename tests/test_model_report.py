@@ -44,7 +44,7 @@ from skfairft.feature_store import MemoryStore
 from skfairft.metrics import fairness_report, fairness_scorer
 from skfairft.report import _figures, _page
 from skfairft.report._figures import draw
-from skfairft.report._tables import compared, counts, importance, tradeoff
+from skfairft.report._tables import compared, counts, distances, importance, tradeoff
 
 # Names that would break a page, a Markdown table, or a formula, if they were taken for one.
 HOSTILE = [
@@ -150,6 +150,11 @@ def path(rows):
         constraint="demographic_parity", solver="plug_in", random_state=0
     )
     return fairness_path(clf, X, y, sensitive_features=s, weights=5)
+
+
+@pytest.fixture(scope="module")
+def rule(rows):
+    return fitted(rows[0], constraint="demographic_parity", fairness_weight=0.5, solver="plug_in")
 
 
 @pytest.fixture(scope="module")
@@ -263,9 +268,11 @@ class TestMeasured:
         report = report_of(clf, rows[1], sample_weight=weight, n_boot=0)
         repeated = np.repeat(np.arange(len(y)), weight)
         expected = report_of(clf, [a[repeated] for a in rows[1]], n_boot=0)
-        pd.testing.assert_frame_equal(
-            report.fairness.headline, expected.fairness.headline, check_exact=False
-        )
+        ours, theirs = report.fairness.headline, expected.fairness.headline
+        pd.testing.assert_series_equal(ours["value"], theirs["value"])
+        # A row of weight 3 is one observation: less sure than three.
+        assert (ours["low"][1:] < theirs["low"][1:]).all()
+        assert (ours["high"][1:] > theirs["high"][1:]).all()
         assert report.counts.to_numpy().sum() == len(y)
         assert "Weighted rows" in topics(report)
 
@@ -296,7 +303,7 @@ class TestMeasured:
         assert report.parameters["solver__callbacks"] == ("[Silent]", True)
         assert report.parameters["solver__lr"][1] is False
         assert report.parameters["rank"] == ("1", True)
-        assert report.parameters["C"] == ("1.0", False)
+        assert report.parameters["C"] == ("1.0", True)
 
     def test_without_parameters_there_is_no_table_of_them(self, rows):
         X, y, s = rows[0]
@@ -423,7 +430,7 @@ class TestCaveats:
             constraint="demographic_parity",
             difference_bound=0.2,
             solver="plug_in",
-            validation_fraction=0.3,
+            cv=0.3,
         )
         X, y, _ = rows[1]
         pred = clf.predict(X)
@@ -432,7 +439,10 @@ class TestCaveats:
         assert report.fairness.headline.loc["demographic_parity_distance", "value"] == 1
         (missed,) = [c for c in report.caveats if c.topic.startswith("Bound")]
         assert missed.topic == "Bound missed on these rows"
-        assert "at most 0.2 was asked for. On these rows it is 1.000 [1.000, 1.000]" in missed.text
+        low = report.fairness.headline.loc["demographic_parity_distance", "low"]
+        assert 0.9 < low < 1.0
+        words = f"at most 0.2 was asked for. On these rows it is 1.000 [{low:.3f}, 1.000]"
+        assert words in missed.text
         # Groups that take turns within each decision: a distance of 0, certain in 600 rows ...
         turns = pd.Series(pred).groupby(pred).cumcount().to_numpy() % 2
         sure = report_of(clf, (X, y, turns))
@@ -449,16 +459,14 @@ class TestCaveats:
                 rows[0],
                 constraint="demographic_parity",
                 difference_bound=0.0,
-                validation_fraction=0.3,
+                cv=0.3,
             )
         report = report_of(clf, rows[1], n_boot=0)
         (caveat,) = [c for c in report.caveats if c.topic == "Bound not met in the fit"]
         assert f"{clf.difference_:.3f}" in caveat.text
 
     def test_a_bound_is_not_judged_between_other_groups(self, rows):
-        clf = fitted(
-            rows[0], constraint="demographic_parity", difference_bound=0.2, validation_fraction=0.3
-        )
+        clf = fitted(rows[0], constraint="demographic_parity", difference_bound=0.2, cv=0.3)
         X, y, _ = rows[1]
         with pytest.warns(FairnessWarning):
             report = report_of(clf, (X, y, np.where(clf.predict(X), "a", "b")), n_boot=0)
@@ -470,7 +478,7 @@ class TestCaveats:
             constraint="demographic_parity",
             difference_bound=0.99,
             solver="plug_in",
-            validation_fraction=0.3,
+            cv=0.3,
         )
         assert clf.fairness_weight_ == 0
         (caveat,) = [c for c in report_of(clf, rows[1]).caveats if c.topic == "No constraint"]
@@ -478,9 +486,7 @@ class TestCaveats:
         assert "the head of weight 0 met that already" in caveat.text
 
     def test_groups_that_the_fit_has_not_seen_are_told_beside_the_bound(self, rows):
-        clf = fitted(
-            rows[0], constraint="demographic_parity", difference_bound=0.2, validation_fraction=0.3
-        )
+        clf = fitted(rows[0], constraint="demographic_parity", difference_bound=0.2, cv=0.3)
         X, y, s = rows[1]
         s = np.where(np.arange(len(s)) % 5, clf.predict(X), 7)
         with pytest.warns(FairnessWarning, match="has not seen"):
@@ -525,7 +531,7 @@ class TestCaveats:
         ]
         spread = np.ptp(tables, axis=2)  # (classes, TPR and FPR)
         spread = spread[:, :1] if constraint.startswith("true") else spread
-        assert f"it is {spread.sum(axis=1).max():.3f}." in caveat.text
+        assert f"it is {spread.sum(axis=1).max():.3f} [" in caveat.text
 
     @pytest.mark.parametrize("solver", ["plug_in", "closed_form", "fine_tune"])
     def test_only_the_plug_in_rule_infers_the_group(self, rows, solver):
@@ -554,22 +560,38 @@ class TestCaveats:
         assert topic not in topics(report_of(fair, (X, y, balanced), n_boot=0))
 
     def test_no_intervals_and_intervals_without_width(self, clf, rows, report):
-        assert "No intervals" in topics(report_of(clf, rows[1], n_boot=0))
-        assert "No intervals" not in topics(report)
+        topic = "No intervals of F1"
+        assert topic in topics(report_of(clf, rows[1], n_boot=0))
+        assert topic not in topics(report)
         assert "Intervals without width" not in topics(report)
         X, y, _ = rows[1]
-        flat = report_of(clf, (X, y, clf.predict(X)))  # who is decided for, and who is not
+        flat = report_of(clf, (X, y, clf.predict(X) == y))  # the wrong ones, and the right ones
         (caveat,) = [c for c in flat.caveats if c.topic == "Intervals without width"]
-        assert "selection rate of 0: 0" in caveat.details
-        assert "selection rate of 1: 1" in caveat.details
-        # One resample has no width either, whatever the rate.
-        assert "Intervals without width" not in topics(report_of(clf, rows[1], n_boot=1))
+        assert caveat.details == ("False: 0", "True: 1")
+        for group, value in ((False, 0.0), (True, 1.0)):
+            ends = flat.fairness.group_intervals.loc[group]
+            assert ends["f1"].tolist() == [value, value]
+            assert ends["error"]["low"] < ends["error"]["high"]
+        # One resample has no width either, whatever the F1; nor is there any without resamples.
+        for n_boot in (0, 1):
+            rest = report_of(clf, rows[1], n_boot=n_boot)
+            assert "Intervals without width" not in topics(rest)
 
-    def test_without_intervals_nothing_is_said_of_them(self, clf, rows):
-        report = report_of(clf, rows[1], n_boot=0)
+    @pytest.mark.parametrize("n_boot", [0, 20])
+    def test_intervals_stand_with_and_without_resamples(self, clf, rows, n_boot):
+        report = report_of(clf, rows[1], n_boot=n_boot, confidence_level=0.9)
         always = {caveat.topic: caveat.text for caveat in report.caveats if not caveat.found}
-        assert "Intervals" not in always
-        assert "interval" not in always["Distances"]
+        assert "Intervals" in always
+        assert "of equal groups it is above 0 in about 10 of 100 samples" in always["Distances"]
+        text = words_of(report)
+        resampled = ", of F1 from 20 resamples of the rows"
+        assert f"In brackets: 90 % intervals{resampled if n_boot else ''}." in text
+        low, high = report.fairness.group_intervals.loc[0, "tpr"]
+        assert f"[{low:.3f}, {high:.3f}]" in text
+        assert [row[2] != "" for row in distances(report).rows] == [n_boot > 0, True, True]
+        with_ends = [[bool(cell.note) for cell in row[1:]] for row in compared(report).rows]
+        assert with_ends == [[True, True]] * 4 + [[False, False]]  # none of F1
+        assert "with 90 % intervals" in draw(report)["rates"].alt
 
     def test_long_lists_are_cut(self, clf, rows):
         X, y, _ = rows[1]
@@ -588,6 +610,102 @@ class TestCaveats:
     def test_what_is_true_of_any_report_stands_in_each(self, report):
         always = [caveat.topic for caveat in report.caveats if not caveat.found]
         assert always == ["These rows", "Intervals", "Distances", "Groups", "Labels", "Decisions"]
+
+
+class TestKnownGroups:
+    """Of predictions that are told the groups."""
+
+    def told(self, clf, rows, **more):
+        return report_of(clf, rows[1], known_groups=True, n_boot=0, **more)
+
+    def test_the_numbers_are_those_of_the_told_predictions(self, rule, rows):
+        X, y, s = rows[1]
+        report, blind = self.told(rule, rows), report_of(rule, rows[1], n_boot=0)
+        pred = rule.predict(X, sensitive_features=s)
+        expected = fairness_report(y, pred, sensitive_features=s, pos_label=1, n_boot=0)
+        pd.testing.assert_frame_equal(report.fairness.to_frame(), expected.to_frame())
+        assert (pred != rule.predict(X)).any()
+        assert not report.fairness.by_group.equals(blind.fairness.by_group)
+
+    def test_page_and_card_say_that_the_group_is_used(self, rule, rows):
+        pytest.importorskip("skops")
+        used, inferred = "The group is used", "The group is inferred"
+        passed, none = "The groups of the rows were passed to predict", "No group is passed"
+        for report, here, away in (
+            (self.told(rule, rows), (used, passed), (inferred, none)),
+            (report_of(rule, rows[1], n_boot=0), (inferred, none), (used, passed)),
+        ):
+            card = report.to_markdown()
+            for text in (words_of(report), card):
+                assert all(words in text for words in here)
+                assert not any(words in text for words in away)
+            ethical = card.partition("# Ethical considerations")[2].partition("\n# ")[0]
+            assert f"- **{here[0]}.**" in ethical
+
+    def test_the_group_is_used_without_a_weight_too(self, rows):
+        """Heads of cells predict by the row's own group; only votes take a weight."""
+        for params in ({}, {"constraint": "demographic_parity", "fairness_weight": 0.0}):
+            clf = fitted(rows[0], solver="plug_in", **params)
+            X, _, s = rows[1]
+            assert (clf.predict(X) != clf.predict(X, sensitive_features=s)).any()
+            found = topics(self.told(clf, rows))
+            assert "The group is used" in found
+            assert "Probabilities are votes" not in found
+
+    def test_a_bound_is_that_of_the_told_predictions(self, rows):
+        clf = fitted(
+            rows[0], constraint="demographic_parity", difference_bound=0.1, solver="plug_in", cv=0.3
+        )
+        known = clf.known_groups_
+        assert known.difference != clf.difference_
+        summary, blind = self.told(clf, rows).summary, report_of(clf, rows[1], n_boot=0).summary
+        assert summary.fairness_weight == known.fairness_weight
+        assert summary.difference == known.difference
+        assert summary.difference_interval == tuple(known.interval)
+        assert summary.difference_limit == known.limit
+        assert (blind.fairness_weight, blind.difference) == (clf.fairness_weight_, clf.difference_)
+        # Whether it was met, too.
+        for told, other in ((0.3, 0.0), (0.0, 0.3)):
+            clf.known_groups_ = known._replace(difference=told)
+            clf.difference_ = other
+            missed = "Bound not met in the fit"
+            assert (missed in topics(self.told(clf, rows))) == (told > 0.1)
+            assert (missed in topics(report_of(clf, rows[1], n_boot=0))) == (other > 0.1)
+
+    @pytest.mark.parametrize("solver", ["fine_tune", "closed_form"])
+    def test_heads_that_cannot_use_them_are_refused_before_the_backbone_runs(self, rows, solver):
+        extractor = FrozenFeatureExtractor(nn.Identity(), memory=MemoryStore())
+        more = {"importance": "covariance"} if solver == "closed_form" else {}
+        clf = fitted(
+            rows[0],
+            feature_extractor=extractor,
+            constraint="demographic_parity",
+            fairness_weight=0.5,
+            solver=solver,
+            **more,
+        )
+        before = extractor.store.info()
+        with pytest.raises(ValueError, match=f"heads of {solver} cannot use them; set known_gr"):
+            self.told(clf, rows)
+        assert extractor.store.info() == before
+
+    def test_so_is_what_decides_by_X_alone(self, rule, rows):
+        X, y, _ = rows[0]
+        wrapped = FixedThresholdClassifier(FrozenEstimator(rule)).fit(X, y)
+        with pytest.raises(ValueError, match="of a FixedThresholdClassifier are of X alone"):
+            self.told(wrapped, rows)
+
+    def test_of_a_pipeline(self, rows):
+        X, y, s = rows[0]
+        rule = FairLowRankHeadClassifier(
+            constraint="demographic_parity", fairness_weight=0.5, solver="plug_in", random_state=0
+        )
+        pipeline = make_pipeline(StandardScaler(), rule)
+        pipeline.fit(X, y, fairlowrankheadclassifier__sensitive_features=s)
+        X, _, s = rows[1]
+        expected = pipeline[-1].predict(pipeline[:-1].transform(X), sensitive_features=s)
+        share = self.told(pipeline, rows).fairness.overall["selection_rate"]
+        assert share == pytest.approx(expected.mean())
 
 
 class TestPath:

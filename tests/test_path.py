@@ -1,5 +1,6 @@
 """The whole trade-off: its table is what its classifiers do, its heads those of single fits."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,6 +12,7 @@ from flat import flat
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from skorch.callbacks import Callback
 from torch import nn
@@ -21,7 +23,6 @@ from skfairft import (
     FineTune,
     FrozenFeatureExtractor,
     fairness_path,
-    path,
 )
 from skfairft.datasets import make_biased_classification
 from skfairft.feature_store import MemoryStore
@@ -31,8 +32,11 @@ from skfairft.metrics import (
     weighted_f1_error,
 )
 from skfairft.parity.auc import auc_with_error
-from skfairft.parity.judge import pareto_front
-from skfairft.path import METRICS, FairnessPath
+from skfairft.parity.constraints import parity
+from skfairft.parity.judge import REFIT, pareto_front
+from skfairft.parity.limits import distance_limits
+from skfairft.path import METRICS
+from skfairft.solvers import trials
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
 DP, EO = "demographic_parity", "equalized_odds"
@@ -85,10 +89,20 @@ def make_clf(**params):
     )
 
 
+def seen_by_heads(monkeypatch):
+    """A list that is filled with the rows that heads are judged on."""
+    seen, head_scores = [], trials.head_scores
+    monkeypatch.setattr(
+        trials, "head_scores", lambda head, Z: seen.append(Z) or head_scores(head, Z)
+    )
+    return seen
+
+
 def trace(data, clf=None, *, feature_extractor=None, **settings):
-    """A path of few points, without intervals unless asked for."""
+    """A path of few points, on a quarter held out, without intervals unless asked for."""
     X, y, s = data
-    settings = {"weights": WEIGHTS, "thresholds": 1, "n_boot": 0, **settings}
+    apart = {} if "held_out" in settings else {"cv": 0.25}
+    settings = {"weights": WEIGHTS, "thresholds": 1, "n_boot": 0, **apart, **settings}
     clf = make_clf(feature_extractor=feature_extractor) if clf is None else clf
     return fairness_path(clf, X, y, sensitive_features=s, **settings)
 
@@ -117,7 +131,7 @@ class TestTable:
             assert clf.fairness_weight_ == weight
         assert (table["positive_share"] == 1.0).all()
         assert found.constraint == DP
-        assert found.n_held_out == 150
+        assert found.n_judged == 150
 
     @pytest.mark.parametrize("constraint", [DP, EO])
     @pytest.mark.parametrize("k", [2, 3])
@@ -131,15 +145,15 @@ class TestTable:
             thresholds=5,
             held_out=(X, y, s),
         )
-        assert found.n_held_out == 401
+        assert found.n_judged == 401
         assert (len(found.table) > 9) == (k == 2)
         for row, clf in zip(found.table.to_dict("records"), found.classifiers, strict=True):
             predicted = clf.predict(X)
-            parity = demographic_parity_distance(y, predicted, sensitive_features=s)
+            gap = demographic_parity_distance(y, predicted, sensitive_features=s)
             odds = equalized_odds_distance(y, predicted, sensitive_features=s)
-            assert row["demographic_parity_distance"] == pytest.approx(parity, abs=1e-12)
+            assert row["demographic_parity_distance"] == pytest.approx(gap, abs=1e-12)
             assert row["equalized_odds_distance"] == pytest.approx(odds, abs=1e-12)
-            expected = parity if constraint == DP else odds
+            expected = gap if constraint == DP else odds
             assert row["difference"] == pytest.approx(expected, abs=1e-12)
             error = weighted_f1_error(y, predicted)
             assert row["weighted_f1_error"] == pytest.approx(error, abs=1e-9)
@@ -163,7 +177,7 @@ class TestTable:
 
     @pytest.mark.parametrize("solver", SOLVERS)
     def test_more_weight_is_less_difference_and_more_error(self, data, solver):
-        table = trace(data, solvers=[solver], held_out=0.5).table
+        table = trace(data, solvers=[solver], cv=0.5).table
         assert table["difference"].is_monotonic_decreasing
         assert table["difference"].iloc[-1] < 0.4 * table["difference"].iloc[0]
         assert table["weighted_f1_error"].is_monotonic_increasing
@@ -243,11 +257,7 @@ class TestHeads:
 
     def test_held_out_rows_are_stratified_and_used_for_nothing_else(self, data, monkeypatch):
         X, y, s = data
-        seen = []
-        head_scores = path.head_scores
-        monkeypatch.setattr(
-            path, "head_scores", lambda head, Z: seen.append(Z) or head_scores(head, Z)
-        )
+        seen = seen_by_heads(monkeypatch)
         clean = trace(data)
         held_out = np.isin(X[:, 0], seen[0][:, 0])
         cells = 2 * y + s
@@ -270,6 +280,137 @@ class TestHeads:
         numbers = list(METRICS)
         np.testing.assert_allclose(weighted[numbers], repeated[numbers], atol=1e-9)
         assert not np.allclose(weighted[numbers], trace(data, held_out=other).table[numbers])
+
+
+class TestOutOfFold:
+    """Heads of other folds measure each row; the classifiers are fitted on all rows."""
+
+    @staticmethod
+    def folds(X, y, s):
+        return list(StratifiedKFold(3, shuffle=True, random_state=1).split(X, 2 * y + s))
+
+    @pytest.mark.parametrize("solver", ["closed_form", "fine_tune"])
+    def test_is_what_heads_of_each_fold_do(self, data, solver):
+        X, y, s = data
+        clf = make_clf(solver=solver, tol=1e-6)
+        found = trace(data, clf, cv=self.folds(*data))
+        assert found.n_judged == len(X)
+        assert "3 on the front, demographic_parity on 600 rows out of fold" in repr(found)
+        slack = 0.01 if solver == "fine_tune" else 1e-12  # from another start
+        for i, weight in enumerate(WEIGHTS):
+            one = clone(clf).set_params(fairness_weight=weight)
+            predicted, scores = np.zeros(len(X), dtype=int), np.zeros(len(X))
+            for train, test in self.folds(*data):
+                one.fit(X[train], y[train], sensitive_features=s[train])
+                predicted[test] = one.predict(X[test])
+                scores[test] = one.decision_function(X[test])
+            row = found.table.loc[i]
+            gap = demographic_parity_distance(y, predicted, sensitive_features=s)
+            assert row["difference"] == pytest.approx(gap, abs=2 * slack)
+            assert row["accuracy"] == pytest.approx(np.mean(predicted == y), abs=slack)
+            assert row["roc_auc"] == pytest.approx(roc_auc_score(y, scores), abs=slack)
+            one.fit(X, y, sensitive_features=s)  # what is handed out
+            ours, theirs = (each.predict_proba(X) for each in (found.classifiers[i], one))
+            np.testing.assert_allclose(ours, theirs, atol=max(slack, 1e-9))
+            counts = np.zeros((2, 2, 2))
+            np.add.at(counts, (s, y, predicted), 1.0)
+            np.testing.assert_allclose(found.decisions[i], counts, atol=600 * slack)
+            np.testing.assert_array_equal(found.squares[i], found.decisions[i])
+
+    def test_votes_are_those_of_the_judged_rows(self, data):
+        X, y, s = data
+        found = trace(data, make_clf(solver="plug_in"), cv=self.folds(*data))
+        fitted = trace(data, make_clf(solver="plug_in"), held_out=data)
+        # Out of fold, parity holds for the rows out of fold, in sample for those that are fitted.
+        assert found.table["difference"][2] < 0.03
+        assert found.table["difference"][0] > 0.5
+        gaps = [
+            demographic_parity_distance(y, each.classifiers[2].predict(X), sensitive_features=s)
+            for each in (found, fitted)
+        ]
+        assert gaps[1] < 0.03 < 0.2 < fitted.table["difference"][0]
+        assert gaps[1] != gaps[0] < 0.1
+        ours, theirs = (each.classifiers[0].decision_function(X) for each in (found, fitted))
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+    @pytest.mark.parametrize("solver", SOLVERS)
+    def test_by_default_all_rows_judge(self, data, solver):
+        found = fairness_path(
+            make_clf(solver=solver), *data[:2], sensitive_features=data[2], weights=2, n_boot=0
+        )
+        assert (found.n_judged, found.out_of_fold) == (600, True)
+        np.testing.assert_array_equal(found.decisions.sum(axis=(1, 2, 3)), 600.0)
+        apart = trace(data, make_clf(solver=solver))
+        assert (apart.n_judged, apart.out_of_fold) == (150, False)
+
+    def test_weights_count_and_rows_of_zero_are_none(self, data):
+        X, y, s = data
+        w = make_weights(len(X))
+        found = trace(data, sample_weight=w, cv=4)
+        assert found.n_judged == np.count_nonzero(w)
+        for table, weight in ((found.decisions, w), (found.squares, w**2)):
+            expected = np.zeros((2, 2))
+            np.add.at(expected, (s, y), weight)
+            np.testing.assert_allclose(table.sum(axis=-1), np.tile(expected, (3, 1, 1)))
+
+    def test_rows_are_judged_by_no_head_that_saw_them(self, data):
+        """Labels turned around in one fold change nothing that its heads say of them."""
+        X, y, s = data
+        folds = self.folds(*data)[:1]
+        turned = np.isin(np.arange(len(y)), folds[0][1])
+        plain = trace(data, cv=folds)
+        other = trace((X, np.where(turned, 1 - y, y), s), cv=folds)
+        decided = [found.decisions.sum(axis=2) for found in (plain, other)]
+        np.testing.assert_array_equal(*decided)
+        assert not plain.table["accuracy"].equals(other.table["accuracy"])
+        assert plain.n_judged == turned.sum()
+        assert not np.allclose(
+            *(each.classifiers[0].decision_function(X) for each in (plain, other)), atol=0.1
+        )
+
+    @pytest.mark.filterwarnings("ignore:Training was interrupted")
+    def test_interrupted_it_keeps_the_points_before(self, data):
+        Stops.heads = 0
+        clf = make_clf(solver=FineTune(callbacks=[Stops(8)]))  # four heads for each weight
+        with pytest.warns(UserWarning, match="the path holds 1 of 5 heads"):
+            found = trace(data, clf, weights=5, cv=3)
+        whole = trace(data, make_clf(solver="fine_tune"), weights=5, cv=3)
+        assert found.table["accuracy"].tolist() == whole.table["accuracy"][:1].tolist()
+
+    def test_a_fold_without_a_group_is_refused_before_the_extractor(self, data):
+        clf = make_clf(feature_extractor=Never())
+        by_group = [(np.flatnonzero(data[2] == g), np.flatnonzero(data[2] != g)) for g in (0, 1)]
+        with pytest.raises(ValueError, match="cv's split 0 has no row of group 1 to fit"):
+            trace(data, clf, cv=by_group)
+
+
+class TestKnownGroups:
+    def test_is_what_the_classifiers_do_with_them(self, data):
+        X, y, s = data
+        settings = {"solvers": ["plug_in"], "held_out": data, "thresholds": 7}
+        told, untold = (trace(data, known_groups=k, **settings) for k in (True, False))
+        assert (told.table["positive_share"] != 1.0).any()
+        for row, clf in zip(told.table.to_dict("records"), told.classifiers, strict=True):
+            predicted = clf.predict(X, sensitive_features=s)
+            gap = demographic_parity_distance(y, predicted, sensitive_features=s)
+            assert row["difference"] == pytest.approx(gap, abs=1e-12)
+            assert row["accuracy"] == pytest.approx(np.mean(predicted == y), abs=1e-12)
+        # Of the same weight the classifiers decide as without, where they are not told.
+        for known, one in zip(
+            (told.classifiers[at] for at in np.flatnonzero(told.table["positive_share"] == 1.0)),
+            (untold.classifiers[at] for at in np.flatnonzero(untold.table["positive_share"] == 1)),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(known.predict_proba(X), one.predict_proba(X))
+        # Groups that are known need not be guessed: parity costs less.
+        last = [each.table[each.table["fairness_weight"] == 1.0] for each in (told, untold)]
+        assert last[0]["accuracy"].iloc[0] > last[1]["accuracy"].iloc[0] + 0.005
+
+    @pytest.mark.parametrize("solver", SOLVERS[:2])
+    def test_of_solvers_that_cannot_use_them(self, data, solver):
+        clf = make_clf(feature_extractor=Never(), solver=solver)
+        with pytest.raises(ValueError, match=rf"known_groups=True.*solver='{solver}' cannot"):
+            trace(data, clf, known_groups=True)
 
 
 class TestThresholds:
@@ -353,14 +494,12 @@ class TestSampleWeights:
         w = make_weights(len(X))
         found = trace(data, solvers=SOLVERS, thresholds=5, held_out=(X, y, s, w))
         plain = trace(data, solvers=SOLVERS, held_out=(X, y, s)).table
-        assert found.n_held_out == np.count_nonzero(w) < 401
+        assert found.n_judged == np.count_nonzero(w) < 401
         assert (len(found.table) > 9) == (k == 2)
         for row, clf in zip(found.table.to_dict("records"), found.classifiers, strict=True):
             predicted, proba = clf.predict(X), clf.predict_proba(X)
-            parity = demographic_parity_distance(
-                y, predicted, sensitive_features=s, sample_weight=w
-            )
-            assert row["difference"] == pytest.approx(parity, abs=1e-12)
+            gap = demographic_parity_distance(y, predicted, sensitive_features=s, sample_weight=w)
+            assert row["difference"] == pytest.approx(gap, abs=1e-12)
             error = weighted_f1_error(y, predicted, sample_weight=w)
             assert row["weighted_f1_error"] == pytest.approx(error, abs=1e-9)
             accuracy = accuracy_score(y, predicted, sample_weight=w)
@@ -387,7 +526,7 @@ class TestSampleWeights:
         assert (ours.table["positive_share"] != 1.0).sum() > 3
         unweighted = trace(data, held_out=other, **settings).table
         assert not points(ours.table).equals(points(unweighted))
-        assert (ours.n_held_out, theirs.n_held_out) == (np.count_nonzero(w), w.sum())
+        assert (ours.n_judged, theirs.n_judged) == (np.count_nonzero(w), w.sum())
         # One row of weight 2 is one observation: the interval is wider than that of two.
         once, twice = (
             found.table["roc_auc_high"] - found.table["roc_auc_low"] for found in (ours, theirs)
@@ -402,7 +541,7 @@ class TestSampleWeights:
         known = trace(data, held_out=(X, y, s, w), **settings)
         found = trace(data, held_out=(*more, np.concatenate([w, 0 * w])), **settings)
         pd.testing.assert_frame_equal(found.table, known.table, rtol=1e-12)
-        assert found.n_held_out == known.n_held_out == len(X)
+        assert found.n_judged == known.n_judged == len(X)
         counted = trace(data, held_out=(*more, np.concatenate([w, w])), **settings)
         assert not np.allclose(counted.table["accuracy"][:3], known.table["accuracy"][:3])
 
@@ -428,16 +567,12 @@ class TestSampleWeights:
 
     def test_of_a_share_of_the_rows_are_without_class_weights(self, data, monkeypatch):
         X, y, _ = data
-        seen = []
-        head_scores = path.head_scores
-        monkeypatch.setattr(
-            path, "head_scores", lambda head, Z: seen.append(Z) or head_scores(head, Z)
-        )
+        seen = seen_by_heads(monkeypatch)
         w = make_weights(len(X))
         found = trace(data, make_clf(class_weight={0: 1, 1: 5}), sample_weight=w)
         rows = np.isin(X[:, 0], seen[0][:, 0])
         assert w[rows].all()
-        assert found.n_held_out == rows.sum()
+        assert found.n_judged == rows.sum()
         for row, clf in zip(found.table.to_dict("records"), found.classifiers, strict=True):
             area = roc_auc_score(y[rows], clf.decision_function(X[rows]), sample_weight=w[rows])
             assert row["roc_auc"] == pytest.approx(area, abs=1e-12)
@@ -470,10 +605,16 @@ class TestIntervals:
 
     def test_without_resamples_are_unknown(self, data):
         table = trace(data, n_boot=0).table
-        for name in METRICS[:-1]:
-            assert table[[f"{name}_low", f"{name}_high"]].isna().all(axis=None)
+        for name in METRICS:
             assert table[name].notna().all()
-        assert table["roc_auc_low"].notna().all()  # DeLong's
+        for name in ("weighted_f1_error", "accuracy"):
+            assert table[[f"{name}_low", f"{name}_high"]].isna().all(axis=None)
+        # Those of distances are the rates' (tests/test_limits.py), that of the AUC DeLong's.
+        resampled = trace(data, n_boot=20).table
+        for name in (*METRICS[1:4], "roc_auc"):
+            ends = [f"{name}_low", f"{name}_high"]
+            assert table[ends].notna().all(axis=None)
+            assert resampled[ends].equals(table[ends])
 
     def test_are_of_the_same_resamples_for_all_points(self, data):
         """Heads that decide alike have the same intervals."""
@@ -507,9 +648,62 @@ class TestChoose:
         assert "150 held-out rows" in str(record[0].message)
 
     def test_is_an_error_where_there_is_no_difference(self, found):
-        undefined = FairnessPath(found.table.assign(difference=np.nan), found.classifiers, DP, 150)
-        with pytest.raises(ValueError, match=r"undefined at every point.*Hold out more rows"):
+        undefined = replace(found, table=found.table.assign(difference=np.nan))
+        with pytest.raises(ValueError, match=r"undefined at every point.*Judge by more rows"):
             undefined.choose(0.1)
+
+
+@pytest.fixture(scope="module")
+def many():
+    settings = {"weights": 9, "thresholds": 5, "cv": 4}
+    return trace(make_data(n=1200), solvers=SOLVERS[1:], **settings)
+
+
+class TestConfidence:
+    @pytest.mark.parametrize("confidence", [0.5, 0.95])
+    def test_limits_are_those_of_the_decisions(self, many, confidence):
+        expected = distance_limits(
+            parity(DP, 2), many.decisions, many.squares, confidence=confidence, inflation=REFIT
+        )
+        np.testing.assert_allclose(many.limits(confidence), expected.high, rtol=1e-12)
+        more = many.limits(confidence) - many.table["difference"]
+        assert (more > 0.02).all() if confidence > 0.5 else (more == 0).all()
+
+    @pytest.mark.parametrize("limit", [0.2, 0.3, 0.5])
+    def test_chooses_the_least_error_of_those_on_the_way(self, many, limit):
+        """By hand: each solver from its smallest limit to weaker weights, as long as within."""
+        table, limits = many.table, many.limits(1.0 - 0.1 / 2)  # of two solvers
+        reached = []
+        for solver in SOLVERS[1:]:
+            own = table[(table["solver"] == solver) & (table["positive_share"] == 1.0)]
+            curve = own.sort_values("fairness_weight").index.tolist()
+            place = int(np.argmin(limits[curve]))
+            while place >= 0 and limits[curve[place]] <= limit:
+                reached.append(curve[place])
+                place -= 1
+        best = many.choose(limit, confidence=0.9)
+        assert best in reached
+        errors = table["weighted_f1_error"]
+        assert errors[best] == errors[reached].min()
+        assert errors[best] >= errors[many.choose(limit)]
+        assert table["difference"][best] < limit
+
+    def test_says_how_many_rows_it_would_take(self, many):
+        with pytest.warns(FairnessWarning, match=r"within 0.01 with confidence=0.95") as record:
+            best = many.choose(0.01, confidence=0.95)
+        assert record[0].filename == __file__
+        message = str(record[0].message)
+        limits = many.limits(1.0 - 0.05 / 2)
+        own = np.flatnonzero(many.table["positive_share"] == 1.0)
+        assert limits[best] == limits[own].min()
+        assert f"{limits[best]:.3f}" in message
+        assert "rows like these" in message or "whatever the number of rows" in message
+        assert "1,200 rows out of fold" in message
+
+    @pytest.mark.parametrize("confidence", [0.0, 0.49, 1.0, True, "0.9", np.nan])
+    def test_of_other_size_is_refused(self, many, confidence):
+        with pytest.raises(ValueError, match=r"confidence=.*expected a number in \[0.5, 1\)"):
+            many.choose(0.2, confidence=confidence)
 
 
 class Stops(Callback):
@@ -547,7 +741,7 @@ class TestInterrupted:
 
     def test_elsewhere_too(self, data, monkeypatch):
         calls = []
-        head_scores = path.head_scores
+        head_scores = trials.head_scores
 
         def interrupted(head, Z):
             calls.append(None)
@@ -555,7 +749,7 @@ class TestInterrupted:
                 raise KeyboardInterrupt
             return head_scores(head, Z)
 
-        monkeypatch.setattr(path, "head_scores", interrupted)
+        monkeypatch.setattr(trials, "head_scores", interrupted)
         with pytest.warns(UserWarning, match="the path holds 2 of 3 heads"):
             assert len(trace(data).table) == 2
 
@@ -604,15 +798,23 @@ class TestErrors:
             ({"n_boot": "x"}, ["n_boot='x';"]),
             ({"n_boot": None}, ["n_boot=None;"]),
             ({"n_boot": True}, ["n_boot=True;"]),
-            ({"held_out": 0.0}, ["held_out=0.0", "(0, 1)", "tuple (X, y, sensitive_features)"]),
+            ({"held_out": 0.25}, ["held_out=0.25", "None", "tuple (X, y, sensitive", "cv=0.25"]),
             ({"held_out": 1}, ["held_out=1;"]),
-            ({"held_out": None}, ["held_out=None"]),
             ({"held_out": True}, ["held_out=True;"]),
             ({"held_out": 10**400}, ["held_out=1000", " ... "]),
             ({"held_out": "x" * 1000}, ["held_out='xx", " ... "]),
             ({"held_out": (1, 2)}, ["held_out is a tuple of 2;", "(X, y, sensitive_features)"]),
             ({"held_out": [1] * 5}, ["held_out is a list of 5;"]),
             ({"held_out": (1,) * 5}, ["tuple of 5", "(X, y, sensitive_features, sample_weight)"]),
+            ({"cv": 1}, ["cv=1;", "at least 2", "(0, 1)", "a splitter", "an iterable"]),
+            ({"cv": 0.0}, ["cv=0.0;"]),
+            ({"cv": 1.0}, ["cv=1.0;"]),
+            ({"cv": True}, ["cv=True;"]),
+            ({"cv": None}, ["cv=None;"]),
+            ({"cv": "abc"}, ["cv='abc';"]),
+            ({"cv": []}, ["cv gives no split", "pass a list"]),
+            ({"cv": 4, "held_out": (1, 2, 3)}, ["cv=4 and held_out are both given"]),
+            ({"cv": 0.25, "held_out": (1, 2, 3)}, ["cv=0.25 and held_out", "leave one of them"]),
             ({"solvers": ["exact"]}, ["solver", "'plug_in'", "solver='exact'"]),
             ({"solvers": []}, ["solvers=[]"]),
             ({"solvers": "plug_in"}, ["solvers='plug_in';", "a list of solvers"]),
@@ -743,7 +945,7 @@ class TestErrors:
             (lambda X, y, s, w: ([], [], [], None), ["held_out has no rows"]),
             (
                 lambda X, y, s, w: (X[s == 1], y[s == 1], s[s == 1], None),
-                ["held_out needs rows of at least two groups", "in 1 of 2 groups", "Hold out more"],
+                ["held_out needs rows of at least two groups", "in 1 of 2 groups", "Judge by more"],
             ),
             (
                 lambda X, y, s, w: (X, y, s, w * (s == 0)),
@@ -758,8 +960,8 @@ class TestErrors:
         assert [word for word in words if word not in str(caught.value)] == [], caught.value
 
     def test_a_share_without_rows_of_two_groups(self, data):
-        with pytest.raises(ValueError, match=r"in 1 of 2 groups, among 1 rows.*Hold out more"):
-            trace(data, held_out=1 / 600)
+        with pytest.raises(ValueError, match=r"cv needs.*in 1 of 2 groups, among 1 rows.*by more"):
+            trace(data, cv=1 / 600)
 
     @pytest.mark.filterwarnings("ignore:fit got no sensitive_features")
     def test_without_groups(self, data):

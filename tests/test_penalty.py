@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from skfairft.datasets import make_biased_classification
 from skfairft.head.modules import StandardizedHead
-from skfairft.head.start import fit_linear_head
+from skfairft.head.outputs import fit_linear_head
 from skfairft.head.training import TensorBatches, TensorRows, fine_tune
 from skfairft.lowrank.layer import LowRankHead
 from skfairft.lowrank.moments import column_moments

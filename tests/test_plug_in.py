@@ -8,8 +8,9 @@ from scipy.special import softmax
 
 from skfairft.parity.constraints import CONSTRAINTS, parity
 from skfairft.parity.moments import spread
-from skfairft.solvers import rule as plug_in
-from skfairft.solvers.rule import cell_scores, solve_multipliers, votes
+from skfairft.solvers import dual as plug_in
+from skfairft.solvers.dual import solve_multipliers
+from skfairft.solvers.rule import cell_scores, votes
 
 # What the smoothing of the rule may cost: its last temperature.
 SMOOTHING = plug_in._TEMPERATURES[-1]

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from fairlearn.metrics import (
     MetricFrame,
     count,
@@ -12,6 +13,7 @@ from fairlearn.metrics import (
     selection_rate,
     true_positive_rate,
 )
+from scipy.stats import norm
 from sklearn.metrics import f1_score, recall_score, zero_one_loss
 
 from skfairft.inputs.exceptions import FairnessWarning
@@ -24,6 +26,12 @@ from skfairft.metrics import (
 )
 from skfairft.metrics.report import FEW_ROWS
 from skfairft.parity.bootstrap import bootstrap_counts
+from skfairft.parity.constraints import parity
+from skfairft.parity.limits import distance_limits
+from skfairft.parity.moments import moments
+from skfairft.parity.rate_limits import effective_rows
+from skfairft.parity.ratio_limits import ratio_limits
+from skfairft.parity.table import PAPER, split_rate
 
 
 def make_data(seed=0, n=900, n_groups=3, n_classes=2):
@@ -39,6 +47,15 @@ def weighted_f1(y_true, y_pred, sample_weight=None):
     return f1_score(
         y_true, y_pred, average="weighted", zero_division=0, sample_weight=sample_weight
     )
+
+
+def slow_f1(t):
+    """Return the weighted F1 of tables (..., k, k), label by label."""
+    found = 0.0
+    for label in range(t.shape[-1]):
+        true, predicted = t[..., label, :].sum(axis=-1), t[..., label].sum(axis=-1)
+        found += true * 2 * t[..., label, label] / (true + predicted)
+    return found / t.sum(axis=(-2, -1))
 
 
 def row_bootstrap(y, pred, s, weight, n_boot, seed):
@@ -272,7 +289,7 @@ class TestIntervals:
         pd.testing.assert_frame_equal(ours.headline, theirs.headline)
 
     @pytest.mark.parametrize("weighted", [False, True])
-    def test_intervals_are_those_of_resampled_rows(self, weighted):
+    def test_f1_has_percentiles_of_resampled_rows(self, weighted):
         y, _, s, weight = make_data(2, n=200, n_groups=2)
         pred = y ^ (np.random.default_rng(0).random(200) < 0.2 + 0.2 * s)
         w = weight if weighted else np.ones(200)
@@ -285,27 +302,93 @@ class TestIntervals:
             random_state=0,
         )
         t = row_bootstrap(y, pred, s, w, 3000, 1)
-        selected = t[:, :, :, 1].sum(axis=2) / t.sum(axis=(2, 3))
-        tpr = t[:, :, 1, 1] / t[:, :, 1].sum(axis=2)
-        fpr = t[:, :, 0, 1] / t[:, :, 0].sum(axis=2)
-        for name, rate in (("selection_rate", selected), ("tpr", tpr), ("fpr", fpr)):
-            expected = np.quantile(rate, [0.025, 0.975], axis=0).T
-            np.testing.assert_allclose(report.group_intervals[name], expected, atol=0.02)
-            gap = np.quantile(np.ptp(rate, axis=1), [0.025, 0.975])
-            np.testing.assert_allclose(
-                report.differences.loc[name, ["low", "high"]], gap, atol=0.02
+        f1, pooled = slow_f1(t), slow_f1(t.sum(axis=1))
+        tail = [0.025, 0.975]
+        for found, drawn, atol in (
+            (report.group_intervals["f1"], f1, 0.02),
+            (report.overall_intervals.loc["f1"], pooled, 0.02),
+            (report.headline.loc["weighted_f1_error", ["low", "high"]], 100 - 100 * pooled, 2.0),
+        ):
+            np.testing.assert_allclose(found, np.quantile(drawn, tail, axis=0).T, atol=atol)
+        for table in (report.differences, report.ratios):
+            assert table.loc["f1"].isna().tolist() == [False, True, True]
+
+    @pytest.mark.parametrize("level", [0.8, 0.95])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_rates_have_the_limits_of_wilson(self, weighted, level):
+        """Without weights statsmodels' formula; with weights that of fewer rows."""
+        y, pred, s, weight = make_data()
+        given = {"sensitive_features": s, "n_boot": 0, "confidence_level": level}
+        w = weight if weighted else np.ones(len(y))
+        report = fairness_report(y, pred, sample_weight=w if weighted else None, **given)
+        z = norm.ppf((1 + level) / 2)
+        counted = {
+            "selection_rate": (pred == 1, y >= 0),
+            "tpr": (pred == 1, y == 1),
+            "fpr": (pred == 1, y == 0),
+            "error": (pred != y, y >= 0),
+        }
+        for name, (hit, of) in counted.items():
+            found = [*report.group_intervals[name].to_numpy(), report.overall_intervals.loc[name]]
+            for g, ends in enumerate(found):
+                rows = of & ((s == g) | (g == 3))
+                rate = np.average(hit[rows], weights=w[rows])
+                n = rows.sum()
+                if weighted:
+                    error = (w[rows] ** 2 * (hit[rows] - rate) ** 2).sum() / w[rows].sum() ** 2
+                    n = min(w[rows].sum() ** 2 / (w[rows] ** 2).sum(), rate * (1 - rate) / error)
+                middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+                half = z * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+                np.testing.assert_allclose(ends, [middle - half, middle + half], rtol=1e-9)
+
+    @pytest.mark.parametrize("n_classes", [2, 3])
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_distances_and_differences_have_the_limits_of_contrasts(self, n_classes, weighted):
+        """Each as if it were asked for alone, of rows one against the rest."""
+        y, pred, s, w = make_data(n=1500, n_groups=4, n_classes=n_classes)
+        w = w if weighted else np.ones(len(y))
+        found = fairness_report(
+            y, pred, sensitive_features=s, sample_weight=w, constraint="error_rate_parity", n_boot=0
+        )
+
+        def expected(rule, y, pred, k):
+            both = np.zeros((2, 4, k, k))
+            np.add.at(both[0], (s, y, pred), w)
+            np.add.at(both[1], (s, y, pred), w**2)
+            limits = distance_limits(rule, *both, confidence=0.975)
+            return [float(each) for each in (limits.distance, limits.low, limits.high)]
+
+        for name in (*PAPER, "error_rate_parity"):
+            row = found.headline.loc[f"{name}_distance"]
+            assert row.tolist() == pytest.approx(
+                expected(parity(name, n_classes), y, pred, n_classes)
             )
-            assert np.all(np.diff(expected) > 0.1)
-        odds = np.ptp(tpr, axis=1) + np.ptp(fpr, axis=1)
-        np.testing.assert_allclose(
-            report.headline.loc["equalized_odds_distance", ["low", "high"]],
-            np.quantile(odds, [0.025, 0.975]),
-            atol=0.03,
-        )
-        ratio = tpr.min(axis=1) / tpr.max(axis=1)
-        np.testing.assert_allclose(
-            report.ratios.loc["tpr", ["low", "high"]], np.quantile(ratio, [0.025, 0.975]), atol=0.03
-        )
+        for name in found.differences.index.drop("f1"):
+            rate, label = split_rate(name)
+            c = 1 if label is None else int(label)
+            one = (y == c) * 1, (pred == c) * 1, 2
+            given = (y, pred, n_classes) if rate == "error" else one
+            row = found.differences.loc[name]
+            assert row.tolist() == pytest.approx(expected(moments([rate], given[2]), *given))
+            # And below 1 is said of a ratio where above 0 is of the difference.
+            assert (found.ratios.loc[name, "high"] < 1) == (row["low"] > 0)
+        assert (found.headline["low"].iloc[1:] > 0).any()
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_ratios_have_the_limits_of_ratios(self, weighted):
+        y, pred, s, w = make_data(n=1500, n_groups=4)
+        w = w if weighted else np.ones(len(y))
+        found = fairness_report(y, pred, sensitive_features=s, sample_weight=w, n_boot=0)
+        both = np.zeros((2, 4, 2, 2))
+        np.add.at(both[0], (s, y, pred), w)
+        np.add.at(both[1], (s, y, pred), w**2)
+        for name in ("selection_rate", "tpr", "fpr", "error"):
+            rows = torch.from_numpy(effective_rows(moments([name], 2), *both)[0])
+            rates = torch.tensor(found.by_group[name].to_numpy(copy=True))
+            low, high = (float(each) for each in ratio_limits(rates, rows, confidence=0.975))
+            value = float(rates.min() / rates.max())
+            assert found.ratios.loc[name].tolist() == pytest.approx([value, low, high])
+        assert (found.ratios["high"] < 0.99).any()
 
     def test_blocks_of_memory_do_not_change_what_is_drawn(self, monkeypatch):
         y, pred, s, w = make_data(n=50)
@@ -314,24 +397,70 @@ class TestIntervals:
         parts = fairness_report(y, pred, sensitive_features=s, sample_weight=w, random_state=3)
         pd.testing.assert_frame_equal(whole.to_frame(), parts.to_frame())
 
-    def test_nominal_coverage(self):
-        # Labels, errors and groups with known probabilities; 90 % intervals, 4 statistics.
+    @pytest.mark.parametrize(("weighted", "equal"), [(False, True), (True, False)])
+    def test_nominal_coverage_of_four_groups(self, weighted, equal):
+        """Labels, decisions and weights with known probabilities, in 200 samples."""
+        base = np.full(4, 0.45) if equal else np.linspace(0.35, 0.55, 4)
+        tpr = np.full(4, 0.7) if equal else np.linspace(0.8, 0.6, 4)
+        fpr = np.full(4, 0.2) if equal else np.linspace(0.15, 0.3, 4)
+        heavy = 3.0 if weighted else 1.0  # what a row of label 1 weighs
+        share = heavy * base / (heavy * base + 1 - base)
+        truth = {
+            "selection_rate": share * tpr + (1 - share) * fpr,
+            "tpr": tpr,
+            "fpr": fpr,
+            "error": share * (1 - tpr) + (1 - share) * fpr,
+        }
+        distances = {
+            "demographic_parity": np.ptp(truth["selection_rate"]),
+            "equalized_odds": np.ptp(tpr) + np.ptp(fpr),
+        }
         rng = np.random.default_rng(0)
-        hits = []
+        rates, between = [], []
+        for _ in range(200):
+            s = rng.integers(4, size=800)
+            y = (rng.random(800) < base[s]) * 1
+            pred = (rng.random(800) < np.where(y == 1, tpr[s], fpr[s])) * 1
+            report = fairness_report(
+                y,
+                pred,
+                sensitive_features=s,
+                sample_weight=np.where(y == 1, heavy, 1.0) if weighted else None,
+                n_boot=0,
+            )
+            for name, values in truth.items():
+                low, high = report.group_intervals[name].to_numpy().T
+                rates.extend((low <= values) & (values <= high))
+                _, low, high = report.differences.loc[name]
+                between.append(low <= np.ptp(values) + 1e-12 and np.ptp(values) <= high)
+                _, low, high = report.ratios.loc[name]
+                ratio = values.min() / values.max()
+                between.append(low <= ratio and ratio - 1e-12 <= high)
+            for name, value in distances.items():
+                _, low, high = report.headline.loc[f"{name}_distance"]
+                between.append(low <= value + 1e-12 and value <= high)
+        # 3,200 and 2,000 intervals, dependent in part: standard errors of about 0.01.
+        assert np.mean(rates) == pytest.approx(0.95, abs=0.02)
+        assert 0.93 <= np.mean(between) <= (0.98 if equal else 1.0)
+
+    def test_nominal_coverage_of_f1(self):
+        """Of labels that are wrong in a fifth of the rows; 90 % intervals."""
+        rng, hits = np.random.default_rng(0), []
+        tp, fn, fp, tn = 0.4 * 0.8, 0.4 * 0.2, 0.6 * 0.2, 0.6 * 0.8
+        truth = 0.4 * 2 * tp / (2 * tp + fn + fp) + 0.6 * 2 * tn / (2 * tn + fn + fp)
         for _ in range(60):
             s = rng.integers(2, size=400)
-            y = rng.random(400) < np.where(s, 0.6, 0.3)
+            y = (rng.random(400) < 0.4) * 1
             pred = y ^ (rng.random(400) < 0.2)
             report = fairness_report(
                 y, pred, sensitive_features=s, n_boot=200, confidence_level=0.9, random_state=rng
             )
-            bounds = report.group_intervals
-            truth = {"selection_rate": (0.38, 0.56), "tpr": (0.8, 0.8), "fpr": (0.2, 0.2)}
-            for name, values in truth.items():
-                low, high = bounds[name].to_numpy().T
-                hits.extend((low <= values) & (values <= high))
-        # 360 intervals, dependent in part: standard error about 0.02.
-        assert 0.83 <= np.mean(hits) <= 0.96
+            bounds = [*report.group_intervals["f1"].to_numpy(), report.overall_intervals.loc["f1"]]
+            hits.extend(low <= truth <= high for low, high in bounds)
+            _, low, high = report.headline.loc["weighted_f1_error"]
+            hits.append(low <= 100 * (1 - truth) <= high)
+        # 240 intervals, dependent in part: standard error about 0.025.
+        assert 0.82 <= np.mean(hits) <= 0.97
 
     def test_higher_confidence_is_wider_and_bounds_are_ordered(self):
         y, pred, s, _ = make_data()
@@ -342,7 +471,7 @@ class TestIntervals:
             for level in (0.5, 0.99)
         )
         bounded = narrow["low"].notna()
-        assert (narrow["metric"][~bounded] == "count").all()
+        assert set(narrow["metric"][~bounded]) == {"count", "f1"}
         assert (wide["low"] <= narrow["low"])[bounded].all()
         assert (narrow["low"] < narrow["high"])[bounded].all()
         assert (narrow["high"] <= wide["high"])[bounded].all()
@@ -350,24 +479,109 @@ class TestIntervals:
         assert (wide["low"] < wide["value"])[rates].all()
         assert (wide["value"] < wide["high"])[rates].all()
 
-    def test_distances_at_parity_are_biased_upward(self):
-        # The warning of the docstring: at exact parity of the population, the interval of
-        # the distance lies above 0 all the same.
+    def test_at_parity_only_resamples_are_away_from_it(self):
+        """The control of the limits: what percentiles of a distance would say at exact parity."""
         s = np.tile([0, 1], 100)
         y = np.repeat([0, 1], 100)
-        report = fairness_report(y, y, sensitive_features=s, random_state=0)
-        assert report.differences.loc["selection_rate", "value"] == 0
-        assert report.differences.loc["selection_rate", "low"] > 0
+        pred = y ^ (np.arange(200) // 2 % 5 == 0)  # wrong in as many rows of each
+        report = fairness_report(y, pred, sensitive_features=s, random_state=0)
+        assert report.differences.loc["selection_rate", ["value", "low"]].tolist() == [0, 0]
+        t = row_bootstrap(y, pred, s, np.ones(200), 1000, 0)
+        gap = np.ptp(t[:, :, :, 1].sum(axis=2) / t.sum(axis=(2, 3)), axis=1)
+        assert np.quantile(gap, 0.025) > 0
+        # So it is of ratios, and of F1, which has no interval here.
+        _, low, high = report.ratios.loc["selection_rate"]
+        assert low < high == 1.0
+        rates = t[:, :, :, 1].sum(axis=2) / t.sum(axis=(2, 3))
+        assert np.quantile(rates.min(axis=1) / rates.max(axis=1), 0.975) < 1
+        assert np.quantile(np.ptp(slow_f1(t), axis=1), 0.025) > 0
+        assert report.differences.loc["f1", "value"] == 0
+        assert report.differences.loc["f1", ["low", "high"]].isna().all()
 
-    def test_no_resamples_no_intervals(self):
+    @pytest.mark.parametrize("weighted", [False, True])
+    def test_every_interval_holds_its_value(self, weighted):
+        """Of tables with few rows, with groups at parity, with rates of exactly 0 and 1."""
+        rng = np.random.default_rng(0)
+        for n in (12, 60, 200):
+            y, pred, s = rng.integers(2, size=(3, n))
+            w = rng.exponential(size=n) if weighted else None
+            for decided in (pred, y, np.ones(n, dtype=int), s):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", FairnessWarning)
+                    long = fairness_report(
+                        y, decided, sensitive_features=s, sample_weight=w, n_boot=20, random_state=0
+                    ).to_frame()
+                long = long[(long["metric"] != "count") & long["value"].notna()]
+                between = long["scope"].isin(["difference", "ratio"])
+                none = between & (long["metric"] == "f1")
+                assert (long["low"] <= long["value"])[~none].all()
+                assert (long["value"] <= long["high"])[~none].all()
+                assert long.loc[none, ["low", "high"]].isna().all(axis=None)
+                rates = long[long["scope"].isin(["group", "overall"]) & (long["metric"] != "f1")]
+                assert (rates["low"] < rates["high"]).all()
+
+    def test_a_difference_is_between_what_the_groups_may_be(self):
+        y, pred, s, w = make_data(n_groups=4)
+        report = fairness_report(y, pred, sensitive_features=s, sample_weight=w, n_boot=0)
+        for name in ("selection_rate", "tpr", "fpr", "error"):
+            low, high = report.group_intervals[name].to_numpy().T
+            difference = report.differences.loc[name]
+            assert difference["high"] <= high.max() - low.min()
+            assert difference["low"] <= max(0.0, low.max() - high.min()) or (
+                difference["low"] < difference["value"]
+            )
+
+    def test_a_weight_of_2_is_no_row_twice(self):
         y, pred, s, _ = make_data()
-        report = fairness_report(y, pred, sensitive_features=s, n_boot=0)
-        long = report.to_frame()
-        assert long[["low", "high"]].isna().all(axis=None)
-        with_bounds = fairness_report(y, pred, sensitive_features=s, n_boot=5).to_frame()
-        pd.testing.assert_frame_equal(
-            long.drop(columns=["low", "high"]), with_bounds.drop(columns=["low", "high"])
+        times = np.random.default_rng(1).integers(1, 4, size=len(y))
+        repeated = [np.repeat(each, times) for each in (y, pred, s)]
+        weighted = fairness_report(y, pred, sensitive_features=s, sample_weight=times, n_boot=0)
+        twice = fairness_report(*repeated[:2], sensitive_features=repeated[2], n_boot=0)
+        ours, theirs = (
+            each.to_frame().query("metric not in ['count', 'f1', 'weighted_f1_error']")
+            for each in (weighted, twice)
         )
+        np.testing.assert_allclose(ours["value"], theirs["value"], rtol=1e-12)
+        ours, theirs = (each[each["scope"] != "ratio"] for each in (ours, theirs))
+        assert (ours["high"] - ours["low"] > 1.02 * (theirs["high"] - theirs["low"])).all()
+        one = fairness_report(y, pred, sensitive_features=s, sample_weight=times > 0, n_boot=0)
+        plain = fairness_report(y, pred, sensitive_features=s, n_boot=0)
+        pd.testing.assert_frame_equal(one.to_frame(), plain.to_frame())
+
+    @pytest.mark.parametrize("scale", [1e-200, 1e-20, 1e200])  # squares are out of range
+    def test_the_unit_of_the_weights_does_not_matter(self, scale):
+        y, pred, s, w = make_data()
+        found, expected = (
+            fairness_report(y, pred, sensitive_features=s, sample_weight=each, n_boot=0).to_frame()
+            for each in (scale * w, w)
+        )
+        pd.testing.assert_frame_equal(found, expected, rtol=1e-9)
+
+    def test_the_order_of_the_groups_does_not_matter(self):
+        y, pred, s, w = make_data(n_groups=4)
+        order = np.array([2, 0, 3, 1])
+        given = {"sample_weight": w, "n_boot": 0}
+        report = fairness_report(y, pred, sensitive_features=s, **given)
+        turned = fairness_report(y, pred, sensitive_features=order[s], **given)
+        for name in ("headline", "differences", "ratios", "overall_intervals"):
+            ours, theirs = getattr(report, name), getattr(turned, name)
+            pd.testing.assert_frame_equal(ours, theirs, rtol=1e-9)
+        ours, theirs = report.group_intervals, turned.group_intervals.loc[order]
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+    def test_without_resamples_f1_has_none(self):
+        y, pred, s, _ = make_data()
+        long = fairness_report(y, pred, sensitive_features=s, n_boot=0).to_frame()
+        between = long["scope"].isin(["difference", "ratio"])
+        of_f1 = long["metric"].isin(["f1", "weighted_f1_error"])
+        drawn, none = of_f1 & ~between, of_f1 | (long["metric"] == "count")
+        assert long.loc[none, ["low", "high"]].isna().all(axis=None)
+        assert long.loc[~none, ["low", "high"]].notna().all(axis=None)
+        other = fairness_report(y, pred, sensitive_features=s, n_boot=5).to_frame()
+        assert other.loc[drawn, ["low", "high"]].notna().all(axis=None)
+        # All else does not depend on them.
+        pd.testing.assert_frame_equal(long[~drawn], other[~drawn])
+        pd.testing.assert_series_equal(long["value"], other["value"])
 
     @pytest.mark.parametrize("make", [int, np.random.RandomState, np.random.default_rng])
     def test_seeds(self, make):
@@ -448,13 +662,42 @@ class TestUndefined:
         assert report.headline["value"].isna().tolist() == [False, True, True]
         assert report.by_group["tpr"].tolist() == [0.5]
 
-    def test_resamples_in_which_a_rate_is_undefined_are_left_out(self):
+    def test_a_group_without_a_rate_is_left_out_of_its_intervals(self):
+        y, pred, s, w = make_data(n_groups=4)
+        keep = (s != 3) | (y == 0)
+        y, pred, s, w = (each[keep] for each in (y, pred, s, w))
+        given = {"n_boot": 20, "random_state": 0}
+        with pytest.warns(FairnessWarning, match="true positive rate of label 1 in group 3"):
+            report = fairness_report(y, pred, sensitive_features=s, sample_weight=w, **given)
+        three = s < 3
+        alone = fairness_report(
+            y[three], pred[three], sensitive_features=s[three], sample_weight=w[three], **given
+        )
+        assert report.group_intervals.loc[3, "tpr"].isna().all()
+        pd.testing.assert_series_equal(report.differences.loc["tpr"], alone.differences.loc["tpr"])
+        assert report.ratios.loc["tpr"].notna().all()
+        row = report.headline.loc["equalized_odds_distance"]
+        assert row["low"] <= row["value"] <= row["high"]
+        # Control: the fourth group has a false positive rate, which moves the distance.
+        assert row["value"] > alone.headline.loc["equalized_odds_distance", "value"] + 0.01
+
+    def test_resamples_in_which_a_group_has_no_rows_are_left_out(self):
+        y, s = np.array([0] * 40 + [1] * 40), np.array([0] + [1] * 79)
+        with pytest.warns(FairnessWarning, match=r"group 0 \(1 rows"):
+            report = fairness_report(y, y, sensitive_features=s, random_state=0)
+        # A third of the resamples miss the only row of group 0.
+        assert report.group_intervals.loc[0, "f1"].tolist() == [1.0, 1.0]
+
+    def test_one_row_says_little_of_a_group_and_of_what_compares_it(self):
         y = np.array([0] * 39 + [1] + [0] * 20 + [1] * 20)
         s = np.repeat([0, 1], 40)
-        report = fairness_report(y, y, sensitive_features=s, random_state=0)
-        # A third of the resamples miss the only positive of group 0.
-        assert report.group_intervals.loc[1, "tpr"].tolist() == [1.0, 1.0]
-        assert report.differences.loc["tpr", ["low", "high"]].tolist() == [0.0, 0.0]
+        report = fairness_report(y, y, sensitive_features=s, n_boot=0)
+        low, high = report.differences.loc["tpr", ["low", "high"]]
+        assert low == 0
+        assert high > 0.7
+        low, high = report.ratios.loc["tpr", ["low", "high"]]
+        assert low < 0.3
+        assert high == 1
 
 
 class Cells(HTMLParser):
@@ -508,8 +751,11 @@ class TestRendering:
             "se|<i>x",
             "between groups",
         ]
-        for block in blocks[1:4]:
-            assert len({len(line) for line in block.splitlines()}) == 1
+        for block in blocks[1:4]:  # each column of numbers ends where its head does
+            head, *lines = block.splitlines()
+            assert max(map(len, lines)) <= len(head)
+            for line in lines:
+                assert len(line) == len(head) or "f1" in line.split("  ")[0]
 
     def test_headline_comes_first_with_its_interval(self):
         y, pred, s, _ = make_data()
@@ -518,7 +764,7 @@ class TestRendering:
         lines = str(report).splitlines()
         assert lines[:2] == [
             "Fairness report: 900 rows, 3 groups",
-            "[low, high]: 95 % intervals, 1000 resamples of the rows",
+            "[low, high]: 95 % intervals, of F1 from 1000 resamples of the rows",
         ]
         assert lines[5].split()[1:] == [f"{value:.3f}", f"[{low:.3f},", f"{high:.3f}]"]
         rate = report.by_group.loc[0, "tpr"]
@@ -527,6 +773,26 @@ class TestRendering:
         assert f"  {rate:.3f} [{low:.2f}, {high:.2f}]  " in row
         assert repr(report) == str(report)
         assert report._repr_html_() == report.to_html()
+
+    def test_without_resamples_the_others_still_have_their_intervals(self):
+        y, pred, s, _ = make_data()
+        report = fairness_report(y, pred, sensitive_features=s, n_boot=0)
+        lines = str(report).splitlines()
+        assert lines[1] == "[low, high]: 95 % intervals, none of F1 (n_boot=0)"
+        value, low, high = report.headline.loc["equalized_odds_distance"]
+        assert lines[6].split()[1:] == [f"{value:.3f}", f"[{low:.3f},", f"{high:.3f}]"]
+        between = lines.index(next(line for line in lines if line.startswith("between groups")))
+        assert lines[between].split("  ")[-1].strip() == "[low, high]"
+        numbers = [
+            (f"{value:.3f}", f"[{low:.3f},", f"{high:.3f}]")
+            for value, low, high in (report.differences.loc["tpr"], report.ratios.loc["tpr"])
+        ]
+        assert lines[between + 2].split() == ["tpr", *numbers[0], *numbers[1]]
+        assert lines[between + 5].split() == [
+            "f1",
+            *(f"{table.loc['f1', 'value']:.3f}" for table in (report.differences, report.ratios)),
+        ]
+        assert "nan" not in str(report)
 
     def test_the_row_of_all_groups_is_told_from_a_group_of_its_name(self):
         y, pred, s, _ = make_data(n_groups=2)

@@ -58,7 +58,8 @@ OF_CLASSIFIER = {
     "fairness_weight": {"fairness_weight": 0.4},
     "no fairness_weight": {"fairness_weight": 0.0},
     "difference_bound": {"difference_bound": 0.05, "fairness_weight": None},
-    "validation_fraction": {"validation_fraction": 0.4},
+    "confidence": {"confidence": 0.9},
+    "cv": {"cv": 0.4},
     "C": {"C": 0.01},
     "class_weight": {"class_weight": {0: 5.0, 1: 1.0, 2: 1.0}},
     "warm_start": {"warm_start": True},
@@ -165,7 +166,9 @@ def ignored(solver, pairs):
 def void(pair, solver):
     what, beside = pair
     draws = beside in DRAWS and solver != "closed_form"
-    return pair in VOID or (what == "random_state" and not draws)
+    # Where nothing is cut, PlugIn counts no epochs that would stay where they start.
+    stays = pair == ("untrained", "no rank") and solver == "plug_in"
+    return pair in VOID or stays or (what == "random_state" and not draws)
 
 
 # A bound is a search, as long as all the others together.

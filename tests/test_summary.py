@@ -108,7 +108,8 @@ def test_votes_of_cells_are_told_from_layers(wide):
     hidden = summarize(fitted(wide, solver="plug_in", rank=2, **HIDDEN))
     assert (linear.widths, linear.cells) == ((64, 4), 4)
     assert (hidden.widths, hidden.cells) == ((64, 64, 4), 4)
-    assert "64 -> 4 (cells of class and group, which vote), rank 2 of 4:" in linear.describe_head()
+    head = linear.describe_head()
+    assert "64 -> 4 (cells of class and group, which vote), rank 2 of 4:" in head
     assert summarize(fitted(wide)).cells is None
 
 
@@ -185,24 +186,41 @@ def test_before_fit_only_the_parameters_are_known():
     assert "equalized_odds, weight 0.3" in str(summary)
 
 
-def test_a_bound_is_told_with_what_was_reached(data):
-    clf = fitted(
-        data,
-        constraint="demographic_parity",
-        difference_bound=0.2,
-        solver="plug_in",
-        validation_fraction=0.4,
-    )
+BOUND = {"constraint": "demographic_parity", "difference_bound": 0.2, "solver": "plug_in"}
+
+
+@pytest.mark.parametrize("cv", [0.4, 5])
+def test_a_bound_is_told_with_what_was_reached(data, cv):
+    clf = fitted(data, cv=cv, **BOUND)
     summary = summarize(clf)
     assert summary.difference == clf.difference_
     assert summary.difference_interval == tuple(clf.difference_interval_)
     assert summary.fairness_weight == clf.fairness_weight_
+    low, high = clf.difference_interval_
     assert (
-        f"at most 0.2: {clf.difference_:.3f} on the rows held out" in summary.describe_constraint()
+        f"at most 0.2: {clf.difference_:.3f} on the judged rows (95 % interval {low:.3f} to "
+        f"{high:.3f}), at weight {clf.fairness_weight_:.3g}" in summary.describe_constraint()
     )
+    assert summary.met
     before = summarize(clone(clf))
     assert (before.difference, before.difference_interval) == (None, None)
     assert before.describe_constraint() == "demographic_parity, difference of at most 0.2"
+
+
+def test_a_confidence_is_told_with_its_limit(data):
+    clf = fitted(data, confidence=0.9, **BOUND | {"difference_bound": 0.4})
+    summary = summarize(clf)
+    assert (summary.confidence, summary.difference_limit) == (0.9, clf.difference_limit_)
+    assert summary.met
+    words = summary.describe_constraint()
+    assert "difference of at most 0.4 with confidence 0.9: " in words
+    assert f", within {clf.difference_limit_:.3f} with it), at weight" in words
+    before = summarize(clone(clf)).describe_constraint()
+    assert before == "demographic_parity, difference of at most 0.4 with confidence 0.9"
+    with pytest.warns(FairnessWarning, match="cannot be certified"):
+        missed = fitted(data, confidence=0.9, **BOUND | {"difference_bound": 0.1})
+    assert missed.difference_ < 0.1  # that of the rows is not enough
+    assert not summarize(missed).met
 
 
 def test_classes_and_groups_are_python_values_and_listed(data):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from skfairft import FairLowRankHeadClassifier, FineTune
 from skfairft.head.modules import StandardizedHead
-from skfairft.head.start import fit_linear_head
+from skfairft.head.outputs import fit_linear_head
 from skfairft.head.training import TensorBatches, TensorRows, fine_tune
 from skfairft.lowrank.factorization import weighted_svd
 from skfairft.lowrank.layer import LowRankHead

@@ -74,7 +74,7 @@ TRAINED: dict[str, Any] = {"solver": "fine_tune"}
 
 
 def _register(name: str, *paths: dict[str, Any], thresholds: int = 13) -> None:
-    @method(f"ours, {name}")
+    @method(f"ours, {name}", classes=(2, 3))
     def run(split: Split, constraint: str, seed: int) -> Candidates:
         forget()
         for settings in paths:

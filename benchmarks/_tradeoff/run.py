@@ -18,25 +18,26 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from .data import Part, Split, load
+from .data import TASKS, Part, Split, load
 from .peers import METHODS, Method, strength
 
 PACKAGES = (
-    *("skfairft", "fairlearn", "concept-erasure", "fairret", "oxonfair", "aif360"),
+    *("skfairft", "fairlearn", "concept-erasure", "fairret", "oxonfair", "aif360", "error-parity"),
     *("scikit-learn", "torch", "numpy"),
 )
 
 
-def confusion(part: Part, predicted: Iterable[np.ndarray], n_groups: int) -> list[Any]:
-    """Return counts (candidates, G, 2, 2) as lists."""
-    base = (part.s * 2 + part.y) * 2
-    tables = [np.bincount(base + p, minlength=4 * n_groups) for p in predicted]
-    return [table.reshape(n_groups, 2, 2).tolist() for table in tables]
+def confusion(part: Part, predicted: Iterable[np.ndarray], n_groups: int, k: int) -> list[Any]:
+    """Return counts (candidates, G, k, k) as lists."""
+    base = (part.s * k + part.y) * k
+    tables = [np.bincount(base + p, minlength=k * k * n_groups) for p in predicted]
+    return [table.reshape(n_groups, k, k).tolist() for table in tables]
 
 
 def applies(method: Method, dataset: str, constraint: str) -> bool:
     """Tell whether a method takes a task."""
     taken = method.datasets is None or dataset in method.datasets
+    taken = taken and TASKS[dataset].n_classes in method.classes
     return taken and constraint in method.constraints
 
 
@@ -80,8 +81,10 @@ def run_one(split: Split, constraint: str, name: str) -> dict[str, Any]:
     return {
         **out,
         "labels": curve.labels,
-        "val": confusion(split.val, curve.val, split.n_groups),
-        "test": confusion(split.test, curve.test, split.n_groups),
+        **{
+            part: confusion(getattr(split, part), predicted, split.n_groups, split.n_classes)
+            for part, predicted in (("val", curve.val), ("test", curve.test))
+        },
         "seconds": round(curve.seconds, 4),
         "cpu_seconds": round(_cpu_seconds() - start, 4),
     }

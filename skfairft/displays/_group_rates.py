@@ -112,8 +112,10 @@ class GroupRatesDisplay(Display):
             n rows.
         y : array-like of shape (n,)
             Labels.
-        sensitive_features, sample_weight, pos_label, n_boot, confidence_level, random_state
+        sensitive_features, sample_weight, pos_label, confidence_level
             As in `skfairft.metrics.fairness_report`.
+        n_boot, random_state
+            As there: of F1, which is not drawn. They change nothing that is.
         metrics, ax, **kwargs
             As for `from_report`.
 
@@ -167,8 +169,10 @@ class GroupRatesDisplay(Display):
         y_true, y_pred : array-like of shape (n,)
             True and predicted labels. With more than two, each is the positive one in turn, in a
             block of its own; ``pos_label`` takes one of them.
-        sensitive_features, sample_weight, pos_label, n_boot, confidence_level, random_state
+        sensitive_features, sample_weight, pos_label, confidence_level
             As in `skfairft.metrics.fairness_report`.
+        n_boot, random_state
+            As there: of F1, which is not drawn. They change nothing that is.
         metrics, ax, **kwargs
             As for `from_report`.
 
@@ -242,12 +246,10 @@ class GroupRatesDisplay(Display):
             groups=groups,
             counts=report.by_group["count"].to_numpy(),
             rates={name: report.by_group[name].to_numpy() for name in names},
-            intervals={name: report.group_intervals[name].to_numpy() for name in names}
-            if report.n_boot
-            else None,
+            intervals={name: report.group_intervals[name].to_numpy() for name in names},
             differences=dict(zip(names, report.differences.loc[names, "value"], strict=True)),
             few={name: report.support[name].to_numpy() < FEW_ROWS for name in names},
-            confidence_level=report.confidence_level if report.n_boot else None,
+            confidence_level=report.confidence_level,
             positive=report.positive,
         )
         return display.plot(ax=ax, **kwargs)
@@ -305,7 +307,7 @@ class GroupRatesDisplay(Display):
         label = "rate" if self.positive is None else f"rate (positive: {literal(self.positive)})"
         if self.confidence_level is None:
             return label
-        return f"{label}, with {100 * self.confidence_level:g} % bootstrap interval"
+        return f"{label}, with {100 * self.confidence_level:g} % interval"
 
     def _entries(self, order: list[str], *, single: bool) -> list[dict[str, Any]]:
         """Return the legend: the rates, and if there is one block only their differences."""

@@ -161,7 +161,7 @@ class FairnessTradeoffDisplay(Display):
             chosen=chosen,
         )
         display.plot(ax=ax, **kwargs)
-        display.ax_.set_title(f"on {path.n_held_out:,} held-out rows", fontsize="medium")
+        display.ax_.set_title(f"on {path.judged_on}", fontsize="medium")
         return display
 
     @classmethod
@@ -176,7 +176,7 @@ class FairnessTradeoffDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw several systems' predictions of the same rows, with 95 % bootstrap intervals.
+        """Draw several systems' predictions of the same rows, with 95 % intervals.
 
         Parameters
         ----------
@@ -189,7 +189,7 @@ class FairnessTradeoffDisplay(Display):
         metric : str, default="demographic_parity_distance"
             The vertical axis, a distance that `skfairft.metrics.fairness_scorer` scores.
         random_state : int, RandomState or None, default=None
-            Of the bootstrap.
+            Of the resamples behind the intervals of the errors.
         ax, **kwargs
             As for `plot`.
 
@@ -237,7 +237,7 @@ class FairnessTradeoffDisplay(Display):
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
-        """Draw one or several fitted classifiers on the same rows, with 95 % bootstrap intervals.
+        """Draw one or several fitted classifiers on the same rows, with 95 % intervals.
 
         Parameters
         ----------

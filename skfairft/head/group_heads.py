@@ -6,7 +6,8 @@ import torch
 
 from ..lowrank.fisher import FisherStatistics, layer_fisher
 from ..rows.tensor_rows import TensorRows
-from .start import StartingHead, fit_linear_head
+from .outputs import fit_linear_head
+from .start import StartingHead
 
 __all__ = ["fisher_by_group", "missing_classes"]
 

@@ -25,10 +25,11 @@ from ..lowrank.moments import ColumnMoments, Moments
 from ..lowrank.statistics import fill
 from ..rows.mapped import Features, block_rows
 from ..rows.tensor_rows import TensorRows
+from .choose_c import choose_strength
 from .group_heads import fisher_by_group
-from .start import StartingHead, starting_head
+from .start import StartingHead, hidden_rows, starting_head
 
-__all__ = ["Measured", "forget", "measure"]
+__all__ = ["Measured", "chosen_strength", "forget", "measure"]
 
 T = TypeVar("T")
 
@@ -161,6 +162,20 @@ def measure(
         pooled = partial(layer_fisher, rows, n_groups=n_groups, layer=first.output, tail=first.tail)
         statistics = _once(_key(of_start, "fisher"), pooled) if start is None else pooled()
     return Measured(first, moments, statistics, found.get("covariance"), found.get("cells"))
+
+
+def chosen_strength(rows: TensorRows, *, n_classes: int, head: nn.Module | None) -> float:
+    """Return the ``C`` that `choose_strength` chooses for the output layer, remembered likewise.
+
+    Parameters
+    ----------
+    rows, n_classes, head
+        As for `measure`; the head is none of the classes, which would not be fitted.
+    """
+    given = b"" if head is None else fingerprint(head)
+    key = _key(_content(rows.Z), rows.y, rows.w, n_classes, "strength", given)
+    behind = rows if head is None else hidden_rows(head, rows)
+    return _once(key, lambda: choose_strength(behind, n_classes))
 
 
 def forget() -> None:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from ..lowrank.layer import LowRankHead
 from ..rows.mapped import Features, double_blocks
+from .cells import CellVote
 
 __all__ = [
-    "CellVote",
     "DeployedModel",
     "RawHead",
     "StandardizedHead",
@@ -29,44 +29,6 @@ __all__ = [
 
 # Least size of a direction of B, as a share of the largest.
 _LEAST_SIZE = 0.01
-
-
-class CellVote(nn.Module):
-    """Class scores from those of cells of label and group, each of which votes for classes.
-
-    ``log(softmax(scores) @ vote) + bias``: the probabilities of the classes are those of the
-    cells times their votes. See `skfairft.solvers.rule`.
-
-    Parameters
-    ----------
-    vote : Tensor of shape (c, k)
-        Rows are non-negative with sum 1.
-
-    Examples
-    --------
-    >>> import torch
-    >>> vote = CellVote(torch.tensor([[1.0, 0.0], [0.25, 0.75]]))
-    >>> vote(torch.zeros(1, 2)).exp()
-    tensor([[0.6250, 0.3750]])
-    """
-
-    vote: Tensor
-    bias: Tensor
-
-    def __init__(self, vote: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("vote", vote.detach().clone())
-        self.register_buffer("bias", vote.new_zeros(vote.shape[1]))
-
-    def forward(self, scores: Tensor) -> Tensor:
-        """Map scores of cells (n, c) to scores of classes (n, k)."""
-        p = torch.softmax(scores, dim=1) @ self.vote
-        # No class is impossible: where rounding says so, a score of -inf would only spread NaN.
-        return p.clamp_min(torch.finfo(p.dtype).tiny).log() + self.bias
-
-    def extra_repr(self) -> str:
-        """Return both widths, for torch's repr."""
-        return f"cells={len(self.vote)}, out_features={self.vote.shape[1]}"
 
 
 class StandardizedHead(nn.Module):
@@ -234,18 +196,26 @@ def split_tail(head: nn.Module) -> tuple[LowRankHead, nn.Sequential | None]:
     return first, nn.Sequential(*rest)
 
 
-def head_scores(head: nn.Module, Z: Features) -> Tensor:
+def head_scores(head: nn.Module, Z: Features, codes: Tensor | None = None) -> Tensor:
     """Apply a fitted head in float64: features (n, d) of any dtype -> logits (n, k).
 
     A row's score then does not depend, to about 1e-15, on the rows beside it,
-    which in float32 change the order of summation.
+    which in float32 change the order of summation. With codes (n,) of the rows' groups, -1 where
+    one is not known, the head is one whose cells vote.
     """
     exact = head
-    if any(tensor.dtype != torch.float64 for tensor in head.state_dict().values()):
+    if any(
+        tensor.is_floating_point() and tensor.dtype != torch.float64
+        for tensor in head.state_dict().values()
+    ):
         exact = copy.deepcopy(head).double()
     with torch.no_grad():
-        scores = [exact(block) for _, block in double_blocks(Z)]
-        return torch.cat(scores) if scores else exact(Z[:].double())
+        if codes is None:
+            scores = [exact(block) for _, block in double_blocks(Z)]
+            return torch.cat(scores) if scores else exact(Z[:].double())
+        *layers, vote = exact.children()
+        assert isinstance(vote, CellVote)
+        return vote.with_groups(head_scores(nn.Sequential(*layers), Z), codes)
 
 
 class DeployedModel(nn.Sequential):
@@ -299,11 +269,18 @@ class _Difference(nn.Module):
         return scores[:, 1] - scores[:, 0]
 
 
-def shift_scores(head: nn.Module, shift: Tensor) -> nn.Module:
-    """Return a copy of a fitted head with numbers (k,) added to its scores: moved thresholds."""
+def shift_scores(head: nn.Module, shift: Tensor, *, known: bool = False) -> nn.Module:
+    """Return a copy of a fitted head with numbers (k,) added to its scores: moved thresholds.
+
+    With ``known`` those of rows whose groups are known, of a head whose cells vote.
+    """
     out = copy.deepcopy(head)
     last = out if isinstance(out, LowRankHead) else list(out.children())[-1]
     assert isinstance(last, (LowRankHead, CellVote, nn.Linear))
     with torch.no_grad():
-        last.bias += shift.to(last.bias)
+        if known:
+            assert isinstance(last, CellVote)
+            last.known_bias += shift.to(last.known_bias)
+        else:
+            last.bias += shift.to(last.bias)
     return out

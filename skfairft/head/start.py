@@ -20,23 +20,20 @@ from ..rows.mapped import (
 )
 from ..rows.number_range import check_range
 from ..rows.tensor_rows import TensorRows
-from .logistic import fit_logistic
 from .modules import split_tail
+from .outputs import HALVES, fit_linear_head
 
 __all__ = [
     "StartingHead",
     "check_head",
-    "fit_linear_head",
     "has_activation",
+    "hidden_rows",
     "parse_head",
     "previous_head",
     "refit_output",
     "scores_classes",
     "starting_head",
 ]
-
-# Two scores whose difference is a given one.
-_HALVES = torch.tensor([-0.5, 0.5], dtype=torch.float64)
 
 # Outputs of a hidden layer up to this size are held in memory, larger ones in a temporary file.
 _HIDDEN_BYTES = 2**28
@@ -82,39 +79,6 @@ def _mapped_rows(function: Callable[[Tensor], Tensor], Z: Features) -> Features:
             values[rows] = function(block).numpy()
             release_pages(values)
     return as_features(values)
-
-
-def fit_linear_head(
-    rows: TensorRows, n_classes: int, C: float, moments: Moments | None = None
-) -> tuple[Tensor, Tensor]:
-    """Fit scikit-learn's LogisticRegression on standardized features.
-
-    Parameters
-    ----------
-    rows : TensorRows
-        Features, encoded labels 0..k-1 and sample weights.
-    n_classes : int
-        Number of classes k.
-    C : float
-        Inverse strength of the L2 penalty on the standardized weights.
-    moments : Moments, optional
-        Those of the features, if they are known.
-
-    Returns
-    -------
-    weight, bias : Tensor of shape (d, k) and (k,), float64
-        In raw coordinates. With two classes the columns are ``-w/2`` and ``w/2``.
-
-    Examples
-    --------
-    >>> Z, y = torch.tensor([[0.0], [1.0], [2.0], [3.0]]), torch.tensor([0, 1, 0, 1])
-    >>> weight, bias = fit_linear_head(TensorRows(Z, y), 2, 1.0)
-    >>> (-bias / weight[0]).round(decimals=3).tolist()
-    [1.5, 1.5]
-    """
-    moments = column_moments(rows.Z, rows.w) if moments is None else moments
-    weight, bias = fit_logistic(rows, n_classes, 1 / (C * float(rows.w.sum())), moments)
-    return (weight * _HALVES, bias * _HALVES) if n_classes == 2 else (weight, bias)
 
 
 def parse_head(head: nn.Module) -> tuple[nn.Linear, list[nn.Module]]:
@@ -256,11 +220,21 @@ def starting_head(
     check_range(torch.cat([weight, bias[None]]), f"The weights of head, {linear},")
     if scores_classes(head, n_classes) and not hidden:
         if linear.out_features == 1:
-            weight, bias = weight * _HALVES, bias * _HALVES
+            weight, bias = weight * HALVES, bias * HALVES
         return StartingHead(weight, bias, None)
     activation = nn.Sequential(*copy.deepcopy(after)).eval()
     layer = StartingHead(weight, bias, None)
     return StartingHead(weight, bias, _output_layer(layer, activation, rows, n_classes, C))
+
+
+def hidden_rows(head: nn.Module, rows: TensorRows) -> TensorRows:
+    """Return rows with the outputs of a pre-trained hidden layer as features."""
+    linear, after = parse_head(head)
+    weight = linear.weight.detach().cpu().double().T
+    bias = torch.zeros(linear.out_features) if linear.bias is None else linear.bias.detach().cpu()
+    layer = StartingHead(weight, bias.double(), None)
+    activation = nn.Sequential(*copy.deepcopy(after)).eval()
+    return TensorRows(_hidden(layer, activation, rows), rows.y, rows.w)
 
 
 def refit_output(start: StartingHead, rows: TensorRows, n_classes: int, C: float) -> nn.Sequential:
@@ -278,6 +252,18 @@ def _output_layer(
     C: float,
 ) -> nn.Sequential:
     """Return an activation and a linear layer fitted behind it."""
+    behind = TensorRows(_hidden(layer, activation, rows), rows.y, rows.w)
+    output_weight, output_bias = fit_linear_head(behind, n_classes, C)
+    # skip_init: the usual initialization would draw from torch's global random state.
+    output = nn.utils.skip_init(nn.Linear, *output_weight.shape, dtype=torch.float64)
+    with torch.no_grad():
+        output.weight.copy_(output_weight.T)
+        output.bias.copy_(output_bias)
+    return nn.Sequential(*activation, output)
+
+
+def _hidden(layer: StartingHead, activation: nn.Sequential, rows: TensorRows) -> Features:
+    """Return what comes out of a hidden layer."""
 
     def outputs(block: Tensor) -> Tensor:
         values: Tensor = activation(layer.output(block))
@@ -286,13 +272,7 @@ def _output_layer(
 
     hidden = _mapped_rows(outputs, rows.Z)
     check_range(hidden, "The outputs of the head's hidden layer")
-    output_weight, output_bias = fit_linear_head(TensorRows(hidden, rows.y, rows.w), n_classes, C)
-    # skip_init: the usual initialization would draw from torch's global random state.
-    output = nn.utils.skip_init(nn.Linear, *output_weight.shape, dtype=torch.float64)
-    with torch.no_grad():
-        output.weight.copy_(output_weight.T)
-        output.bias.copy_(output_bias)
-    return nn.Sequential(*activation, output)
+    return hidden
 
 
 def previous_head(fitted: nn.Module) -> StartingHead:

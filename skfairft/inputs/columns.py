@@ -19,7 +19,14 @@ from torch import Tensor
 
 from .words import shown
 
-__all__ = ["as_array", "holds_rows", "is_row", "plain_column", "types_of"]
+__all__ = [
+    "as_array",
+    "column_with_missing",
+    "holds_rows",
+    "is_row",
+    "plain_column",
+    "types_of",
+]
 
 Array = NDArray[Any]
 
@@ -40,6 +47,31 @@ def plain_column(column: Any, name: str, *, instead: str = "'unknown'") -> Array
         For missing values, and for values that cannot be told apart reliably: of types that
         are not hashable, numbers beside True and False, vectors.
     """
+    array, missing = _flat_column(column, name)
+    if missing.any():
+        raise ValueError(
+            f"{name} holds {int(missing.sum())} missing values (NaN or None) in {len(missing)} "
+            "rows. Drop those rows, or give the missing ones a value of their own, for example "
+            f"{instead}."
+        )
+    return _typed(array, name) if array.dtype.kind == "O" else _native(array, name)
+
+
+def column_with_missing(column: Any, name: str) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the values that are not missing, as `plain_column`, and which rows (n,) lack one.
+
+    Examples
+    --------
+    >>> values, missing = column_with_missing(["a", None, "b"], "s")
+    >>> values.tolist(), missing.tolist()
+    (['a', 'b'], [False, True, False])
+    """
+    array, missing = _flat_column(column, name)
+    return plain_column(array[~missing], name), missing
+
+
+def _flat_column(column: Any, name: str) -> tuple[Array, NDArray[np.bool_]]:
+    """Return one column (n,), as it is, and which rows lack a value."""
     if isinstance(column, np.ma.MaskedArray):
         mask, column = np.ma.getmaskarray(column), column.data.astype(object)
         column[mask] = None
@@ -60,14 +92,7 @@ def plain_column(column: Any, name: str, *, instead: str = "'unknown'") -> Array
         )
     import pandas as pd
 
-    missing = np.asarray(pd.isna(array))
-    if missing.any():
-        raise ValueError(
-            f"{name} holds {int(missing.sum())} missing values (NaN or None) in {len(missing)} "
-            "rows. Drop those rows, or give the missing ones a value of their own, for example "
-            f"{instead}."
-        )
-    return _typed(array, name) if array.dtype.kind == "O" else _native(array, name)
+    return array, np.asarray(pd.isna(array))
 
 
 def as_array(values: Any, name: str) -> Array:

@@ -9,11 +9,20 @@ from numpy.typing import NDArray
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 
-from .columns import plain_column
-from .tables import read_table
+from .columns import column_with_missing, plain_column
+from .exceptions import FairnessWarning
+from .tables import Table, read_table
 from .warn import warn_user
+from .words import listed
 
-__all__ = ["column_names", "encode_groups", "encode_labels", "python_value", "to_label_array"]
+__all__ = [
+    "column_names",
+    "encode_groups",
+    "encode_labels",
+    "known_groups",
+    "python_value",
+    "to_label_array",
+]
 
 
 def to_label_array(y: Any, *, name: str = "y") -> NDArray[Any]:
@@ -129,16 +138,7 @@ def encode_groups(
     TypeError
         For sparse data.
     """
-    table = read_table(sensitive_features, name, n_rows=n_rows)
-    if len(table.shape) not in (1, 2) or len(table.columns) == 0:
-        raise ValueError(
-            f"{name} has shape {table.shape}; expected (n,) or (n, columns), one row per sample."
-        )
-    if table.shape[0] != n_rows:
-        raise ValueError(
-            f"{name} has {table.shape[0]} rows but {rows_of} has {n_rows}; expected one group per "
-            f"row of {rows_of}."
-        )
+    table = _group_table(sensitive_features, n_rows, name=name, rows_of=rows_of)
     if len(table.columns) == 1:
         return _encode_column(plain_column(table.columns[0], name))
     encoded = [
@@ -154,6 +154,82 @@ def encode_groups(
             python_value(values[code]) for (values, _), code in zip(encoded, cell, strict=True)
         )
     return groups, codes.reshape(-1).astype(np.int64)
+
+
+def _group_table(sensitive_features: Any, n_rows: int, *, name: str, rows_of: str) -> Table:
+    table = read_table(sensitive_features, name, n_rows=n_rows)
+    if len(table.shape) not in (1, 2) or len(table.columns) == 0:
+        raise ValueError(
+            f"{name} has shape {table.shape}; expected (n,) or (n, columns), one row per sample."
+        )
+    if table.shape[0] != n_rows:
+        raise ValueError(
+            f"{name} has {table.shape[0]} rows but {rows_of} has {n_rows}; expected one group per "
+            f"row of {rows_of}."
+        )
+    return table
+
+
+def known_groups(sensitive_features: Any, groups: NDArray[Any], n_rows: int) -> NDArray[np.int64]:
+    """Return the code (n,) of each row's group among those of `fit`, -1 where it is not known.
+
+    Parameters
+    ----------
+    sensitive_features : array-like of shape (n,) or (n, c)
+        As for `encode_groups`, but values may be missing.
+    groups : ndarray of shape (G,)
+        Those of `fit`.
+    n_rows : int
+        Number of rows expected.
+
+    Raises
+    ------
+    ValueError
+        As `encode_groups`, and if no row is of a group of `fit`, though some name one.
+
+    Warns
+    -----
+    FairnessWarning
+        If rows name a group that `fit` has not seen.
+
+    Examples
+    --------
+    >>> known_groups(["b", None, "a"], np.array(["a", "b"]), 3).tolist()
+    [1, -1, 0]
+    """
+    name = "sensitive_features"
+    table = _group_table(sensitive_features, n_rows, name=name, rows_of="X")
+    missing = np.zeros(n_rows, dtype=bool)
+    columns = []
+    for column in table.columns:
+        values, absent = column_with_missing(column, name)
+        whole = np.empty(n_rows, dtype=object)
+        whole[~absent] = [python_value(value) for value in values.tolist()]
+        columns.append(whole)
+        missing |= absent
+    rows = columns[0].tolist() if len(columns) == 1 else list(zip(*columns, strict=True))
+    number = {value: code for code, value in enumerate(groups.tolist())}
+    codes = np.full(n_rows, -1, dtype=np.int64)
+    there = np.flatnonzero(~missing)
+    codes[there] = [number.get(rows[i], -1) for i in there]
+    strange = there[codes[there] < 0]
+    if len(strange):
+        found = list(dict.fromkeys(rows[i] for i in strange))
+        said = (
+            f"{len(strange)} of {n_rows} rows are of groups that fit has not seen, "
+            f"[{listed(found)}]"
+        )
+        if len(strange) == len(there):
+            raise ValueError(
+                f"In sensitive_features {said}, and none of those that it has: "
+                f"[{listed(groups.tolist())}]. Pass the groups as fit got them, or None for all "
+                "rows whose group is not known."
+            )
+        warn_user(
+            f"In sensitive_features {said}: they are decided as rows of unknown group.",
+            FairnessWarning,
+        )
+    return codes
 
 
 def column_names(sensitive_features: Any) -> list[str]:

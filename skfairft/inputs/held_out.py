@@ -69,8 +69,8 @@ def read_held_out(X: Any, y: Any, sensitive_features: Any, sample_weight: Any = 
     check_consistent_length(X, labels)
     if not len(labels):
         raise ValueError(
-            "held_out has no rows; expected some of at least two groups. Pass them, or a share of "
-            "the training rows, such as 0.25."
+            "held_out has no rows; expected some of at least two groups. Pass them, or have a "
+            "share of the training rows held out, by cv=0.25."
         )
     warn_of_index_order(
         X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight

@@ -4,12 +4,12 @@ Must not know how a model was fitted.
 """
 
 from .report import FairnessReport
+from .scorers import fairness_scorer
 from .scores import (
     constraint_distance,
     demographic_parity_distance,
     equalized_odds_distance,
     fairness_report,
-    fairness_scorer,
     weighted_f1_error,
 )
 

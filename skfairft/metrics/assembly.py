@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..inputs.encoding import column_names
-from ..parity.bootstrap import bootstrap_intervals
 from ..parity.cells import Cells
 from ..parity.counts import statistics, support
+from ..parity.intervals import intervals
 from .frame import exact_index
 from .report import COLUMNS, FairnessReport
 from .tables import free_name
@@ -68,7 +68,7 @@ def build_report(
     import pandas as pd
 
     if isinstance(n_boot, bool) or not isinstance(n_boot, Integral) or n_boot < 0:
-        raise ValueError(f"n_boot={n_boot!r}; expected a whole number >= 0, 0 for no intervals.")
+        raise ValueError(f"n_boot={n_boot!r}; expected a whole number >= 0, 0 for no resamples.")
     if not 0.0 < confidence_level < 1.0:
         raise ValueError(f"confidence_level={confidence_level!r}; expected a number in (0, 1).")
     groups = cells.groups.tolist()
@@ -76,9 +76,7 @@ def build_report(
     values = statistics(cells, cells.count(cells.weight))
     metrics = list(values["group"])
     index = exact_index(groups, _group_names(sensitive_features, groups[0], metrics))
-    bounds = bootstrap_intervals(
-        cells, values, n_boot=int(n_boot), level=confidence_level, random_state=random_state
-    )
+    bounds = intervals(cells, n_boot=int(n_boot), level=confidence_level, random_state=random_state)
 
     def with_bounds(scope: str) -> pd.DataFrame:
         numbers = [[float(v), *bounds[scope][m]] for m, v in values[scope].items()]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ..inputs.words import group_name, group_parts, one_line
 from .frame import metric_frame
 from .markup import Html, tag
-from .tables import Row, Table, apart, free_name, measured, pipe_table, text_table
+from .tables import Row, Table, free_name, measured, pipe_table, text_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,9 +35,10 @@ _CELL = "padding:3px 10px;border-bottom:1px solid #ddd;white-space:nowrap;text-a
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FairnessReport:
-    """Error and rates by group, compared, with intervals; `fairness_report` makes one.
+    r"""Error and rates by group, compared, with intervals; `fairness_report` makes one.
 
-    Printing it shows tables; ``low`` and ``high`` are NaN throughout if ``n_boot`` is 0.
+    Printing it shows tables. ``low`` and ``high`` of F1 are NaN if ``n_boot`` is 0, and of its
+    difference and its ratio always.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ class FairnessReport:
     confidence_level : float
         Nominal coverage of each interval.
     n_boot : int
-        Number of bootstrap resamples.
+        Number of resamples behind the intervals of F1.
     support : DataFrame
         Number of rows that each rate is a share of, without weights; one row per group, one column
         per rate.
@@ -74,26 +75,22 @@ class FairnessReport:
     >>> y, pred = [1, 1, 0, 0] * 50, [1, 1, 1, 0, 1, 0, 0, 0] * 25
     >>> sex = ["f", "f", "f", "f", "m", "m", "m", "m"] * 25
     >>> report = fairness_report(y, pred, sensitive_features=sex, n_boot=0)
-    >>> print(report)
+    >>> lead, headline, by_group, between = str(report).split("\n\n")
+    >>> print(lead, headline, between, sep="\n\n")
     Fairness report: 200 rows, 2 groups
-    No intervals (n_boot=0)
+    [low, high]: 95 % intervals, none of F1 (n_boot=0)
     <BLANKLINE>
-    headline                      value
+    headline                      value     [low, high]
     weighted_f1_error (%)        25.000
-    demographic_parity_distance   0.500
-    equalized_odds_distance       1.000
+    demographic_parity_distance   0.500  [0.368, 0.605]
+    equalized_odds_distance       1.000  [0.751, 1.189]
     <BLANKLINE>
-    group    count  selection_rate    tpr    fpr  error     f1
-    f          100           0.750  1.000  0.500  0.250  0.733
-    m          100           0.250  0.500  0.000  0.250  0.733
-    overall    200           0.500  0.750  0.250  0.250  0.750
-    <BLANKLINE>
-    between groups  difference  ratio
-    selection_rate       0.500  0.333
-    tpr                  0.500  0.500
-    fpr                  0.500  0.000
-    error                0.000  1.000
-    f1                   0.000  1.000
+    between groups  difference     [low, high]  ratio     [low, high]
+    selection_rate       0.500  [0.368, 0.605]  0.333  [0.231, 0.470]
+    tpr                  0.500  [0.349, 0.634]  0.500  [0.366, 0.641]
+    fpr                  0.500  [0.349, 0.634]  0.000  [0.000, 0.148]
+    error                0.000  [0.000, 0.119]  1.000  [0.622, 1.000]
+    f1                   0.000                  1.000
     """
 
     by_group: pd.DataFrame
@@ -175,8 +172,8 @@ class FairnessReport:
         >>> from skfairft.metrics import fairness_report
         >>> s = ["a", "a", "b", "b"] * 20
         >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
-        >>> report.to_markdown().splitlines()[4:7]
-        ['| headline | value |', '| :--- | ---: |', '| weighted_f1_error (%) | 0.000 |']
+        >>> report.to_markdown().splitlines()[4:7:2]
+        ['| headline | value | [low, high] |', '| weighted_f1_error (%) | 0.000 |  |']
         """
         blocks = [f"**{self._lead()[0]}**", *self._lead()[1:]]
         blocks += [pipe_table(table, _escape_markdown) for table in self._tables()]
@@ -240,31 +237,30 @@ class FairnessReport:
 
     def _lead(self) -> list[str]:
         lead = f"Fairness report: {self.overall['count']:.0f} rows, {len(self.by_group)} groups"
-        if self.n_boot == 0:
-            return [lead, "No intervals (n_boot=0)"]
-        level = f"{100 * self.confidence_level:g} %"
-        return [lead, f"[low, high]: {level} intervals, {self.n_boot} resamples of the rows"]
+        level = f"[low, high]: {100 * self.confidence_level:g} % intervals"
+        if self.n_boot:
+            return [lead, f"{level}, of F1 from {self.n_boot} resamples of the rows"]
+        return [lead, f"{level}, none of F1 (n_boot=0)"]
 
     def _tables(self) -> list[Table]:
-        def rows(*tables: pd.DataFrame) -> list[Row]:
-            return [
-                [m, *(c for t in tables for c in apart(measured(*t.loc[m]), self.n_boot))]
-                for m in tables[0].index
-            ]
-
         names = [one_line(name) for name in self.by_group.index.names]
-        interval = ["[low, high]"] if self.n_boot else []
         taken = {group_parts(group)[0] for group in self.by_group.index}
         pooled = [free_name("overall", taken, "all groups"), *[""] * (len(names) - 1)]
         percent = self.headline.rename(index={"weighted_f1_error": "weighted_f1_error (%)"})
+        headline: list[Row] = [
+            [metric, *measured(*numbers)]
+            for metric, numbers in zip(percent.index, percent.to_numpy(), strict=True)
+        ]
+        both = self.differences.to_numpy(), self.ratios.to_numpy()
+        compared: list[Row] = [
+            [metric, *measured(*difference), *measured(*ratio)]
+            for metric, difference, ratio in zip(self.differences.index, *both, strict=True)
+        ]
+        between = ["between groups", "difference", "[low, high]", "ratio", "[low, high]"]
         return [
-            Table("", ["headline", "value", *interval], rows(percent)),
+            Table("", ["headline", "value", "[low, high]"], headline),
             Table("", [*names, *self.by_group], group_rows(self, pooled, str, 2), len(names)),
-            Table(
-                "",
-                ["between groups", "difference", *interval, "ratio", *interval],
-                rows(self.differences, self.ratios),
-            ),
+            Table("", between, compared),
         ]
 
 

@@ -1,4 +1,4 @@
-"""Error and group fairness of predicted labels: distances, scorers, and a report.
+"""Error and group fairness of predicted labels: distances, and a report.
 
 Everything here is a function of one table, the (weighted) number of rows in each cell
 (group, true label, predicted label), and of the rows of `skfairft.parity.table`.
@@ -14,12 +14,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import sklearn
-from numpy.typing import NDArray
-from sklearn.metrics import make_scorer
-
 from ..inputs.words import did_you_mean
-from ..parity.cells import HOW_TO_ROUTE, count_cells, count_labels
+from ..parity.cells import count_cells, count_labels
 from ..parity.counts import distances_of, warn_undefined, weighted_f1
 from ..parity.table import PAPER, REPORTED, TABLE
 from .assembly import build_report
@@ -31,11 +27,8 @@ __all__ = [
     "demographic_parity_distance",
     "equalized_odds_distance",
     "fairness_report",
-    "fairness_scorer",
     "weighted_f1_error",
 ]
-
-_DISTANCE = "_distance"
 
 
 def constraint_distance(
@@ -243,108 +236,6 @@ def weighted_f1_error(y_true: Any, y_pred: Any, *, sample_weight: Any = None) ->
     return float(100.0 * (1.0 - weighted_f1(count_labels(y_true, y_pred, sample_weight))))
 
 
-class _NoScore:
-    """What a scorer returns if no groups reached it: something that is not a number.
-
-    An exception would not do. With its default ``error_score=nan`` a search turns one into
-    NaN, warns, and still declares a best candidate; but it refuses a score that is not a
-    number with an error, whatever ``error_score`` is.
-    """
-
-    def __rmul__(self, sign: float) -> _NoScore:
-        return self
-
-    def __float__(self) -> float:
-        raise ValueError(repr(self))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """Refuse arithmetic, before which not all of scikit-learn looks whether it is a number."""
-        raise ValueError(repr(self))
-
-    def __repr__(self) -> str:
-        return (
-            f"no score, because no sensitive_features reached the scorer. {HOW_TO_ROUTE} Where "
-            "none can be passed, as in permutation_importance, score with a function of "
-            "(estimator, X, y) that knows the groups."
-        )
-
-
-class _GroupMetric:
-    """A constraint's distance as a scorer calls it: groups may have failed to arrive."""
-
-    def __init__(self, constraint: str) -> None:
-        self._constraint = constraint
-        self.__name__ = constraint + _DISTANCE  # shown in the scorer's repr
-
-    def __call__(
-        self, y_true: Any, y_pred: Any, *, sensitive_features: Any = None, sample_weight: Any = None
-    ) -> float | _NoScore:
-        if sensitive_features is None:
-            return _NoScore()
-        return _distance(self._constraint, y_true, y_pred, sensitive_features, sample_weight, None)
-
-
-def fairness_scorer(name: str) -> Any:
-    """Return a scikit-learn scorer for the error or a distance, smaller being better.
-
-    The scorer predicts labels and returns minus the metric. Scorers of distances already request
-    ``sensitive_features``: what is passed to ``GridSearchCV.fit`` reaches them, once metadata
-    routing is enabled. It need not be enabled when this is called.
-
-    Parameters
-    ----------
-    name : str
-        "weighted_f1_error", or a constraint of `constraint_distance` with "_distance" behind it,
-        such as "demographic_parity_distance".
-
-    Returns
-    -------
-    scorer
-        As of `sklearn.metrics.make_scorer`. ``sample_weight`` is not requested; use
-        ``set_score_request`` to decide on it where weights are routed.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name.
-
-    Notes
-    -----
-    Forgotten groups stop a search with a ValueError, even with ``error_score=nan``: the scorer
-    then returns an object that is not a number, which scikit-learn refuses.
-
-    Examples
-    --------
-    >>> import numpy as np, sklearn
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> from sklearn.model_selection import GridSearchCV
-    >>> from skfairft.metrics import fairness_scorer
-    >>> rng = np.random.default_rng(0)
-    >>> X, s = rng.normal(size=(200, 3)), rng.integers(2, size=200)
-    >>> y = (X[:, 0] + s > 0.5).astype(int)
-    >>> with sklearn.config_context(enable_metadata_routing=True):
-    ...     search = GridSearchCV(
-    ...         LogisticRegression(), {"C": [0.1, 1.0]},
-    ...         scoring=fairness_scorer("demographic_parity_distance"),
-    ...     ).fit(X, y, sensitive_features=s)
-    >>> search.best_params_
-    {'C': 0.1}
-    """
-    known = ["weighted_f1_error", *(constraint + _DISTANCE for constraint in TABLE)]
-    if name not in known:
-        raise ValueError(
-            f"Unknown scorer {name!r}.{did_you_mean(name, known)} The scorers are {sorted(known)}."
-        )
-    if name == "weighted_f1_error":
-        return make_scorer(weighted_f1_error, greater_is_better=False)
-    metric = _GroupMetric(name.removesuffix(_DISTANCE))
-    scorer = make_scorer(metric, greater_is_better=False)
-    # set_score_request exists only where routing is enabled. The weights' request stays None,
-    # scikit-learn's default: weights that are routed without a decision are an error.
-    with sklearn.config_context(enable_metadata_routing=True):
-        return scorer.set_score_request(sensitive_features=True, sample_weight=None)
-
-
 def fairness_report(
     y_true: Any,
     y_pred: Any,
@@ -359,11 +250,8 @@ def fairness_report(
 ) -> FairnessReport:
     """Error and rates by group, their differences and ratios, with confidence intervals.
 
-    Point values come through fairlearn's ``MetricFrame``; the intervals are percentiles over
-    bootstrap resamples of the rows. A resample of rows only matters through its cell counts,
-    which are multinomial, so these are drawn directly: milliseconds for any number of rows.
-    With ``sample_weight`` one count per distinct (cell, weight) is drawn, in blocks of
-    memory: with 30,000 different weights about a second.
+    Rates, their differences and ratios, and the distances have confidence limits; F1 has
+    percentiles over resamples of the rows. The Notes say what each of them covers.
 
     Parameters
     ----------
@@ -374,7 +262,7 @@ def fairness_report(
         As in `constraint_distance`: its distance is then in the headline, too, where it is not
         there anyway.
     n_boot : int, default=1000
-        Number of resamples; 0 leaves the intervals NaN.
+        Number of resamples behind the intervals of F1; 0 leaves these NaN.
     confidence_level : float, default=0.95
         Nominal coverage of each interval by itself, in (0, 1).
     random_state : int, RandomState, Generator or None, default=None
@@ -394,15 +282,28 @@ def fairness_report(
 
     Notes
     -----
-    The intervals cover the sampling of these evaluation rows for one fixed set of predictions.
-    They do not cover what another training run or training set would give. Resamples in which
-    a statistic is undefined are left out of its interval. A rate of exactly 0 or 1 resamples
-    to itself, so its interval has no width: a lack of rows, not certainty.
+    All intervals are about other rows like these, for one fixed set of predictions. They do not
+    cover what another training run or training set would give. Each holds its value.
 
-    A distance or difference is a maximum minus a minimum, never negative, and so biased
-    upward, the more the smaller and the more numerous the groups: noise alone separates them.
-    Its resamples carry that bias twice. That its interval lies above 0 is thus no evidence of
-    a disparity; look at the intervals of the groups.
+    *Rates* of a group, and of all rows, have Wilson limits, which have some width even where the
+    rate is exactly 0 or 1. With weights they are of the effective number of rows, which is at most
+    ``(sum w)^2 / sum w^2``: a row of weight 2 is one row, not two.
+
+    *Differences* and *ratios* of rates and the *distances* combine the limits of all groups. A
+    largest difference is never negative, and so biased upward near parity, the more the smaller and
+    the more numerous the groups: noise alone separates them. The lower end allows for that: at
+    parity it is 0 in about 95 % of samples, and above 0 it is evidence of a disparity. Likewise the
+    upper end of a ratio is 1 at parity: it is below 1 where that of the difference is above 0. With
+    three groups or more that are apart the intervals are cautious: those of 95 % cover 96 to 100 %.
+    Each interval is by itself; of many, some miss.
+
+    *F1*, in percent as the error of the headline, has percentile intervals, stretched to hold the
+    value; of one group, or of all rows, these cover about as much as they say. A resample of rows
+    only matters through its cell counts, which are multinomial, so these are drawn directly.
+    Resamples in which it is undefined are left out. Where all decisions are right, or all wrong, so
+    are those of each resample, and the interval has no width; that of ``error`` has. The difference
+    and the ratio of F1 between groups have no interval (NaN): there is no such formula, and
+    percentiles hardly ever hold a difference of 0, however many rows there are.
 
     Examples
     --------

@@ -11,7 +11,6 @@ __all__ = [
     "Cell",
     "Row",
     "Table",
-    "apart",
     "free_name",
     "measured",
     "number",
@@ -68,11 +67,6 @@ def measured(value: Any, low: Any, high: Any, *, digits: int = 3, ends: int | No
     ends = digits if ends is None else ends
     interval = "" if np.isnan(low) else f"[{low:.{ends}f}, {high:.{ends}f}]"
     return Cell(number(value, digits), interval)
-
-
-def apart(cell: Cell, with_interval: int) -> list[str]:
-    """Return a number and its interval as texts of their own, or the number alone."""
-    return list(cell) if with_interval else [cell.text]
 
 
 def free_name(name: str, taken: Iterable[Any], mark: str) -> str:

@@ -81,9 +81,8 @@ def auc_with_error(
         if own.all() or not own.any():
             return float("nan"), float("nan")
         # Of each row, the share of the other side's weight that it is ranked rightly against.
-        right = np.empty(len(score))
-        right[own] = _share_below(score[own], score[~own], w[~own])
-        right[~own] = 1.0 - _share_below(score[~own], score[own], w[own])
+        below = _weights_below(score, w * np.stack([~own, own]))
+        right = np.where(own, below[0] / w[~own].sum(), 1.0 - below[1] / w[own].sum())
         area = float(np.average(right[own], weights=w[own]))
         areas.append(area)
         for side in (own, ~own):
@@ -94,11 +93,14 @@ def auc_with_error(
     return float(np.mean(areas)), float(np.sqrt((influence**2).sum()) / len(sides))
 
 
-def _share_below(
-    score: NDArray[np.float64], others: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return the share (n,) of the weight of others (m,) below each score (n,), ties by half."""
-    order = np.argsort(others)
-    ordered, total = others[order], np.concatenate([[0.0], np.cumsum(weights[order])])
-    ends = [total[np.searchsorted(ordered, score, side)] for side in ("left", "right")]
-    return (ends[0] + ends[1]) / (2.0 * total[-1])
+def _weights_below(score: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums (2, n) of each of two weights (2, n) below each score (n,), ties by half."""
+    order = np.argsort(score)
+    ordered = score[order]
+    total = np.zeros((2, len(score) + 1))
+    np.cumsum(weights[:, order], axis=1, out=total[:, 1:])
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    sizes = np.diff(starts, append=len(score))
+    out = np.empty((2, len(score)))
+    out[:, order] = ((total[:, starts] + total[:, starts + sizes]) / 2.0).repeat(sizes, axis=1)
+    return out

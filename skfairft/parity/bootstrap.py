@@ -1,4 +1,4 @@
-"""Percentile intervals from resampled rows, drawn as tables of counts."""
+"""Resampled rows, drawn as tables of counts, and percentile intervals."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cells import Cells, Floats
-from .counts import Statistics, statistics
+from .cells import Floats
 
-__all__ = ["bootstrap_counts", "bootstrap_intervals"]
+__all__ = ["bootstrap_counts", "generator", "percentiles"]
 
 # Resamples are drawn in blocks of about this many numbers (32 MiB of float64).
 BLOCK_ELEMENTS = 2**22
@@ -59,28 +58,27 @@ def bootstrap_counts(
         yield table.reshape(-1, *shape)
 
 
-def bootstrap_intervals(
-    cells: Cells, like: Statistics, *, n_boot: int, level: float, random_state: Any
-) -> Statistics:
-    """Return percentile bounds (2, ...) for every statistic in ``like``; NaN if n_boot is 0."""
-    rng = _generator(random_state)
-    blocks = bootstrap_counts(cells.code, cells.weight, cells.shape, n_boot, rng)
-    samples = [statistics(cells, block) for block in blocks]
+def percentiles(value: Floats, samples: Floats, level: float) -> Floats:
+    """Return percentile intervals (2, ...) of values (...), stretched to hold them.
+
+    Of a maximum or a minimum most resamples may be on one side. Samples (b, ...) that are NaN are
+    left out; where there is no other the interval is NaN.
+
+    Examples
+    --------
+    >>> samples = np.linspace(0.05, 0.25, 41)[:, None] + [0.0, np.nan]
+    >>> percentiles(np.array([0.01, 0.5]), samples, 0.95).round(3).tolist()
+    [[0.01, nan], [0.245, nan]]
+    """
     tail = (1.0 - level) / 2.0
-    bounds: Statistics = {scope: {} for scope in like}
-    for scope, metrics in like.items():
-        for name, value in metrics.items():
-            if not samples:
-                bounds[scope][name] = np.full((2, *np.shape(value)), np.nan)
-                continue
-            drawn = np.concatenate([sample[scope][name] for sample in samples])
-            with warnings.catch_warnings():  # undefined in every resample: NaN is the answer
-                warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-                bounds[scope][name] = np.nanquantile(drawn, [tail, 1.0 - tail], axis=0)
-    return bounds
+    with warnings.catch_warnings():  # undefined in every resample: NaN is the answer
+        warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
+        low, high = np.nanquantile(samples, [tail, 1.0 - tail], axis=0)
+    return np.stack([np.minimum(low, value), np.maximum(high, value)])
 
 
-def _generator(random_state: Any) -> np.random.Generator:
+def generator(random_state: Any) -> np.random.Generator:
+    """Return a generator for what scikit-learn's functions take as ``random_state``."""
     if isinstance(random_state, np.random.RandomState):
         return np.random.default_rng(random_state.randint(2**31, size=4))
     return np.random.default_rng(random_state)

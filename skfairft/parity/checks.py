@@ -16,10 +16,10 @@ from ..inputs.words import joined, listed, shown
 from .constraints import parity
 from .table import RATES, TABLE
 
-__all__ = ["check_constraint", "check_held_out", "refuse_alone"]
+__all__ = ["check_constraint", "check_judged", "refuse_alone"]
 
 # The standard error of a rate of so many rows is a tenth.
-_FEW_HELD_OUT = 20
+_FEW = 20
 
 
 def check_constraint(
@@ -54,7 +54,7 @@ def check_constraint(
         )
 
 
-def check_held_out(
+def check_judged(
     constraint: str,
     bound: float,
     labels: NDArray[np.int64],
@@ -62,7 +62,7 @@ def check_held_out(
     *,
     shape: tuple[int, int],
 ) -> None:
-    """Refuse held-out rows on which groups cannot be compared, and warn of few.
+    """Refuse rows to judge on which groups cannot be compared, and warn of few.
 
     Labels and groups (m,) are those of rows of positive weight; ``shape`` is (k, G).
 
@@ -72,35 +72,42 @@ def check_held_out(
     Examples
     --------
     >>> y, s = np.array([0, 1, 1]), np.array([0, 1, 1])
-    >>> check_held_out(  # doctest: +ELLIPSIS
+    >>> check_judged(  # doctest: +ELLIPSIS
     ...     "true_positive_rate_parity", 0.1, y, s, shape=(2, 2)
     ... )
     Traceback (most recent call last):
     ...
-    ValueError: difference_bound=0.1 needs held-out rows of at least two groups ...
+    ValueError: difference_bound=0.1 needs rows to judge of at least two groups ...
     """
     n_classes, n_groups = shape
     count, rule = _count(labels, codes, None, shape), parity(constraint, n_classes)
     compared, counts = rule.fewest_groups(count), rule.counts(count)
     if compared < 2:
         raise ValueError(
-            f"difference_bound={bound} needs held-out rows of at least two groups for each rate of "
+            f"difference_bound={bound} needs rows to judge of at least two groups for each rate of "
             f"{constraint!r}, but some rate has them in {compared} of {n_groups} "
-            f"groups, among {len(labels)} rows. Hold out more (validation_fraction) or merge "
-            "groups."
+            f"groups, among {len(labels)} rows. Judge by more (cv=5 takes all of them in turn) or "
+            "merge groups."
         )
     fewest = int(counts[counts > 0].min())
-    if fewest < _FEW_HELD_OUT:
+    if fewest < _FEW:
         warn_user(
-            f"difference_bound={bound} is judged on {len(labels)} held-out rows, and some rate on "
+            f"difference_bound={bound} is judged by {len(labels)} rows, and some rate by "
             f"{fewest} of them: a distance that is within the bound there can be far beyond it on "
-            "others. Hold out more (validation_fraction) or merge groups.",
+            "others. Judge by more (cv=5 takes all of them in turn), merge groups, or ask for a "
+            "confidence.",
             FairnessWarning,
         )
 
 
 def refuse_alone(
-    constraint: str, labels: Tensor, codes: Tensor, w: Tensor, *, shape: tuple[int, int]
+    constraint: str,
+    labels: Tensor,
+    codes: Tensor,
+    w: Tensor,
+    *,
+    shape: tuple[int, int],
+    name: str = "held_out",
 ) -> None:
     """Refuse rows on which groups cannot be compared; tensors (n,), and ``shape`` is (k, G).
 
@@ -123,9 +130,9 @@ def refuse_alone(
     compared = parity(constraint, n_classes).fewest_groups(count)
     if compared < 2:
         raise ValueError(
-            f"held_out needs rows of at least two groups for each rate of {constraint!r}, but some "
+            f"{name} needs rows of at least two groups for each rate of {constraint!r}, but some "
             f"rate has them in {compared} of {n_groups} groups, among "
-            f"{int(w.count_nonzero())} rows of positive weight. Hold out more or merge groups."
+            f"{int(w.count_nonzero())} rows of positive weight. Judge by more or merge groups."
         )
 
 

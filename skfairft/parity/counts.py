@@ -25,17 +25,20 @@ from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from ..inputs.words import shown
 from .cells import Cells, Floats
-from .moments import divide, extremes, largest_sum, moments, spread
+from .moments import Parity, divide, extremes, largest_sum, moments, spread
 from .table import RATES, REPORTED, TABLE
 
 __all__ = [
     "Statistics",
     "as_mass",
+    "columns",
     "distances_of",
+    "reported_rates",
     "statistics",
     "support",
     "warn_undefined",
     "weighted_f1",
+    "with_pooled",
 ]
 
 Statistics = dict[str, dict[str, Floats]]  # arrays by scope and metric
@@ -47,6 +50,17 @@ _MAX_LISTED = 8
 def as_mass(counts: Floats) -> Tensor:
     """Return counts (..., G, k, k) as the table (..., k, G, k) that moments are functions of."""
     return torch.from_numpy(counts).transpose(-3, -2)
+
+
+def with_pooled(counts: Floats) -> Floats:
+    """Return counts with those of all groups together as the last: (..., G + 1, k, k)."""
+    return np.concatenate([counts, counts.sum(axis=-3, keepdims=True)], axis=-3)
+
+
+def reported_rates(cells: Cells) -> tuple[list[str], Parity]:
+    """Return the rates that a report is made of, by name, and their moments."""
+    rates = _needed(cells.constraints, REPORTED)
+    return rates, moments(rates, len(cells.labels), positives=cells.positives)
 
 
 def _needed(constraints: Iterable[str], first: Sequence[str] = ()) -> list[str]:
@@ -98,22 +112,22 @@ def weighted_f1(counts: Floats) -> Floats:
     return mean
 
 
-def _columns(cells: Cells, rates: Sequence[str]) -> dict[str, int]:
+def columns(cells: Cells, rates: Sequence[str]) -> dict[str, int]:
     """Return a report's columns, named tpr or tpr[label], each with the number of its moment."""
-    columns = {}
+    found = {}
     for r, name in enumerate(rates):
         if name in REPORTED:
             several = len(cells.positives) > 1 and not RATES[name].pooled
             for j, code in enumerate(cells.positives if several else cells.positives[:1]):
-                columns[f"{name}[{cells.labels[code]}]" if several else name] = j * len(rates) + r
-    return columns
+                found[f"{name}[{cells.labels[code]}]" if several else name] = j * len(rates) + r
+    return found
 
 
 def support(cells: Cells, counts: Floats) -> dict[str, Floats]:
     """Return what each of a report's rates is a share of: (..., G, k, k) -> (..., G) by column."""
     rule = moments(REPORTED, counts.shape[-1], positives=cells.positives)
     behind = rule.counts(as_mass(counts).sum(dim=-1)).numpy()
-    return {name: behind[..., m, :] for name, m in _columns(cells, REPORTED).items()}
+    return {name: behind[..., m, :] for name, m in columns(cells, REPORTED).items()}
 
 
 def statistics(cells: Cells, counts: Floats) -> Statistics:
@@ -123,9 +137,8 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
     "difference" and "ratio". Of ``cells`` only what is asked of the labels matters: the counts may
     be those of other rows or of another number of groups.
     """
-    rates = _needed(cells.constraints, REPORTED)
-    rule = moments(rates, counts.shape[-1], positives=cells.positives)
-    counts = np.concatenate([counts, counts.sum(axis=-3, keepdims=True)], axis=-3)  # and of all
+    rates, rule = reported_rates(cells)
+    counts = with_pooled(counts)
     mass = as_mass(counts)
     # One column more, the F1: (..., m + 1, G + 1).
     known = rule.rates(mass, mass.sum(dim=-1)).numpy()
@@ -133,17 +146,17 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
     group, overall = known[..., :-1], known[..., -1]
     low, high = extremes(torch.from_numpy(group))
     difference, ratio = (high - low).numpy(), divide(low, high).numpy()
-    columns = _columns(cells, rates) | {"f1": -1}
+    at = columns(cells, rates) | {"f1": -1}
     distances = _distances((high - low)[..., :-1], rates, cells.constraints)
     return {
         "headline": {
             "weighted_f1_error": 100.0 * (1.0 - overall[..., -1]),
             **{f"{name}_distance": distance for name, distance in distances.items()},
         },
-        "overall": {name: overall[..., m] for name, m in columns.items()},
-        "group": {name: group[..., m, :] for name, m in columns.items()},
-        "difference": {name: difference[..., m] for name, m in columns.items()},
-        "ratio": {name: ratio[..., m] for name, m in columns.items()},
+        "overall": {name: overall[..., m] for name, m in at.items()},
+        "group": {name: group[..., m, :] for name, m in at.items()},
+        "difference": {name: difference[..., m] for name, m in at.items()},
+        "ratio": {name: ratio[..., m] for name, m in at.items()},
     }
 
 

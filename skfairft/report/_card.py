@@ -18,7 +18,7 @@ from ._caveat import Caveat
 from ._caveats import find_caveats
 from ._facts import Facts
 from ._figures import draw, have_matplotlib
-from ._words import PREDICTING, RATES_ARE, distances_are, markdown, positive_class
+from ._words import RATES_ARE, distances_are, markdown, positive_class, predicting
 
 __all__ = ["card"]
 
@@ -44,7 +44,7 @@ _FIGURES = {
 }
 
 # Caveats that belong to the ethical considerations.
-_ETHICAL = ("The group is inferred", "Labels", "Decisions")
+_ETHICAL = ("The group is inferred", "The group is used", "Labels", "Decisions")
 
 
 def card(facts: Facts, figures: str | os.PathLike[str] | None, filled: dict[str, str]) -> Any:
@@ -91,7 +91,7 @@ def _sections(facts: Facts, filled: dict[str, str]) -> dict[str, str]:
         "Intended use/Primary uses": ask["intended_use"],
         "Intended use/Out-of-scope uses": ask["out_of_scope"],
         "Factors": f"Groups by {markdown(columns)}: {markdown(compared)}. "
-        f"Only these were compared. {PREDICTING}",
+        f"Only these were compared. {predicting(facts)}",
         "Metrics": "The error is 100 - weighted F1, in percent. "
         f"{RATES_ARE} {distances_are(facts)}",
         "Evaluation data": f"{ask['evaluation_data']}\n\n{_table(_tables.counts(facts))}",

@@ -32,19 +32,15 @@ def find_caveats(facts: Facts) -> tuple[Caveat, ...]:
 
 def _always(facts: Facts) -> Iterator[Caveat]:
     columns = facts.fairness.by_group.index.nlevels
-    drawn = facts.fairness.n_boot > 0
+    level = 100 * facts.fairness.confidence_level
     said = {
         "These rows": "Nothing here can tell whether they took part in fitting or choosing the "
         "model. If they did, the numbers are likely to be better than on new rows.",
         "Intervals": "They cover the drawing of these rows, for this one model. They do not cover "
         "another training run, other training rows, or a world that changes.",
         "Distances": "A largest difference is never negative, so chance alone makes it positive, "
-        "the more so the smaller and the more numerous the groups."
-        + (
-            " Its interval above 0 is no evidence; look at the intervals of the groups."
-            if drawn
-            else ""
-        ),
+        "the more so the smaller and the more numerous the groups. The lower end of its interval "
+        f"allows for that: of equal groups it is above 0 in about {100 - level:g} of 100 samples.",
         "Groups": "Only the groups named here were compared"
         + (", and not their intersections with any other." if columns == 1 else ".")
         + " Of people inside a group, and of groups that no one recorded, nothing is said.",
@@ -54,7 +50,5 @@ def _always(facts: Facts) -> Iterator[Caveat]:
         "rows is not fairness. Those who are affected should be in the room where it is decided "
         "what the model is for, and whether.",
     }
-    if not drawn:
-        del said["Intervals"]
     for topic, text in said.items():
         yield Caveat(topic, text, found=False)

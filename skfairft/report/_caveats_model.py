@@ -34,6 +34,13 @@ def wrapper(facts: Facts) -> Iterator[Caveat]:
         )
 
 
+_PROMISED = {
+    True: "The bound is one on the rows that judged it in the fit, not on every other.",
+    False: "The bound was to hold on rows like those of the fit, with the confidence that was "
+    "asked for: by chance it does not on some, and these may be of another kind.",
+}
+
+
 def constraint(facts: Facts) -> Iterator[Caveat]:
     """Say that no constraint was in force."""
     summary = facts.summary
@@ -47,8 +54,8 @@ def constraint(facts: Facts) -> Iterator[Caveat]:
     else:
         reason = (
             f"{words.capitalize()} was asked for within {summary.difference_bound:g}. On the rows "
-            "that the fit held out, the head of weight 0 "
-            + ("met that already." if _met(facts) else "came nearest to it.")
+            "that judged it in the fit, the head of weight 0 "
+            + ("met that already." if summary.met else "came nearest to it.")
         )
     yield Caveat(
         "No constraint",
@@ -67,12 +74,13 @@ def bound(facts: Facts) -> Iterator[Caveat]:
     row = facts.fairness.headline.loc[f"{summary.constraint}_distance"]
     value, low, high = row.to_numpy(dtype=np.float64)
     here = measured(value, low, high)
-    if not _met(facts):
+    if not summary.met:
         at_fit = measured(summary.difference, *(summary.difference_interval or (np.nan, np.nan)))
+        sure = f" with confidence {summary.confidence:g}" if summary.confidence else ""
         yield Caveat(
             "Bound not met in the fit",
-            f"A {name} of at most {asked:g} was asked for. On the rows that the fit held out "
-            f"for it, no weight that was tried reached it; the nearest was {at_fit}.",
+            f"A {name} of at most {asked:g}{sure} was asked for. On the rows that judged it in the "
+            f"fit, no weight that was tried reached it; the nearest was {at_fit}.",
         )
     groups = facts.fairness.by_group.index.tolist()
     unseen = missing_from(summary.groups or (), groups)
@@ -84,8 +92,8 @@ def bound(facts: Facts) -> Iterator[Caveat]:
     elif value > asked:
         yield Caveat(
             "Bound missed on these rows",
-            f"A {name} of at most {asked:g} was asked for. On these rows it is {here}. The "
-            f"bound is one on the rows that the fit held out, not on every other.{among}",
+            f"A {name} of at most {asked:g} was asked for. On these rows it is {here}. "
+            f"{_PROMISED[summary.confidence is None]}{among}",
         )
     elif high > asked:
         yield Caveat(
@@ -98,7 +106,8 @@ def bound(facts: Facts) -> Iterator[Caveat]:
 
 def solver(facts: Facts) -> Iterator[Caveat]:
     """Say what the solver says of its models."""
-    for topic, text in facts.summary.solver_caveats:
+    summary = facts.summary
+    for topic, text in summary.told_caveats if facts.known_groups else summary.solver_caveats:
         yield Caveat(topic, text)
 
 
@@ -113,9 +122,8 @@ def path(facts: Facts) -> Iterator[Caveat]:
         here = "the numbers of this report are the same, and take that with them."
     yield Caveat(
         "Chosen on the curve's rows",
-        f"The points of the trade-off were measured on {facts.path.n_held_out:,} rows that were "
-        "held out for the path. A point that was chosen there looks a little better there than it "
-        f"is; {here}",
+        f"The points of the trade-off were measured on {facts.path.judged_on}. A point that was "
+        f"chosen there looks a little better there than it is; {here}",
     )
     if facts.unconstrained is None or facts.unconstrained == facts.chosen:
         return
@@ -132,16 +140,10 @@ def path(facts: Facts) -> Iterator[Caveat]:
             )
 
 
-def _met(facts: Facts) -> bool:
-    """Tell whether the fit met its bound on the rows that it held out; without a bound it did."""
-    reached, asked = facts.summary.difference, facts.summary.difference_bound
-    return reached is None or asked is None or reached <= asked
-
-
 def _same_numbers(facts: Facts, point: pd.Series) -> bool:
     """Tell whether the path was measured on the report's own rows, by all that both hold."""
     assert facts.path is not None
     headline = facts.fairness.headline["value"].astype(float)
     headline = headline[headline.index.intersection(point.index)]
     same = np.allclose(headline, point[headline.index].astype(float), equal_nan=True)
-    return same and facts.path.n_held_out == int(facts.counts.to_numpy().sum())
+    return same and facts.path.n_judged == int(facts.counts.to_numpy().sum())

@@ -155,23 +155,17 @@ def intervals(facts: Facts) -> Iterator[Caveat]:
         yield Caveat("Weighted rows", "Rates are of weighted rows; counts are numbers of rows.")
     if fairness.n_boot == 0:
         yield Caveat(
-            "No intervals",
-            "None were computed (n_boot=0). How far chance alone could move a number cannot be "
-            "seen.",
+            "No intervals of F1",
+            "None were computed (n_boot=0). How far chance alone could move it, and with it the "
+            "error, cannot be seen.",
         )
         return
-    flat = [
-        f"{rate_name(metric)} of {group_name(group)}: {value:.0f}"
-        for metric in fairness.group_intervals.columns.unique(0)
-        for group, value in zip(
-            fairness.by_group.index.tolist(), fairness.by_group[metric], strict=True
-        )
-        if value in (0.0, 1.0)
-    ]
+    groups = zip(fairness.by_group.index.tolist(), fairness.by_group["f1"], strict=True)
+    flat = [f"{group_name(group)}: {value:.0f}" for group, value in groups if value in (0.0, 1.0)]
     if flat:
         yield Caveat(
             "Intervals without width",
-            "A rate of exactly 0 or 1 resamples to itself, be there many rows or few. That its "
-            "interval has no width is not certainty.",
+            "A weighted F1 of exactly 0 or 1 resamples to itself, be there many rows or few. That "
+            "its interval has no width is not certainty; look at that of the error rate.",
             details=shortened(flat),
         )

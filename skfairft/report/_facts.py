@@ -37,6 +37,7 @@ class Facts:
     parameters: dict[str, tuple[str, bool]]
     versions: dict[str, str]
     weighted: bool
+    known_groups: bool
     wrapper: str | None
     date: str | None
 

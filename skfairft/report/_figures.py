@@ -104,7 +104,7 @@ def _rates(facts: Facts) -> _Plan:
     fairness = facts.fairness
     n_groups = len(fairness.by_group)
     positives = sum(str(name).startswith("selection_rate") for name in fairness.by_group)
-    level = f", with {100 * fairness.confidence_level:g} % intervals" if fairness.n_boot else ""
+    level = f"{100 * fairness.confidence_level:g} %"
 
     def plot(ax: Any) -> None:
         GroupRatesDisplay.from_report(fairness, ax=ax)
@@ -113,8 +113,8 @@ def _rates(facts: Facts) -> _Plan:
 
     return _Plan(
         "The same rates, drawn.",
-        f"Dots: selection rate, true and false positive rate of {n_groups} groups{level}. The "
-        "numbers are those of the table of rates by group.",
+        f"Dots: selection rate, true and false positive rate of {n_groups} groups, with {level} "
+        "intervals. The numbers are those of the table of rates by group.",
         plot,
         _MARGIN + _PITCH * positives * (4 * n_groups + 2 * (positives > 1)),
         _WIDE,
@@ -154,7 +154,7 @@ def _spectrum(facts: Facts) -> _Plan:
 def _tradeoff(facts: Facts, path: FairnessPath) -> _Plan:
     marked = "" if facts.chosen is None else " The ring marks this model."
     return _Plan(
-        f"Error against difference on the path's held-out rows.{marked}",
+        f"Error against difference on the rows that judged the path.{marked}",
         f"Points: {len(path.table)} heads by error and {TABLE[path.constraint].distance}, "
         f"{int(path.table['on_front'].sum())} of them on the Pareto front.{marked}",
         lambda ax: FairnessTradeoffDisplay.from_path(

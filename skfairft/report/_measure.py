@@ -29,6 +29,7 @@ from ..path import FairnessPath
 from ..summary.inside import deciding_wrapper, final_classifier
 from ..summary.read import summarize
 from ._result import ModelReport
+from ._told import as_told, check_told
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +50,7 @@ def model_report(
     *,
     sensitive_features: Any,
     sample_weight: Any = None,
+    known_groups: bool = False,
     path: FairnessPath | None = None,
     peers: Any = None,
     title: str = "Model report",
@@ -70,10 +72,13 @@ def model_report(
     y : array-like of shape (n,)
         True labels, of the classes of the fit.
     sensitive_features : array-like of shape (n,) or (n, c)
-        Group of each row, for the measurement only; several columns stand for their
-        intersections. They may be other groups than those of the fit.
+        Group of each row, for the measurement only unless ``known_groups``; several columns stand
+        for their intersections. They may be other groups than those of the fit.
     sample_weight : array-like of shape (n,), default=None
         Weights of the rows in all rates; counts stay numbers of rows.
+    known_groups : bool, default=False
+        Measure ``predict(X, sensitive_features=sensitive_features)``, for use where the groups of
+        the rows are known and may be used; the report says so.
     path : FairnessPath, default=None
         The trade-off to show. If the model is one of its points, that point is marked.
     peers : mapping, DataFrame or None, default=None
@@ -83,7 +88,7 @@ def model_report(
     date : str, default=None
         Shown as given. None shows none, so that the same report is the same text.
     n_boot : int, default=1000
-        Resamples behind the intervals; 0 for none.
+        Resamples behind the intervals of F1 and of the error, 100 - F1; 0 for none.
     confidence_level : float, default=0.95
         Nominal coverage of each interval.
     random_state : int, RandomState, Generator or None, default=None
@@ -102,7 +107,8 @@ def model_report(
         For an estimator without a FairLowRankHeadClassifier, or a path that is none.
     ValueError
         For missing groups, other lengths, labels that the model was not fitted on, labels of
-        one class only, or peers without a path or not in one of their forms.
+        one class only, peers without a path or not in one of their forms, or ``known_groups`` of a
+        model that cannot use them.
 
     Warns
     -----
@@ -123,8 +129,8 @@ def model_report(
     >>> X, y, s = make_biased_classification(n_samples=2000, disparity=0.4, random_state=0)
     >>> X, X_test, y, y_test, s, s_test = train_test_split(X, y, s, random_state=0)
     >>> clf = FairLowRankHeadClassifier(
-    ...     constraint="demographic_parity", difference_bound=0.1, solver="plug_in",
-    ...     validation_fraction=0.25, random_state=0,
+    ...     constraint="demographic_parity", difference_bound=0.1, confidence=0.95,
+    ...     solver="plug_in", random_state=0,
     ... ).fit(X, y, sensitive_features=s)
     >>> report = model_report(clf, X_test, y_test, sensitive_features=s_test, random_state=0)
     >>> int(report.counts.to_numpy().sum()) == len(y_test)
@@ -133,6 +139,9 @@ def model_report(
     """
     clf = final_classifier(estimator)
     summary, wrapper = summarize(clf), deciding_wrapper(estimator)
+    if known_groups:
+        check_told(clf, wrapper)
+        summary = as_told(summary, clf)
     _check_path(path, peers)
     refuse_mapping(X)
     if sensitive_features is None:
@@ -149,9 +158,10 @@ def model_report(
     label_codes = _label_codes(labels, clf.classes_)
     if summary.groups_given:
         _warn_unseen(groups.tolist(), clf.groups_.tolist())
+    told = {"sensitive_features": sensitive_features} if known_groups else {}
     fairness = _measured(
         labels,
-        estimator.predict(X),
+        estimator.predict(X, **told),
         sensitive_features=sensitive_features,
         sample_weight=sample_weight,
         pos_label=clf.classes_[1] if len(clf.classes_) == 2 else None,
@@ -175,6 +185,7 @@ def model_report(
         parameters=_parameters(clf),
         versions=_versions(),
         weighted=sample_weight is not None,
+        known_groups=known_groups,
         wrapper=wrapper,
         date=date,
     )
@@ -301,6 +312,5 @@ def _as_text(value: Any) -> str:
 
 
 def _versions() -> dict[str, str]:
-
     libraries = {name: version(name) for name in _LIBRARIES}
     return {"skfairft": __version__, "Python": platform.python_version(), **libraries}

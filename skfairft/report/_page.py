@@ -14,7 +14,7 @@ from ._facts import Facts
 from ._figures import Figure, draw, have_matplotlib, many_groups
 from ._style import STYLE
 from ._top import header
-from ._words import PREDICTING, RATES_ARE, distances_are, positive_class
+from ._words import RATES_ARE, distances_are, positive_class, predicting
 
 __all__ = ["frame", "page"]
 
@@ -78,7 +78,7 @@ def _model(facts: Facts) -> Child:
         else "A small head, fitted on the features in X, decides."
     )
     said = [[tag("dt", name), tag("dd", text)] for name, text in facts.summary.lines()]
-    return [tag("p", f"{intro} {PREDICTING}"), tag("dl", said, class_="facts")]
+    return [tag("p", f"{intro} {predicting(facts)}"), tag("dl", said, class_="facts")]
 
 
 def _data(facts: Facts) -> Child:
@@ -91,12 +91,11 @@ def _data(facts: Facts) -> Child:
 
 def _rates(facts: Facts, figures: Figures) -> Child:
     fairness = facts.fairness
-    words = f"{positive_class(facts)} {RATES_ARE}"
-    if fairness.n_boot:
-        words += (
-            f" In brackets: {100 * fairness.confidence_level:g} % bootstrap intervals, "
-            f"{fairness.n_boot:,} resamples of the rows."
-        )
+    words = (
+        f"{positive_class(facts)} {RATES_ARE} In brackets: {100 * fairness.confidence_level:g} % "
+        "intervals"
+    )
+    words += f", of F1 from {fairness.n_boot:,} resamples of the rows." if fairness.n_boot else "."
     table = shown_table("rates", _tables.rates(facts))
     return [tag("p", words), table, shown_figure(figures, "rates")]
 
@@ -141,10 +140,7 @@ def _rank(facts: Facts, figures: Figures) -> Child:
 def _tradeoff(facts: Facts, figures: Figures) -> Child:
     if facts.path is None:
         return None
-    words = (
-        f"Each point is one head of the path, measured on {facts.path.n_held_out:,} rows that "
-        "were held out for it."
-    )
+    words = f"Each point is one head of the path, measured on {facts.path.judged_on}."
     if facts.chosen is None:
         words += " This model is not one of the points."
     table = shown_table("tradeoff", _tables.tradeoff(facts))

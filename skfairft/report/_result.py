@@ -50,6 +50,8 @@ class ModelReport(Facts):
         Versions of Python and of the libraries.
     weighted : bool
         Whether sample weights were passed: then rates are weighted, counts are of rows.
+    known_groups : bool
+        Whether the model was told the groups where it decided.
     wrapper : str or None
         Class of what decides around the classifier, such as ``TunedThresholdClassifierCV``.
     date : str or None

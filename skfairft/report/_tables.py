@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ..inputs.words import group_name, group_parts, one_line
 from ..metrics.report import FEW_ROWS, group_rows
-from ..metrics.tables import Row, Table, apart, free_name, measured, number
+from ..metrics.tables import Row, Table, free_name, measured, number
 from ..parity.table import PAPER, TABLE
 from ._facts import Facts
 from ._words import headline_name, of_path, rate_name
@@ -62,10 +62,10 @@ def distances(facts: Facts) -> Table:
     for name in map(str, fairness.headline.index):
         digits = 2 if name == "weighted_f1_error" else 3
         cell = measured(*fairness.headline.loc[name], digits=digits)
-        body.append([headline_name(name), *apart(cell, fairness.n_boot)])
-    level = [f"{100 * fairness.confidence_level:g} % interval"] if fairness.n_boot else []
+        body.append([headline_name(name), *cell])
+    level = f"{100 * fairness.confidence_level:g} % interval"
     caption = "Error, and distances between the groups, in which 0 is parity."
-    return Table(caption, ["", "value", *level], body)
+    return Table(caption, ["", "value", level], body)
 
 
 def rates(facts: Facts) -> Table:
@@ -74,8 +74,13 @@ def rates(facts: Facts) -> Table:
     metrics = fairness.overall_intervals.index
     body = group_rows(fairness, _pooled(facts), _count, 3)
     header = [*_columns(facts), "rows", *map(rate_name, metrics)]
-    caption = "Rates of each group" + (", with intervals." if fairness.n_boot else ".")
-    return Table(caption, header, body, fairness.by_group.index.nlevels, total=True)
+    return Table(
+        "Rates of each group, with intervals.",
+        header,
+        body,
+        fairness.by_group.index.nlevels,
+        total=True,
+    )
 
 
 def compared(facts: Facts) -> Table:
@@ -152,7 +157,7 @@ def tradeoff(facts: Facts) -> Table | None:
         ]
         for name, row in shown.items()
     ]
-    caption = f"On the {facts.path.n_held_out:,} rows that were held out for the path."
+    caption = f"On {facts.path.judged_on}."
     if moved:
         caption += (
             " A moved threshold makes the positive decisions so many times those of the weight's "

@@ -12,7 +12,6 @@ from ..parity.table import RATES, TABLE, split_rate
 from ._facts import Facts
 
 __all__ = [
-    "PREDICTING",
     "RATES_ARE",
     "distances_are",
     "headline_name",
@@ -20,13 +19,9 @@ __all__ = [
     "of_path",
     "percent",
     "positive_class",
+    "predicting",
     "rate_name",
 ]
-
-PREDICTING = (
-    "No group is passed to predict; what the features say of the group, the head can use all the "
-    "same."
-)
 
 RATES_ARE = (
     "The selection rate is the share of positive decisions; the true (false) positive rate is "
@@ -113,3 +108,13 @@ def markdown(text: str) -> str:
     plain = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", plain)
     # An underscore inside a word, and brackets that are no link, mean nothing.
     return re.sub(r"([\\`*|~$#]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:]))", r"\\\1", plain)
+
+
+def predicting(facts: Facts) -> str:
+    """Return whether the groups were passed to predict."""
+    if facts.known_groups:
+        return "The groups of the rows were passed to predict, and decided with the features."
+    return (
+        "No group is passed to predict; what the features say of the group, the head can use all "
+        "the same."
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from numbers import Number
 from typing import Any, ClassVar
 
@@ -13,8 +14,12 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
+from ..inputs.warn import no_warnings
+from ..rows.folds import Folds
+from ..rows.tensor_rows import TensorRows
 from .fitter import HeadFitter
 from .problem import Problem
+from .trials import HeldOut, OutOfFold, Trials
 
 __all__ = ["Solver"]
 
@@ -30,11 +35,16 @@ class Solver(BaseEstimator):
     needs_groups: ClassVar[bool] = False
     """Whether it needs groups without a constraint, too."""
     votes: ClassVar[bool] = False
-    """Whether its head tells cells of class and group apart, which vote for classes."""
+    """Whether its head tells cells of class and group apart, which vote for classes, and so can use
+    a group that is known at prediction."""
     starts_with_constraint: ClassVar[bool] = True
     """Whether the metric of the cut acts through a constraint, also where the rank is whole."""
+    default_C: ClassVar[float | str] = 1.0
+    """Strength of the penalty where none is given."""
     caveats: ClassVar[tuple[tuple[str, str], ...]] = ()
     """Topic and text of what to know of a model that it fitted with a weight above 0."""
+    told_caveats: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """The same where the model is told the groups of the rows that it decides."""
 
     @property
     def takes_share(self) -> bool:
@@ -98,6 +108,36 @@ class Solver(BaseEstimator):
         seed : int or RandomState
             Of the rows held out for early stopping, and of the training.
         """
+
+    def trials(self, problem: Problem, seed: Any, held_out: TensorRows | None = None) -> Trials:
+        """Return what judges heads by rows that they have not seen.
+
+        Parameters
+        ----------
+        problem : Problem
+            With its folds, if nothing is held out.
+        seed : int
+            As for `fitter`.
+        held_out : TensorRows, optional
+            Rows to judge that are none of the problem's.
+        """
+        folds = problem.folds
+        if held_out is None:
+            assert folds is not None
+            if folds.refit:
+                return self._out_of_fold(problem, seed, folds)
+            problem, held_out = problem.apart()
+        return self._held_out(problem, seed, held_out)
+
+    def _held_out(self, problem: Problem, seed: Any, rows: TensorRows) -> Trials:
+        return HeldOut(self.fitter(problem, seed), rows)
+
+    def _out_of_fold(self, problem: Problem, seed: Any, folds: Folds) -> Trials:
+        whole = self.fitter(replace(problem, folds=None), seed)
+        problem = replace(problem, C=whole.C)
+        with no_warnings():  # what there is to say is said of the head on all rows
+            parts = [self.fitter(problem.fitted_to(fold.train), seed) for fold in folds.parts]
+        return OutOfFold(whole, parts, folds, problem.as_they_are)
 
     def changed(self) -> dict[str, Any]:
         """Return the parameters that are not at their defaults."""

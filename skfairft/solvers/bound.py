@@ -2,73 +2,88 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..head.modules import head_scores
 from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
-from ..parity.judge import JudgedRows, interval_around
-from .fitter import HeadFitter
-from .problem import FittedHead
+from ..parity.judge import JudgedRows
+from .trials import Trial, Trials
 
 __all__ = ["BoundSearch", "weakest_weight"]
 
-# A grid first, because the distance of held-out decisions is not monotone in the weight; then
+# A grid first, because the distance of judged decisions is not monotone in the weight; then
 # the interval before the weight found is halved this often: steps of 0.003 in the weight.
 _GRID = np.linspace(0.0, 1.0, 21)
 _HALVINGS = 4
+# With a confidence it is walked through in this many steps: no weight beyond one that failed.
+_STEPS = 4
 
-_N_BOOT = 1000
+_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class BoundSearch:
-    """A head that meets a bound, or comes nearest to it.
+    """What meets a bound, or comes nearest to it.
 
     Parameters
     ----------
-    fitted : FittedHead
-        The head.
-    weight : float
-        Its fairness weight.
+    trial : Trial
+        The weight, and the scores of the judged rows.
     distance : float
-        Between groups, of the constraint, on the held-out rows.
+        Between groups, of the constraint, on these rows.
     interval : ndarray of shape (2,)
-        Of the distance, see `interval_around`.
+        Of the distance on other rows, 95 %.
+    limit : float
+        What the distance on other rows is within, at the confidence that was asked for; without
+        one, at 95 %.
+    rows : float
+        How many rows it would take to be within the bound by that limit; infinite if the
+        constraint does not reach it.
     """
 
-    fitted: FittedHead
-    weight: float
+    trial: Trial
     distance: float
     interval: NDArray[np.float64]
+    limit: float
+    rows: float
 
 
 def weakest_weight(
-    fitter: HeadFitter,
-    held_out: JudgedRows,
+    trials: Trials,
+    judge: JudgedRows,
     bound: float,
-    random_state: np.random.RandomState,
+    *,
+    confidence: float | None = None,
+    known: bool = False,
 ) -> BoundSearch:
-    """Find the least weight whose head's distance on held-out rows is within a bound.
+    """Find the least weight whose distance on the judged rows, or its limit, is within a bound.
+
+    With a confidence, weights are tried in an order that the rows do not choose beyond its start:
+    from the one of the least limit towards weaker ones, until one's limit is above the bound. Each
+    is a test at its own level, and no test comes after one that failed, so that none need be
+    corrected for the others (a fixed sequence [1]_).
 
     Parameters
     ----------
-    fitter : HeadFitter
-        Of the other rows.
-    held_out : JudgedRows
-        The rows, and the constraint.
+    trials : Trials
+        Of the solver.
+    judge : JudgedRows
+        The rows that they are judged by, and the constraint.
     bound : float
         On the distance.
-    random_state : RandomState
-        Of the bootstrap.
+    confidence : float, optional
+        With which the distance is to be within the bound on other rows, in [0.5, 1).
+    known : bool, default=False
+        Whether the groups are known where rows are decided.
 
     Returns
     -------
     BoundSearch
-        If no weight meets the bound, the one of the smallest distance.
+        If no weight meets the bound, the one of the smallest distance, or limit.
 
     Warns
     -----
@@ -80,41 +95,75 @@ def weakest_weight(
     KeyboardInterrupt
         If the training of a head was interrupted: a search of which the rest is missing has no
         answer.
+
+    References
+    ----------
+    .. [1] W. Maurer, L. A. Hothorn and W. Lehmacher, "Multiple comparisons in drug clinical trials
+       and preclinical assays: a-priori ordered hypotheses", Biometrie in der chemisch-
+       pharmazeutischen Industrie 6, 1995.
     """
-    held_out.warn_of_empty()
-
-    def cells(fitted: FittedHead) -> NDArray[np.int64]:
-        return held_out.cells(head_scores(fitted.head, held_out.rows.Z))
-
-    def distance(fitted: FittedHead) -> float:
-        if fitted.interrupted:
-            raise KeyboardInterrupt
-        return float(held_out.distances(held_out.table(cells(fitted))[None])[0])
-
-    tried: list[tuple[float, float, FittedHead]] = []  # distance, weight, head
-    for weight, fitted in zip(_GRID, fitter.fit_path(_GRID), strict=True):
-        tried.append((distance(fitted), float(weight), fitted))
-        if tried[-1][0] <= bound:
-            break
-    reached, weight, fitted = min(tried, key=lambda one: one[0])
-    if reached <= bound and len(tried) > 1:
-        low = tried[-2][1]
-        for _ in range(_HALVINGS):
-            middle = (low + weight) / 2.0
-            between = fitter.fit(middle, fitted)
-            there = distance(between)
-            if there <= bound:
-                reached, weight, fitted = there, middle, between
-            else:
-                low = middle
-    decided = cells(fitted)
-    if reached <= bound and len(np.unique(decided % held_out.shape[-1])) == 1:
+    judge.warn_of_empty()
+    if confidence is None:
+        found = _nearest(trials, bound, known, lambda trial: judge.distance(trial.scores))
+    else:
+        level = confidence
+        found = _certified(trials, bound, known, lambda trial: judge.limit(trial.scores, level))
+    limits = judge.limits(found.scores, (1.0 + _LEVEL) / 2.0)
+    level = _LEVEL if confidence is None else confidence
+    out = BoundSearch(
+        found,
+        distance=float(limits.distance),
+        interval=np.array([limits.low, limits.high]),
+        limit=judge.limit(found.scores, level),
+        rows=judge.rows_needed(found.scores, bound, level),
+    )
+    decided = found.scores.argmax(dim=1)
+    reached = out.distance if confidence is None else out.limit
+    if reached <= bound and len(decided.unique()) == 1:
         warn_user(
-            f"difference_bound={bound} is met by a head that decides all {len(decided)} held-out "
-            f"rows alike, at fairness_weight={weight:.3g}: parity of no use. Allow a larger "
+            f"difference_bound={bound} is met by a head that decides all {len(decided)} judged "
+            f"rows alike, at fairness_weight={found.weight:.3g}: parity of no use. Allow a larger "
             "difference, centre the features, or try another solver, rank or importance.",
             FairnessWarning,
         )
-    drawn = held_out.resampled(decided, _N_BOOT, random_state.randint(2**31, size=4))
-    samples = np.concatenate([held_out.distances(block) for block in drawn])
-    return BoundSearch(fitted, weight, reached, interval_around(reached, samples))
+    return out
+
+
+def _nearest(
+    trials: Trials, bound: float, known: bool, distance: Callable[[Trial], float]
+) -> Trial:
+    """Return the weakest trial within the bound, else that of the smallest distance."""
+    tried: list[tuple[float, Trial]] = []
+    for trial in trials.path(_GRID, known=known):
+        tried.append((distance(trial), trial))
+        if tried[-1][0] <= bound:
+            break
+    reached, found = min(tried, key=lambda one: one[0])
+    if reached <= bound and len(tried) > 1:
+        low = tried[-2][1].weight
+        for _ in range(_HALVINGS):
+            middle = trials.between((low + found.weight) / 2.0, found, known=known)
+            if distance(middle) <= bound:
+                found = middle
+            else:
+                low = middle.weight
+    return found
+
+
+def _certified(trials: Trials, bound: float, known: bool, limit: Callable[[Trial], float]) -> Trial:
+    """Return the weakest trial within the bound in sequence, else that of the smallest limit."""
+    tried = list(trials.path(_GRID, known=known))
+    limits = [limit(trial) for trial in tried]
+    at = int(np.argmin(limits))
+    if not limits[at] <= bound:
+        return tried[at]
+    while at > 0 and limits[at - 1] <= bound:
+        at -= 1
+    found = tried[at]
+    if at > 0:
+        for weight in np.linspace(_GRID[at], _GRID[at - 1], _STEPS + 1)[1:-1].tolist():
+            weaker = trials.between(weight, found, known=known)
+            if not limit(weaker) <= bound:
+                break
+            found = weaker
+    return found

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..head.start import scores_classes
 from ..inputs.warn import warn_user
+from ..inputs.words import shown
 from ..lowrank.importance import heads_of
 from ..parity.constraints import largest_distance
 from .base import Solver
@@ -15,7 +16,7 @@ from .registry import resolve_solver
 __all__ = ["check_fairness_parameters", "check_weight_or_bound", "report_void"]
 
 # Defaults of the classifier: what is not at them is to act.
-_VALIDATION_FRACTION, _IMPORTANCE, _STRENGTH = 0.1, "fisher", 1.0
+_CV, _IMPORTANCE = 5, "fisher"
 
 
 def check_fairness_parameters(clf: Any) -> None:
@@ -62,12 +63,10 @@ def check_fairness_parameters(clf: Any) -> None:
                 f"importance={clf.importance!r} fits a linear head of the classes on the rows of "
                 f"each group, and does not go with {given}; set {instead}, or another importance."
             )
-    if bound is None and clf.validation_fraction != _VALIDATION_FRACTION:
+    if bound is None and clf.confidence is not None:
         raise ValueError(
-            f"validation_fraction={clf.validation_fraction} would have no effect: it is the share "
-            "of the rows that difference_bound is judged on, which is None. Set one, or leave it "
-            "at its default. (What FineTune and PlugIn hold out to stop early is their own "
-            "validation_fraction.)"
+            f"confidence={clf.confidence} would have no effect: it says how sure difference_bound "
+            "is to be, which is None. Set one, or leave it at None. (path.choose has its own.)"
         )
 
 
@@ -120,6 +119,9 @@ def report_void(tried: Sequence[Any], n_classes: int) -> None:
 
 def _void(clf: Any, solver: Solver, n_classes: int) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield parameters without effect, as given, and why; what is at its default is none."""
+    own_cv = not (isinstance(clf.cv, int) and clf.cv == _CV)
+    if own_cv and clf.difference_bound is None:
+        yield "cv", (f"cv={shown(clf.cv)}", "it judges difference_bound, which is None. Set one")
     constrained = clf.constraint is not None  # a weight of 0 is one of a curve
     whole = clf.rank is None and not (constrained and solver.starts_with_constraint)
     why = "rank=None cuts nothing, which could be weighted. Set a rank"
@@ -134,7 +136,7 @@ def _void(clf: Any, solver: Solver, n_classes: int) -> Iterator[tuple[str, tuple
     if (pretrained or going_on) and not solver.trains:
         where = "goes on from the last fit's" if going_on else "is pre-trained"
         why = f"that {where}, and {solver.label()} trains nothing. Set another solver"
-        if clf.C != _STRENGTH:
+        if clf.C is not None:
             yield "C", (f"C={clf.C!r}", why)
         if clf.class_weight is not None and not constrained and (whole or unweighted):
             yield "class_weight", (f"class_weight={clf.class_weight!r}", why)

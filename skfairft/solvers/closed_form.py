@@ -83,7 +83,7 @@ class ClosedFormFitter(HeadFitter):
 
     def fit(self, weight: float = 0.0, near: FittedHead | None = None) -> FittedHead:
         """Cut the head of one fairness weight."""
-        weight = weight if self._parity is not None else 0.0
+        weight = weight if self.parity is not None else 0.0
         if weight > 0.0:
             self._check_directions()
         found = self._decomposition.at(weight)
@@ -102,7 +102,7 @@ class ClosedFormFitter(HeadFitter):
             bias = refit_bias(rows, W, bias)
             return LowRankHead(head.A, head.B, bias), None
         problem, layer = self._problem, StartingHead(W, bias, tail)
-        return head, refit_output(layer, rows, problem.n_classes, problem.C)
+        return head, refit_output(layer, rows, problem.n_classes, self.C)
 
     def _check_directions(self) -> None:
         """Refuse features among which the metric cannot find all directions of disparity."""

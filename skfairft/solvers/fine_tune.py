@@ -187,7 +187,7 @@ class _FineTuneFitter(ClosedFormFitter):
 
     def fit(self, weight: float = 0.0, near: FittedHead | None = None) -> FittedHead:
         """Train the head of one fairness weight."""
-        weight = weight if self._parity is not None else 0.0
+        weight = weight if self.parity is not None else 0.0
         if weight > 0.0 and self._calibrate and math.isinf(self._stiffness):
             self._report_alike(
                 "the groups do not differ in what the head can use, such as copies of each other"
@@ -227,22 +227,22 @@ class _FineTuneFitter(ClosedFormFitter):
         return wanted == (None if first.B is None else len(first.B))
 
     def _penalty(self, weight: float) -> ParityPenalty | None:
-        if self._parity is None or weight == 0.0:
+        if self.parity is None or weight == 0.0:
             return None
         rows, problem = self._rows.with_unit_mean_weights(), self._problem
         count = cell_counts(rows, n_classes=problem.n_classes, n_groups=problem.n_groups)
         if not self._calibrate:
-            return ParityPenalty(self._parity, count, weight, "distance")
-        return ParityPenalty(self._parity, count, penalty_strength(self._stiffness, weight))
+            return ParityPenalty(self.parity, count, weight, "distance")
+        return ParityPenalty(self.parity, count, penalty_strength(self._stiffness, weight))
 
     @cached_property
     def _stiffness(self) -> float:
         """How much penalty a share of the disparity takes, at the head without a constraint."""
-        assert self._parity is not None
+        assert self.parity is not None
         start = self._measured.start
         return stiffness(
             self._standardized(LowRankHead(start.weight, None, start.bias), start.tail),
             self._rows.with_unit_mean_weights(),
-            self._parity,
+            self.parity,
             l2=self._l2,
         )

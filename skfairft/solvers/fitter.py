@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
-from ..head.measure import measure
+from ..head.measure import chosen_strength, measure
 from ..head.modules import RawHead, StandardizedHead
 from ..head.start import has_activation, previous_head
 from ..head.training import fine_tune
@@ -84,9 +84,10 @@ class HeadFitter(ABC):
         random_state = check_random_state(seed)
         self._problem = problem
         self._training = _UNTRAINED if training is None else training
-        self._parity: Parity | None = None
+        self.parity: Parity | None = None
+        self.C: float  # of the penalty; chosen, where it is not given
         if problem.constraint is not None:
-            self._parity = parity(problem.constraint, problem.n_classes, problem.class_weight)
+            self.parity = parity(problem.constraint, problem.n_classes, problem.class_weight)
         self._rows, self._held_out = problem.rows, None
         if early_share is not None:
             held_out = hold_out(
@@ -107,16 +108,21 @@ class HeadFitter(ABC):
         """Measure the rows with what the head is to tell apart: the classes."""
         self._n_outputs = self._problem.n_classes
         self._target = self._rows
-        self._measure(None if self._parity is not None else self._problem.earlier)
+        self._measure(None if self.parity is not None else self._problem.earlier)
 
     def _measure(self, earlier: nn.Module | None, *, hidden: bool = False) -> None:
         problem, rows = self._problem, self._rows
-        constrained = self._parity is not None and not hidden
+        constrained = self.parity is not None and not hidden
+        self.C = (
+            chosen_strength(self._target, n_classes=self._n_outputs, head=problem.head)
+            if isinstance(problem.C, str)
+            else problem.C
+        )
         self._measured = measure(
             self._target,
             n_groups=problem.n_groups,
             n_classes=self._n_outputs,
-            C=problem.C,
+            C=self.C,
             head=problem.head,
             hidden=hidden,
             start=None if earlier is None else previous_head(earlier),
@@ -178,7 +184,7 @@ class HeadFitter(ABC):
     def _directions(self) -> Tensor:
         """The directions (d, q) in which the groups' mean features differ."""
         cells, moments = self._measured.cells, self._measured.moments
-        conditions = None if self._parity is None else self._parity.conditions
+        conditions = None if self.parity is None else self.parity.conditions
         if cells is None or conditions is None:
             return torch.zeros(self._rows.Z.shape[1], 0, dtype=torch.float64)
         directions = cells.directions(conditions)
@@ -202,12 +208,14 @@ class HeadFitter(ABC):
         tail: nn.Sequential | None,
         singular_values: Tensor,
         penalty: ParityPenalty | None = None,
+        *,
+        train: bool = True,
     ) -> FittedHead:
         """Train a head, unless it is to stay as it is."""
         problem, rows = self._problem, self._target
         if penalty is None:  # groups would only be carried along
             rows = TensorRows(rows.Z, rows.y, rows.w)
-        module = self._module(head, tail)
+        module, training = self._module(head, tail), self._training if train else _UNTRAINED
         net = fine_tune(
             module,
             rows.with_unit_mean_weights(),
@@ -219,19 +227,20 @@ class HeadFitter(ABC):
             seed=self._seed,
             device=problem.device,
             verbose=problem.verbose,
-            **self._training,
+            **training,
         )
         # L-BFGS remembers dozens of vectors as long as all parameters; a pickle needs none.
         net.optimizer_.state.clear()
         # The way through standardized features rounds; an untrained head needs none of it.
         untouched = head if tail is None else nn.Sequential(head, *copy.deepcopy(tail))
         return FittedHead(
-            head=module.fold() if self._training["max_epochs"] else untouched,
+            head=module.fold() if training["max_epochs"] else untouched,
             net=net,
             rank=min(head.weight.shape) if head.B is None else len(head.B),
             group_importance=self._measured.statistics.importance,
             importance=self._metric.importance,
             singular_values=singular_values,
+            C=self.C,
         )
 
     @property
@@ -239,7 +248,7 @@ class HeadFitter(ABC):
         # LogisticRegression penalizes ||w||^2 / 2 for the margin w of two classes; their two
         # columns -w/2 and w/2 have half that norm.
         columns = 2.0 if self._n_outputs == 2 else 1.0
-        return columns / (self._problem.C * float(self._rows.w.sum()))
+        return columns / (self.C * float(self._rows.w.sum()))
 
     def _module(self, head: LowRankHead, tail: nn.Sequential | None) -> StandardizedHead | RawHead:
         """Return what is trained."""

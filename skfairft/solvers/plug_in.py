@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..head.modules import CellVote, head_scores
+from ..head.cells import CellVote, safe_log
+from ..head.modules import head_scores
+from ..head.outputs import fit_linear_heads_of_folds
 from ..head.start import parse_head, scores_classes
+from ..inputs.warn import no_warnings
+from ..lowrank.factorization import resolve_rank
+from ..lowrank.layer import LowRankHead
+from ..parity.constraints import Parity
+from ..rows.folds import Folds
+from ..rows.mapped import Features
 from ..rows.tensor_rows import TensorRows
+from .dual import ParityDual
 from .fitter import HeadFitter
 from .problem import FittedHead, Problem
-from .rule import cell_scores, solve_multipliers, votes
+from .rule import votes
 from .trained import TrainedSolver
+from .trials import Trial, Trials
 
 __all__ = ["PlugIn"]
+
+_VOTES = (
+    "Probabilities are votes",
+    "predict_proba gives the shares of the votes that decide. They are not estimates of "
+    "how likely a class is, and not to be used as such.",
+)
+
+# Singular values below this share of the largest are zero.
+_ROUNDING = 1e-12
 
 
 class PlugIn(TrainedSolver):
@@ -60,6 +79,16 @@ validation_fraction, n_iter_no_change, tol, callbacks
     needs_groups: ClassVar[bool] = True
     votes: ClassVar[bool] = True
     starts_with_constraint: ClassVar[bool] = False
+    default_C: ClassVar[float | str] = "auto"
+    told_caveats: ClassVar[tuple[tuple[str, str], ...]] = (
+        (
+            "The group is used",
+            "The group of each row was told to the model, and decides with the features: two rows "
+            "that differ in the group alone can be decided differently. In many places that is "
+            "unlawful, whatever the intention. Ask before it is deployed.",
+        ),
+        _VOTES,
+    )
     caveats: ClassVar[tuple[tuple[str, str], ...]] = (
         (
             "The group is inferred",
@@ -69,11 +98,7 @@ validation_fraction, n_iter_no_change, tol, callbacks
             "for one group. Where the use of the group in a decision is unlawful or unwanted, an "
             "estimate of it may be no better. Ask before it is deployed.",
         ),
-        (
-            "Probabilities are votes",
-            "predict_proba gives the shares of the votes that decide. They are not estimates of "
-            "how likely a class is, and not to be used as such.",
-        ),
+        _VOTES,
     )
 
     def check_head(self, head: nn.Module | None, n_classes: int, device: torch.device) -> None:
@@ -89,20 +114,95 @@ validation_fraction, n_iter_no_change, tol, callbacks
 
     def fitter(self, problem: Problem, seed: Any) -> HeadFitter:
         """Return what fits heads of any weight to the rows of a problem."""
+        return self._fitter(problem, seed)
+
+    def _fitter(self, problem: Problem, seed: Any) -> _PlugInFitter:
         return _PlugInFitter(
             problem,
             seed,
             early_share=self.early_share(problem.head, problem.n_classes),
             training=self._training(),
+            by_default=not self.changed(),
         )
+
+    def _held_out(self, problem: Problem, seed: Any, rows: TensorRows) -> Trials:
+        fitter = self._fitter(problem, seed)
+        return _CellTrials(fitter, fitter.rules, rows, fitter.probabilities(rows.Z), refit=False)
+
+    def _out_of_fold(self, problem: Problem, seed: Any, folds: Folds) -> Trials:
+        """Find the votes on the rows to judge, by probabilities from heads of other rows.
+
+        They are those of the head on all rows, too.
+        """
+        whole = self._fitter(replace(problem, folds=None), seed)
+        judged, rows = folds.judged, problem.as_they_are
+        width = problem.n_classes * problem.n_groups
+        p = torch.empty(len(judged), width, dtype=torch.float64)
+        with no_warnings():  # what there is to say is said of the head on all rows
+            problem, quick = replace(problem, C=whole.C), whole.of_folds(folds)
+            for i, fold in enumerate(folds.parts):
+                part: _Part | _PlugInFitter
+                part = quick[i] if quick else self._fitter(problem.fitted_to(fold.train), seed)
+                p[np.searchsorted(judged, fold.test)] = part.probabilities(rows.take(fold.test).Z)
+        rules = _Rules(whole.parity, problem.rows.take(judged), p, problem.n_groups)
+        return _CellTrials(whole, rules, rows.take(judged), p, refit=True)
+
+
+class _Rules:
+    """The votes of each weight, for rows whose group is to be inferred and for those of known ones.
+
+    ``p`` (n, k G) are the probabilities of the cells that some rows have, on which the votes are
+    to bring parity.
+    """
+
+    def __init__(self, parity: Parity | None, rows: TensorRows, p: Tensor, n_groups: int) -> None:
+        self._parity, self._rows, self._p, self.n_groups = parity, rows, p, n_groups
+        self._duals: dict[bool, ParityDual] = {}
+        self._found: dict[tuple[float, bool], Tensor] = {}
+
+    def votes(self, weight: float, *, known: bool = False) -> Tensor:
+        """Return the votes of all cells: (k G, k)."""
+        k = self._p.shape[1] // self.n_groups
+        if self._parity is None or weight == 0.0:
+            return torch.eye(k, dtype=torch.float64).repeat_interleave(self.n_groups, dim=0)
+        if (weight, known) not in self._found:
+            self._found[weight, known] = votes(self._dual(known).scores(weight).flatten(0, 1))
+        return self._found[weight, known]
+
+    def idle(self) -> bool:
+        """Tell whether there is nothing to take away."""
+        return self._parity is not None and not bool(self._dual(known=False).at(1.0).any())
+
+    def _dual(self, known: bool) -> ParityDual:
+        if known not in self._duals:
+            assert self._parity is not None
+            rows, n_groups = self._rows, self.n_groups
+            assert rows.codes is not None
+            p = _within_groups(self._p, rows.codes, n_groups) if known else self._p
+            self._duals[known] = ParityDual(
+                p, rows.w, self._parity, n_groups=n_groups, cells=rows.cells(n_groups)
+            )
+        return self._duals[known]
+
+
+def _within_groups(p: Tensor, codes: Tensor, n_groups: int) -> Tensor:
+    """Return the probabilities (n, k G) of cells where each row's group (n,) is known."""
+    own = nn.functional.one_hot(codes, n_groups).double().repeat(1, p.shape[1] // n_groups)
+    there = p * own
+    return there / there.sum(dim=1, keepdim=True).clamp_min(torch.finfo(p.dtype).tiny)
 
 
 class _PlugInFitter(HeadFitter):
     """Trains one head of cells, and finds votes for each weight."""
 
+    def __init__(self, problem: Problem, seed: Any, *, by_default: bool, **settings: Any) -> None:
+        self._by_default = by_default
+        super().__init__(problem, seed, **settings)
+
     def _prepare(self) -> None:
         # Cells that occur; others have no rows to be told apart by.
-        self._cells = torch.unique(self._cell_codes(self._rows))
+        codes = self._cell_codes(self._rows)
+        self._cells = torch.unique(codes[self._rows.w > 0])
         self._n_outputs = len(self._cells)
         self._target = self._with_targets(self._rows)
         earlier = self._problem.earlier
@@ -110,6 +210,7 @@ class _PlugInFitter(HeadFitter):
 
     def _with_targets(self, rows: TensorRows) -> TensorRows:
         codes = torch.searchsorted(self._cells, self._cell_codes(rows))
+        codes.clamp_max_(self._n_outputs - 1)  # of rows of weight zero, which are none
         return TensorRows(rows.Z, codes, rows.w, rows.codes)
 
     def _without_votes(self, earlier: nn.Module) -> nn.Module:
@@ -124,11 +225,14 @@ class _PlugInFitter(HeadFitter):
 
     def fit(self, weight: float = 0.0, near: FittedHead | None = None) -> FittedHead:
         """Return the head of cells with the votes of one fairness weight."""
-        return self._voting(np.array([weight]))[0]
+        rules = self.rules
+        if weight > 0.0 and rules.idle():
+            self.say_alike()
+        return self.voting(*(rules.votes(weight, known=known) for known in (False, True)))
 
-    def fit_path(self, weights: NDArray[np.float64]) -> Iterator[FittedHead]:
-        """Yield the head of cells with the votes of each weight, all found together."""
-        yield from self._voting(weights)
+    def say_alike(self) -> None:
+        """Say once that there is nothing to take away."""
+        self._report_alike("the decisions without a constraint do not differ between groups")
 
     def unconstrained(self) -> nn.Module:
         """Return the head that a constraint starts from, whose cells vote for their own class."""
@@ -137,39 +241,106 @@ class _PlugInFitter(HeadFitter):
         return nn.Sequential(*super().unconstrained().children(), CellVote(labels.double()))
 
     @cached_property
-    def _cell_head(self) -> FittedHead:
+    def cell_head(self) -> FittedHead:
+        """The head of cells, without votes."""
         found = self._decomposition.at(0.0)
-        return self._finish(self._cut(found, 0.0), self._measured.start.tail, found.S)
+        tail = self._measured.start.tail
+        return self._finish(self._cut(found, 0.0), tail, found.S, train=not self._at_end)
 
-    def _voting(self, weights: NDArray[np.float64]) -> list[FittedHead]:
-        fitted = self._cell_head
-        layers = list(fitted.head.children()) or [fitted.head]
-        return [
-            replace(
-                fitted,
-                head=nn.Sequential(
-                    *copy.deepcopy(layers), CellVote(votes(each.flatten(0, 1)[self._cells]))
-                ),
-            )
-            for each in self._scores(weights, fitted.head)
-        ]
+    @cached_property
+    def _at_end(self) -> bool:
+        """Whether the head is at the optimum as it was fitted, where training would stay."""
+        problem, S = self._problem, self._decomposition.at(0.0).S
+        if not self._by_default or problem.head is not None or problem.earlier is not None:
+            return False
+        rank = None if problem.rank is None else resolve_rank(problem.rank, S)
+        return rank is None or rank >= int((S / S[0] > _ROUNDING).sum())
 
-    def _scores(self, weights: NDArray[np.float64], head: nn.Module) -> list[Tensor]:
-        """Return the scores (k, G, k) of cells for each weight."""
-        k, n_groups, rows = self._problem.n_classes, self._problem.n_groups, self._rows
-        if self._parity is None:
-            own = torch.eye(k, dtype=torch.float64)[:, None, :].expand(-1, n_groups, -1)
-            return [own] * len(weights)
-        p = torch.zeros(len(rows), k * n_groups, dtype=torch.float64)
-        p[:, self._cells] = torch.softmax(head_scores(head, rows.Z), dim=1)
-        multipliers, count = solve_multipliers(
-            p,
-            rows.w,
-            self._parity,
-            n_groups=n_groups,
-            removed=weights,
-            cells=self._cell_codes(rows),
+    def of_folds(self, folds: Folds) -> list[_Part] | None:
+        """Return the heads of each fold's rows to fit, where these take no more than one fit."""
+        held_out = folds.codes(self._rows.w.numpy())
+        if not self._at_end or held_out is None:
+            return None
+        start, codes = self._measured.start, torch.from_numpy(held_out)
+        found = fit_linear_heads_of_folds(
+            self._target, self._n_outputs, self.C, codes, (start.weight, start.bias)
         )
-        if weights.any() and not bool(multipliers.any()):
-            self._report_alike("the decisions without a constraint do not differ between groups")
-        return [cell_scores(self._parity, one, count) for one in multipliers]
+        return [_Part(LowRankHead(W, None, b), self._spread) for W, b in found]
+
+    @cached_property
+    def rules(self) -> _Rules:
+        """The votes that bring parity on the rows that are fitted."""
+        p = self.probabilities(self._rows.Z)
+        return _Rules(self.parity, self._rows, p, self._problem.n_groups)
+
+    def probabilities(self, Z: Features) -> Tensor:
+        """Return the probabilities (n, k G) of the cells."""
+        return self._spread(head_scores(self.cell_head.head, Z))
+
+    def _spread(self, scores: Tensor) -> Tensor:
+        width = self._problem.n_classes * self._problem.n_groups
+        p = torch.zeros(len(scores), width, dtype=torch.float64)
+        p[:, self._cells] = torch.softmax(scores, dim=1)
+        return p
+
+    def voting(self, vote: Tensor, known_vote: Tensor) -> FittedHead:
+        """Return the head of cells with votes (k G, k)."""
+        fitted = self.cell_head
+        last = CellVote(
+            vote[self._cells], self._cells % self._problem.n_groups, known_vote[self._cells]
+        )
+        layers = copy.deepcopy(list(fitted.head.children()) or [fitted.head])
+        return fitted.with_head(nn.Sequential(*layers, last))
+
+
+class _Part(NamedTuple):
+    """A head of cells, of the rows of a fold."""
+
+    head: nn.Module
+    spread: Callable[[Tensor], Tensor]
+
+    def probabilities(self, Z: Features) -> Tensor:
+        """Return the probabilities (n, k G) of the cells."""
+        return self.spread(head_scores(self.head, Z))
+
+
+class _CellTrials(Trials):
+    """Votes of each weight, by one head of cells, or of one for each fold."""
+
+    def __init__(
+        self, fitter: _PlugInFitter, rules: _Rules, rows: TensorRows, p: Tensor, *, refit: bool
+    ) -> None:
+        super().__init__(rows, refit=refit)
+        self._fitter, self._rules, self._p = fitter, rules, p
+
+    def path(
+        self, weights: NDArray[np.float64], *, known: bool = False, heads: bool = False
+    ) -> Iterator[Trial]:
+        """Yield the votes' scores for each weight; as `Trials.path`."""
+        if self._fitter.cell_head.interrupted:
+            raise KeyboardInterrupt
+        for weight in weights.tolist():
+            trial = self._scored(weight, known)
+            yield trial._replace(fitted=self.head(trial)) if heads else trial
+
+    def between(self, weight: float, near: Trial, *, known: bool = False) -> Trial:
+        """Return the votes' scores for a weight; as `Trials.between`."""
+        return self._scored(weight, known)
+
+    def head(self, trial: Trial, known: Trial | None = None) -> FittedHead:
+        """Return the head of cells with the votes; as `Trials.head`."""
+        if trial.weight > 0.0 and self._rules.idle():
+            self._fitter.say_alike()
+        weight = trial.weight if known is None else known.weight
+        return self._fitter.voting(
+            self._rules.votes(trial.weight), self._rules.votes(weight, known=True)
+        )
+
+    def _scored(self, weight: float, known: bool) -> Trial:
+        votes = self._rules.votes(weight, known=known)
+        return Trial(weight, safe_log((self._known if known else self._p) @ votes))
+
+    @cached_property
+    def _known(self) -> Tensor:
+        assert self.rows.codes is not None
+        return _within_groups(self._p, self.rows.codes, self._rules.n_groups)

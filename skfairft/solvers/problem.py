@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..head.training import HeadNet
+from ..rows.folds import Folds
 from ..rows.tensor_rows import TensorRows
 
 __all__ = ["FittedHead", "Problem"]
@@ -40,8 +41,8 @@ class Problem:
         Where to train.
     verbose : int
         As for the classifier.
-    held_out : ndarray of int64, optional
-        Numbers of the rows to judge on, and not to fit.
+    folds : Folds, optional
+        Which rows to judge, by heads that have not seen them.
     earlier : nn.Module, optional
         An earlier fit's head to go on from.
     """
@@ -54,12 +55,12 @@ class Problem:
     head: nn.Module | None
     rank: int | float | None
     importance: str
-    C: float
+    C: float | str
     constraint: str | None
     group_shares: Callable[[NDArray[Any]], NDArray[np.float64]]
     device: torch.device
     verbose: int = 0
-    held_out: NDArray[np.int64] | None = None
+    folds: Folds | None = None
     earlier: nn.Module | None = None
 
     @property
@@ -77,19 +78,25 @@ class Problem:
         """All rows, without the weights of the classes."""
         return TensorRows(self.rows.Z, self.rows.y, self.sample_weight, self.rows.codes)
 
-    def split(self) -> tuple[Problem, TensorRows | None]:
-        """Return the problem of the rows to fit, and the rows to judge on, if there are any."""
-        if self.held_out is None:
-            return self, None
-        rest = np.delete(np.arange(len(self.rows)), self.held_out)
+    def fitted_to(self, train: NDArray[np.int64]) -> Problem:
+        """Return the problem in which only some rows have a weight; features are shared."""
+        w, alone = torch.zeros_like(self.rows.w), torch.zeros_like(self.sample_weight)
+        w[train], alone[train] = self.rows.w[train], self.sample_weight[train]
+        rows = TensorRows(self.rows.Z, self.rows.y, w, self.rows.codes)
+        return replace(self, rows=rows, sample_weight=alone, folds=None)
+
+    def apart(self) -> tuple[Problem, TensorRows]:
+        """Return the problem of the rows to fit, and the rows that are held out from it."""
+        assert self.folds is not None
+        (fold,) = self.folds.parts
         fitted = replace(
             self,
-            rows=self.rows.take(rest),
-            sample_weight=self.sample_weight[rest],
-            held_out=None,
+            rows=self.rows.take(fold.train),
+            sample_weight=self.sample_weight[fold.train],
+            folds=None,
         )
         # Weights of the classes say how to train; what is true of the rows is theirs alone.
-        return fitted, self.as_they_are.take(self.held_out)
+        return fitted, self.as_they_are.take(fold.test)
 
 
 @dataclass(frozen=True)
@@ -110,6 +117,8 @@ class FittedHead:
         What weighted the SVD.
     singular_values : Tensor of shape (m,)
         Of the weighted matrix.
+    C : float
+        Inverse strength of the penalty.
     """
 
     head: nn.Module
@@ -118,6 +127,7 @@ class FittedHead:
     group_importance: Tensor
     importance: Tensor
     singular_values: Tensor
+    C: float
 
     @property
     def interrupted(self) -> bool:

@@ -69,6 +69,8 @@ class ModelSummary:
         Its name, or with other parameters than the defaults its repr.
     solver_caveats : tuple of (str, str)
         Topic and text of what its solver says of such a model.
+    told_caveats : tuple of (str, str)
+        The same for predictions that are told the groups.
     constraint : str or None
         As the parameter.
     fairness_weight : float or None
@@ -76,9 +78,13 @@ class ModelSummary:
     difference_bound : float or None
         As the parameter.
     difference : float or None
-        As ``difference_``: the distance on the rows held out for the bound.
+        As ``difference_``: the distance on the rows that judged the bound.
     difference_interval : tuple of two floats, or None
-        Its 95 % bootstrap interval.
+        95 % interval of the distance on other rows.
+    confidence : float or None
+        As the parameter.
+    difference_limit : float or None
+        As ``difference_limit_``: what the distance is within, with that confidence.
 
     Examples
     --------
@@ -126,11 +132,14 @@ class ModelSummary:
     importance: str
     solver: str
     solver_caveats: tuple[tuple[str, str], ...]
+    told_caveats: tuple[tuple[str, str], ...]
     constraint: str | None
     fairness_weight: float | None
     difference_bound: float | None
     difference: float | None = None
     difference_interval: tuple[float, float] | None = None
+    confidence: float | None = None
+    difference_limit: float | None = None
 
     @property
     def frozen(self) -> bool:
@@ -299,7 +308,8 @@ class ModelSummary:
             weight = self.fairness_weight
             said = "no weight yet" if weight is None else f"weight {weight:.3g}"
             return f"{self.constraint}, {said}"
-        return f"{self.constraint}, difference of at most {self.difference_bound:.3g}"
+        sure = "" if self.confidence is None else f" with confidence {self.confidence:.3g}"
+        return f"{self.constraint}, difference of at most {self.difference_bound:.3g}{sure}"
 
     def describe_constraint(self) -> str:
         """Return the constraint in one line: of what, how much, and how near it came."""
@@ -307,10 +317,17 @@ class ModelSummary:
         if self.difference is None or self.difference_interval is None:
             return asked
         low, high = self.difference_interval
+        sure = "" if self.confidence is None else f", within {self.difference_limit:.3f} with it"
         return (
-            f"{asked}: {self.difference:.3f} on the rows held out "
-            f"(95 % interval {low:.3f} to {high:.3f}), at weight {self.fairness_weight:.3g}"
+            f"{asked}: {self.difference:.3f} on the judged rows "
+            f"(95 % interval {low:.3f} to {high:.3f}{sure}), at weight {self.fairness_weight:.3g}"
         )
+
+    @property
+    def met(self) -> bool:
+        """Whether the fit met its bound; without one it did."""
+        reached = self.difference if self.confidence is None else self.difference_limit
+        return reached is None or self.difference_bound is None or reached <= self.difference_bound
 
 
 def _listed(names: tuple[Any, ...]) -> str:

@@ -8,7 +8,8 @@ from torch import nn
 
 from ..backbone.extractor import FrozenFeatureExtractor
 from ..backbone.modules import count_parameters
-from ..head.modules import CellVote, split_tail
+from ..head.cells import CellVote
+from ..head.modules import split_tail
 from ..solvers.registry import resolve_solver
 from .inside import path_inside
 from .model import ModelSummary
@@ -71,8 +72,10 @@ def summarize(estimator: Any) -> ModelSummary:
         importance=clf.importance,
         solver=solver.label(),
         solver_caveats=solver.caveats if constrained else (),
+        told_caveats=solver.told_caveats if constrained else (),
         constraint=clf.constraint,
         difference_bound=clf.difference_bound,
+        confidence=clf.confidence,
         **(_of_fit(clf) if fitted else {"fairness_weight": clf.fairness_weight}),
     )
 
@@ -104,4 +107,5 @@ def _of_fit(clf: Any) -> dict[str, Any]:
         "fairness_weight": float(clf.fairness_weight_),
         "difference": None if interval is None else float(clf.difference_),
         "difference_interval": None if interval is None else tuple(map(float, interval)),
+        "difference_limit": None if interval is None else float(clf.difference_limit_),
     }

@@ -1,0 +1,81 @@
+"""Cells of label and group, which vote for classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["CellVote", "safe_log"]
+
+
+class CellVote(nn.Module):
+    """Class scores from those of cells of label and group, each of which votes for classes.
+
+    ``log(softmax(scores) @ vote) + bias``: the probabilities of the classes are those of the
+    cells times their votes. See `skfairft.solvers.rule`.
+
+    Parameters
+    ----------
+    vote : Tensor of shape (c, k)
+        Rows are non-negative with sum 1.
+    groups : Tensor of shape (c,), int64, optional
+        Of the cells, for `with_groups`.
+    known_vote : Tensor of shape (c, k), optional
+        Votes for rows whose group is known; None is ``vote``.
+
+    Examples
+    --------
+    >>> vote = CellVote(torch.tensor([[1.0, 0.0], [0.25, 0.75]]), torch.tensor([0, 1]))
+    >>> vote(torch.zeros(1, 2)).exp()
+    tensor([[0.6250, 0.3750]])
+    >>> vote.with_groups(torch.zeros(2, 2), torch.tensor([1, -1])).exp()
+    tensor([[0.2500, 0.7500],
+            [0.6250, 0.3750]])
+    """
+
+    vote: Tensor
+    bias: Tensor
+    groups: Tensor
+    known_vote: Tensor
+    known_bias: Tensor
+
+    def __init__(
+        self, vote: Tensor, groups: Tensor | None = None, known_vote: Tensor | None = None
+    ) -> None:
+        super().__init__()
+        vote = vote.detach()
+        groups = torch.zeros(len(vote), dtype=torch.int64) if groups is None else groups
+        known_vote = vote if known_vote is None else known_vote.detach()
+        for name, value in (("vote", vote), ("groups", groups), ("known_vote", known_vote)):
+            self.register_buffer(name, value.clone())
+        for name in ("bias", "known_bias"):
+            self.register_buffer(name, vote.new_zeros(vote.shape[1]))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Map scores of cells (n, c) to scores of classes (n, k)."""
+        return safe_log(torch.softmax(scores, dim=1) @ self.vote) + self.bias
+
+    def with_groups(self, scores: Tensor, codes: Tensor) -> Tensor:
+        """Map scores (n, c) of rows of known groups (n,) to scores of classes; -1 is unknown."""
+        within = scores.masked_fill(self.groups != codes[:, None], -torch.inf)
+        known = codes >= 0
+        out = self(scores)
+        p = torch.softmax(within[known], dim=1)
+        out[known] = safe_log(p @ self.known_vote) + self.known_bias
+        return out
+
+    def extra_repr(self) -> str:
+        """Return both widths, for torch's repr."""
+        return f"cells={len(self.vote)}, out_features={self.vote.shape[1]}"
+
+
+def safe_log(p: Tensor) -> Tensor:
+    """Return logarithms of probabilities, finite also where these have rounded to 0.
+
+    Examples
+    --------
+    >>> bool(safe_log(torch.zeros(1)).isfinite())
+    True
+    """
+    # No class is impossible: where rounding says so, a score of -inf would only spread NaN.
+    return p.clamp_min(torch.finfo(p.dtype).tiny).log()

@@ -1,0 +1,90 @@
+"""The strength of the L2 penalty, chosen by the log loss of rows that were held out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..inputs.warn import no_warnings
+from ..lowrank.moments import column_moments
+from ..rows.blocks import map_blocks
+from ..rows.folds import stratified_folds
+from ..rows.tensor_rows import TensorRows, effective_rows
+from .logistic import fit_logistic, fit_logistic_folds, moments_outside
+
+__all__ = ["choose_strength"]
+
+_FOLDS = 5
+# From 1 a tenth of it at a time, or ten times, as long as the loss falls, and so many times.
+_MOST = 5
+# With so many rows for each weight the penalty has hardly a say.
+_ROWS_PER_WEIGHT = 50
+
+
+def choose_strength(rows: TensorRows, n_classes: int) -> float:
+    """Return the ``C`` of a linear head by cross-validated log loss, a power of ten.
+
+    Parameters
+    ----------
+    rows : TensorRows
+        Features, weights and what to tell apart.
+    n_classes : int
+        Number of that, k.
+
+    Returns
+    -------
+    float
+        1 where there are at least 50 rows for each weight: there it hardly matters.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> X, noise = rng.normal(size=(60, 30)), rng.normal(size=60)
+    >>> rows = TensorRows(torch.from_numpy(X), torch.from_numpy(X[:, 0] + noise > 0).long())
+    >>> choose_strength(rows, 2) < 1.0
+    True
+    """
+    free, w = n_classes - 1, rows.w.numpy()
+    if effective_rows(rows.w) >= _ROWS_PER_WEIGHT * free * rows.Z.shape[1]:
+        return 1.0
+    folds = stratified_folds(rows.y.numpy(), w, _FOLDS, np.random.RandomState(0))
+    codes = folds.codes(w)
+    assert codes is not None
+    held_out, total = torch.from_numpy(codes), float(rows.w.sum())
+    tests = [rows.take(fold.test) for fold in folds.parts]
+    moments = column_moments(rows.Z, rows.w)
+    outside = moments_outside(rows, held_out, len(tests))
+    whole: tuple[Tensor, Tensor] | None = None
+    losses: dict[int, float] = {}
+
+    def loss(power: int) -> float:
+        nonlocal whole
+        if power not in losses:
+            C = 10.0**power
+            whole = fit_logistic(rows, n_classes, 1.0 / (C * total), moments, whole)
+            heads = fit_logistic_folds(rows, n_classes, C, held_out, whole, outside)
+            losses[power] = sum(_loss(test, *head) for test, head in zip(tests, heads, strict=True))
+        return losses[power]
+
+    with no_warnings():
+        for side in (-1, 1):
+            at = 0
+            while abs(at) < _MOST and loss(at + side) < loss(at):
+                at += side
+            if at:
+                return 10.0**at
+    return 1.0
+
+
+def _loss(rows: TensorRows, weight: Tensor, bias: Tensor) -> float:
+    """Return the weighted sum of the log loss."""
+
+    def part(of: slice, block: Tensor) -> float:
+        scores = block @ weight + bias
+        if scores.shape[1] == 1:
+            scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
+        log_p = torch.log_softmax(scores, dim=1).gather(1, rows.y[of, None])
+        return -float(rows.w[of] @ log_p[:, 0])
+
+    return sum(map_blocks(part, rows.Z))

@@ -1,0 +1,179 @@
+"""Scorers of the error and of distances, to which groups are routed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import sklearn
+from numpy.typing import NDArray
+from sklearn.metrics import make_scorer
+
+from ..inputs.words import did_you_mean
+from ..parity.cells import HOW_TO_ROUTE
+from ..parity.table import TABLE
+from .scores import constraint_distance, weighted_f1_error
+
+__all__ = ["fairness_scorer"]
+
+_DISTANCE = "_distance"
+
+
+class _NoScore:
+    """What a scorer returns if no groups reached it: something that is not a number.
+
+    An exception would not do. With its default ``error_score=nan`` a search turns one into
+    NaN, warns, and still declares a best candidate; but it refuses a score that is not a
+    number with an error, whatever ``error_score`` is.
+    """
+
+    def __rmul__(self, sign: float) -> _NoScore:
+        return self
+
+    def __neg__(self) -> _NoScore:
+        return self
+
+    def __float__(self) -> float:
+        raise ValueError(repr(self))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Refuse arithmetic, before which not all of scikit-learn looks whether it is a number."""
+        raise ValueError(repr(self))
+
+    def __repr__(self) -> str:
+        return (
+            f"no score, because no sensitive_features reached the scorer. {HOW_TO_ROUTE} Where "
+            "none can be passed, as in permutation_importance, score with a function of "
+            "(estimator, X, y) that knows the groups."
+        )
+
+
+class _GroupMetric:
+    """A constraint's distance as a scorer calls it: groups may have failed to arrive."""
+
+    def __init__(self, constraint: str) -> None:
+        self._constraint = constraint
+        self.__name__ = constraint + _DISTANCE  # shown in the scorer's repr
+
+    def __call__(
+        self, y_true: Any, y_pred: Any, *, sensitive_features: Any = None, sample_weight: Any = None
+    ) -> float | _NoScore:
+        if sensitive_features is None:
+            return _NoScore()
+        return constraint_distance(
+            y_true,
+            y_pred,
+            constraint=self._constraint,
+            sensitive_features=sensitive_features,
+            sample_weight=sample_weight,
+        )
+
+
+class _ToldScorer:
+    """A scorer that passes the groups to `predict`, too; routed as another one is.
+
+    Parameters
+    ----------
+    metric : callable
+        Of true labels, predictions and groups.
+    routed : scorer
+        With the requests.
+    """
+
+    def __init__(self, metric: Callable[..., Any], routed: Any) -> None:
+        self._metric, self._routed = metric, routed
+
+    def __call__(
+        self, estimator: Any, X: Any, y_true: Any, sample_weight: Any = None, **routed: Any
+    ) -> Any:
+        groups = routed.get("sensitive_features")
+        if groups is None:
+            return _NoScore()
+        predicted = estimator.predict(X, sensitive_features=groups)
+        given = {} if sample_weight is None else {"sample_weight": sample_weight}
+        return -self._metric(y_true, predicted, sensitive_features=groups, **given)
+
+    def set_score_request(self, **requests: Any) -> _ToldScorer:
+        """Say what is to be passed on; as of other scorers."""
+        self._routed.set_score_request(**requests)
+        return self
+
+    def get_metadata_routing(self) -> Any:
+        """Return what is to be passed on."""
+        return self._routed.get_metadata_routing()
+
+    def __repr__(self) -> str:
+        return f"{self._routed!r}, told the groups"
+
+
+def _error(
+    y_true: Any, y_pred: Any, *, sensitive_features: Any, sample_weight: Any = None
+) -> float:
+    """Return the error; the groups have told the classifier only."""
+    return weighted_f1_error(y_true, y_pred, sample_weight=sample_weight)
+
+
+def fairness_scorer(name: str, *, known_groups: bool = False) -> Any:
+    """Return a scikit-learn scorer for the error or a distance, smaller being better.
+
+    The scorer predicts labels and returns minus the metric. Scorers of distances already request
+    ``sensitive_features``: what is passed to ``GridSearchCV.fit`` reaches them, once metadata
+    routing is enabled. It need not be enabled when this is called.
+
+    Parameters
+    ----------
+    name : str
+        "weighted_f1_error", or a constraint of `constraint_distance` with "_distance" behind it,
+        such as "demographic_parity_distance".
+    known_groups : bool, default=False
+        Pass the groups to `predict`, too, for use where they are known: of classifiers that take
+        them there. In pipelines that needs ``set_predict_request(sensitive_features=True)``.
+
+    Returns
+    -------
+    scorer
+        As of `sklearn.metrics.make_scorer`. ``sample_weight`` is not requested; use
+        ``set_score_request`` to decide on it where weights are routed.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name.
+
+    Notes
+    -----
+    Forgotten groups stop a search with a ValueError, even with ``error_score=nan``: the scorer
+    then returns an object that is not a number, which scikit-learn refuses.
+
+    Examples
+    --------
+    >>> import numpy as np, sklearn
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from skfairft.metrics import fairness_scorer
+    >>> rng = np.random.default_rng(0)
+    >>> X, s = rng.normal(size=(200, 3)), rng.integers(2, size=200)
+    >>> y = (X[:, 0] + s > 0.5).astype(int)
+    >>> with sklearn.config_context(enable_metadata_routing=True):
+    ...     search = GridSearchCV(
+    ...         LogisticRegression(), {"C": [0.1, 1.0]},
+    ...         scoring=fairness_scorer("demographic_parity_distance"),
+    ...     ).fit(X, y, sensitive_features=s)
+    >>> search.best_params_
+    {'C': 0.1}
+    """
+    known = ["weighted_f1_error", *(constraint + _DISTANCE for constraint in TABLE)]
+    if name not in known:
+        raise ValueError(
+            f"Unknown scorer {name!r}.{did_you_mean(name, known)} The scorers are {sorted(known)}."
+        )
+    error = name == "weighted_f1_error"
+    if error and not known_groups:
+        return make_scorer(weighted_f1_error, greater_is_better=False)
+    metric = _error if error else _GroupMetric(name.removesuffix(_DISTANCE))
+    scorer = make_scorer(metric, greater_is_better=False)
+    # set_score_request exists only where routing is enabled. The weights' request stays None,
+    # scikit-learn's default: weights that are routed without a decision are an error.
+    with sklearn.config_context(enable_metadata_routing=True):
+        scorer.set_score_request(sensitive_features=True, sample_weight=None)
+    return _ToldScorer(metric, scorer) if known_groups else scorer

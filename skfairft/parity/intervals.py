@@ -1,0 +1,95 @@
+"""Intervals of all that a report says: limits of rates and of what compares them, and resamples.
+
+A rate has Wilson limits; differences and distances have those of the contrasts between groups, see
+`skfairft.parity.limits`, ratios those of `skfairft.parity.ratio_limits`. F1 is resampled; of its
+difference and its ratio between groups, which resamples do not hold where groups are alike, there
+is no interval.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import norm
+
+from .bootstrap import bootstrap_counts, generator, percentiles
+from .cells import Cells, Floats
+from .counts import Statistics, as_mass, columns, reported_rates, weighted_f1, with_pooled
+from .limits import limits_between
+from .rate_limits import effective_rows, wilson_limits
+from .ratio_limits import ratio_limits
+from .table import RATES, TABLE
+
+__all__ = ["intervals"]
+
+
+def intervals(cells: Cells, *, n_boot: int, level: float, random_state: Any) -> Statistics:
+    """Return low and high (2, ...) of each value of `statistics`, which they hold.
+
+    Without resamples those of F1 are NaN, and of its difference and its ratio they are anyway.
+    """
+    bounds = _limits(cells, level)
+    f1 = _resampled_f1(cells, n_boot=n_boot, level=level, random_state=random_state)
+    bounds["headline"]["weighted_f1_error"] = 100.0 * (1.0 - f1[::-1, -1])
+    bounds["overall"]["f1"], bounds["group"]["f1"] = f1[:, -1], f1[:, :-1]
+    bounds["difference"]["f1"] = bounds["ratio"]["f1"] = np.full(2, np.nan)
+    return bounds
+
+
+def _limits(cells: Cells, level: float) -> Statistics:
+    """Return the limits of rates, of their differences and ratios, and of distances."""
+    names, rule = reported_rates(cells)
+    counts = with_pooled(cells.count(cells.weight))
+    mass, confidence = as_mass(counts), (1.0 + level) / 2.0
+    rates = rule.rates(mass, mass.sum(dim=-1))  # (m, G + 1)
+    rows = torch.from_numpy(effective_rows(rule, *_scaled(cells)))
+    own = torch.stack(wilson_limits(rates, rows, float(norm.ppf(confidence)))).numpy()
+    rates, rows = rates[:, :-1], rows[:, :-1]
+
+    def between(*shape: Any) -> Floats:
+        found = limits_between(rates[shape], rows[shape], confidence=confidence)
+        return np.stack([found.low, found.high])
+
+    def of(constraint: str) -> Floats:
+        wanted = TABLE[constraint].rates
+        by_class = np.arange(len(rates)).reshape(-1, len(names))
+        if all(RATES[rate].pooled for rate in wanted):  # the same for each class
+            by_class = by_class[:1]
+        return between(by_class[:, [names.index(rate) for rate in wanted]])
+
+    each = between(slice(None), None, None)  # (2, m), a rate as the one kind of the one class
+    ratios = torch.stack(ratio_limits(rates, rows, confidence=confidence)).numpy()  # (2, m)
+    at = columns(cells, names)
+    return {
+        "headline": {f"{name}_distance": of(name) for name in cells.constraints},
+        "overall": {name: own[:, m, -1] for name, m in at.items()},
+        "group": {name: own[:, m, :-1] for name, m in at.items()},
+        "difference": {name: each[:, m] for name, m in at.items()},
+        "ratio": {name: ratios[:, m] for name, m in at.items()},
+    }
+
+
+def _scaled(cells: Cells) -> tuple[Floats, Floats]:
+    """Return the table of the weights and that of their squares, the largest weight being 1.
+
+    Squares of weights as they are could be beyond the range of numbers.
+    """
+    if cells.weight is None:
+        counts = with_pooled(cells.count(None))
+        return counts, counts
+    weight = cells.weight / cells.weight.max()
+    return with_pooled(cells.count(weight)), with_pooled(cells.count(weight**2))
+
+
+def _resampled_f1(cells: Cells, *, n_boot: int, level: float, random_state: Any) -> Floats:
+    """Return percentile intervals (2, G + 1) of F1, last of all rows; NaN if n_boot is 0."""
+    f1 = weighted_f1(with_pooled(cells.count(cells.weight)))
+    blocks = bootstrap_counts(
+        cells.code, cells.weight, cells.shape, n_boot, generator(random_state)
+    )
+    samples = [weighted_f1(with_pooled(block)) for block in blocks]
+    if not samples:
+        return np.full((2, len(f1)), np.nan)
+    return percentiles(f1, np.concatenate(samples), level)

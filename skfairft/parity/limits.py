@@ -1,0 +1,264 @@
+"""Confidence limits of the distance between groups, from tables of decisions.
+
+========= ================ ==================================================================
+table     (..., G, k, k)   sum of the weights in the cell [g, true, predicted]; leading axes,
+                           if any, are candidates: heads, multipliers, thresholds
+squares   (..., G, k, k)   sum of the squared weights there; without weights the same table
+rates     (..., c, r, G)   of each group, for each of r kinds of rate of c positive classes
+rows      (..., c, r, G)   n, the rows without weights that would tell as much of each rate
+========= ================ ==================================================================
+
+Each rate has limits l and h of its own, see `skfairft.parity.rate_limits`. A *contrast* is what a
+distance is the largest of: of one class, for each kind of rate an ordered pair of different groups,
+and of these the sum of ``rate_i - rate_j``. With d the value of a contrast, its limits are (MOVER,
+the method of variance estimates recovery)::
+
+    upper = d + sqrt(sum_i (h_i - rate_i)^2 + sum_j (rate_j - l_j)^2)
+    lower = d - sqrt(sum_i (rate_i - l_i)^2 + sum_j (h_j - rate_j)^2)
+
+The distance is within a bound if and only if all contrasts are. So it is safe to say so if the
+upper limit of each contrast, at its own confidence, is within it (an intersection-union test): the
+upper limit of the distance is the largest of them, and nothing need be corrected for how many there
+are.
+
+The lower limit is that of the contrast of the observed extremes, and at least 0. These were chosen
+because they are far apart, so its z is larger: what equal groups exceed by chance, see
+`chance_quantile`.
+
+Zou and Donner (2008), Stat. Med. 27; Berger (1982), Technometrics 24.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+from .cells import Floats
+from .chance import chance_quantile, chance_size
+from .contrasts import BLOCK_ELEMENTS, Ends, Pairs, first_places, ordered_pairs
+from .counts import as_mass
+from .moments import Parity
+from .rate_limits import effective_rows, wilson_limits
+
+__all__ = ["DistanceLimits", "distance_limits", "limits_between", "rows_needed"]
+
+
+@dataclass(frozen=True)
+class DistanceLimits:
+    """Distances between groups with their limits.
+
+    Parameters
+    ----------
+    distance, low, high : ndarray of shape (...)
+        One of each table; NaN where fewer than two groups have the rates.
+    """
+
+    distance: Floats
+    low: Floats
+    high: Floats
+
+
+def distance_limits(
+    rule: Parity,
+    table: Floats,
+    squares: Floats,
+    *,
+    confidence: float = 0.95,
+    inflation: float = 1.0,
+) -> DistanceLimits:
+    """Return the distance between groups in each table, with a lower and an upper limit.
+
+    Parameters
+    ----------
+    rule : Parity
+        The moments of the constraint, of rows as they are (without ``class_weight``).
+    table, squares : ndarray of shape (..., G, k, k)
+        Sums of weights and of squared weights, see the module.
+    confidence : float, default=0.95
+        Of the upper limit alone, in [0.5, 1). Both limits together are an interval of
+        ``2 * confidence - 1``: for one of 95 %, 0.975.
+    inflation : float, default=1.0
+        By how much to widen each rate's error: it is one of ``rows / inflation**2`` rows. More than
+        1 pays for decisions that are not quite those of the head that is handed out, because that
+        one is fitted anew on all rows.
+
+    Returns
+    -------
+    DistanceLimits
+        Of shape (...). Rates that are NaN are left out, as in `Parity.distance`.
+
+    Examples
+    --------
+    Of 100 rows of each group 60 and 50 are selected, of ten times as many the same shares:
+
+    >>> import numpy as np
+    >>> from skfairft.parity.constraints import parity
+    >>> one = np.array([[[20.0, 30.0], [20.0, 30.0]], [[25.0, 25.0], [25.0, 25.0]]])
+    >>> tables = np.stack([one, 10 * one])
+    >>> found = distance_limits(parity("demographic_parity", 2), tables, tables)
+    >>> found.distance.round(3).tolist()
+    [0.1, 0.1]
+    >>> found.low.round(3).tolist(), found.high.round(3).tolist()
+    ([0.0, 0.063], [0.212, 0.136])
+    """
+    rates, rows = _rates_and_rows(rule, table, squares)
+    return limits_between(rates, rows / inflation**2, confidence=confidence)
+
+
+def limits_between(rates: Tensor, rows: Tensor, *, confidence: float = 0.95) -> DistanceLimits:
+    """Return `distance_limits` of rates that are known, of so many effective rows.
+
+    Parameters
+    ----------
+    rates, rows : Tensor of shape (..., c, r, G)
+        See the module; NaN and 0 where a group has no such rows.
+    confidence : float, default=0.95
+        As for `distance_limits`.
+
+    Examples
+    --------
+    Each of two rates by itself, as one kind of one class:
+
+    >>> rates = torch.tensor([[0.6, 0.5], [0.3, 0.3]]).double()[:, None, None]
+    >>> found = limits_between(rates, torch.full_like(rates, 100.0))
+    >>> found.distance.round(3).tolist(), found.high.round(3).tolist()
+    ([0.1, 0.0], [0.212, 0.106])
+    """
+    low, high = wilson_limits(rates, rows, float(norm.ppf(confidence)))
+    upper = _upper(rates, (high - rates).square(), (rates - low).square())
+
+    ends, (n_classes, kinds) = Ends.of(rates), rates.shape[-3:-1]
+    # One of several classes is the furthest apart by chance, too.
+    level = (2.0 * confidence - 1.0) ** (1.0 / n_classes)
+    z = ends.by_chance(lambda n_groups: chance_quantile(n_groups, kinds, level))
+    low, high = wilson_limits(rates, rows, z[..., None, None])
+    variance = ends.variance((high - rates).square(), (rates - low).square())
+    lower = -ends.most(variance.sqrt() - ends.apart)  # of what least is known of
+    return DistanceLimits(ends.distance.numpy(), lower.clamp(min=0.0).numpy(), upper.numpy())
+
+
+def rows_needed(
+    rule: Parity,
+    table: Floats,
+    squares: Floats,
+    bound: float,
+    *,
+    n_rows: int,
+    inflation: float = 1.0,
+    confidence: float = 0.95,
+    power: float = 0.8,
+) -> Floats:
+    """Return how many rows it would take to find the distance within a bound.
+
+    The standard error s of the contrast of the extremes shrinks by the square root of the number of
+    rows. Part of the observed distance D is chance: that of equal groups has a root mean square of
+    ``chance_size s``. What remains, ``D_f``, is taken for the distance of many rows. There must be
+    room below the bound for the error above D_f, and for what equal groups have by chance::
+
+        D_f  = sqrt(max(0, D^2 - (chance_size s)^2))
+        rows = n_rows (s max((z_confidence + z_power) / (bound - D_f),
+                             (z_confidence + chance_quantile(power)) / bound))^2
+
+    Parameters
+    ----------
+    rule, table, squares, inflation :
+        As for `distance_limits`.
+    bound : float
+        What the upper limit is to be at most.
+    n_rows : int
+        Number of rows in the table.
+    confidence : float, default=0.95
+        Of the upper limit.
+    power : float, default=0.8
+        Share of the samples of so many rows in which the upper limit is within the bound.
+
+    Returns
+    -------
+    ndarray of shape (...)
+        Whole numbers; inf where more rows do not help, because D_f is not below the bound. NaN
+        where the distance is.
+
+    Notes
+    -----
+    A plan, not a promise: it takes the groups for equally large and, with several classes, the one
+    that is furthest apart for the only one. The error s, times ``inflation``, is that of Agresti
+    and Caffo (2000), Am. Stat. 54, with a row of either outcome added to each group: never 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skfairft.parity.constraints import parity
+    >>> table = np.array([[[20.0, 30.0], [20.0, 30.0]], [[25.0, 25.0], [25.0, 25.0]]])
+    >>> rule = parity("demographic_parity", 2)
+    >>> [rows_needed(rule, table, table, b, n_rows=200).item() for b in (0.2, 0.1, 0.04)]
+    [364.0, 7614.0, inf]
+    """
+    rates, rows = _rates_and_rows(rule, table, squares)
+    ends, kinds = Ends.of(rates), rates.shape[-2]
+    shrunk = (rates * rows + 1.0) / (rows + 2.0)
+    variance = shrunk * (1.0 - shrunk) / (rows + 2.0)
+    error = inflation * ends.variance(variance, variance).sqrt()
+    chance = ends.by_chance(lambda n_groups: chance_size(n_groups, kinds)) * error
+    left = bound - (ends.apart.square() - chance.square()).clamp(min=0.0).sqrt()
+    z, z_power = float(norm.ppf(confidence)), float(norm.ppf(power))
+    z_chance = ends.by_chance(lambda n_groups: chance_quantile(n_groups, kinds, power))
+    times = torch.maximum((z + z_power) / left, (z + z_chance) / bound) * error
+    wanted = (n_rows * times.square()).ceil()
+    return ends.most(wanted.masked_fill(left <= 0.0, torch.inf)).numpy()
+
+
+def _rates_and_rows(rule: Parity, table: Floats, squares: Floats) -> tuple[Tensor, Tensor]:
+    """Return rates and effective rows by class and kind, (..., c, r, G)."""
+    mass = as_mass(table)
+    rates = rule.rates(mass, mass.sum(dim=-1))
+    rows = torch.from_numpy(effective_rows(rule, table, squares))
+    by_class = (-1, len(rule.kinds))
+    return rates.unflatten(-2, by_class), rows.unflatten(-2, by_class)
+
+
+def _upper(rates: Tensor, above: Tensor, below: Tensor) -> Tensor:
+    """Return the largest upper limit (...) of all contrasts of rates (..., c, r, G).
+
+    ``above`` and ``below`` are squared distances from the rates to their limits.
+    """
+    flat = (each.flatten(0, -3) for each in (rates, above, below))
+    found = [_largest_sum_of(*_fronts(pairs)) for pairs in ordered_pairs(*flat)]
+    largest = torch.cat(found).reshape(rates.shape[:-2]).amax(dim=-1)
+    return largest.masked_fill(largest.isinf(), torch.nan)
+
+
+def _fronts(pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Return difference and variance of the pairs that no other pair beats, each (b, r, f).
+
+    One that has less of both than another of the same kind is in no contrast of the largest limit;
+    of the 870 pairs of thirty groups few are left. Places that remain have difference -inf.
+    """
+    difference = (pairs.larger - pairs.smaller).masked_fill(pairs.none, -torch.inf).flatten(-2)
+    variance = (pairs.above + pairs.below).masked_fill(pairs.none, 0.0).flatten(-2)
+    difference, order = difference.sort(dim=-1, descending=True)
+    variance = variance.gather(-1, order)
+    best_before = variance.cummax(dim=-1).values.roll(1, dims=-1)
+    best_before[..., 0] = -1.0
+    beaten = variance <= best_before
+    kept = first_places(~beaten)
+    return difference.masked_fill(beaten, -torch.inf).gather(-1, kept), variance.gather(-1, kept)
+
+
+def _largest_sum_of(differences: Tensor, variances: Tensor) -> Tensor:
+    """Return the largest sum of differences plus root of the variances' sum: (b, r, f) -> (b,).
+
+    One place is taken of each of the r kinds, in all combinations.
+    """
+    kinds, width = differences.shape[-2:]
+    size = max(1, BLOCK_ELEMENTS // width**kinds)
+    found = []
+    for difference, variance in zip(differences.split(size), variances.split(size), strict=True):
+        d, v = difference[:, 0], variance[:, 0]
+        for kind in range(1, kinds):
+            d = (d[:, :, None] + difference[:, kind, None]).flatten(1)
+            v = (v[:, :, None] + variance[:, kind, None]).flatten(1)
+        found.append((d + v.sqrt()).amax(dim=-1))
+    return torch.cat(found)

@@ -1,0 +1,221 @@
+"""A path that was traced: its table, its classifiers, and the choice among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..classifier import FairLowRankHeadClassifier
+from ..inputs.exceptions import FairnessWarning
+from ..inputs.warn import warn_user
+from ..inputs.words import shown
+from ..parity.constraints import Parity, parity
+from ..parity.judge import REFIT
+from ..parity.limits import DistanceLimits, distance_limits, rows_needed
+from .settings import is_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FairnessPath"]
+
+
+@dataclass(frozen=True, repr=False)
+class FairnessPath:
+    """Points of a trade-off, and the classifier of each.
+
+    Parameters
+    ----------
+    table : DataFrame
+        One row per point. Columns: ``solver`` (its name, or with other parameters than the
+        defaults its repr), ``rank`` (as asked for), ``fairness_weight``,
+        ``positive_share`` (see `fairness_path`), then each metric on the judged rows with the
+        ends of its 95 % interval in columns ``_low`` and ``_high``, and ``on_front``: no other
+        point has less error and no more difference, or less difference and no more error.
+    classifiers : list of FairLowRankHeadClassifier
+        The fitted classifiers, in the order of the rows.
+    constraint : str
+        What ``difference`` measures.
+    decisions, squares : ndarray of shape (p, G, k, k)
+        Of each point, by group, true label and decision: the sum of the weights of the judged
+        rows, and of their squares.
+    n_judged : int
+        Number of judged rows, without those of weight zero.
+    out_of_fold : bool
+        Whether the classifiers are fitted on these rows, too, and heads of other folds judged
+        them; else they were held out.
+
+    Examples
+    --------
+    >>> from skfairft import FairLowRankHeadClassifier, fairness_path
+    >>> from skfairft.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(n_samples=1000, disparity=0.4, random_state=0)
+    >>> clf = FairLowRankHeadClassifier(
+    ...     constraint="demographic_parity", solver="plug_in", random_state=0
+    ... )
+    >>> path = fairness_path(clf, X, y, sensitive_features=s, weights=5, thresholds=1)
+    >>> path.constraint, len(path.table), len(path.classifiers)
+    ('demographic_parity', 5, 5)
+    >>> path
+    <FairnessPath: 5 points, 5 on the front, demographic_parity on 1,000 rows out of fold>
+    >>> bool(path.table.loc[path.choose(difference_bound=0.1), "difference"] <= 0.1)
+    True
+    """
+
+    table: pd.DataFrame
+    classifiers: list[FairLowRankHeadClassifier]
+    constraint: str
+    decisions: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    n_judged: int
+    out_of_fold: bool
+
+    def __repr__(self) -> str:
+        # The fields' own would print every classifier with its network.
+        on_front = int(self.table["on_front"].sum())
+        return (
+            f"<{type(self).__name__}: {len(self.table):,} points, {on_front:,} on the front, "
+            f"{self.constraint} on {self.judged_on}>"
+        )
+
+    @property
+    def judged_on(self) -> str:
+        """How many rows judged the points, and how, in words."""
+        how = "rows out of fold" if self.out_of_fold else "held-out rows"
+        return f"{self.n_judged:,} {how}"
+
+    def limits(self, confidence: float = 0.95) -> NDArray[np.float64]:
+        """Return what each point's distance on other rows is within, with some confidence.
+
+        Parameters
+        ----------
+        confidence : float, default=0.95
+            Of each limit by itself, in [0.5, 1).
+
+        Returns
+        -------
+        ndarray of shape (p,)
+            In the order of the rows of the table.
+        """
+        return self._limits(np.arange(len(self.table)), confidence).high
+
+    def choose(self, difference_bound: float, *, confidence: float | None = None) -> int:
+        """Return the row of the least error whose difference is within a bound.
+
+        Parameters
+        ----------
+        difference_bound : float
+            Largest difference.
+        confidence : float, default=None
+            With which the difference of the chosen classifier is to be within the bound on other
+            rows, in [0.5, 1); 0.95 is a good choice. Then each solver and rank is followed from the
+            weight of the smallest confidence limit towards weaker ones, as long as the limit is
+            within the bound, and the least error of these is chosen. Points with moved thresholds
+            are not asked. The confidence is divided among solvers and ranks. None takes the
+            judged rows' difference for the difference.
+
+        Returns
+        -------
+        int
+            For ``table.loc`` and ``classifiers``.
+
+        Raises
+        ------
+        ValueError
+            If no difference is defined, or for a confidence that is not in [0.5, 1).
+
+        Warns
+        -----
+        FairnessWarning
+            If there is none: then the row of the smallest difference, or limit, is returned.
+        """
+        if self.table["difference"].isna().all():
+            raise ValueError(
+                "The difference is undefined at every point: the judged rows lack a class that "
+                "the constraint asks for in all groups but one. Judge by more rows."
+            )
+        if confidence is not None:
+            return self._certified(difference_bound, confidence)
+        within = self.table[self.table["difference"] <= difference_bound]
+        if len(within):
+            return self._of_least_error(within.index)
+        nearest = int(np.nanargmin(self.table["difference"].to_numpy()))
+        warn_user(
+            f"No point has a difference of at most {difference_bound}; the nearest has "
+            f"{self.table['difference'].iloc[nearest]:.3f}, on {self.judged_on}.",
+            FairnessWarning,
+        )
+        return nearest
+
+    def _of_least_error(self, index: Any) -> int:
+        rows = self.table.loc[index]
+        order = np.lexsort((rows["difference"], rows["weighted_f1_error"]))
+        return int(rows.index.to_numpy()[order[0]])
+
+    def _certified(self, bound: float, confidence: float) -> int:
+        if not (is_number(Real, confidence) and 0.5 <= confidence < 1.0):
+            raise ValueError(f"confidence={shown(confidence)}; expected a number in [0.5, 1).")
+        own = self.table[self.table["positive_share"] == 1.0]
+        curves = [
+            part.index.to_numpy() for _, part in own.groupby(own["solver"] + own["rank"].map(repr))
+        ]
+        level = 1.0 - (1.0 - confidence) / len(curves)
+        certified: list[int] = []
+        nearest = (np.inf, 0)
+        for curve in curves:
+            curve = curve[np.argsort(self.table.loc[curve, "fairness_weight"].to_numpy())]
+            limits = self._limits(curve, level).high
+            if np.isnan(limits).all():
+                continue
+            at = int(np.nanargmin(limits))
+            nearest = min(nearest, (limits[at], int(curve[at])))
+            while at >= 0 and limits[at] <= bound:
+                certified.append(int(curve[at]))
+                at -= 1
+        if certified:
+            return self._of_least_error(certified)
+        limit, row = nearest
+        rows = float(
+            rows_needed(
+                self._rule,
+                self.decisions[row],
+                self.squares[row],
+                bound,
+                n_rows=self.n_judged,
+                inflation=self._inflation,
+                confidence=level,
+            )
+        )
+        more = (
+            "The constraint does not reach it, whatever the number of rows."
+            if np.isinf(rows)
+            else f"That would take about {rows:,.0f} rows like these."
+        )
+        warn_user(
+            f"No point is within {bound} with confidence={confidence}, on "
+            f"{self.judged_on}: the smallest bound that one is within is {limit:.3f}. {more} That "
+            "point is returned.",
+            FairnessWarning,
+        )
+        return row
+
+    @property
+    def _rule(self) -> Parity:
+        return parity(self.constraint, self.decisions.shape[-1])
+
+    @property
+    def _inflation(self) -> float:
+        return REFIT if self.out_of_fold else 1.0
+
+    def _limits(self, rows: NDArray[np.int64], confidence: float) -> DistanceLimits:
+        return distance_limits(
+            self._rule,
+            self.decisions[rows],
+            self.squares[rows],
+            confidence=confidence,
+            inflation=self._inflation,
+        )

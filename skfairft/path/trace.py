@@ -1,0 +1,256 @@
+"""Fits the heads of a path, and judges them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
+from tqdm.auto import tqdm
+
+from ..backbone.modes import training_modes
+from ..classifier import FairLowRankHeadClassifier
+from ..fitting import check_for, features_of, fitted_copy, prepare
+from ..head.modules import shift_scores
+from ..inputs.by_name import by_name
+from ..inputs.held_out import HeldOut, read_held_out, refuse_other_width
+from ..inputs.warn import warn_user
+from ..parity.checks import refuse_alone
+from ..parity.constraints import parity
+from ..parity.judge import JudgedRows, pareto_front
+from ..rows.blocks import threads_over_blocks
+from ..rows.tensor_rows import TensorRows
+from ..solvers.base import Solver
+from ..solvers.checks import report_void
+from ..solvers.registry import resolve_solver
+from .points import Candidate, candidate_of, moved, point_table
+from .result import FairnessPath
+from .settings import check_settings, labels_of, variants_of
+
+__all__ = ["fairness_path"]
+
+
+@by_name
+def fairness_path(
+    clf: FairLowRankHeadClassifier,
+    X: Any,
+    y: ArrayLike,
+    *,
+    sensitive_features: Any,
+    sample_weight: ArrayLike | None = None,
+    weights: int | ArrayLike = 25,
+    ranks: Sequence[int | float | None] | None = None,
+    solvers: Sequence[str | Solver] | None = None,
+    thresholds: int = 13,
+    cv: Any = 5,
+    held_out: tuple[Any, Any, Any] | tuple[Any, Any, Any, Any] | list[Any] | None = None,
+    known_groups: bool = False,
+    n_boot: int = 1000,
+) -> FairnessPath:
+    """Fit a classifier for many fairness weights and measure each on rows that it has not seen.
+
+    Each row is judged by a head of other folds, and the classifiers are fitted on all rows. The
+    features are extracted once, what does not depend on the weight is computed once, and the
+    training of each head starts at the one before.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        With a ``constraint``. It is not changed, and its own ``fairness_weight`` is not used.
+    X, y, sensitive_features, sample_weight
+        As for its `fit`, n rows.
+    weights : int or array-like of shape (m,), default=25
+        Fairness weights in [0, 1], each of which is taken once; an int is that many, at least 2,
+        from 0 to 1.
+    ranks : sequence or None, default=None
+        Ranks, each once; None is that of ``clf``.
+    solvers : sequence of str or solvers, or None, default=None
+        Solvers, by name or with parameters, each once; None is that of ``clf``.
+    thresholds : int, default=13
+        With two classes, each head is also tried with thresholds at which the share of positive
+        decisions, by sample weight, is nearest to 0.7 to 1.3 times its own, so many of them; those
+        on the front are kept. 1 leaves thresholds alone. The column ``positive_share`` says how
+        many times.
+    cv : int, float, splitter or iterable, default=5
+        Which rows are judged by heads that have not seen them, as for
+        `FairLowRankHeadClassifier`: the more folds, the longer it takes. A float in (0, 1) is a
+        share of the rows held out, with one head per weight, fitted on the others. Rows are
+        measured with their ``sample_weight`` (without the classifier's ``class_weight``).
+    held_out : tuple or list, default=None
+        Other rows to measure the points on, in place of ``cv``: ``(X, y, sensitive_features)``,
+        each of weight 1, or ``(X, y, sensitive_features, sample_weight)``, h rows, with weights of
+        shape (h,) that are not negative. Rows of weight zero change nothing. Each rate of the
+        constraint must have rows of at least two groups.
+    known_groups : bool, default=False
+        Measure what is decided where the groups are known, ``predict(X, sensitive_features=s)``;
+        of solvers that can use them ("plug_in"). The classifiers predict without them, too, by
+        votes of the same weight.
+    n_boot : int, default=1000
+        Resamples of the rows, each with its weight, behind the intervals of error and accuracy; 0
+        for none. Those of distances are of the confidence limits of the rates, for other rows and
+        the classifier that is handed out; that of the AUC is DeLong's, with weights.
+
+    Returns
+    -------
+    FairnessPath
+        With ``table`` and ``classifiers``.
+
+    Raises
+    ------
+    ValueError
+        As `fit`; for a classifier without constraint or with a bound; for settings other than
+        those above; for held-out rows that `fit` would refuse, of classes or groups that the
+        training rows lack, or on which groups cannot be compared. Labels, groups and weights are
+        looked at before the extractor runs; of a share only after it whether groups can be
+        compared.
+    KeyboardInterrupt
+        If it was interrupted before the first head was fitted.
+
+    Warns
+    -----
+    FairnessWarning
+        If the judged rows lack a class in a group. UserWarning if it was interrupted: what was
+        fitted until then is returned.
+
+    Notes
+    -----
+    Points that are chosen by their values on the judged rows look a little better there than
+    they are: ``choose(..., confidence=0.95)`` heeds that, and otherwise measure the chosen
+    classifier on rows of its own. With "plug_in" and folds the votes are found on the judged rows,
+    by the probabilities that heads of other folds give them; `fit` finds them on its own rows by
+    one head, so that a ``fairness_weight`` leads to slightly different votes there.
+
+    Examples
+    --------
+    >>> from skfairft import FairLowRankHeadClassifier, fairness_path
+    >>> from skfairft.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(n_samples=1000, disparity=0.4, random_state=0)
+    >>> clf = FairLowRankHeadClassifier(
+    ...     constraint="demographic_parity", solver="plug_in", random_state=0
+    ... )
+    >>> path = fairness_path(clf, X, y, sensitive_features=s, weights=5, thresholds=1)
+    >>> path.table["difference"].is_monotonic_decreasing
+    True
+    >>> best = path.classifiers[path.choose(difference_bound=0.2, confidence=0.95)]
+    >>> best.predict(X[:3]).shape
+    (3,)
+    """
+    if not isinstance(clf, FairLowRankHeadClassifier):
+        raise TypeError(
+            f"fairness_path got a {type(clf).__name__}; expected a FairLowRankHeadClassifier. Of a "
+            "pipeline, pass its last step, and X as the steps before transform it."
+        )
+    constraint, weights = check_settings(clf, weights, thresholds, cv, held_out, n_boot)
+    variants = variants_of(clf, ranks, solvers)
+    blind = [one for one in variants if not resolve_solver(one.solver).votes]
+    if known_groups and blind:
+        raise ValueError(
+            f"known_groups=True measures predictions that are told the groups, and heads of "
+            f"solver={blind[0].solver!r} cannot use them; set known_groups=False or "
+            'solver="plug_in".'
+        )
+    clf = clone(clf)
+    given = None
+    if held_out is not None:
+        given = read_held_out(*held_out)
+        if clf.feature_extractor is None:
+            refuse_other_width(given.X, X)
+
+    def check(classes: NDArray[Any], groups: NDArray[Any]) -> None:
+        for one in variants:
+            check_for(one, len(classes))
+        report_void(variants, len(classes))
+        if given is not None:
+            shape = len(classes), len(groups)
+            w = torch.from_numpy(given.w)
+            refuse_alone(constraint, *given.encoded(classes, groups), w, shape=shape)
+
+    with training_modes():
+        problem, random_state = prepare(
+            clf,
+            X,
+            y,
+            sample_weight,
+            sensitive_features,
+            cv=cv if given is None else None,
+            check=check,
+        )
+        outside = None if given is None else _measured(clf, given)
+    seed = random_state.randint(np.iinfo(np.int32).max)
+    rule = parity(constraint, len(clf.classes_))
+    if problem.folds is not None:
+        judged = problem.as_they_are.take(problem.folds.judged)
+        assert judged.codes is not None
+        shape = len(clf.classes_), len(clf.groups_)
+        # Which rows they are is known only here.
+        refuse_alone(constraint, judged.y, judged.codes, judged.w, shape=shape, name="cv")
+    refit = problem.folds is not None and problem.folds.refit
+    candidates: list[Candidate] = []
+    judge: JudgedRows | None = None
+    total = len(weights) * len(variants)
+    with (
+        training_modes(),
+        threads_over_blocks(),
+        tqdm(total=total, disable=not clf.verbose, unit="head") as bar,
+    ):
+        try:
+            for one, label in zip(variants, labels_of(variants), strict=True):
+                apart = {"solver": one.solver, "rank": one.rank}
+                solver = resolve_solver(one.solver)
+                trials = solver.trials(replace(problem, rank=one.rank), seed, outside)
+                if judge is None:
+                    judge = JudgedRows(trials.rows, rule, clf.groups_, refit)
+                    judge.warn_of_empty()
+                for trial in trials.path(weights, known=known_groups, heads=True):
+                    settings = {**apart, "fairness_weight": trial.weight}
+                    candidates.append(candidate_of(label, settings, trial, judge))
+                    bar.update()
+        except KeyboardInterrupt:
+            if not candidates:
+                raise
+            warn_user(
+                f"Interrupted: the path holds {len(candidates)} of {total} heads.", UserWarning
+            )
+    assert judge is not None
+    if len(clf.classes_) == 2 and thresholds > 1:
+        candidates += [other for each in candidates for other in moved(each, thresholds, judge)]
+        points = judge.metrics(np.stack([each.table for each in candidates]))
+        front = pareto_front(points["weighted_f1_error"], points["difference"])
+        candidates = [
+            each for each, best in zip(candidates, front, strict=True) if best or each.share == 1.0
+        ]
+    cells = [judge.cells(each.scores + each.shift) for each in candidates]
+    decisions = np.stack([each.table for each in candidates])
+    squares = np.stack([judge.squares(each) for each in cells])
+    return FairnessPath(
+        table=point_table(candidates, judge, cells, decisions, squares, n_boot, seed),
+        classifiers=[
+            fitted_copy(
+                clf,
+                each.fitted
+                if each.share == 1.0
+                else each.fitted.with_head(
+                    shift_scores(each.fitted.head, each.shift, known=known_groups)
+                ),
+                **each.settings,
+            )
+            for each in candidates
+        ],
+        constraint=constraint,
+        decisions=decisions,
+        squares=squares,
+        n_judged=len(judge.rows),
+        out_of_fold=refit,
+    )
+
+
+def _measured(clf: FairLowRankHeadClassifier, given: HeldOut) -> TensorRows:
+    """Return rows to measure on in the classes and groups of the classifier."""
+    labels, groups = given.encoded(clf.classes_, clf.groups_)
+    rows = TensorRows(features_of(clf, given.X), labels, torch.from_numpy(given.w), groups)
+    # A resample would draw rows of weight zero, too.
+    return rows if given.w.all() else rows.take(np.flatnonzero(given.w))

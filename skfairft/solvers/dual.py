@@ -1,0 +1,343 @@
+"""The dual of the plug-in rule: the multipliers of a moment and a group, for a share of disparity.
+
+What they mean is in `skfairft.solvers.rule`.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+from ..parity.constraints import Parity
+from ..rows.tensor_rows import effective_rows
+from .rule import cell_scores
+
+__all__ = ["ParityDual", "solve_multipliers"]
+
+# The rule's indicator is smoothed to a softmax of these temperatures, one after the other:
+# probabilities differ by far more than the last one.
+_TEMPERATURES = (0.1, 0.03, 0.01, 0.003)
+_MAX_ITER = 100
+# Relative improvement at which the search ends. At the last temperature the dual is so stiff that
+# SciPy's 2e-9 ends it while rates are still off by 0.07.
+_FTOL = 1e-13
+# Newton's method ends where the next step promises less than this.
+_DUAL_TOL, _ARMIJO, _LEAST_STEP = 1e-11, 1e-3, 1e-8
+_SURE = 36.0  # margins, in temperatures, of which the rounded chance is 0 or 1
+_LEAST_CURVATURE = 1e-6  # of the dual, where no row is near the boundary
+# A share this near the one before starts so well that the last two temperatures are enough.
+_NEAR = 0.1
+
+# Rows beyond this many only move the multipliers by a fraction of their statistical error.
+_MOST_ROWS = 100_000
+# Of a cell with so few rows all are taken.
+_RARE_ROWS = 1000
+
+# Rates that differ by less than this share of what chance makes are the same.
+_NO_SPREAD = 0.03
+# Expected share of the rows of a moment below which a head knows nothing of them.
+_LEAST_SHARE = 1e-12
+
+Floats = NDArray[np.float64]
+
+
+def solve_multipliers(
+    p: Tensor,
+    w: Tensor,
+    parity: Parity,
+    *,
+    n_groups: int,
+    removed: Floats,
+    cells: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Find the rules that remove several shares of the disparity; see `ParityDual`.
+
+    Parameters
+    ----------
+    p, w, parity, n_groups, cells
+        As for `ParityDual`.
+    removed : ndarray of shape (q,)
+        Shares in [0, 1], in any order; those near each other in turn start each other.
+
+    Returns
+    -------
+    multipliers : Tensor of shape (q, m, G), float64
+        Rows of sum 0.
+    count : Tensor of shape (k, G), float64
+        Expected weight of each cell, for `cell_scores`.
+
+    Examples
+    --------
+    >>> from skfairft.parity.constraints import parity
+    >>> p = torch.tensor([[0.1, 0.2, 0.0, 0.7], [0.6, 0.0, 0.4, 0.0]]).double().repeat(50, 1)
+    >>> rule = parity("demographic_parity", 2)
+    >>> multipliers, count = solve_multipliers(
+    ...     p, torch.ones(100).double(), rule, n_groups=2, removed=np.array([0.0, 1.0])
+    ... )
+    >>> multipliers[0].tolist(), bool(multipliers[1, 0, 0] < 0)
+    ([[0.0, 0.0]], True)
+    """
+    dual = ParityDual(p, w, parity, n_groups=n_groups, cells=cells)
+    out = torch.zeros(len(removed), len(parity.events), n_groups, dtype=torch.float64)
+    for i in np.argsort(removed, kind="stable"):
+        out[i] = dual.at(float(removed[i]))
+    return out, dual.count
+
+
+class ParityDual:
+    """The rules that remove shares of the disparity, at the least loss of accuracy.
+
+    For each share r, the dual of: maximize the expected accuracy such that no moment's largest
+    and smallest rates differ by more than ``(1 - r)`` times the largest such difference of the
+    unconstrained rule. It is convex, with one unknown per moment and ordered pair of groups.
+
+    Parameters
+    ----------
+    p : Tensor of shape (n, k * G), float64
+        Probability of each cell (y, g), at column ``y * G + g``.
+    w : Tensor of shape (n,), float64
+        Sample weights.
+    parity : Parity
+        The moments.
+    n_groups : int
+        Number of groups G.
+    cells : Tensor of shape (n,), int64, optional
+        True label and group of each row, ``y * G + g``. With them nothing is removed where the
+        rows' own rates do not differ: of groups that are alike, but of unequal size, the
+        probabilities differ a little, and no rule that depends on them could mend that.
+
+    Raises
+    ------
+    ValueError
+        If the probabilities of all rows of some moment are zero, as after a training that diverged.
+
+    Examples
+    --------
+    >>> from skfairft.parity.constraints import parity
+    >>> p = torch.tensor([[0.1, 0.2, 0.0, 0.7], [0.6, 0.0, 0.4, 0.0]]).double().repeat(50, 1)
+    >>> rule = parity("demographic_parity", 2)
+    >>> dual = ParityDual(p, torch.ones(100).double(), rule, n_groups=2)
+    >>> dual.at(0.0).tolist(), dual.at(1.0).shape
+    ([[0.0, 0.0]], torch.Size([1, 2]))
+    """
+
+    def __init__(
+        self, p: Tensor, w: Tensor, parity: Parity, *, n_groups: int, cells: Tensor | None = None
+    ) -> None:
+        if len(p) > _MOST_ROWS:
+            rows, w = _some_rows(w, cells)
+            p, cells = p[rows], None if cells is None else cells[rows]
+        self._parity, self._n_groups = parity, n_groups
+        self._share = (w / w.sum()).numpy()
+        self._P = np.ascontiguousarray(p.numpy().T)  # sums over cells and classes are over rows
+        #: Expected weight (k, G) of each cell, for `cell_scores`.
+        self.count = (w @ p).reshape(-1, n_groups)
+        k, m = len(self.count), len(parity.events)
+        if not bool((parity.counts(self.count) > _LEAST_SHARE * self.count.sum()).all()):
+            raise ValueError(
+                "The head of solver='plug_in' gives some group, or some class of a group, no "
+                "probability on any row that it was trained on: its training did not come near to "
+                "an end. Use a smaller lr, or leave optimizer, lr and batch_size at None; or train "
+                "for more epochs."
+            )
+        none = np.zeros((m, n_groups))
+        _, rates, decision = self._rule(none, _TEMPERATURES[-1])
+        self._spread = _spread(rates)
+        if cells is not None:
+            own = torch.zeros(k * n_groups, k, dtype=torch.float64)
+            own.index_add_(0, cells, torch.from_numpy(decision.T.copy()))
+            own_count = torch.bincount(cells, w / w.sum(), minlength=k * n_groups)
+            found = parity.rates(own.reshape(k, n_groups, k), own_count.reshape(k, n_groups))
+            if _spread(found.numpy()) <= _NO_SPREAD / effective_rows(w) ** 0.5:
+                self._spread = 0.0
+        self._solved = {0.0: none}
+
+    @cached_property
+    def _two_groups(self) -> _TwoGroups | None:
+        if len(self.count) != 2 or self._n_groups != 2:
+            return None
+        return _TwoGroups(self._P, self._share, self._parity, self.count)
+
+    def at(self, removed: float) -> Tensor:
+        """Return the multipliers (m, G), rows of sum 0, that remove a share in [0, 1]."""
+        if self._spread == 0.0:
+            return torch.from_numpy(self._solved[0.0].copy())
+        if removed not in self._solved:
+            before = max(share for share in self._solved if share < removed)
+            near = before > 0.0 and removed - before <= _NEAR
+            temperatures = _TEMPERATURES[-2:] if near else _TEMPERATURES
+            bound = (1.0 - removed) * self._spread
+            solve = self._solve if self._two_groups is None else self._two_groups.solve
+            self._solved[removed] = solve(bound, self._solved[before], temperatures)
+        return torch.from_numpy(self._solved[removed].copy())
+
+    def scores(self, removed: float) -> Tensor:
+        """Return the `cell_scores` (k, G, k) of a share."""
+        return cell_scores(self._parity, self.at(removed), self.count)
+
+    def _rule(self, multipliers: Floats, temperature: float) -> tuple[float, Floats, Floats]:
+        """Return the expected score of the smoothed rule, its rates (m, G) and decisions (k, n)."""
+        k, n_groups = self.count.shape
+        scores = cell_scores(self._parity, torch.from_numpy(multipliers), self.count).numpy()
+        score = scores.reshape(k * n_groups, k).T @ self._P
+        best = score.max(axis=0)
+        decision = np.exp((score - best) / temperature)
+        total = decision.sum(axis=0)
+        decision *= self._share / total
+        value = float(self._share @ (best + temperature * np.log(total)))
+        mass = torch.from_numpy(self._P @ decision.T).reshape(k, n_groups, k)
+        return value, self._parity.rates(mass, self.count / self.count.sum()).numpy(), decision
+
+    def _solve(self, bound: float, start: Floats, temperatures: tuple[float, ...]) -> Floats:
+        # A multiplier for each ordered pair of groups, whose difference up to the bound is free.
+        m, n_groups = start.shape
+        x = _between_pairs(start).ravel()
+        for temperature in temperatures:
+
+            def dual(x: Floats, temperature: float = temperature) -> tuple[float, Floats]:
+                pairs = x.reshape(m, n_groups, n_groups)
+                value, rates, _ = self._rule(_of_groups(pairs), temperature)
+                gradient = bound - (rates[:, :, None] - rates[:, None, :])
+                return value + bound * float(x.sum()), gradient.ravel()
+
+            found = minimize(
+                dual,
+                x,
+                jac=True,
+                method="L-BFGS-B",
+                bounds=[(0.0, None)] * len(x),
+                options={"maxiter": _MAX_ITER, "ftol": _FTOL},
+            )
+            x = found.x
+        return _of_groups(x.reshape(m, n_groups, n_groups))
+
+
+class _TwoGroups:
+    """The dual for two classes and two groups: one unknown for each moment, by Newton's method.
+
+    Its value is ``sum(share * T * log(1 + exp(margin / T)))`` and terms linear in the multipliers
+    ``u``, with margins that are linear in them, too; and ``bound * |u|``, whose kink the quadratic
+    model keeps.
+    """
+
+    def __init__(self, P: Floats, share: Floats, parity: Parity, count: Tensor) -> None:
+        m = len(parity.events)
+        signs = torch.tensor([1.0, -1.0], dtype=torch.float64)
+        units = torch.eye(m, dtype=torch.float64)[:, :, None] * signs
+        free = cell_scores(parity, torch.zeros_like(units[0]), count)
+        # By moment, cell and class.
+        slopes = torch.stack([cell_scores(parity, unit, count) - free for unit in units])
+        flat, of_moments = free.flatten(0, 1).numpy(), slopes.flatten(1, 2).numpy()
+        self._share = share
+        self._free = (flat[:, 1] - flat[:, 0]) @ P
+        self._slopes = (of_moments[:, :, 1] - of_moments[:, :, 0]) @ P  # (m, n)
+        self._linear = of_moments[:, :, 0] @ (P @ share)
+
+    def solve(self, bound: float, start: Floats, temperatures: tuple[float, ...]) -> Floats:
+        """Return the multipliers (m, 2) of the groups."""
+        u = start[:, 0].copy()
+        for temperature in temperatures:
+            u = self._at(temperature, bound, u)
+        return np.stack([u, -u], axis=1)
+
+    def _value(self, u: Floats, temperature: float, bound: float) -> tuple[float, _Decided]:
+        """Return the objective, and what is decided there."""
+        margin = self._free + u @ self._slopes
+        near = np.flatnonzero(np.abs(margin) < _SURE * temperature)
+        close, share = margin[near] / temperature, self._share[near]
+        rest = np.exp(-np.abs(close))
+        loss = float(self._share @ np.maximum(margin, 0.0))
+        loss += temperature * float(share @ np.log1p(rest))
+        q = (margin > 0.0).astype(np.float64)
+        q[near] = np.where(close > 0.0, 1.0, rest) / (1.0 + rest)
+        total = loss + float(self._linear @ u) + bound * float(np.abs(u).sum())
+        return total, _Decided(q, near, share * q[near] * (1.0 - q[near]) / temperature)
+
+    def _at(self, temperature: float, bound: float, u: Floats) -> Floats:
+        value, decided = self._value(u, temperature, bound)
+        for _ in range(_MAX_ITER):
+            slope = self._slopes @ (self._share * decided.q) + self._linear
+            near = self._slopes[:, decided.near]
+            hessian = (near * decided.curvature) @ near.T
+            hessian.flat[:: len(u) + 1] += _LEAST_CURVATURE
+            step = _lasso_step(hessian, slope, u, bound)
+            gain = float(slope @ step) + bound * float(np.abs(u + step).sum() - np.abs(u).sum())
+            if gain >= -_DUAL_TOL:
+                break
+            size = 1.0
+            while size > _LEAST_STEP:
+                there, next_decided = self._value(u + size * step, temperature, bound)
+                if there <= value + _ARMIJO * size * gain:
+                    break
+                size /= 2.0
+            else:
+                break
+            u, value, decided = u + size * step, there, next_decided
+        return u
+
+
+class _Decided(NamedTuple):
+    """Chances of the second class (n,), the rows near the boundary, and the curvature there."""
+
+    q: Floats
+    near: NDArray[np.int64]
+    curvature: Floats
+
+
+def _lasso_step(hessian: Floats, slope: Floats, u: Floats, bound: float) -> Floats:
+    """Return the ``s`` of least ``slope s + s H s / 2 + bound * |u + s|``."""
+    side = np.sign(u)
+    if side.all():  # as a rule no kink is crossed
+        step: Floats = np.linalg.solve(hessian, -(slope + bound * side)).astype(np.float64)
+        if (np.sign(u + step) == side).all():
+            return step
+    step = np.zeros(len(u))
+    for _ in range(_MAX_ITER):  # else coordinate by coordinate
+        before = step.copy()
+        for i in range(len(u)):
+            rest = slope[i] + hessian[i] @ step - hessian[i, i] * step[i]
+            end = u[i] - rest / hessian[i, i]  # without the kink
+            step[i] = np.sign(end) * max(abs(end) - bound / hessian[i, i], 0.0) - u[i]
+        if np.abs(step - before).max() <= 1e-12:
+            break
+    return step
+
+
+def _some_rows(w: Tensor, cells: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the numbers of some rows, and their weights: all of rare cells, others at random."""
+    counted = torch.nonzero(w)[:, 0]
+    rare = torch.zeros(len(counted), dtype=torch.bool)
+    if cells is not None:
+        own = cells[counted]
+        rare = torch.bincount(own)[own] <= _RARE_ROWS
+    kept, others = counted[rare], counted[~rare]
+    size = min(max(_MOST_ROWS - len(kept), 0), len(others))
+    order = torch.randperm(len(others), generator=torch.Generator().manual_seed(0))
+    drawn = others[order[:size]]
+    share = len(others) / size if size else 1.0
+    return torch.cat([kept, drawn]), torch.cat([w[kept], share * w[drawn]])
+
+
+def _spread(rates: Floats) -> float:
+    """Return the largest difference between groups of any moment's rates (m, G)."""
+    return float((np.nanmax(rates, axis=1) - np.nanmin(rates, axis=1)).max())
+
+
+def _of_groups(pairs: Floats) -> Floats:
+    """Return the multipliers (m, G) of groups, with rows of sum 0, for those of pairs (m, G, G)."""
+    out: Floats = pairs.sum(axis=2) - pairs.sum(axis=1)
+    return out
+
+
+def _between_pairs(multipliers: Floats) -> Floats:
+    """Return multipliers of pairs that are those of groups in sum, and as small as can be."""
+    up, down = np.maximum(multipliers, 0.0), np.maximum(-multipliers, 0.0)
+    total = up.sum(axis=1, keepdims=True)
+    out: Floats = (up / np.where(total > 0.0, total, 1.0))[:, :, None] * down[:, None, :]
+    return out
