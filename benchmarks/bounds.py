@@ -56,6 +56,7 @@ class Setting:
 
     @property
     def name(self) -> str:
+        """How it is called in results."""
         return f"{self.population}.{self.n}.{self.constraint}.{self.bound:g}"
 
 

@@ -23,11 +23,21 @@ import sys
 import tempfile
 from pathlib import Path
 
+from _tradeoff.asked import BOUNDS as ASKED_BOUNDS
 from _tradeoff.data import DATASETS, DEFAULT_CACHE, missing
 from _tradeoff.ours import add_unions
 from _tradeoff.peers import CONSTRAINTS, METHODS, quiet
 from _tradeoff.run import read, run_all
-from _tradeoff.score import OURS, against_peers, markdown, overview, plot, score
+from _tradeoff.score import (
+    ASKED,
+    OURS,
+    against_peers,
+    asked_table,
+    markdown,
+    overview,
+    plot,
+    score,
+)
 
 
 def main() -> None:
@@ -74,8 +84,12 @@ def main() -> None:
     results = add_unions(results)
     order = {name: i for i, name in enumerate(DATASETS)}
     results.sort(key=lambda r: (order[r["dataset"]], r["constraint"], r["seed"]))
-    scores = score(results)
+    everything = score(results)
+    asked = everything["method"].str.startswith(ASKED)
+    scores = everything[~asked]
     text = f"## Hypervolume\n\n{overview(scores)}\n"
+    if asked.any():
+        text += f"## Asked for the bounds {ASKED_BOUNDS}\n\n{asked_table(everything[asked])}\n"
     for name in dict.fromkeys(scores["method"]):
         if name.startswith(OURS):
             text += f"## {name}, beside the best peer\n\n{against_peers(scores, name)}\n"
@@ -91,8 +105,8 @@ def main() -> None:
     else:
         print(text)
     if options.json:
-        fronts = [None if not hasattr(f, "tolist") else f.tolist() for f in scores["front"]]
-        rows = json.loads(scores.drop(columns="front").to_json(orient="records"))
+        fronts = [None if not hasattr(f, "tolist") else f.tolist() for f in everything["front"]]
+        rows = json.loads(everything.drop(columns="front").to_json(orient="records"))
         rows = [{**row, "front": front} for row, front in zip(rows, fronts, strict=True)]
         options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
     if options.plot:

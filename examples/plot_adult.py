@@ -180,9 +180,10 @@ print(table(heads).to_string())
 
 # %%
 # The distance lies below the bound, by as much as the confidence asks for. The price stands in the
-# table: the error is higher, and so is the equalized odds distance. The labels' rates differ between
-# the groups, so equal selection rates are had by declining more people who would be positive in one
-# group, or accepting more who would not in the other. The picture shows it by group.
+# table: the error is higher, and so is the equalized odds distance. The labels' rates differ
+# between the groups, so equal selection rates are had by declining more people who would be
+# positive in one group, or accepting more who would not in the other. The picture shows it by
+# group.
 
 import matplotlib.pyplot as plt
 

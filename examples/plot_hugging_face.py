@@ -286,7 +286,8 @@ pd.DataFrame(
 
 # %%
 # With 384 features and 600 sentences do not expect all of it. The intervals above are wide, too: to
-# hold a bound takes more rows than this page has, and ``difference_bound``, with a ``confidence``. See :doc:`/guide/constraint`.
+# hold a bound takes more rows than this page has, and ``difference_bound`` with a ``confidence``.
+# See :doc:`/guide/constraint`.
 #
 # Without scikit-learn
 # --------------------

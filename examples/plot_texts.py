@@ -154,8 +154,8 @@ rates = GroupRatesDisplay.from_estimator(
 # %%
 # What would less of it cost?
 # ---------------------------
-# `fairness_path` fits the heads of many fairness weights and measures each on the training sentences,
-# every one by a head of other folds. Not one of them has to run again.
+# `fairness_path` fits the heads of many fairness weights and measures each on the training
+# sentences, every one by a head of other folds. Not one of them has to run again.
 
 from skfairft import FairnessTradeoffDisplay, fairness_path
 

@@ -55,6 +55,7 @@ class Curve:
     val: list[np.ndarray] = field(default_factory=list)  # (n_val,) each
     test: list[np.ndarray] = field(default_factory=list)  # (n_test,) each
     seconds: float = 0.0
+    counts: list[Any] | None = None  # in place of val: (G, k, k) each, of rows out of fold
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,12 @@ def method(name: str, **settings: Any) -> Callable[[Callable[..., Candidates]], 
         return run
 
     return register
+
+
+def together(split: Split) -> Part:
+    """Return the rows of train and val."""
+    parts = split.train, split.val
+    return Part(*(np.concatenate([getattr(part, a) for part in parts]) for a in ("Z", "y", "s")))
 
 
 def strength(split: Split) -> float:

@@ -78,13 +78,12 @@ def run_one(split: Split, constraint: str, name: str) -> dict[str, Any]:
         out["error"] = f"{type(error).__name__}: {error}"
         out["traceback"] = traceback.format_exc()[-2000:]
         return out
+    shape = split.n_groups, split.n_classes
     return {
         **out,
         "labels": curve.labels,
-        **{
-            part: confusion(getattr(split, part), predicted, split.n_groups, split.n_classes)
-            for part, predicted in (("val", curve.val), ("test", curve.test))
-        },
+        "val": confusion(split.val, curve.val, *shape) if curve.counts is None else curve.counts,
+        "test": confusion(split.test, curve.test, *shape),
         "seconds": round(curve.seconds, 4),
         "cpu_seconds": round(_cpu_seconds() - start, 4),
     }
