@@ -30,7 +30,7 @@ def check_settings(
     held_out: Any,
     n_boot: Any,
 ) -> tuple[str, NDArray[np.float64]]:
-    """Return the constraint and the weights, or refuse what cannot be traced; as `fairness_path`."""
+    """Return constraint and weights, or refuse what cannot be traced; as `fairness_path`."""
     if clf.constraint is None or clf.difference_bound is not None:
         raise ValueError(
             f"fairness_path got a classifier with constraint={clf.constraint!r} and "
