@@ -179,7 +179,7 @@ print(
 from skfairft import GroupRatesDisplay
 
 rates = GroupRatesDisplay.from_estimator(
-    second, test["path"], test["Heavy_Makeup"], sensitive_features=test["group"], random_state=0
+    second, test["path"], test["Heavy_Makeup"], sensitive_features=test["group"]
 )
 
 # %%
@@ -218,7 +218,7 @@ fair.fit(train["path"], train["Heavy_Makeup"], sensitive_features=train["group"]
 # In a notebook a classifier shows what it is, as above. On the same people as before:
 
 constrained = GroupRatesDisplay.from_estimator(
-    fair, test["path"], test["Heavy_Makeup"], sensitive_features=test["group"], random_state=0
+    fair, test["path"], test["Heavy_Makeup"], sensitive_features=test["group"]
 )
 
 # %%

@@ -147,9 +147,7 @@ print(fairness_report(y_test, predicted, sensitive_features=sex_test, random_sta
 
 from skfairft import GroupRatesDisplay
 
-rates = GroupRatesDisplay.from_estimator(
-    second, test, y_test, sensitive_features=sex_test, random_state=0
-)
+rates = GroupRatesDisplay.from_estimator(second, test, y_test, sensitive_features=sex_test)
 
 # %%
 # What would less of it cost?

@@ -30,13 +30,14 @@ from .head.modules import DeployedModel, head_scores, single_score_head
 from .inputs.by_name import by_name
 from .inputs.encoding import known_groups
 from .inputs.exceptions import FairnessWarning
+from .inputs.index_order import warn_of_index_order
 from .inputs.warn import warn_user
 from .lowrank.importance import IMPORTANCES
 from .parity.constraints import CONSTRAINTS, parity
 from .parity.judge import JudgedRows
 from .rows.blocks import threads_over_blocks
 from .solvers.base import Solver
-from .solvers.bound import BoundSearch, weakest_weight
+from .solvers.bound import BoundSearch, rows_in_words, weakest_weight
 from .solvers.checks import check_weight_or_bound, report_void
 from .solvers.fine_tune import FineTune
 from .solvers.problem import FittedHead, Problem
@@ -51,6 +52,12 @@ P = ParamSpec("P")
 # Parameters of training, which are the solver's.
 OF_TRAINING = frozenset(inspect.signature(FineTune).parameters)
 
+# Attributes of a fit with a bound.
+_OF_BOUND = (
+    *("difference_", "difference_interval_", "difference_limit_"),
+    *("bound_met_", "known_groups_"),
+)
+
 # A weight that takes away less than this share of what it says is reported, unless the weight or
 # the distance without a constraint is small.
 _LEAST_SHARE, _SMALL_WEIGHT, _SMALL_DISTANCE = 0.2, 0.25, 0.02
@@ -61,8 +68,9 @@ class KnownGroups(NamedTuple):
 
     fairness_weight: float
     difference: float
-    interval: NDArray[np.float64]
+    interval: tuple[float, float]
     limit: float
+    met: bool
 
 
 def _moved(names: Sequence[str], solver: Any) -> str:
@@ -239,10 +247,15 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         95 % interval of the distance on other rows, which heeds that the head is
         fitted anew on all rows (`JudgedRows.limits`).
     difference_limit_ : float
-        What the distance on other rows is within, with ``confidence`` (None: 0.95).
+        What the distance on other rows is within, with ``confidence`` (None: 0.95). It is
+        one-sided, and so below the upper end of the interval.
+    bound_met_ : bool
+        Whether the distance is within ``difference_bound``, or with a confidence its limit.
     known_groups_ : KnownGroups
         With ``difference_bound`` and "plug_in": ``fairness_weight``, ``difference``,
-        ``interval`` and ``limit`` of predictions that are told the groups.
+        ``interval``, ``limit`` and ``met`` of predictions that are told the groups.
+    sensitive_names_in_ : list of str
+        Names of several columns of ``sensitive_features``; empty where there were none.
     solver_ : FineTune, ClosedForm or PlugIn
         What fitted the head.
     head_ : nn.Module
@@ -613,7 +626,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
 
     def _fit_head(self, problem: Problem, random_state: np.random.RandomState) -> None:
         """Carry out Algorithm 1 on the features."""
-        for name in ("difference_", "difference_interval_", "difference_limit_", "known_groups_"):
+        for name in (
+            "difference_",
+            "difference_interval_",
+            "difference_limit_",
+            "bound_met_",
+            "known_groups_",
+        ):
             if hasattr(self, name):
                 delattr(self, name)
         solver = resolve_solver(self.solver)
@@ -636,9 +655,15 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             self.fairness_weight_ = found.trial.weight
             self.difference_, self.difference_interval_ = found.distance, found.interval
             self.difference_limit_ = found.limit
+            self.bound_met_ = self._within(found)
             if known is not None:
+                low, high = known.interval.tolist()
                 self.known_groups_ = KnownGroups(
-                    known.trial.weight, known.distance, known.interval, known.limit
+                    known.trial.weight,
+                    known.distance,
+                    (low, high),
+                    known.limit,
+                    self._within(known),
                 )
             self._report_bound(self.difference_bound, found, len(judge.rows))
         store(self, fitted)
@@ -648,6 +673,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 f"Training was interrupted; the head holds what was trained in {epochs}.",
                 UserWarning,
             )
+
+    def _within(self, found: BoundSearch) -> bool:
+        """Tell whether the bound was met: by the limit if there is a confidence."""
+        reached = found.distance if self.confidence is None else found.limit
+        assert self.difference_bound is not None
+        return bool(reached <= self.difference_bound)
 
     def _report_share(self, judge: JudgedRows, plain: nn.Module, fitted: FittedHead) -> None:
         """Warn if the weight took away much less than it says, from the training rows."""
@@ -661,8 +692,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         small = before <= _SMALL_DISTANCE or self.fairness_weight_ < _SMALL_WEIGHT
         if small or before - after >= _LEAST_SHARE * wanted:
             return
+        did = "did little" if after <= before else "made it worse"
         warn_user(
-            f"fairness_weight={self.fairness_weight_:.3g} did little: the distance between the "
+            f"fairness_weight={self.fairness_weight_:.3g} {did}: the distance between the "
             f"groups' decisions on the training rows was {before:.3f} without a constraint and is "
             f"{after:.3f} now. To change that, {solver.advice(self.importance)}, or raise the "
             "weight.",
@@ -683,11 +715,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 FairnessWarning,
             )
         elif not found.limit <= bound:
-            more = (
-                "the constraint does not reach it, whatever the number of rows"
-                if np.isinf(found.rows)
-                else f"that would take about {found.rows:,.0f} rows like the {n_rows:,}"
-            )
+            more = f"at that weight {rows_in_words(found.rows, n_rows)}"
             warn_user(
                 f"difference_bound={bound} cannot be certified with confidence={self.confidence}: "
                 f"the smallest bound that can is {found.limit:.3f}, at fairness_weight="
@@ -700,12 +728,25 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         check_is_fitted(self, "head_")
         codes = None
         if sensitive_features is not None:  # before the extractor runs
+            warn_of_index_order(X=X, sensitive_features=sensitive_features)
             if not self.solver_.votes:
                 raise ValueError(
-                    f"sensitive_features were given to predict by, but {self.solver_.label()} has "
-                    'heads that cannot use them; leave them out, or set solver="plug_in".'
+                    "sensitive_features were given to a prediction, but heads of "
+                    f"{self.solver_.label()} cannot use them; leave them out, or set "
+                    'solver="plug_in".'
                 )
-            found = known_groups(sensitive_features, self.groups_, _num_samples(X))
+            found = known_groups(
+                sensitive_features, self.groups_, _num_samples(X), self.sensitive_names_in_
+            )
+            told = getattr(self, "known_groups_", None)  # of a bound
+            if told is not None and not told.met:
+                warn_user(
+                    f"difference_bound={self.difference_bound} was not met for predictions that "
+                    f"are told the groups: their difference is {told.difference:.3f}, and within "
+                    f"{told.limit:.3f} with a confidence of {self.confidence or 0.95:.3g} (see "
+                    "known_groups_).",
+                    FairnessWarning,
+                )
             codes = torch.from_numpy(found)
         scores = head_scores(self.head_, features_of(self, X), codes).numpy()
         beyond = np.flatnonzero(~np.isfinite(scores).all(axis=1))

@@ -29,7 +29,7 @@ from .inputs.checks import (
     check_weights,
     class_factors,
 )
-from .inputs.encoding import encode_labels, python_value
+from .inputs.encoding import column_names, encode_labels, python_value
 from .inputs.exceptions import FairnessWarning
 from .inputs.feature_table import kept_dtypes, read_features, refuse_mapping, refuse_odd_rows
 from .inputs.index_order import warn_of_index_order
@@ -187,6 +187,8 @@ def prepare(
         )
     clf.classes_, clf.groups_ = classes, groups
     clf.groups_given_ = sensitive_features is not None
+    names = column_names(sensitive_features) if clf.groups_given_ else []
+    clf.sensitive_names_in_ = names if len(names) > 1 else []
     alone = check_weights(sample_weight, None, classes, labels)
     problem = Problem(
         rows=TensorRows(Z, *map(torch.from_numpy, (labels, w, codes))),
@@ -370,7 +372,7 @@ def fitted_copy(clf: Any, fitted: FittedHead, **params: Any) -> Any:
     # A copy of the solver: that of one classifier is not to be set through another.
     new = clone(clf).set_params(**{name: copy.copy(value) for name, value in params.items()})
     for name in (
-        *("classes_", "groups_", "groups_given_", "feature_extractor_"),
+        *("classes_", "groups_", "groups_given_", "sensitive_names_in_", "feature_extractor_"),
         *("n_features_in_", "feature_names_in_"),
     ):
         if hasattr(clf, name):

@@ -1,6 +1,7 @@
 """The head of cells: its fit, the strength of its penalty, and groups that are known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -95,6 +96,20 @@ class TestStrength:
             by_hand.predict_proba(X),
             clf.set_params(C="auto").fit(X, y, sensitive_features=s).predict_proba(X),
         )
+
+    @pytest.mark.parametrize("n", [150, 3000])
+    @pytest.mark.parametrize("scale", [1e-8, 1.0 / 3.0, 1e6])
+    def test_a_common_factor_of_the_weights_changes_nothing(self, n, scale):
+        X, y, s = make_biased_classification(n, 8, disparity=0.4, random_state=1)
+        clf = FairLowRankHeadClassifier(solver="plug_in", random_state=0)
+        plain = clf.fit(X, y, sensitive_features=s).predict_proba(X)
+        clf.fit(X, y, sensitive_features=s, sample_weight=np.full(n, scale))
+        np.testing.assert_allclose(clf.predict_proba(X), plain, atol=1e-4)
+
+    def test_too_few_rows_to_choose_by_are_none(self):
+        X = np.random.default_rng(0).normal(size=(4, 3))
+        clf = FairLowRankHeadClassifier(solver="plug_in")
+        assert clf.fit(X, [0, 1, 0, 1], sensitive_features=[0, 0, 1, 1]).C_ == 1.0
 
     def test_of_a_trained_head_is_refused(self):
         X, y, s = make_biased_classification(200, 8, random_state=0)
@@ -196,11 +211,45 @@ class TestKnownGroups:
         with pytest.raises(ValueError, match="sensitive_features has 499 rows but X has 500"):
             clf.predict(X, sensitive_features=s[1:])
 
+    def test_rows_and_columns_in_another_order_are_said(self):
+        X, y, s = make_biased_classification(400, 8, disparity=0.6, random_state=0)
+        frame = pd.DataFrame(X)
+        both = pd.DataFrame({"sex": s, "old": np.arange(400) % 2})
+        clf = FairLowRankHeadClassifier(constraint=DP, fairness_weight=1.0, solver="plug_in")
+        clf.fit(frame, y, sensitive_features=both)
+        with pytest.warns(FairnessWarning, match="same index labels in another order"):
+            clf.predict(frame, sensitive_features=both.iloc[::-1])
+        with pytest.raises(
+            ValueError, match=r"columns \['old', 'sex'\], but fit got \['sex', 'old'\]"
+        ):
+            clf.predict(frame, sensitive_features=both[["old", "sex"]])
+        expected = clf.predict(frame, sensitive_features=both)
+        np.testing.assert_array_equal(
+            clf.predict(frame, sensitive_features=both.to_numpy()), expected
+        )
+
+    def test_a_bound_that_they_do_not_meet_is_said_where_they_are_used(self):
+        X, y, s = make_biased_classification(400, 8, disparity=0.6, random_state=0)
+        clf = FairLowRankHeadClassifier(
+            constraint=DP, difference_bound=0.05, confidence=0.95, solver="plug_in", random_state=0
+        )
+        with pytest.warns(FairnessWarning, match="cannot be certified"):
+            clf.fit(X, y, sensitive_features=s)
+        assert not clf.bound_met_
+        assert not clf.known_groups_.met
+        clf.predict(X)
+        with pytest.warns(FairnessWarning, match="not met for predictions that are told"):
+            clf.predict(X, sensitive_features=s)
+        clf.set_params(difference_bound=0.9).fit(X, y, sensitive_features=s)
+        assert clf.bound_met_
+        assert clf.known_groups_.met
+        clf.predict(X, sensitive_features=s)
+
     @pytest.mark.parametrize("solver", ["fine_tune", "closed_form"])
     def test_other_solvers_refuse(self, solver):
         X, y, s = make_biased_classification(300, 6, random_state=0)
         clf = FairLowRankHeadClassifier(solver=solver).fit(X, y, sensitive_features=s)
-        with pytest.raises(ValueError, match=f"{solver} has heads that cannot use them"):
+        with pytest.raises(ValueError, match=f"heads of {solver} cannot use them"):
             clf.predict(X, sensitive_features=s)
         clf.set_params(constraint=DP)
         with pytest.raises(ValueError, match="known_groups=True measures predictions"):

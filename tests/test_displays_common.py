@@ -175,7 +175,7 @@ def test_names_are_drawn_letter_for_letter(name):
     """Formulas would raise an error or lose letters, an underscore the whole entry."""
     s = np.array([name, "b"] * 40)
     y = np.array([0, 0, 1, 1] * 20)
-    rates = GroupRatesDisplay.from_predictions(y, y, sensitive_features=s, n_boot=0)
+    rates = GroupRatesDisplay.from_predictions(y, y, sensitive_features=s)
     importance = FisherImportanceDisplay(
         group_importance=np.eye(2), importance=np.ones(2), groups=[name, "b"]
     ).plot()

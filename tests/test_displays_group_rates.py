@@ -82,11 +82,9 @@ MARKERS = dict(zip(PEERS, ("o", "s", "^"), strict=True))
 
 def test_dots_are_fairlearns_rates_and_bars_the_reports_intervals(rows):
     y, pred, s = rows
-    ax = GroupRatesDisplay.from_predictions(
-        y, pred, sensitive_features=s, n_boot=200, random_state=0
-    ).ax_
+    ax = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s).ax_
     frame = MetricFrame(metrics=PEERS, y_true=y, y_pred=pred, sensitive_features=s)
-    report = fairness_report(y, pred, sensitive_features=s, n_boot=200, random_state=0)
+    report = fairness_report(y, pred, sensitive_features=s, n_boot=0)
     assert len(dots(ax)) == 12
     for i, group in enumerate("abcd"):
         for name, marker in MARKERS.items():
@@ -101,7 +99,7 @@ def test_dots_are_fairlearns_rates_and_bars_the_reports_intervals(rows):
 def test_counts_stand_at_the_groups_and_few_rows_are_marked_as_the_report_notes_them(rows):
     y, pred, s = rows
     y[s == "c"] = np.r_[np.ones(29), np.zeros(171)]  # 29 positives: one too few
-    ax = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s, n_boot=0).ax_
+    ax = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s).ax_
     texts = [text for _, text in groups_of(ax)]
     assert texts == ["a (n=400)", "b (n=300)", "c (n=200)*", "d (n=12)*"]
     hollow = [[of_group(ax, i)[marker][2] for marker in MARKERS.values()] for i in range(4)]
@@ -112,9 +110,7 @@ def test_counts_stand_at_the_groups_and_few_rows_are_marked_as_the_report_notes_
 def test_no_group_is_marked_where_none_is_small(rows):
     y, pred, s = rows
     keep = s != "d"
-    ax = GroupRatesDisplay.from_predictions(
-        y[keep], pred[keep], sensitive_features=s[keep], n_boot=0
-    ).ax_
+    ax = GroupRatesDisplay.from_predictions(y[keep], pred[keep], sensitive_features=s[keep]).ax_
     assert not any("*" in text for _, text in groups_of(ax))
     assert len(entries(ax)) == 3
 
@@ -124,7 +120,7 @@ def test_thirty_rows_are_not_few_and_one_less_is():
     s = np.repeat([0, 1], 60)  # thirty rows of each label in each group
     for left, few in [(120, 0), (119, 1)]:
         display = GroupRatesDisplay.from_predictions(
-            y[:left], y[:left], sensitive_features=s[:left], n_boot=0
+            y[:left], y[:left], sensitive_features=s[:left]
         )
         assert sum(int(flags.sum()) for flags in display.few.values()) == few
         assert [name.get_text()[-1] == "*" for name in display.ax_.get_yticklabels()] == [
@@ -137,7 +133,7 @@ def test_an_undefined_rate_is_written_and_never_drawn(rows):
     y, pred, s = rows
     y[s == "d"] = 0
     with pytest.warns(FairnessWarning, match="true positive rate"):
-        display = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s, n_boot=50)
+        display = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s)
     ax = display.ax_
     assert np.isnan(display.rates["tpr"][3])
     assert MARKERS["tpr"] not in of_group(ax, 3)
@@ -153,7 +149,7 @@ def test_an_undefined_difference_is_called_so(rows):
     y, pred, s = rows
     with pytest.warns(FairnessWarning, match="no one to be compared with"):
         ax = GroupRatesDisplay.from_predictions(
-            y, pred, sensitive_features=np.full(len(s), "all"), n_boot=0
+            y, pred, sensitive_features=np.full(len(s), "all")
         ).ax_
     assert all(text.endswith("largest difference undefined") for text in entries(ax)[:3])
 
@@ -161,7 +157,7 @@ def test_an_undefined_difference_is_called_so(rows):
 def test_of_several_classes_each_has_a_block_of_its_own():
     rng = np.random.default_rng(0)
     y, pred, s = rng.integers(3, size=(3, 900))
-    display = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s, n_boot=0)
+    display = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s)
     ax = display.ax_
     assert len(groups_of(ax)) == 9
     heads = [text for text in ax.texts if "against the rest" in text.get_text()]
@@ -178,7 +174,7 @@ def test_of_several_classes_each_has_a_block_of_its_own():
             assert head.get_position()[1] < groups_of(ax)[3 * c + g][0]
             for name, marker in MARKERS.items():
                 assert found[marker][0] == pytest.approx(frame.by_group.loc[g, name])
-    one = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s, pos_label=1, n_boot=0)
+    one = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s, pos_label=1)
     np.testing.assert_array_equal(one.rates["tpr"], display.rates["tpr[1]"])
 
 
@@ -194,12 +190,8 @@ def test_any_fitted_classifier_is_taken(wrapper, routing):
     if wrapper == "search":
         clf = GridSearchCV(clf, {"fairlowrankheadclassifier__C": [1.0]}, cv=2)
     clf.fit(X, y, **routed)
-    display = GroupRatesDisplay.from_estimator(
-        clf, X, y, sensitive_features=s, n_boot=20, random_state=0
-    )
-    expected = GroupRatesDisplay.from_predictions(
-        y, clf.predict(X), sensitive_features=s, n_boot=20, random_state=0
-    )
+    display = GroupRatesDisplay.from_estimator(clf, X, y, sensitive_features=s)
+    expected = GroupRatesDisplay.from_predictions(y, clf.predict(X), sensitive_features=s)
     for name in PEERS:
         np.testing.assert_array_equal(display.rates[name], expected.rates[name])
         np.testing.assert_array_equal(display.intervals[name], expected.intervals[name])
@@ -212,12 +204,10 @@ def test_the_arguments_of_the_report_are_passed_on(rows):
         "sensitive_features": s,
         "sample_weight": weight,
         "pos_label": 0,
-        "n_boot": 30,
         "confidence_level": 0.8,
-        "random_state": 1,
     }
     display = GroupRatesDisplay.from_predictions(y, pred, **given)
-    report = fairness_report(y, pred, **given)
+    report = fairness_report(y, pred, **given, n_boot=0)
     for name in PEERS:
         np.testing.assert_array_equal(display.rates[name], report.by_group[name])
         np.testing.assert_array_equal(display.intervals[name], report.group_intervals[name])
@@ -227,7 +217,7 @@ def test_the_arguments_of_the_report_are_passed_on(rows):
 def test_some_rates_only(rows):
     y, pred, s = rows
     ax = GroupRatesDisplay.from_predictions(
-        y, pred, sensitive_features=s, n_boot=0, metrics=["fpr", "selection_rate"]
+        y, pred, sensitive_features=s, metrics=["fpr", "selection_rate"]
     ).ax_
     assert {marker for marker, *_ in dots(ax)} == {MARKERS["selection_rate"], MARKERS["fpr"]}
     assert [text.split(":")[0] for text in entries(ax)[:2]] == [
@@ -244,7 +234,7 @@ def test_every_group_has_room_and_nothing_overlaps(n_groups):
     y, pred = rng.integers(2, size=(2, len(s)))
     y[s == s[0]] = 0
     with pytest.warns(FairnessWarning):
-        display = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s, n_boot=50)
+        display = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s)
     figure, ax = display.figure_, display.ax_
     figure.set_dpi(640 / figure.get_figwidth())
     figure.canvas.draw()
@@ -264,7 +254,7 @@ def test_every_group_has_room_and_nothing_overlaps(n_groups):
 
 def test_groups_and_rates_are_told_apart_without_colour(rows):
     y, pred, s = rows
-    display = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s, n_boot=0)
+    display = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s)
     looks = {one.lines[0].get_marker(): one.lines[0].get_color() for one in display.ax_.containers}
     assert len(looks) == len(set(looks.values())) == 3
 
@@ -272,7 +262,7 @@ def test_groups_and_rates_are_told_apart_without_colour(rows):
 def test_intersections_and_a_frame(rows):
     y, pred, s = rows
     frame = pd.DataFrame({"s": s, "t": np.arange(len(s)) % 2})
-    ax = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=frame, n_boot=0).ax_
+    ax = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=frame).ax_
     assert groups_of(ax)[0][1] == "a / 0 (n=200)"
     assert groups_of(ax)[-1][1] == "d / 1 (n=6)*"
 
@@ -295,18 +285,14 @@ def test_the_error_rate_is_one_of_all_classes(k):
 
 def test_keywords_are_passed_on(rows):
     y, pred, s = rows
-    ax = GroupRatesDisplay.from_predictions(
-        y, pred, sensitive_features=s, n_boot=5, ms=9, capsize=0
-    ).ax_
+    ax = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s, ms=9, capsize=0).ax_
     assert {one.lines[0].get_markersize() for one in ax.containers} == {9}
 
 
 def test_the_axis_names_the_positive_label(rows):
     y, pred, s = rows
     for given, shown in ((None, "rate (positive: 1)"), (0, "rate (positive: 0)")):
-        ax = GroupRatesDisplay.from_predictions(
-            y, pred, sensitive_features=s, pos_label=given, n_boot=0
-        ).ax_
+        ax = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=s, pos_label=given).ax_
         assert ax.get_xlabel() == f"{shown}, with 95 % interval"
 
 

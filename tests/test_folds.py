@@ -111,6 +111,8 @@ ROWS = np.arange(8)
     ("cv", "words"),
     [
         ([(ROWS[:4], ROWS[4:]), (ROWS[:4], ROWS[4:])], r"judges row 4 2 times"),
+        ([(ROWS[:4], [4, 5, 4])], r"split 0 names row 4 more than once"),
+        ([([0, 1, 1], ROWS[4:])], r"split 0 names row 1 more than once"),
         ([(ROWS, ROWS[4:])], r"split 0 has 4 rows, 4 first, on both sides"),
         ([(ROWS[:0], ROWS)], r"split 0 has 0 rows to fit and 8 to judge"),
         ([(ROWS, [])], r"split 0 has 8 rows to fit and 0 to judge"),

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skfairft.head import logistic
+from skfairft.head import descent
 from skfairft.head.group_heads import fisher_by_group, missing_classes
 from skfairft.head.measure import measure
 from skfairft.inputs.exceptions import FairnessWarning
@@ -116,7 +116,7 @@ class TestByGroup:
     @pytest.mark.parametrize("C", [0.1, 10.0])
     @pytest.mark.parametrize("k", [2, 3])
     def test_is_that_of_logistic_regressions_of_each_group_alone(self, k, C, monkeypatch):
-        monkeypatch.setattr(logistic, "_GRADIENT_TOL", 1e-10)
+        monkeypatch.setattr(descent, "_GRADIENT_TOL", 1e-10)
         rows = Z, y, codes, w = make_rows(k)
         ours = measured(rows, "fisher_by_group", C=C).statistics
         for group in range(G):
@@ -160,7 +160,7 @@ class TestByGroup:
         assert one is other
 
     def test_groups_that_are_copies_have_the_importance_of_all(self, monkeypatch):
-        monkeypatch.setattr(logistic, "_GRADIENT_TOL", 1e-10)
+        monkeypatch.setattr(descent, "_GRADIENT_TOL", 1e-10)
         Z, y, _, w = make_rows()
         twice = [torch.cat([each, each]) for each in (Z, y, w)]
         codes = torch.arange(2).repeat_interleave(len(y))

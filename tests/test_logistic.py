@@ -6,22 +6,14 @@ import numpy as np
 import pytest
 import torch
 from oracles import logistic_objective
-from scipy.optimize import minimize
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from skfairft.head import logistic
-from skfairft.head.logistic import (
-    _gram,
-    _moved,
-    _newton,
-    _Objective,
-    _Problem,
-    fit_logistic,
-    fit_logistic_folds,
-    refit_bias,
-)
+from skfairft.head import curvature, descent, logistic
+from skfairft.head.curvature import kronecker, moved, newton, second_derivatives
+from skfairft.head.logistic import fit_logistic, fit_logistic_folds
+from skfairft.head.objective import Objective, Problem
 from skfairft.lowrank.moments import Moments, column_moments
 from skfairft.rows import mapped
 from skfairft.rows.tensor_rows import TensorRows
@@ -61,13 +53,13 @@ def reference(Z, y, w, C):
 
 @pytest.fixture
 def tight(monkeypatch):
-    monkeypatch.setattr(logistic, "_GRADIENT_TOL", 1e-11)
+    monkeypatch.setattr(descent, "_GRADIENT_TOL", 1e-11)
 
 
 # What there is to know of the second derivatives: everything, their Kronecker form with a penalty
 # that is exact or shared out, or that of the classes alone.
 METHODS = {
-    "newton": {"_NEWTON_PASSES": 1, "_NEWTON_SAVES": 1e9},
+    "newton": {},
     "eigen": {"_NEWTON_PARAMETERS": 0},
     "cholesky": {"_NEWTON_PARAMETERS": 0, "_EIGEN_FEATURES": 0},
     "classes": {"_NEWTON_PARAMETERS": 0, "_SAMPLE_FEATURES": 0},
@@ -77,32 +69,27 @@ BY_EACH = pytest.mark.parametrize("method", METHODS)
 
 def switch(monkeypatch, method):
     for name, value in METHODS[method].items():
-        monkeypatch.setattr(logistic, name, value)
-    if method == "newton":
-        # As if second derivatives cost nothing.
-        made = _Objective.__init__
-
-        def free(self, *args):
-            made(self, *args)
-            self.assembly_cost = 0.0
-
-        monkeypatch.setattr(_Objective, "__init__", free)
+        monkeypatch.setattr(curvature, name, value)
+    if method == "newton":  # As if second derivatives cost nothing.
+        monkeypatch.setattr(logistic, "assembly_cost", lambda objective: 0.0)
 
 
 def count(monkeypatch, function, *args):
     """Return how often objectives, and second derivatives, are computed."""
-    calls = {"__call__": 0, "curvature": 0}
+    calls = {"__call__": 0, "second_derivatives": 0}
 
-    def counted(inner, name):
-        def outer(self, *args):
+    def counted(place, name):
+        inner = getattr(place, name)
+
+        def outer(*args):
             calls[name] += 1
-            return inner(self, *args)
+            return inner(*args)
 
         return outer
 
     with monkeypatch.context() as patch:
-        for name in calls:
-            patch.setattr(_Objective, name, counted(getattr(_Objective, name), name))
+        for place, name in zip((Objective, logistic), calls, strict=True):
+            patch.setattr(place, name, counted(place, name))
         function(*args)
     return tuple(calls.values())
 
@@ -258,9 +245,9 @@ class TestObjective:
     def make(Z, y, w, n_classes, l2=0.1, n_problems=1):
         moments = column_moments(Z, w)
         problems = [
-            _Problem((w + i) / (w + i).sum(), l2 * (i + 1), moments) for i in range(n_problems)
+            Problem((w + i) / (w + i).sum(), l2 * (i + 1), moments) for i in range(n_problems)
         ]
-        return _Objective(TensorRows(Z, y, w), n_classes, problems), problems
+        return Objective(TensorRows(Z, y, w), n_classes, problems), problems
 
     @pytest.mark.parametrize("n_classes", [2, 4])
     def test_is_the_oracle_s_and_its_gradient_that_of_differences(self, n_classes, monkeypatch):
@@ -299,7 +286,7 @@ class TestObjective:
     def test_keeps_its_precision_where_rows_are_certain(self):
         Z, y, w = torch.tensor([[-40.0], [40.0]]), torch.tensor([0, 1]), torch.ones(2).double()
         moments = Moments(torch.zeros(1).double(), torch.ones(1).double())
-        objective = _Objective(TensorRows(Z, y, w), 2, [_Problem(w / 2, 0.0, moments)])
+        objective = Objective(TensorRows(Z, y, w), 2, [Problem(w / 2, 0.0, moments)])
         value, gradient = objective({0: torch.tensor([[1.0, 0.0]]).double()})[0]
         assert value == pytest.approx(np.exp(-40.0), rel=1e-9)
         assert float(gradient[0, 0]) == pytest.approx(-40 * np.exp(-40.0), rel=1e-9)
@@ -349,9 +336,9 @@ class TestCurvature:
         objective, (problem,) = TestObjective.make(*make_rows(n_classes, n=100), n_classes)
         theta = np.random.default_rng(0).normal(size=(objective.width, D + 1))
         theta = torch.from_numpy(theta)
-        curvature = objective.curvature(problem, theta, problem.share)[0]
         gradient = self.gradient_like(theta)
-        step = objective.newton(curvature, problem.l2)(gradient)
+        found = second_derivatives(objective, problem, theta)[-1]
+        step = newton(found, problem.l2)(gradient)
         hessian = self.hessian(objective, theta)
         torch.testing.assert_close(
             (hessian @ step.ravel()).view_as(step), gradient, rtol=1e-3, atol=1e-3
@@ -361,11 +348,11 @@ class TestCurvature:
 
     @pytest.mark.parametrize("n_classes", [2, 3, 5])
     def test_the_kronecker_form_is_exact_for_a_head_without_weights(self, n_classes, monkeypatch):
-        monkeypatch.setattr(logistic, "_SAMPLE_RIDGE", 0.0)
+        monkeypatch.setattr(curvature, "_SAMPLE_RIDGE", 0.0)
         objective, (problem,) = TestObjective.make(*make_rows(n_classes, n=100), n_classes)
         theta = objective.zero(problem)
         gradient = self.gradient_like(theta)
-        step = objective.kronecker(problem)(gradient)
+        step = kronecker(objective, problem)(gradient)
         hessian = self.hessian(objective, theta)
         torch.testing.assert_close(
             (hessian @ step.ravel()).view_as(step), gradient, rtol=1e-3, atol=1e-3
@@ -375,7 +362,7 @@ class TestCurvature:
         theta = torch.zeros(3, D + 1)
         gradient = self.gradient_like(theta)
         for matrix in (torch.zeros(2, D + 1, 2, D + 1), -1e-6 * torch.eye(12).view(2, 6, 2, 6)):
-            step = _newton(matrix, 0.0)(gradient)
+            step = newton(matrix, 0.0)(gradient)
             assert step.isfinite().all()
             assert (step * gradient).sum() > 0
 
@@ -383,25 +370,42 @@ class TestCurvature:
         Z, y, w = make_rows(3)
         theta = torch.from_numpy(np.random.default_rng(0).normal(size=(3, D + 1)))
         objective, (problem,) = TestObjective.make(Z, y, w, 3)
-        moved = Moments(problem.moments.mean + 0.3, problem.moments.scale * 1.7)
-        there = _Problem(problem.share, 0.1, moved)
+        others = Moments(problem.moments.mean + 0.3, problem.moments.scale * 1.7)
+        there = Problem(problem.share, 0.1, others)
         same = objective.standardized(there, objective.raw(problem, theta))
-        ours = _moved(objective.curvature(problem, theta, problem.share)[0], problem.moments, moved)
-        expected = objective.curvature(there, same, problem.share)[0]
+        here = second_derivatives(objective, problem, theta)[-1]
+        ours = moved(here, problem.moments, others)
+        expected = second_derivatives(objective, there, same)[-1]
         torch.testing.assert_close(ours.float(), expected, rtol=1e-4, atol=1e-6)
 
-    def test_leaves_rows_of_weight_zero_out(self, monkeypatch):
-        monkeypatch.setattr(logistic, "_SAMPLE_PRODUCTS", 0)
-        Z, _, w = make_rows()
+    @pytest.mark.parametrize("products", [0, 2**28])
+    def test_leaves_rows_of_weight_zero_out(self, products, monkeypatch):
+        monkeypatch.setattr(curvature, "_SAMPLE_PRODUCTS", products)
+        Z, y, w = make_rows(3)
         w[::2] = 0.0
         moments = column_moments(Z, w)
-        kept = _gram(Z, _Problem(w / w.sum(), 0.1, moments), 1e9)
+        gradient = self.gradient_like(torch.zeros(3, D + 1))
+
+        def step(Z, y, w):
+            problem = Problem(w / w.sum(), 0.1, moments)
+            return kronecker(Objective(TensorRows(Z, y, w), 3, [problem]), problem)(gradient)
+
+        kept = step(Z, y, w)
         Z[::2] *= 1e30
-        again = _gram(Z, _Problem(w / w.sum(), 0.1, moments), 1e9)
-        w = w[1::2]
-        removed = _gram(Z[1::2], _Problem(w / w.sum(), 0.1, moments), 1e9)
-        assert torch.equal(kept, again)
-        torch.testing.assert_close(kept, removed, rtol=1e-5, atol=1e-6)
+        assert torch.equal(step(Z, y, w), kept)
+        torch.testing.assert_close(step(Z[1::2], y[1::2], w[1::2]), kept, rtol=1e-4, atol=1e-5)
+
+    def test_of_folds_are_those_of_their_rows(self):
+        Z, y, w = make_rows(3)
+        objective, (problem,) = TestObjective.make(Z, y, w, 3)
+        theta = torch.from_numpy(np.random.default_rng(0).normal(size=(3, D + 1)))
+        held_out = torch.arange(len(y)) % 3 - 1
+        found = second_derivatives(objective, problem, theta, held_out, 2)
+        for fold in (-1, 0, 1):
+            own = Problem(problem.share * (held_out == fold), 0.1, problem.moments)
+            alone = second_derivatives(objective, own, theta)[-1]
+            torch.testing.assert_close(found[fold], alone, rtol=1e-5, atol=1e-7)
+        assert not torch.allclose(found[0], found[1], rtol=1e-2)  # control
 
 
 class TestPasses:
@@ -418,12 +422,12 @@ class TestPasses:
 
     def test_second_derivatives_save_most(self, monkeypatch):
         rows = self.rare()
-        objective, _ = TestObjective.make(*rows, 4)
+        cost = curvature.assembly_cost(TestObjective.make(*rows, 4)[0])
         ours, assembled = count(monkeypatch, fit, *rows, 4, 1.0)
         switch(monkeypatch, "eigen")
         without, none = count(monkeypatch, fit, *rows, 4, 1.0)
         assert assembled > 0 == none
-        assert ours + assembled * objective.assembly_cost < 0.5 * without
+        assert ours + assembled * cost < 0.5 * without
 
     @pytest.mark.parametrize("method", ["eigen", "cholesky"])
     @pytest.mark.parametrize("n_classes", [2, 4])
@@ -512,7 +516,7 @@ class TestFolds:
         held_out = torch.arange(len(y)) % 4
         Z[held_out != 1, 2] = 7.0
         y[(held_out != 2) & (y == 2)] = 0
-        monkeypatch.setattr(logistic, "_GRADIENT_TOL", 1e-9)
+        monkeypatch.setattr(descent, "_GRADIENT_TOL", 1e-9)
         whole = head(Z, y, w, 3, 1.0)
         found = fit_logistic_folds(TensorRows(Z, y, w), 3, 1.0, held_out, whole)
         for fold, (weight, bias) in enumerate(found):
@@ -559,103 +563,3 @@ class TestFolds:
         with pytest.warns(ConvergenceWarning, match="no optimum") as caught:
             fit_logistic_folds(TensorRows(Z, y, w), 2, np.inf, held_out, zero)
         assert len(caught) == 1
-
-
-class TestRefitBias:
-    @staticmethod
-    def mean_probability(Z, w, weight, bias):
-        p = torch.softmax(Z.double() @ weight + bias, dim=1)
-        return w @ p / w.sum()
-
-    @staticmethod
-    def make_head(k, seed=1):
-        rng = np.random.default_rng(seed)
-        return torch.from_numpy(rng.normal(size=(D, k))), torch.from_numpy(rng.normal(size=k))
-
-    @pytest.mark.parametrize("k", [2, 3, 7])
-    def test_mean_probabilities_become_the_classes_shares(self, k):
-        Z, y, w = make_rows(k)
-        weight, bias = self.make_head(k)
-        share = torch.bincount(y, w) / w.sum()
-        found = refit_bias(TensorRows(Z, y, w), weight, bias)
-        torch.testing.assert_close(
-            self.mean_probability(Z, w, weight, found), share, rtol=0, atol=1e-12
-        )
-        before = self.mean_probability(Z, w, weight, bias)
-        assert (before - share).abs().max() > 0.01  # control
-
-    @pytest.mark.parametrize("k", [2, 3, 7])
-    def test_is_the_minimum_that_a_general_solver_finds(self, k):
-        Z, y, w = make_rows(k)
-        weight, bias = self.make_head(k)
-
-        def loss(bias):
-            logits = (Z @ weight).numpy() + bias
-            log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
-            return -(w.numpy() / w.sum().item()) @ log_p[np.arange(len(y)), y.numpy()]
-
-        found = refit_bias(TensorRows(Z, y, w), weight, bias).numpy()
-        reference = minimize(loss, bias.numpy(), method="BFGS", options={"gtol": 1e-8})
-        assert loss(found) <= reference.fun + 1e-12
-        np.testing.assert_allclose(
-            found - found.mean(), reference.x - reference.x.mean(), atol=1e-5
-        )
-
-    @pytest.mark.parametrize("k", [2, 3])
-    def test_keeps_the_mean_of_the_bias_and_ignores_it(self, k):
-        Z, y, w = make_rows(k)
-        weight, bias = self.make_head(k)
-        found = refit_bias(TensorRows(Z, y, w), weight, bias)
-        assert float(found.mean()) == pytest.approx(float(bias.mean()), abs=1e-14)
-        torch.testing.assert_close(refit_bias(TensorRows(Z, y, w), weight, bias + 5.0), found + 5.0)
-        torch.testing.assert_close(refit_bias(TensorRows(Z, y, w), weight, found), found)
-
-    @pytest.mark.parametrize("start", [30.0, -1e3, 1e5])
-    @pytest.mark.parametrize("size", [1.0, 30.0])
-    def test_comes_back_from_where_all_probabilities_are_zero_or_one(self, start, size):
-        # There the Hessian is zero, so that Newton's step is of any length, and the loss a kink.
-        Z, y, w = make_rows(3)
-        weight, bias = self.make_head(3)
-        weight = size * weight
-        far = bias + torch.tensor([start, 0.0, -start])
-        share = torch.bincount(y, w) / w.sum()
-        found = refit_bias(TensorRows(Z, y, w), weight, far)
-        torch.testing.assert_close(
-            self.mean_probability(Z, w, weight, found), share, rtol=0, atol=1e-10
-        )
-
-    def test_a_fitted_head_keeps_its_bias(self, tight):
-        Z, y, w = make_rows(3)
-        weight, bias = fit_logistic(TensorRows(Z, y, w), 3, 0.01, column_moments(Z, w))
-        torch.testing.assert_close(
-            refit_bias(TensorRows(Z, y, w), weight, bias), bias, rtol=0, atol=1e-8
-        )
-        other = refit_bias(TensorRows(Z, y, w), 0.5 * weight, bias)
-        assert (other - bias).abs().max() > 0.01  # control: another weight wants another
-
-    def test_weights_are_repeats(self):
-        Z, y, _ = make_rows(3)
-        weight, bias = self.make_head(3)
-        w = torch.arange(len(y)).remainder(4).double()
-        repeats = w.long()
-        found = refit_bias(
-            TensorRows(
-                Z.repeat_interleave(repeats, 0),
-                y.repeat_interleave(repeats),
-                torch.ones(int(w.sum())).double(),
-            ),
-            weight,
-            bias,
-        )
-        torch.testing.assert_close(
-            refit_bias(TensorRows(Z, y, w), weight, bias), found, rtol=0, atol=1e-12
-        )
-
-    def test_blocks_change_nothing(self, monkeypatch):
-        Z, y, w = make_rows(3)
-        weight, bias = self.make_head(3)
-        whole = refit_bias(TensorRows(Z, y, w), weight, bias)
-        monkeypatch.setattr(mapped, "_BLOCK_ROWS", 7)
-        torch.testing.assert_close(
-            refit_bias(TensorRows(Z, y, w), weight, bias), whole, rtol=0, atol=1e-12
-        )

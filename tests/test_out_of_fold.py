@@ -136,6 +136,25 @@ class TestDecisions:
             assert path.table["accuracy"].iloc[0] < 0.62
 
 
+@pytest.mark.filterwarnings("ignore:Some groups are too thin")
+class TestRareGroups:
+    """A group whose one row no fold can judge is left out of the distance, and said."""
+
+    @pytest.mark.parametrize("solver", ["closed_form", "plug_in"])
+    def test_of_a_row(self, data, solver):
+        X, y, s = data
+        rare = np.where(np.arange(len(y)) == 0, 2, s)
+        clf = make_clf(solver=solver, difference_bound=0.4)
+        with pytest.warns(FairnessWarning, match=r"groups \[2\] lack a class"):
+            clf.fit(X, y, sensitive_features=rare)
+        assert clf.difference_ <= 0.4
+        for known in (False, True) if solver == "plug_in" else (False,):
+            with pytest.warns(FairnessWarning, match=r"groups \[2\] lack a class"):
+                path = trace((X, y, rare), make_clf(solver=solver), known_groups=known)
+            assert path.n_judged == len(y) - 1
+            assert path.table["difference"].notna().all()
+
+
 class TestBound:
     @pytest.mark.parametrize(
         "params", [{}, {"solver": "plug_in"}, {"solver": "plug_in", "rank": 2}]
@@ -272,6 +291,33 @@ class TestChoose:
     def test_bad_confidence(self, found, level):
         with pytest.raises(ValueError, match=r"confidence=.*expected a number in"):
             found.choose(0.1, confidence=level)
+
+
+def test_a_path_has_the_folds_of_its_classifier(data):
+    splits = splits_of(data)
+    own, given = trace(data, make_clf(cv=splits)), trace(data, make_clf(), cv=splits)
+    assert own.table.equals(given.table)
+    assert not own.table.equals(trace(data, make_clf()).table)
+
+
+def test_a_path_says_that_the_groups_were_told(data):
+    path = trace(data, make_clf(solver="plug_in"), known_groups=True)
+    assert path.known_groups
+    assert "900 rows out of fold, groups known" in repr(path)
+    with pytest.raises(ValueError, match="known_groups='no'; expected True or False"):
+        trace(data, make_clf(solver="plug_in"), known_groups="no")
+
+
+@pytest.mark.parametrize("confidence", [1.0, True, np.nan, 0.2, "a", None])
+def test_limits_want_a_confidence(found, confidence):
+    with pytest.raises(ValueError, match=r"confidence=.*expected a number in"):
+        found.limits(confidence)
+
+
+@pytest.mark.parametrize("limit", [np.nan, "a", None])
+def test_a_choice_wants_a_bound(found, limit):
+    with pytest.raises(ValueError, match=r"difference_bound=.*expected a number"):
+        found.choose(limit)
 
 
 def test_limits_are_wider_where_the_head_is_fitted_anew():

@@ -56,7 +56,7 @@ def main() -> None:
     X, y = found["X"][found["test"]], found["y"].iloc[found["test"]]
     groups = {"sensitive_features": found["sex"].iloc[found["test"]]}
     best = found["best"]
-    rates = GroupRatesDisplay.from_estimator(best, X, y, **groups, random_state=0)
+    rates = GroupRatesDisplay.from_estimator(best, X, y, **groups)
     save("rates", rates)
     save("tradeoff", FairnessTradeoffDisplay.from_path(found["path"], chosen=found["chosen"]))
     save("importance", FisherImportanceDisplay.from_estimator(found["plain"]))

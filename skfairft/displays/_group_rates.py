@@ -67,9 +67,7 @@ class GroupRatesDisplay(Display):
     >>> from skfairft import GroupRatesDisplay
     >>> y, pred = [1, 1, 0, 0] * 50, [1, 1, 1, 0, 1, 0, 0, 0] * 25
     >>> sex = ["f", "f", "f", "f", "m", "m", "m", "m"] * 25
-    >>> display = GroupRatesDisplay.from_predictions(
-    ...     y, pred, sensitive_features=sex, random_state=0
-    ... )
+    >>> display = GroupRatesDisplay.from_predictions(y, pred, sensitive_features=sex)
     >>> display.rates["tpr"].tolist()
     [1.0, 0.5]
     >>> [text.get_text() for text in display.ax_.get_yticklabels()]
@@ -95,9 +93,7 @@ class GroupRatesDisplay(Display):
         sensitive_features: Any,
         sample_weight: Any = None,
         pos_label: Any = None,
-        n_boot: int = 1000,
         confidence_level: float = 0.95,
-        random_state: Any = None,
         metrics: Sequence[str] | None = None,
         ax: Any = None,
         **kwargs: Any,
@@ -114,8 +110,6 @@ class GroupRatesDisplay(Display):
             Labels.
         sensitive_features, sample_weight, pos_label, confidence_level
             As in `skfairft.metrics.fairness_report`.
-        n_boot, random_state
-            As there: of F1, which is not drawn. They change nothing that is.
         metrics, ax, **kwargs
             As for `from_report`.
 
@@ -138,9 +132,7 @@ class GroupRatesDisplay(Display):
             sensitive_features=sensitive_features,
             sample_weight=sample_weight,
             pos_label=pos_label,
-            n_boot=n_boot,
             confidence_level=confidence_level,
-            random_state=random_state,
             metrics=metrics,
             ax=ax,
             **kwargs,
@@ -155,9 +147,7 @@ class GroupRatesDisplay(Display):
         sensitive_features: Any,
         sample_weight: Any = None,
         pos_label: Any = None,
-        n_boot: int = 1000,
         confidence_level: float = 0.95,
-        random_state: Any = None,
         metrics: Sequence[str] | None = None,
         ax: Any = None,
         **kwargs: Any,
@@ -171,8 +161,6 @@ class GroupRatesDisplay(Display):
             block of its own; ``pos_label`` takes one of them.
         sensitive_features, sample_weight, pos_label, confidence_level
             As in `skfairft.metrics.fairness_report`.
-        n_boot, random_state
-            As there: of F1, which is not drawn. They change nothing that is.
         metrics, ax, **kwargs
             As for `from_report`.
 
@@ -193,9 +181,8 @@ class GroupRatesDisplay(Display):
             sensitive_features=sensitive_features,
             sample_weight=sample_weight,
             pos_label=pos_label,
-            n_boot=n_boot,
             confidence_level=confidence_level,
-            random_state=random_state,
+            n_boot=0,  # resamples are for F1, which is not drawn
         )
         return cls.from_report(report, metrics=metrics, ax=ax, **kwargs)
 

@@ -35,7 +35,9 @@ def choose_strength(rows: TensorRows, n_classes: int) -> float:
     Returns
     -------
     float
-        1 where there are at least 50 rows for each weight: there it hardly matters.
+        1 where there are at least 50 rows for each weight: there it hardly matters. All that times
+        effective rows by the sum of their weights, so that a common factor of these changes no
+        head.
 
     Examples
     --------
@@ -45,13 +47,17 @@ def choose_strength(rows: TensorRows, n_classes: int) -> float:
     >>> choose_strength(rows, 2) < 1.0
     True
     """
-    free, w = n_classes - 1, rows.w.numpy()
-    if effective_rows(rows.w) >= _ROWS_PER_WEIGHT * free * rows.Z.shape[1]:
-        return 1.0
-    folds = stratified_folds(rows.y.numpy(), w, _FOLDS, np.random.RandomState(0))
+    w, n_rows, total = rows.w.numpy(), effective_rows(rows.w), float(rows.w.sum())
+    one = n_rows / total  # what 1 is for rows of weight 1
+    if n_rows >= _ROWS_PER_WEIGHT * (n_classes - 1) * rows.Z.shape[1]:
+        return one
+    try:
+        folds = stratified_folds(rows.y.numpy(), w, _FOLDS, np.random.RandomState(0))
+    except ValueError:  # there are not two of anything
+        return one
     codes = folds.codes(w)
     assert codes is not None
-    held_out, total = torch.from_numpy(codes), float(rows.w.sum())
+    held_out = torch.from_numpy(codes)
     tests = [rows.take(fold.test) for fold in folds.parts]
     moments = column_moments(rows.Z, rows.w)
     outside = moments_outside(rows, held_out, len(tests))
@@ -61,7 +67,7 @@ def choose_strength(rows: TensorRows, n_classes: int) -> float:
     def loss(power: int) -> float:
         nonlocal whole
         if power not in losses:
-            C = 10.0**power
+            C = one * 10.0**power
             whole = fit_logistic(rows, n_classes, 1.0 / (C * total), moments, whole)
             heads = fit_logistic_folds(rows, n_classes, C, held_out, whole, outside)
             losses[power] = sum(_loss(test, *head) for test, head in zip(tests, heads, strict=True))
@@ -73,8 +79,8 @@ def choose_strength(rows: TensorRows, n_classes: int) -> float:
             while abs(at) < _MOST and loss(at + side) < loss(at):
                 at += side
             if at:
-                return 10.0**at
-    return 1.0
+                return one * 10.0**at
+    return one
 
 
 def _loss(rows: TensorRows, weight: Tensor, bias: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -170,7 +171,9 @@ def _group_table(sensitive_features: Any, n_rows: int, *, name: str, rows_of: st
     return table
 
 
-def known_groups(sensitive_features: Any, groups: NDArray[Any], n_rows: int) -> NDArray[np.int64]:
+def known_groups(
+    sensitive_features: Any, groups: NDArray[Any], n_rows: int, names: Sequence[str] = ()
+) -> NDArray[np.int64]:
     """Return the code (n,) of each row's group among those of `fit`, -1 where it is not known.
 
     Parameters
@@ -181,11 +184,14 @@ def known_groups(sensitive_features: Any, groups: NDArray[Any], n_rows: int) -> 
         Those of `fit`.
     n_rows : int
         Number of rows expected.
+    names : sequence of str, optional
+        Of the columns of `fit`, where there were several with names.
 
     Raises
     ------
     ValueError
-        As `encode_groups`, and if no row is of a group of `fit`, though some name one.
+        As `encode_groups`, for columns of other names, and if no row is of a group of `fit`, though
+        some name one.
 
     Warns
     -----
@@ -199,6 +205,11 @@ def known_groups(sensitive_features: Any, groups: NDArray[Any], n_rows: int) -> 
     """
     name = "sensitive_features"
     table = _group_table(sensitive_features, n_rows, name=name, rows_of="X")
+    given = column_names(sensitive_features)
+    if names and given and given != list(names):
+        raise ValueError(
+            f"{name} has the columns {given}, but fit got {list(names)}; pass these, in this order."
+        )
     missing = np.zeros(n_rows, dtype=bool)
     columns = []
     for column in table.columns:

@@ -27,6 +27,9 @@ class _NoScore:
     number with an error, whatever ``error_score`` is.
     """
 
+    def __init__(self, why: str = "") -> None:
+        self._why = why
+
     def __rmul__(self, sign: float) -> _NoScore:
         return self
 
@@ -41,7 +44,7 @@ class _NoScore:
         raise ValueError(repr(self))
 
     def __repr__(self) -> str:
-        return (
+        return self._why or (
             f"no score, because no sensitive_features reached the scorer. {HOW_TO_ROUTE} Where "
             "none can be passed, as in permutation_importance, score with a function of "
             "(estimator, X, y) that knows the groups."
@@ -89,7 +92,10 @@ class _ToldScorer:
         groups = routed.get("sensitive_features")
         if groups is None:
             return _NoScore()
-        predicted = estimator.predict(X, sensitive_features=groups)
+        try:
+            predicted = estimator.predict(X, sensitive_features=groups)
+        except Exception as error:  # which a search would turn into NaN
+            return _NoScore(f"no score, because predict did not take the groups: {error}")
         given = {} if sample_weight is None else {"sample_weight": sample_weight}
         return -self._metric(y_true, predicted, sensitive_features=groups, **given)
 

@@ -166,8 +166,8 @@ class JudgedRows:
 def interval_around(value: float, samples: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the 95 % percentile interval (2,) of resampled values, stretched to hold the value.
 
-    A distance is never negative, so that near parity most resamples have more of it than the rows
-    that they are drawn from. Samples that are NaN are left out; without any other it is NaN.
+    F1 is no mean, so that resamples may lie to one side of the rows that they are drawn from.
+    Samples that are NaN are left out; without any other it is NaN.
 
     Examples
     --------

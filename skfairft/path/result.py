@@ -16,6 +16,7 @@ from ..inputs.words import shown
 from ..parity.constraints import Parity, parity
 from ..parity.judge import REFIT
 from ..parity.limits import DistanceLimits, distance_limits, rows_needed
+from ..solvers.bound import rows_in_words
 from .settings import is_number
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class FairnessPath:
     out_of_fold : bool
         Whether the classifiers are fitted on these rows, too, and heads of other folds judged
         them; else they were held out.
+    known_groups : bool, default=False
+        Whether the points are of predictions that are told the groups.
 
     Examples
     --------
@@ -73,6 +76,7 @@ class FairnessPath:
     squares: NDArray[np.float64]
     n_judged: int
     out_of_fold: bool
+    known_groups: bool = False
 
     def __repr__(self) -> str:
         # The fields' own would print every classifier with its network.
@@ -86,7 +90,7 @@ class FairnessPath:
     def judged_on(self) -> str:
         """How many rows judged the points, and how, in words."""
         how = "rows out of fold" if self.out_of_fold else "held-out rows"
-        return f"{self.n_judged:,} {how}"
+        return f"{self.n_judged:,} {how}{', groups known' if self.known_groups else ''}"
 
     def limits(self, confidence: float = 0.95) -> NDArray[np.float64]:
         """Return what each point's distance on other rows is within, with some confidence.
@@ -100,7 +104,13 @@ class FairnessPath:
         -------
         ndarray of shape (p,)
             In the order of the rows of the table.
+
+        Raises
+        ------
+        ValueError
+            For another confidence.
         """
+        _check_confidence(confidence)
         return self._limits(np.arange(len(self.table)), confidence).high
 
     def choose(self, difference_bound: float, *, confidence: float | None = None) -> int:
@@ -133,6 +143,8 @@ class FairnessPath:
         FairnessWarning
             If there is none: then the row of the smallest difference, or limit, is returned.
         """
+        if not is_number(Real, difference_bound) or np.isnan(difference_bound):
+            raise ValueError(f"difference_bound={shown(difference_bound)}; expected a number.")
         if self.table["difference"].isna().all():
             raise ValueError(
                 "The difference is undefined at every point: the judged rows lack a class that "
@@ -157,8 +169,7 @@ class FairnessPath:
         return int(rows.index.to_numpy()[order[0]])
 
     def _certified(self, bound: float, confidence: float) -> int:
-        if not (is_number(Real, confidence) and 0.5 <= confidence < 1.0):
-            raise ValueError(f"confidence={shown(confidence)}; expected a number in [0.5, 1).")
+        _check_confidence(confidence)
         own = self.table[self.table["positive_share"] == 1.0]
         curves = [
             part.index.to_numpy() for _, part in own.groupby(own["solver"] + own["rank"].map(repr))
@@ -179,7 +190,7 @@ class FairnessPath:
         if certified:
             return self._of_least_error(certified)
         limit, row = nearest
-        rows = float(
+        wanted = float(
             rows_needed(
                 self._rule,
                 self.decisions[row],
@@ -190,11 +201,7 @@ class FairnessPath:
                 confidence=level,
             )
         )
-        more = (
-            "The constraint does not reach it, whatever the number of rows."
-            if np.isinf(rows)
-            else f"That would take about {rows:,.0f} rows like these."
-        )
+        more = f"At that weight {rows_in_words(wanted, self.n_judged)}."
         warn_user(
             f"No point is within {bound} with confidence={confidence}, on "
             f"{self.judged_on}: the smallest bound that one is within is {limit:.3f}. {more} That "
@@ -219,3 +226,8 @@ class FairnessPath:
             confidence=confidence,
             inflation=self._inflation,
         )
+
+
+def _check_confidence(confidence: Any) -> None:
+    if not (is_number(Real, confidence) and 0.5 <= confidence < 1.0):
+        raise ValueError(f"confidence={shown(confidence)}; expected a number in [0.5, 1).")

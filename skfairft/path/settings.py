@@ -61,12 +61,14 @@ def check_settings(
             "expected None, or a tuple (X, y, sensitive_features) or (X, y, "
             f"sensitive_features, sample_weight).{share}"
         )
-    if held_out is not None and not (is_number(Integral, cv) and cv == 5):
+    if held_out is not None and cv is not None:
         raise ValueError(
             f"cv={shown(cv)} and held_out are both given, but the points are measured on held_out "
             "alone; leave one of them out."
         )
-    if is_number(Real, cv):
+    if cv is None:
+        right = True
+    elif is_number(Real, cv):
         right = bool(cv >= 2) if isinstance(cv, int | np.integer) else 0 < cv < 1
     else:
         right = (hasattr(cv, "split") or isinstance(cv, Iterable)) and not isinstance(cv, str)

@@ -19,6 +19,7 @@ from ..head.modules import shift_scores
 from ..inputs.by_name import by_name
 from ..inputs.held_out import HeldOut, read_held_out, refuse_other_width
 from ..inputs.warn import warn_user
+from ..inputs.words import shown
 from ..parity.checks import refuse_alone
 from ..parity.constraints import parity
 from ..parity.judge import JudgedRows, pareto_front
@@ -46,7 +47,7 @@ def fairness_path(
     ranks: Sequence[int | float | None] | None = None,
     solvers: Sequence[str | Solver] | None = None,
     thresholds: int = 13,
-    cv: Any = 5,
+    cv: Any = None,
     held_out: tuple[Any, Any, Any] | tuple[Any, Any, Any, Any] | list[Any] | None = None,
     known_groups: bool = False,
     n_boot: int = 1000,
@@ -75,9 +76,10 @@ def fairness_path(
         decisions, by sample weight, is nearest to 0.7 to 1.3 times its own, so many of them; those
         on the front are kept. 1 leaves thresholds alone. The column ``positive_share`` says how
         many times.
-    cv : int, float, splitter or iterable, default=5
+    cv : int, float, splitter, iterable or None, default=None
         Which rows are judged by heads that have not seen them, as for
-        `FairLowRankHeadClassifier`: the more folds, the longer it takes. A float in (0, 1) is a
+        `FairLowRankHeadClassifier`; None is that of ``clf``, whose default is 5. The more folds,
+        the longer it takes. A float in (0, 1) is a
         share of the rows held out, with one head per weight, fitted on the others. Rows are
         measured with their ``sample_weight`` (without the classifier's ``class_weight``).
     held_out : tuple or list, default=None
@@ -144,6 +146,8 @@ def fairness_path(
             f"fairness_path got a {type(clf).__name__}; expected a FairLowRankHeadClassifier. Of a "
             "pipeline, pass its last step, and X as the steps before transform it."
         )
+    if not isinstance(known_groups, bool):
+        raise ValueError(f"known_groups={shown(known_groups)}; expected True or False.")
     constraint, weights = check_settings(clf, weights, thresholds, cv, held_out, n_boot)
     variants = variants_of(clf, ranks, solvers)
     blind = [one for one in variants if not resolve_solver(one.solver).votes]
@@ -163,7 +167,7 @@ def fairness_path(
     def check(classes: NDArray[Any], groups: NDArray[Any]) -> None:
         for one in variants:
             check_for(one, len(classes))
-        report_void(variants, len(classes))
+        report_void([clone(one).set_params(cv=5) for one in variants], len(classes))
         if given is not None:
             shape = len(classes), len(groups)
             w = torch.from_numpy(given.w)
@@ -176,7 +180,7 @@ def fairness_path(
             y,
             sample_weight,
             sensitive_features,
-            cv=cv if given is None else None,
+            cv=None if given is not None else clf.cv if cv is None else cv,
             check=check,
         )
         outside = None if given is None else _measured(clf, given)
@@ -245,6 +249,7 @@ def fairness_path(
         squares=squares,
         n_judged=len(judge.rows),
         out_of_fold=refit,
+        known_groups=known_groups,
     )
 
 

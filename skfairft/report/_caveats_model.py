@@ -76,11 +76,17 @@ def bound(facts: Facts) -> Iterator[Caveat]:
     here = measured(value, low, high)
     if not summary.met:
         at_fit = measured(summary.difference, *(summary.difference_interval or (np.nan, np.nan)))
-        sure = f" with confidence {summary.confidence:g}" if summary.confidence else ""
+        said = f"no weight that was tried reached it; the nearest was {at_fit}"
+        if summary.confidence:
+            said = (
+                f"it could not be certified with confidence {summary.confidence:g}: the smallest "
+                f"bound that could is {summary.difference_limit:.3f}, where the distance was "
+                f"{at_fit}"
+            )
         yield Caveat(
             "Bound not met in the fit",
-            f"A {name} of at most {asked:g}{sure} was asked for. On the rows that judged it in the "
-            f"fit, no weight that was tried reached it; the nearest was {at_fit}.",
+            f"A bound of {asked:g} on the {name} was asked for. On the rows that judged it in the "
+            f"fit, {said}.",
         )
     groups = facts.fairness.by_group.index.tolist()
     unseen = missing_from(summary.groups or (), groups)
@@ -92,7 +98,7 @@ def bound(facts: Facts) -> Iterator[Caveat]:
     elif value > asked:
         yield Caveat(
             "Bound missed on these rows",
-            f"A {name} of at most {asked:g} was asked for. On these rows it is {here}. "
+            f"A bound of {asked:g} on the {name} was asked for. On these rows it is {here}. "
             f"{_PROMISED[summary.confidence is None]}{among}",
         )
     elif high > asked:

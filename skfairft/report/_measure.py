@@ -141,8 +141,15 @@ def model_report(
     summary, wrapper = summarize(clf), deciding_wrapper(estimator)
     if known_groups:
         check_told(clf, wrapper)
+        # A search passes nothing on to the predict of what it found.
+        estimator = getattr(estimator, "best_estimator_", estimator)
         summary = as_told(summary, clf)
     _check_path(path, peers)
+    if path is not None and path.known_groups != known_groups:
+        raise ValueError(
+            f"path has known_groups={path.known_groups}, but the report known_groups="
+            f"{known_groups}; set both alike, so that curve and rates are of the same predictions."
+        )
     refuse_mapping(X)
     if sensitive_features is None:
         raise ValueError(

@@ -143,8 +143,9 @@ def read_folds(
         splits = list(check_cv(cv).split(np.zeros((len(w), 1)), labels))
     except (TypeError, ValueError) as error:
         raise ValueError(
-            f"cv={shown(cv)} does not split {len(w)} rows: {error}. Expected a splitter that needs "
-            "no groups, or pairs of row numbers, to fit and to judge."
+            f"cv={shown(cv)} does not split {len(w)} rows: {str(error).rstrip('.')}. Expected a "
+            "splitter that needs no groups, or pairs of row numbers, to fit and to judge, such as "
+            "cv=list(GroupKFold(5).split(X, y, people))."
         ) from error
     for i, split in enumerate(splits):
         try:
@@ -154,6 +155,13 @@ def read_folds(
                 f"cv's split {i} does not name rows of {len(w)}: {error}. Expected two arrays of "
                 "row numbers, to fit and to judge."
             ) from error
+        for side in (train, test):
+            twice = side[:-1][side[1:] == side[:-1]]
+            if len(twice):
+                raise ValueError(
+                    f"cv's split {i} names row {twice[0]} more than once; expected each row once "
+                    "at most. A row that is to count twice has sample_weight 2."
+                )
         test = test[w[test] > 0]
         times[test] += 1
         both = np.intersect1d(train, test)

@@ -13,7 +13,7 @@ from ..inputs.warn import warn_user
 from ..parity.judge import JudgedRows
 from .trials import Trial, Trials
 
-__all__ = ["BoundSearch", "weakest_weight"]
+__all__ = ["BoundSearch", "rows_in_words", "weakest_weight"]
 
 # A grid first, because the distance of judged decisions is not monotone in the weight; then
 # the interval before the weight found is halved this often: steps of 0.003 in the weight.
@@ -127,6 +127,22 @@ def weakest_weight(
             FairnessWarning,
         )
     return out
+
+
+def rows_in_words(wanted: float, n_rows: int) -> str:
+    """Return how many rows it would take, to one digit and more than there are.
+
+    Examples
+    --------
+    >>> rows_in_words(1234.0, 900), rows_in_words(800.0, 900)
+    ('it would take about 2,000 rows like the 900', 'it would take some more rows like the 900')
+    """
+    if np.isinf(wanted):
+        return "the constraint does not reach it, whatever the number of rows"
+    unit = 10.0 ** np.floor(np.log10(max(wanted, 1.0)))
+    about = np.ceil(wanted / unit) * unit
+    much = "some more" if wanted <= n_rows else f"about {about:,.0f}"
+    return f"it would take {much} rows like the {n_rows:,}"
 
 
 def _nearest(

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from ..head.logistic import refit_bias
+from ..head.bias import refit_bias
 from ..head.start import StartingHead, refit_output
 from ..lowrank.factorization import WeightedSVD
 from ..lowrank.layer import LowRankHead

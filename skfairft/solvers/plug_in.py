@@ -130,22 +130,22 @@ validation_fraction, n_iter_no_change, tol, callbacks
         return _CellTrials(fitter, fitter.rules, rows, fitter.probabilities(rows.Z), refit=False)
 
     def _out_of_fold(self, problem: Problem, seed: Any, folds: Folds) -> Trials:
-        """Find the votes on the rows to judge, by probabilities from heads of other rows.
+        """Find the votes by probabilities that heads of other folds give the rows to judge.
 
-        They are those of the head on all rows, too.
+        They are those of the head on all rows, too. Rows that no fold judges, such as one alone in
+        its group, count by its probabilities.
         """
         whole = self._fitter(replace(problem, folds=None), seed)
         judged, rows = folds.judged, problem.as_they_are
-        width = problem.n_classes * problem.n_groups
-        p = torch.empty(len(judged), width, dtype=torch.float64)
+        p = whole.probabilities(rows.Z)  # what no fold judges stays as it is
         with no_warnings():  # what there is to say is said of the head on all rows
             problem, quick = replace(problem, C=whole.C), whole.of_folds(folds)
             for i, fold in enumerate(folds.parts):
                 part: _Part | _PlugInFitter
                 part = quick[i] if quick else self._fitter(problem.fitted_to(fold.train), seed)
-                p[np.searchsorted(judged, fold.test)] = part.probabilities(rows.take(fold.test).Z)
-        rules = _Rules(whole.parity, problem.rows.take(judged), p, problem.n_groups)
-        return _CellTrials(whole, rules, rows.take(judged), p, refit=True)
+                p[fold.test] = part.probabilities(rows.take(fold.test).Z)
+        rules = _Rules(whole.parity, problem.rows, p, problem.n_groups)
+        return _CellTrials(whole, rules, rows.take(judged), p[judged], refit=True)
 
 
 class _Rules:

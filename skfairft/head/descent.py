@@ -1,0 +1,116 @@
+"""L-BFGS about a given matrix, as a generator that asks for what it needs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+
+import numpy as np
+from torch import Tensor
+
+__all__ = ["Solve", "descend"]
+
+#: From a gradient to what the inverse of a matrix makes of it, in the same shape.
+Solve = Callable[[Tensor], Tensor]
+
+# Near the end each step gains digits, so that almost all that there are cost hardly more than
+# scikit-learn's 1e-4. Then neither the order of the rows shows, nor where a fit started: one from
+# the solution of other rows must not remember them.
+_GRADIENT_TOL = 1e-10
+# Rounding of the loss: below it, a step is judged by the gradient.
+_LOSS_TOL = 64 * float(np.finfo(np.float64).eps)
+_MAX_ITER, _MAX_HALVINGS = 10_000, 50
+# Share of the promised decrease for which a step is taken.
+_LEAST_DECREASE = 1e-4
+# Steps that are remembered: each saves some evaluations and costs next to nothing.
+_MEMORY = 30
+
+
+def descend(
+    theta: Tensor, solve: Solve, renew: Callable[[Tensor], Solve], patience: float
+) -> Generator[Tensor, tuple[float, Tensor], tuple[float, Tensor]]:
+    """Minimize a convex function by L-BFGS [1]_ about a matrix close to its second derivatives.
+
+    Who asks for the minimum evaluates the function: one of them may serve several descents.
+
+    Parameters
+    ----------
+    theta : Tensor
+        Where to start.
+    solve : Solve
+        Multiplies with about the inverse of the second derivatives.
+    renew : callable
+        Returns a better ``solve`` for where it is called.
+    patience : float
+        Evaluations after which it is: as many as it costs make at most twice the best cost.
+
+    Yields
+    ------
+    Tensor
+        Where to evaluate next. What is sent back is value and gradient there.
+
+    Returns
+    -------
+    value, theta : float, Tensor
+        The minimum, where no entry of the gradient is above 3e-7 or rounding leaves no way down.
+
+    References
+    ----------
+    .. [1] J. Nocedal and S. J. Wright, "Numerical Optimization", 2nd edition, Springer 2006,
+       section 7.2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> descent = descend(torch.tensor([3.0]), lambda gradient: gradient, None, np.inf)
+    >>> at = next(descent)
+    >>> try:
+    ...     while True:
+    ...         at = descent.send((float((at - 1.0).square()), 2.0 * (at - 1.0)))
+    ... except StopIteration as end:
+    ...     print(end.value)
+    (0.0, tensor([1.]))
+    """
+    loss, gradient = yield theta
+    pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=_MEMORY)
+    passes = 0
+    for _ in range(_MAX_ITER):
+        if float(gradient.abs().max()) <= _GRADIENT_TOL:
+            break
+        if passes >= patience:
+            solve, passes = renew(theta), 0
+            pairs.clear()
+        step = -_times_inverse(gradient, pairs, solve)
+        slope, at_most = float((gradient * step).sum()), loss + _LOSS_TOL * max(1.0, abs(loss))
+        for halvings in range(_MAX_HALVINGS):
+            size = 0.5**halvings
+            new = theta + size * step
+            new_loss, new_gradient = yield new
+            passes += 1
+            if new_loss <= at_most + _LEAST_DECREASE * size * slope:
+                break
+        else:
+            break
+        # Where rounding hides what a step does to the loss, and the gradient does not fall.
+        if new_loss >= loss and new_gradient.abs().max() >= gradient.abs().max():
+            break
+        moved, turned = new - theta, new_gradient - gradient
+        inner = float((moved * turned).sum())
+        if inner > 0.0:  # as it is but for rounding
+            pairs.append((moved, turned, inner))
+        theta, loss, gradient = new, new_loss, new_gradient
+    return loss, theta
+
+
+def _times_inverse(
+    gradient: Tensor, pairs: Iterable[tuple[Tensor, Tensor, float]], solve: Solve
+) -> Tensor:
+    """Multiply with the inverse that L-BFGS updates by pairs of a step and its turn."""
+    pairs, left, shares = list(pairs), gradient.clone(), []
+    for moved, turned, inner in reversed(pairs):
+        shares.append(float((moved * left).sum()) / inner)
+        left -= shares[-1] * turned
+    left = solve(left)
+    for (moved, turned, inner), share in zip(pairs, reversed(shares), strict=True):
+        left += (share - float((turned * left).sum()) / inner) * moved
+    return left
