@@ -530,6 +530,7 @@ class TestFolds:
 
     @pytest.mark.parametrize("n_classes", [2, 3])
     def test_are_read_together(self, n_classes, monkeypatch):
+        monkeypatch.setattr(descent, "_GRADIENT_TOL", 3e-7)  # for which one assembly does
         Z, y, w = make_rows(n_classes)
         held_out = torch.arange(len(y)) % 5
         whole = head(Z, y, w, n_classes, 1.0)
