@@ -244,7 +244,7 @@ def draw_tradeoff(path: FairnessPath, rows: list[dict]) -> Figure:
     frame = pd.DataFrame(rows).rename(columns={"Err": "error", "DDP": "difference"})
     frame = frame[(frame["seed"] == 0) & (frame["layer"] == "last 64x2")]
     bound = frame["system"].str.startswith("bound")
-    frame["name"] = frame["system"].mask(bound, f"difference_bound={BOUND}, each solver")
+    frame["name"] = frame["system"].mask(bound, f"at most {BOUND}, with confidence")
     peers = frame[bound | frame["name"].isin(["TL", "paper, rank 1"])]
     display = FairnessTradeoffDisplay.from_path(path, peers=peers)
     display.ax_.set_title(

@@ -38,7 +38,7 @@ from .parity.judge import JudgedRows
 from .rows.blocks import threads_over_blocks
 from .solvers.base import Solver
 from .solvers.bound import BoundSearch, rows_in_words, weakest_weight
-from .solvers.checks import check_weight_or_bound, report_void
+from .solvers.checks import check_weight_or_bound, report_idle_folds, report_void
 from .solvers.fine_tune import FineTune
 from .solvers.problem import FittedHead, Problem
 from .solvers.registry import SOLVERS, resolve_solver
@@ -248,7 +248,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         fitted anew on all rows (`JudgedRows.limits`).
     difference_limit_ : float
         What the distance on other rows is within, with ``confidence`` (None: 0.95). It is
-        one-sided, and so below the upper end of the interval.
+        one-sided, and so at 0.95 below the upper end of the interval.
     bound_met_ : bool
         Whether the distance is within ``difference_bound``, or with a confidence its limit.
     known_groups_ : KnownGroups
@@ -623,6 +623,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
 
     def _report_void(self, classes: NDArray[Any], groups: NDArray[Any]) -> None:
         report_void([self], len(classes))
+        report_idle_folds(self)
 
     def _fit_head(self, problem: Problem, random_state: np.random.RandomState) -> None:
         """Carry out Algorithm 1 on the features."""

@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 import torch
 from sklearn.model_selection import StratifiedKFold
+from skorch.callbacks import Callback
 
-from skfairft import FairLowRankHeadClassifier, FairnessWarning, FineTune, fairness_path
+from skfairft import (
+    FairLowRankHeadClassifier,
+    FairnessWarning,
+    FineTune,
+    PlugIn,
+    fairness_path,
+)
 from skfairft.datasets import make_biased_classification
 from skfairft.head.modules import head_scores
 from skfairft.parity.constraints import parity
@@ -18,6 +25,20 @@ from skfairft.solvers.dual import ParityDual
 
 DP, EO = "demographic_parity", "equalized_odds"
 WEIGHTS = [0.0, 0.5, 1.0]
+
+
+class Stops(Callback):
+    """Raises KeyboardInterrupt as Ctrl-C does, in the training of one of the heads."""
+
+    def __init__(self, head):
+        self.head, self.heads = head, 0
+
+    def on_train_begin(self, net, **kwargs):
+        self.heads += 1
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.heads == self.head:
+            raise KeyboardInterrupt
 
 
 def make_data(k=2, n=900, n_groups=2, seed=0):
@@ -109,6 +130,31 @@ class TestDecisions:
         found = path.classifiers[0].predict(X)
         assert (found != own.argmax(dim=1).numpy()).mean() < 0.005
         assert (found != whole.predict(X)).mean() > 0.02
+
+    @pytest.mark.parametrize("solver", [PlugIn(early_stopping=True), PlugIn(max_epochs=5)])
+    def test_of_votes_that_are_trained(self, data, solver):
+        """Heads of cells that hold rows out to stop early, or are not at their end."""
+        X, y, s = data
+        splits = splits_of(data)
+        path = trace(data, make_clf(solver=solver, rank=2, C=1.0), cv=splits, weights=[0.0])
+        predicted = np.empty_like(y)
+        for train, test in splits:
+            alone = make_clf(solver=solver, rank=2, C=1.0, fairness_weight=0.0)
+            alone.fit(X[train], y[train], sensitive_features=s[train])
+            predicted[test] = alone.predict(X[test])
+        apart = np.abs(path.decisions[0] - table_of(data, predicted)).sum()
+        assert apart <= 0.03 * len(y)  # early stopping draws other rows
+        # Control: in the sample it is another table.
+        whole = make_clf(solver=solver, rank=2, C=1.0, fairness_weight=0.0)
+        inside = whole.fit(X, y, sensitive_features=s).predict(X)
+        assert np.abs(path.decisions[0] - table_of(data, inside)).sum() > 0
+
+    def test_of_votes_are_none_if_a_fold_was_interrupted(self, data):
+        X, y, s = data
+        clf = make_clf(solver=PlugIn(callbacks=[Stops(3)]), rank=2, difference_bound=0.2)
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(X, y, sensitive_features=s)
+        assert not hasattr(clf, "head_")
 
     def test_weigh_and_leave_out_as_the_rows_do(self, data):
         y = data[1]

@@ -79,9 +79,9 @@ def fairness_path(
     cv : int, float, splitter, iterable or None, default=None
         Which rows are judged by heads that have not seen them, as for
         `FairLowRankHeadClassifier`; None is that of ``clf``, whose default is 5. The more folds,
-        the longer it takes. A float in (0, 1) is a
-        share of the rows held out, with one head per weight, fitted on the others. Rows are
-        measured with their ``sample_weight`` (without the classifier's ``class_weight``).
+        the longer it takes. A float in (0, 1) is a share of the rows held out, with one head per
+        weight, fitted on the others. Rows are measured with their ``sample_weight`` (without the
+        classifier's ``class_weight``).
     held_out : tuple or list, default=None
         Other rows to measure the points on, in place of ``cv``: ``(X, y, sensitive_features)``,
         each of weight 1, or ``(X, y, sensitive_features, sample_weight)``, h rows, with weights of
@@ -167,7 +167,7 @@ def fairness_path(
     def check(classes: NDArray[Any], groups: NDArray[Any]) -> None:
         for one in variants:
             check_for(one, len(classes))
-        report_void([clone(one).set_params(cv=5) for one in variants], len(classes))
+        report_void(variants, len(classes))
         if given is not None:
             shape = len(classes), len(groups)
             w = torch.from_numpy(given.w)

@@ -13,7 +13,12 @@ from ..parity.constraints import largest_distance
 from .base import Solver
 from .registry import resolve_solver
 
-__all__ = ["check_fairness_parameters", "check_weight_or_bound", "report_void"]
+__all__ = [
+    "check_fairness_parameters",
+    "check_weight_or_bound",
+    "report_idle_folds",
+    "report_void",
+]
 
 # Defaults of the classifier: what is not at them is to act.
 _CV, _IMPORTANCE = 5, "fisher"
@@ -117,11 +122,25 @@ def report_void(tried: Sequence[Any], n_classes: int) -> None:
             )
 
 
+def report_idle_folds(clf: Any) -> None:
+    """Say so if a classifier has folds of its own, but no bound that they judge.
+
+    Warns
+    -----
+    UserWarning
+        Saying so.
+    """
+    own = not (isinstance(clf.cv, int) and clf.cv == _CV)
+    if own and clf.difference_bound is None:
+        warn_user(
+            f"cv={shown(clf.cv)} has no effect on the head: it judges difference_bound, which is "
+            "None. Set one, or leave it at its default.",
+            UserWarning,
+        )
+
+
 def _void(clf: Any, solver: Solver, n_classes: int) -> Iterator[tuple[str, tuple[str, str]]]:
     """Yield parameters without effect, as given, and why; what is at its default is none."""
-    own_cv = not (isinstance(clf.cv, int) and clf.cv == _CV)
-    if own_cv and clf.difference_bound is None:
-        yield "cv", (f"cv={shown(clf.cv)}", "it judges difference_bound, which is None. Set one")
     constrained = clf.constraint is not None  # a weight of 0 is one of a curve
     whole = clf.rank is None and not (constrained and solver.starts_with_constraint)
     why = "rank=None cuts nothing, which could be weighted. Set a rank"

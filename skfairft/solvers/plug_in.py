@@ -142,7 +142,12 @@ validation_fraction, n_iter_no_change, tol, callbacks
             problem, quick = replace(problem, C=whole.C), whole.of_folds(folds)
             for i, fold in enumerate(folds.parts):
                 part: _Part | _PlugInFitter
-                part = quick[i] if quick else self._fitter(problem.fitted_to(fold.train), seed)
+                if quick:
+                    part = quick[i]
+                else:
+                    part = self._fitter(problem.fitted_to(fold.train), seed)
+                    if part.cell_head.interrupted:
+                        raise KeyboardInterrupt
                 p[fold.test] = part.probabilities(rows.take(fold.test).Z)
         rules = _Rules(whole.parity, problem.rows, p, problem.n_groups)
         return _CellTrials(whole, rules, rows.take(judged), p[judged], refit=True)
@@ -258,8 +263,10 @@ class _PlugInFitter(HeadFitter):
 
     def of_folds(self, folds: Folds) -> list[_Part] | None:
         """Return the heads of each fold's rows to fit, where these take no more than one fit."""
+        if not self._at_end:  # else some rows may be held out to stop early
+            return None
         held_out = folds.codes(self._rows.w.numpy())
-        if not self._at_end or held_out is None:
+        if held_out is None:
             return None
         start, codes = self._measured.start, torch.from_numpy(held_out)
         found = fit_linear_heads_of_folds(
