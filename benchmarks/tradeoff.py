@@ -1,43 +1,49 @@
 """Error against disparity: fair classifiers of several packages on the same frozen features.
 
-Six tasks (UCI Adult on three widths of a pre-trained network, by sex or by sex and race; faces of
-LFW and CelebA on a ResNet-18), two constraints, and many splits: each method makes a curve of
-candidates, from the most accurate to the fairest. Its candidates on the Pareto front of val are
-judged on test, by the hypervolume they dominate and by the error at a budget of disparity. What is
-in ``_tradeoff``: data.py the tasks, peers.py the methods, run.py the runs, score.py the scores.
+22 tasks (tables on features of pre-trained networks, faces on a ResNet-18, and populations whose
+best trade-off is known), two constraints, and many splits: each method makes a curve of candidates,
+from the most accurate to the fairest. Its candidates on the Pareto front of val are judged on test,
+by the hypervolume they dominate and by the error at a budget of disparity. And each is asked for
+six bounds, as a user would. What is in ``_tradeoff``: data.py the tasks, synthetic.py those
+populations, peers.py, ours.py and asked.py the methods, run.py the runs, score.py the scores,
+tables.py and picture.py what is shown of them.
 
 Each curve is stored in the folder ``--results`` at once, and what is there is not computed again:
-the benchmark can be stopped and goes on where it was. ``--score-only`` computes nothing.
+the benchmark can be stopped and goes on where it was. ``--score-only`` computes nothing. ``--docs``
+writes the scores of each seed, the tables and the picture of the documentation; ``--rows`` makes
+tables of such scores again, ``--all`` with each score of each task.
 
-The tasks with faces need the folder that the environment variable SKFAIRFT_DATA names; the other
-methods need fairlearn, concept-erasure, fairret, oxonfair and aif360.
+Some tasks need the folder that the environment variable SKFAIRFT_DATA names; the other methods need
+fairlearn, concept-erasure, fairret, oxonfair, aif360 and error-parity.
 
-Run ``python benchmarks/tradeoff.py [--datasets adult-64 lfw] [--seeds 10] [--plot FILE]``.
+Run ``python benchmarks/tradeoff.py [--datasets adult-64 lfw] [--seeds 10] [--docs docs]``.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
+from _tradeoff import tables
 from _tradeoff.asked import BOUNDS as ASKED_BOUNDS
 from _tradeoff.data import DATASETS, DEFAULT_CACHE, missing
-from _tradeoff.ours import add_unions
 from _tradeoff.peers import CONSTRAINTS, METHODS, quiet
+from _tradeoff.picture import plot
 from _tradeoff.run import read, run_all
-from _tradeoff.score import (
-    ASKED,
-    OURS,
-    against_peers,
-    asked_table,
-    markdown,
-    overview,
-    plot,
-    score,
-)
+from _tradeoff.score import ASKED, score
+
+# Of which the regret and the time are shown.
+MAIN = [
+    *("ours, plug-in", "ours, closed form", "ours, trained, held out"),
+    *("ExponentiatedGradient", "GridSearch", "OxonFair, inferred group", "fairret", "LinearPost"),
+]
 
 
 def main() -> None:
@@ -55,12 +61,75 @@ def main() -> None:
     )
     parser.add_argument("--retry", action="store_true", help="run again what failed")
     parser.add_argument("--score-only", action="store_true")
-    parser.add_argument("--json", type=Path, help="write the scores of each seed")
-    parser.add_argument("--markdown", type=Path, help="write the tables (default: print them)")
-    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--docs", type=Path, help="folder to write scores, tables and picture to")
+    parser.add_argument("--rows", type=Path, help="scores to make the tables of")
+    parser.add_argument("--all", action="store_true", help="print every score of every task")
     options = parser.parse_args()
     quiet()
 
+    found = stored(options.rows) if options.rows else _run(options)
+    scores = as_frame(found["scores"])
+    curves = scores[~scores["method"].str.startswith(ASKED)]
+    text = tables.markdown(curves) if options.all else page(scores, found["best"])
+    if options.docs is None:
+        print(text)
+        return
+    (options.docs / "tradeoff_tables.md").write_text(text, encoding="utf-8")
+    plot(curves, options.docs / "images" / "tradeoff_peers.png")
+    # No time of writing, so that the same scores are the same file.
+    packed = gzip.compress(json.dumps(found, separators=(",", ":")).encode(), mtime=0)
+    (options.docs / "tradeoff.json.gz").write_bytes(packed)
+
+
+def stored(path: Path) -> dict[str, Any]:
+    """Return what an earlier run wrote."""
+    return dict(json.loads(gzip.decompress(path.read_bytes())))
+
+
+def page(scores: pd.DataFrame, best: list[dict[str, Any]]) -> str:
+    """Return the tables of the documentation."""
+    asked = scores["method"].str.startswith(ASKED)
+    curves = scores[~asked]
+    seeds = curves.groupby("dataset", sort=False)["seed"].nunique()
+    several = ", ".join(f"{task} {n}" for task, n in seeds.items())
+    parts = [
+        ("Against each method", tables.verdicts(curves)),
+        ("Beside the best peer", tables.against_peers(curves)),
+        ("At a budget", tables.at_budgets(curves)),
+        (
+            f"Asked for the bounds {', '.join(map(str, ASKED_BOUNDS))}",
+            tables.asked_table(scores[asked]) if asked.any() else "",
+        ),
+        ("Beside the best that there is", tables.regrets(curves, best, MAIN)),
+        ("Time", tables.times(scores, [name for name in MAIN if name.startswith(tables.OURS)])),
+        ("Hypervolume", tables.overview(curves)),
+        ("What failed", _failures(scores)),
+    ]
+    head = (
+        "# The trade-off beside other packages: tables\n\nAs `benchmarks/tradeoff.py` wrote them; "
+        f"what they say is in [the text](tradeoff.md). Seeds of each task: {several}.\n"
+    )
+    return head + "".join(f"\n## {title}\n\n{text}" for title, text in parts if text)
+
+
+def _failures(scores: pd.DataFrame) -> str:
+    failed = scores[scores["failed"]]
+    if not len(failed):
+        return ""
+    counts = failed.groupby(["method", "dataset", "constraint", "why"], sort=True)["seed"].count()
+    rows = [[*key[:2], tables.SYMBOL[key[2]], n, key[3]] for key, n in counts.items()]
+    return tables.table_of(["method", "task", "Δ", "seeds", "why"], rows) + "\n"
+
+
+def as_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return stored scores as those that were computed."""
+    frame = pd.DataFrame(rows)
+    frame["front"] = [None if front is None else np.array(front) for front in frame["front"]]
+    return frame
+
+
+def _run(options: argparse.Namespace) -> dict[str, Any]:
+    """Run what is not there, and return the scores of each seed, and what there is to reach."""
     datasets = []
     for name in options.datasets:
         lacking = missing(name)
@@ -81,36 +150,17 @@ def main() -> None:
     ]
     if not results:
         sys.exit(f"Nothing to score in {options.results}.")
-    results = add_unions(results)
     order = {name: i for i, name in enumerate(DATASETS)}
     results.sort(key=lambda r: (order[r["dataset"]], r["constraint"], r["seed"]))
-    everything = score(results)
-    asked = everything["method"].str.startswith(ASKED)
-    scores = everything[~asked]
-    text = f"## Hypervolume\n\n{overview(scores)}\n"
-    if asked.any():
-        text += f"## Asked for the bounds {ASKED_BOUNDS}\n\n{asked_table(everything[asked])}\n"
-    for name in dict.fromkeys(scores["method"]):
-        if name.startswith(OURS):
-            text += f"## {name}, beside the best peer\n\n{against_peers(scores, name)}\n"
-    text += f"## All scores\n\n{markdown(scores)}"
-    failures = [r for r in results if r["error"] is not None]
-    if failures:
-        text += f"\n{len(failures)} of {len(results)} curves failed:\n"
-        for r in failures:
-            what = f"{r['method']}, {r['dataset']}, {r['constraint']}, seed {r['seed']}"
-            text += f"\n- {what}: {r['error'].splitlines()[0][:150]}"
-    if options.markdown:
-        options.markdown.write_text(text, encoding="utf-8")
-    else:
-        print(text)
-    if options.json:
-        fronts = [None if not hasattr(f, "tolist") else f.tolist() for f in everything["front"]]
-        rows = json.loads(everything.drop(columns="front").to_json(orient="records"))
-        rows = [{**row, "front": front} for row, front in zip(rows, fronts, strict=True)]
-        options.json.write_text(json.dumps(rows, indent=1), encoding="utf-8")
-    if options.plot:
-        plot(scores, options.plot)
+    frame = score(results)
+    fronts = [None if front is None else front.round(5).tolist() for front in frame.pop("front")]
+    rows = json.loads(frame.to_json(orient="records", double_precision=5))
+    for row, front in zip(rows, fronts, strict=True):
+        for name in [name for name, value in row.items() if value is None]:
+            del row[name]
+        row["front"] = front
+    best = tables.best_there_is(dict.fromkeys(frame["dataset"]), options.constraints)
+    return {"versions": results[-1]["versions"], "best": best, "scores": rows}
 
 
 if __name__ == "__main__":

@@ -590,6 +590,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         float
             Share of the rows whose class is right.
         """
+        warn_of_index_order(X=X, y=y, sample_weight=sample_weight)
         predicted = self.predict(X, sensitive_features=sensitive_features)
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
@@ -652,7 +653,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 weakest_weight, trials, judge, self.difference_bound, confidence=self.confidence
             )
             found, known = search(), search(known=True) if solver.votes else None
-            fitted = trials.head(found.trial, None if known is None else known.trial)
+            fitted = trials.maker(found.trial, None if known is None else known.trial)()
             self.fairness_weight_ = found.trial.weight
             self.difference_, self.difference_interval_ = found.distance, found.interval
             self.difference_limit_ = found.limit

@@ -168,6 +168,7 @@ def prepare(
                 clf.difference_bound,
                 *(column[folds.judged] for column in (labels, codes)),
                 shape=(len(classes), len(groups)),
+                confidence=clf.confidence,
             )
     early_share = solver.early_share(clf.head, len(classes))
     if early_share is not None:  # whether it can be, whatever the rows that are drawn
@@ -336,17 +337,7 @@ def store(clf: Any, fitted: FittedHead) -> None:
         With classes and groups.
     fitted : FittedHead
         The head.
-
-    Raises
-    ------
-    ValueError
-        For a head with numbers that are not finite.
     """
-    if not all(bool(values.isfinite().all()) for values in fitted.head.state_dict().values()):
-        raise ValueError(
-            "The head that was fitted holds numbers that are not finite. Measure the columns "
-            "of X in other units, or leave optimizer, lr and batch_size at None."
-        )
     clf.solver_ = copy.copy(resolve_solver(clf.solver))  # what is set later is another's
     clf.C_ = fitted.C
     clf.head_, clf.net_, clf.rank_ = fitted.head, fitted.net, fitted.rank

@@ -7,7 +7,7 @@ import sklearn
 import torch
 
 from skfairft.feature_store import get_store
-from skfairft.head import measure
+from skfairft.head import logistic, measure
 
 # The tests' matrices are small: more threads would only wait for each other. What the tests say
 # holds with any number of them.
@@ -27,6 +27,13 @@ def _no_memory_of_other_tests():
     """Forget the features and measurements of data and modules that several tests share."""
     get_store(None).clear()
     measure.forget()
+
+
+@pytest.fixture
+def tight(monkeypatch):
+    """Fit logistic regressions to the last digits, those of folds, too."""
+    inner = logistic._minimize
+    monkeypatch.setattr(logistic, "_minimize", lambda *args: inner(*args[:-1], 1e-11))
 
 
 @pytest.fixture

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import linprog
 from scipy.special import softmax
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from _tradeoff import synthetic
+from _tradeoff import synthetic, tables
 from _tradeoff.data import DATASETS, GROUPS, Part, Split, load
 from _tradeoff.peers import CONSTRAINTS, METHODS, bounds
 from _tradeoff.score import measures
@@ -253,3 +254,57 @@ def test_a_small_bound_is_near_parity(name, share, constraint):
     start = distance(base.val[0])
     assert start > 0.2
     assert min(distance(each) for each in curve.val) < share * start
+
+
+class TestTables:
+    """Of scores that are made up, so that what the tables say of them is known."""
+
+    @pytest.fixture
+    def scores(self):
+        rng = np.random.default_rng(0)
+        gains = {  # of ours on three tasks, in hypervolume
+            "surely behind": [0.1, 0.2, 0.3],
+            "mixed": [0.2, -0.2, 0.003],
+        }
+        rows = []
+        for (at, task), seed in itertools.product(
+            enumerate(["lfw", "bank", "adult-10"]), range(10)
+        ):
+            volume = rng.uniform(0.4, 0.6)
+            noise = {name: 0.01 * rng.standard_normal() for name in gains}
+            own = {"ours, plug-in": volume, "logistic regression": 0.0}
+            others = {name: volume - gain[at] + noise[name] for name, gain in gains.items()}
+            for name, value in {**own, **others}.items():
+                row = {"dataset": task, "constraint": "demographic_parity", "method": name}
+                row |= {"needs_group": name == "mixed", "seed": seed, "failed": False}
+                row |= {"hypervolume 1.5": value, "cost at 0.05": 20 - value, "cost at 0.02": 25.0}
+                rows.append(row)
+        return pd.DataFrame(rows)
+
+    def test_verdicts_count_tasks(self, scores):
+        lines = tables.verdicts(scores).splitlines()[2:]
+        surely, mixed = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+        assert surely[:3] == ["surely behind", "3 (3)", "0 (0)"]
+        assert float(surely[3]) == pytest.approx(0.2, abs=0.01)
+        # What is nearer to 0 than its noise counts as no more than a mean.
+        assert mixed[0] == "mixed *"
+        ahead, behind = (list(map(int, cell[:-1].split(" ("))) for cell in mixed[1:3])
+        assert ahead[0] + behind[0] == 3
+        assert (ahead[1], behind) == (1, [behind[0], 1])
+
+    def test_the_best_peer_needs_no_group(self, scores):
+        for text in (tables.against_peers(scores), tables.at_budgets(scores)):
+            assert "surely behind" in text
+            assert "mixed" not in text
+
+    def test_regret_is_above_the_best_there_is(self, scores):
+        task = "synthetic-2-500"
+        here = scores[scores["dataset"] == "lfw"].assign(dataset=task)
+        best = [
+            {"dataset": task, "constraint": "demographic_parity", "bound": bound, "Err": 15.0}
+            for bound in (0.05, 0.02)
+        ]
+        lines = tables.regrets(here, best, ["ours, plug-in"]).splitlines()
+        found = [line.split("|")[2].strip() for line in lines if line.startswith("| ours")]
+        own = here[here["method"] == "ours, plug-in"]["hypervolume 1.5"]
+        assert found == [f"{5 - own.mean():.2f} ± {own.std():.2f}", "10.00 ± 0.00"]

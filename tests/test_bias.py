@@ -5,7 +5,6 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from skfairft.head import descent
 from skfairft.head.bias import refit_bias
 from skfairft.head.logistic import fit_logistic
 from skfairft.lowrank.moments import column_moments
@@ -87,8 +86,7 @@ class TestRefitBias:
             self.mean_probability(Z, w, weight, found), share, rtol=0, atol=1e-10
         )
 
-    def test_a_fitted_head_keeps_its_bias(self, monkeypatch):
-        monkeypatch.setattr(descent, "_GRADIENT_TOL", 1e-11)
+    def test_a_fitted_head_keeps_its_bias(self, tight):
         Z, y, w = make_rows(3)
         weight, bias = fit_logistic(TensorRows(Z, y, w), 3, 0.01, column_moments(Z, w))
         torch.testing.assert_close(

@@ -11,7 +11,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from skfairft.head import descent
 from skfairft.head.group_heads import fisher_by_group, missing_classes
 from skfairft.head.measure import measure
 from skfairft.inputs.exceptions import FairnessWarning
@@ -115,8 +114,7 @@ class TestWeigh:
 class TestByGroup:
     @pytest.mark.parametrize("C", [0.1, 10.0])
     @pytest.mark.parametrize("k", [2, 3])
-    def test_is_that_of_logistic_regressions_of_each_group_alone(self, k, C, monkeypatch):
-        monkeypatch.setattr(descent, "_GRADIENT_TOL", 1e-10)
+    def test_is_that_of_logistic_regressions_of_each_group_alone(self, k, C):
         rows = Z, y, codes, w = make_rows(k)
         ours = measured(rows, "fisher_by_group", C=C).statistics
         for group in range(G):
@@ -159,8 +157,7 @@ class TestByGroup:
         one, other = measured(rows, "fisher").start, measured(rows, "fisher_by_group").start
         assert one is other
 
-    def test_groups_that_are_copies_have_the_importance_of_all(self, monkeypatch):
-        monkeypatch.setattr(descent, "_GRADIENT_TOL", 1e-10)
+    def test_groups_that_are_copies_have_the_importance_of_all(self):
         Z, y, _, w = make_rows()
         twice = [torch.cat([each, each]) for each in (Z, y, w)]
         codes = torch.arange(2).repeat_interleave(len(y))

@@ -90,6 +90,12 @@ def test_groups_in_another_order_are_reported(place):
         assert messages(call, groups) == []
 
 
+def test_labels_to_score_in_another_order_are_reported():
+    (said,) = messages(FITTED.score, FRAME, SERIES.sample(frac=1, random_state=0))
+    assert said.startswith("y and X hold")
+    assert messages(FITTED.score, FRAME, SERIES, sample_weight=pd.Series(1.0, FRAME.index)) == []
+
+
 def test_rows_are_taken_by_position():
     moved = GROUPS.sample(frac=1, random_state=0)
     with pytest.warns(FairnessWarning, match="index"):

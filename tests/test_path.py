@@ -1,5 +1,6 @@
 """The whole trade-off: its table is what its classifiers do, its heads those of single fits."""
 
+import pickle
 from dataclasses import replace
 from fractions import Fraction
 
@@ -22,6 +23,7 @@ from skfairft import (
     FairnessWarning,
     FineTune,
     FrozenFeatureExtractor,
+    PlugIn,
     fairness_path,
 )
 from skfairft.datasets import make_biased_classification
@@ -232,6 +234,30 @@ class TestHeads:
         before = found.classifiers[1].decision_function(X)
         found.classifiers[0].fit(X, 1 - y, sensitive_features=s)
         np.testing.assert_array_equal(found.classifiers[1].decision_function(X), before)
+
+    def test_are_made_once_and_when_they_are_asked_for(self, data):
+        solver = PlugIn(max_epochs=3)
+        clf = make_clf(solver=solver)
+        path, same = (trace(data, clf, weights=WEIGHTS) for _ in range(2))
+        expected = [each.decision_function(data[0]) for each in same.classifiers]
+        assert "0 of them made so far" in repr(path.classifiers)
+        solver.set_params(max_epochs=50)  # another's, from here on
+        assert path.classifiers[-1] is path.classifiers[len(path.table) - 1]
+        assert "1 of them made so far" in repr(path.classifiers)
+        assert path.classifiers[np.int64(0)].solver.max_epochs == 3
+        for other in (path.classifiers, pickle.loads(pickle.dumps(path)).classifiers):
+            assert len(other) == len(path.table)
+            found = [each.decision_function(data[0]) for each in other]
+            np.testing.assert_array_equal(found, expected)
+        assert path.classifiers[1:] == list(path.classifiers)[1:]
+        with pytest.raises(IndexError):
+            path.classifiers[len(path.table)]
+
+    def test_hold_no_features(self, data):
+        X, y, s = data
+        wide = np.tile(X, 100)
+        path = trace((wide, y, s), make_clf(solver="plug_in", C=1.0))
+        assert len(pickle.dumps(path.classifiers._each)) < wide.nbytes / 4
 
     def test_the_extractor_runs_once(self, data, other):
         store = MemoryStore()

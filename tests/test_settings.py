@@ -57,7 +57,7 @@ OF_CLASSIFIER = {
     "error_rate_parity": {"constraint": "error_rate_parity"},
     "fairness_weight": {"fairness_weight": 0.4},
     "no fairness_weight": {"fairness_weight": 0.0},
-    "difference_bound": {"difference_bound": 0.05, "fairness_weight": None},
+    "difference_bound": {"difference_bound": 0.1, "fairness_weight": None},
     "confidence": {"confidence": 0.9},
     "cv": {"cv": 0.4},
     "C": {"C": 0.01},

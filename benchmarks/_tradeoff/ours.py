@@ -2,7 +2,8 @@
 
 Theirs are the rows of train and val together: each is judged by a head of other folds, and the head
 that is measured on test is fitted to all of them, which is how the package is used. "held out" is
-what the peers do: fitted on train, judged on val.
+what the peers do: fitted on train, judged on val; trained heads are judged so because each takes so
+long to fit.
 """
 
 from __future__ import annotations
@@ -55,9 +56,6 @@ def decided(path: FairnessPath, numbers: Any, part: Part, *, known: bool) -> lis
     return [head_scores(head, Z, codes).argmax(dim=1).numpy() for head in heads]
 
 
-# What a stored result holds for each candidate, and for all of them.
-JOINED, TIMES = ("labels", "val", "test"), ("seconds", "cpu_seconds")
-
 PLUG_IN: dict[str, Any] = {"solver": "plug_in"}
 LOW_RANKS: dict[str, Any] = {"solver": "plug_in", "ranks": [2, 3]}
 # The covariance of all rows, pooled.
@@ -99,31 +97,4 @@ _register("plug-in, ranks 2, 3 and full", PLUG_IN, LOW_RANKS)
 _register("plug-in, group known", PLUG_IN, known_groups=True)
 _register("closed form", CLOSED)
 _register("closed form, Fisher metric", {"solver": "closed_form", "rank": 1, "C": "auto"})
-_register("trained", TRAINED)
-
-# Curves made of others': their candidates together, at the price of all.
-UNIONS = {
-    "ours, plug-in and closed form": [
-        "ours, plug-in, ranks 2, 3 and full",
-        "ours, closed form",
-    ],
-    "ours, all solvers": [
-        "ours, plug-in, ranks 2, 3 and full",
-        "ours, closed form",
-        "ours, trained",
-    ],
-}
-
-
-def add_unions(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return results and, where all of its members are there, each union."""
-    found = {(r["dataset"], r["seed"], r["constraint"], r["method"]): r for r in results}
-    out = list(results)
-    for dataset, seed, constraint in dict.fromkeys(key[:3] for key in found):
-        for name, members in UNIONS.items():
-            parts = [found.get((dataset, seed, constraint, member)) for member in members]
-            if all(part is not None and part["error"] is None for part in parts):
-                union = {key: [each for part in parts for each in part[key]] for key in JOINED}
-                times = {key: sum(part.get(key, 0.0) for part in parts) for key in TIMES}
-                out.append({**parts[0], **union, **times, "method": name})
-    return out
+_register("trained, held out", TRAINED, held_out=True)

@@ -16,8 +16,11 @@ from .logistic import fit_logistic, fit_logistic_folds, moments_outside
 __all__ = ["choose_strength"]
 
 _FOLDS = 5
-# From 1 a tenth of it at a time, or ten times, as long as the loss falls, and so many times.
-_MOST = 5
+# From a tenth, which is faster to fit than 1 and as often right where there is a choice, towards
+# stronger and weaker penalties, as long as the loss falls: powers of ten and their range.
+_START, _LEAST, _MOST = -1, -5, 5
+# Of the gradient: the losses of two strengths that are alike to so many digits are the same.
+_TOL = 1e-4
 # With so many rows for each weight the penalty has hardly a say.
 _ROWS_PER_WEIGHT = 50
 
@@ -68,19 +71,19 @@ def choose_strength(rows: TensorRows, n_classes: int) -> float:
         nonlocal whole
         if power not in losses:
             C = one * 10.0**power
-            whole = fit_logistic(rows, n_classes, 1.0 / (C * total), moments, whole)
-            heads = fit_logistic_folds(rows, n_classes, C, held_out, whole, outside)
+            whole = fit_logistic(rows, n_classes, 1.0 / (C * total), moments, whole, _TOL)
+            heads = fit_logistic_folds(rows, n_classes, C, held_out, whole, outside, _TOL)
             losses[power] = sum(_loss(test, *head) for test, head in zip(tests, heads, strict=True))
         return losses[power]
 
     with no_warnings():
         for side in (-1, 1):
-            at = 0
-            while abs(at) < _MOST and loss(at + side) < loss(at):
+            at = _START
+            while _LEAST < at < _MOST and loss(at + side) < loss(at):
                 at += side
-            if at:
-                return one * 10.0**at
-    return one
+            if at != _START:
+                break
+    return one * 10.0**at
 
 
 def _loss(rows: TensorRows, weight: Tensor, bias: Tensor) -> float:

@@ -50,8 +50,10 @@ def _pass_cost(objective: Objective) -> float:
     return n * (objective.width + 1) * (0.3 * d + 10.0)
 
 
-def assembly_cost(objective: Objective) -> float:
+def assembly_cost(objective: Objective, n_folds: int = 0) -> float:
     """Return what second derivatives cost, infinite where they are too large.
+
+    With folds, those of the rows outside each of them.
 
     Examples
     --------
@@ -66,7 +68,8 @@ def assembly_cost(objective: Objective) -> float:
     if size > _NEWTON_PARAMETERS:
         return math.inf
     grams = math.comb(free + 1, 2) * (d + 1) ** 2 * n / 35.0
-    return (grams + size**3 / 36.0) / _pass_cost(objective)
+    # One factorization; of folds one each, and as much again to sum and to move what it is of.
+    return (grams + max(1, 2 * n_folds) * size**3 / 36.0) / _pass_cost(objective)
 
 
 def second_derivatives(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 
@@ -13,10 +14,6 @@ __all__ = ["Solve", "descend"]
 #: From a gradient to what the inverse of a matrix makes of it, in the same shape.
 Solve = Callable[[Tensor], Tensor]
 
-# Near the end each step gains digits, so that almost all that there are cost hardly more than
-# scikit-learn's 1e-4. Then neither the order of the rows shows, nor where a fit started: one from
-# the solution of other rows must not remember them.
-_GRADIENT_TOL = 1e-10
 # Rounding of the loss: below it, a step is judged by the gradient.
 _LOSS_TOL = 64 * float(np.finfo(np.float64).eps)
 _MAX_ITER, _MAX_HALVINGS = 10_000, 50
@@ -24,10 +21,12 @@ _MAX_ITER, _MAX_HALVINGS = 10_000, 50
 _LEAST_DECREASE = 1e-4
 # Steps that are remembered: each saves some evaluations and costs next to nothing.
 _MEMORY = 30
+# Evaluations beyond what a better matrix costs before there is one.
+_MORE = 5
 
 
 def descend(
-    theta: Tensor, solve: Solve, renew: Callable[[Tensor], Solve], patience: float
+    theta: Tensor, solve: Solve, renew: Callable[[Tensor], Solve], cost: float, tol: float
 ) -> Generator[Tensor, tuple[float, Tensor], tuple[float, Tensor]]:
     """Minimize a convex function by L-BFGS [1]_ about a matrix close to its second derivatives.
 
@@ -41,8 +40,11 @@ def descend(
         Multiplies with about the inverse of the second derivatives.
     renew : callable
         Returns a better ``solve`` for where it is called.
-    patience : float
-        Evaluations after which it is: as many as it costs make at most twice the best cost.
+    cost : float
+        Of that, in evaluations. It is called where more than these are still to come, as fast as
+        the gradient has fallen, and some more than these went by: at most twice the best cost.
+    tol : float
+        Largest entry of the gradient at the end.
 
     Yields
     ------
@@ -52,7 +54,7 @@ def descend(
     Returns
     -------
     value, theta : float, Tensor
-        The minimum, where no entry of the gradient is above 3e-7 or rounding leaves no way down.
+        The minimum, where no entry of the gradient is above ``tol`` or rounding leaves no way down.
 
     References
     ----------
@@ -62,7 +64,7 @@ def descend(
     Examples
     --------
     >>> import torch
-    >>> descent = descend(torch.tensor([3.0]), lambda gradient: gradient, None, np.inf)
+    >>> descent = descend(torch.tensor([3.0]), lambda gradient: gradient, None, np.inf, 1e-10)
     >>> at = next(descent)
     >>> try:
     ...     while True:
@@ -73,12 +75,13 @@ def descend(
     """
     loss, gradient = yield theta
     pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=_MEMORY)
-    passes = 0
+    passes, first = 0, float(gradient.abs().max())
     for _ in range(_MAX_ITER):
-        if float(gradient.abs().max()) <= _GRADIENT_TOL:
+        largest = float(gradient.abs().max())
+        if largest <= tol:
             break
-        if passes >= patience:
-            solve, passes = renew(theta), 0
+        if passes >= cost + _MORE and _to_come(passes, first, largest, tol) > cost:
+            solve, passes, first = renew(theta), 0, largest
             pairs.clear()
         step = -_times_inverse(gradient, pairs, solve)
         slope, at_most = float((gradient * step).sum()), loss + _LOSS_TOL * max(1.0, abs(loss))
@@ -100,6 +103,12 @@ def descend(
             pairs.append((moved, turned, inner))
         theta, loss, gradient = new, new_loss, new_gradient
     return loss, theta
+
+
+def _to_come(passes: int, first: float, largest: float, tol: float) -> float:
+    """Return how many evaluations it takes from a gradient to the next, falling as it did."""
+    fell = math.log(first / largest)
+    return passes * math.log(largest / tol) / fell if fell > 0.0 else math.inf
 
 
 def _times_inverse(

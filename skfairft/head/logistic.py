@@ -25,9 +25,14 @@ __all__ = ["fit_logistic", "fit_logistic_folds", "moments_outside"]
 
 # Mean loss below which the classes are separable: of others hardly any row is that certain.
 _SEPARATE = 1e-4
-# Passes that second derivatives save a fit which starts next to its end, and how many more than
-# they cost go by before they are assembled anew.
-_NEWTON_SAVES, _NEWTON_PASSES = 20, 5
+# Passes that second derivatives save a fit which starts next to its end.
+_NEWTON_SAVES = 20
+# Largest entry of the gradient at the end. Near it each step gains digits, so that almost all that
+# there are cost hardly more than scikit-learn's 1e-4. Then neither the order of the rows shows, nor
+# where a fit started: one from the solution of other rows must not remember them.
+_EXACT = 1e-10
+# What only judges needs less of it: it is as far from what it stands for as a fifth of the rows.
+_OF_FOLDS = 1e-7
 
 
 def fit_logistic(
@@ -36,6 +41,7 @@ def fit_logistic(
     l2: float,
     moments: Moments,
     start: tuple[Tensor, Tensor] | None = None,
+    tol: float = _EXACT,
 ) -> tuple[Tensor, Tensor]:
     """Minimize the objective of one fit.
 
@@ -52,6 +58,8 @@ def fit_logistic(
     start : (weight, bias), optional
         Where to start, as what is returned. It saves time if it is close, and changes the result
         by no more than the tolerance of the gradient.
+    tol : float, default=1e-10
+        Of each entry of the gradient.
 
     Returns
     -------
@@ -79,7 +87,7 @@ def fit_logistic(
         solve = _newton_at(objective, problem, theta)
     else:
         solve = kronecker(objective, problem)
-    return _minimize(objective, [theta], [solve])[0]
+    return _minimize(objective, [theta], [solve], tol)[0]
 
 
 def fit_logistic_folds(
@@ -89,6 +97,7 @@ def fit_logistic_folds(
     held_out: Tensor,
     whole: tuple[Tensor, Tensor],
     moments: list[Moments] | None = None,
+    tol: float = _OF_FOLDS,
 ) -> list[tuple[Tensor, Tensor]]:
     """Fit the rows outside each fold, as `fit_logistic` does, all at once.
 
@@ -110,6 +119,8 @@ def fit_logistic_folds(
         The solution on all rows, as `fit_logistic` returns it.
     moments : list of Moments, optional
         What standardizes the features of each fold's fit; None are the moments of its rows.
+    tol : float, default=1e-7
+        Of each entry of the gradient.
 
     Returns
     -------
@@ -136,9 +147,9 @@ def fit_logistic_folds(
         problems.append(Problem(share / kept, everything.l2 / kept, own_moments))
     objective = Objective(rows, n_classes, problems)
     starts = [objective.standardized(problem, whole) for problem in problems]
-    if assembly_cost(objective) > _NEWTON_SAVES * n_folds:
+    if assembly_cost(objective, n_folds) > _NEWTON_SAVES * n_folds:
         # One for all: on wide features it takes as long as many passes.
-        return _minimize(objective, starts, [kronecker(objective, everything)] * n_folds)
+        return _minimize(objective, starts, [kronecker(objective, everything)] * n_folds, tol)
     parts = second_derivatives(objective, everything, starts[0], held_out, n_folds)
     solves = []
     # In each fit's own coordinates: otherwise it remembers features that its rows do not have.
@@ -146,16 +157,16 @@ def fit_logistic_folds(
         others = parts[torch.arange(len(parts)) != fold].sum(dim=0)
         others /= float(everything.share[held_out != fold].sum())
         solves.append(newton(moved(others, moments[0], problem.moments), problem.l2))
-    return _minimize(objective, starts, solves)
+    return _minimize(objective, starts, solves, tol)
 
 
 def _minimize(
-    objective: Objective, starts: list[Tensor], solves: list[Solve]
+    objective: Objective, starts: list[Tensor], solves: list[Solve], tol: float
 ) -> list[tuple[Tensor, Tensor]]:
     """Return ``V`` and ``c`` of each problem."""
-    patience = assembly_cost(objective) + _NEWTON_PASSES
+    cost = assembly_cost(objective)
     descents = [
-        descend(theta, solve, partial(_newton_at, objective, problem), patience)
+        descend(theta, solve, partial(_newton_at, objective, problem), cost, tol)
         for problem, theta, solve in zip(objective.problems, starts, solves, strict=True)
     ]
     asked = {i: next(descent) for i, descent in enumerate(descents)}

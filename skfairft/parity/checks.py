@@ -61,10 +61,12 @@ def check_judged(
     codes: NDArray[np.int64],
     *,
     shape: tuple[int, int],
+    confidence: float | None = None,
 ) -> None:
     """Refuse rows to judge on which groups cannot be compared, and warn of few.
 
-    Labels and groups (m,) are those of rows of positive weight; ``shape`` is (k, G).
+    Labels and groups (m,) are those of rows of positive weight; ``shape`` is (k, G). With a
+    confidence few rows are heeded by the limit, and not warned of.
 
     That is a ValueError if some rate of the constraint has rows in fewer than two groups, and a
     FairnessWarning if some rate is the mean of a few rows.
@@ -90,12 +92,12 @@ def check_judged(
             "merge groups."
         )
     fewest = int(counts[counts > 0].min())
-    if fewest < _FEW:
+    if confidence is None and fewest < _FEW:
         warn_user(
             f"difference_bound={bound} is judged by {len(labels)} rows, and some rate by "
             f"{fewest} of them: a distance that is within the bound there can be far beyond it on "
-            "others. Judge by more (cv=5 takes all of them in turn), merge groups, or ask for a "
-            "confidence.",
+            "others. Judge by more (cv=5 takes all of them in turn), merge groups, or set "
+            "confidence=0.95, which heeds that.",
             FairnessWarning,
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,7 +13,6 @@ from torch import Tensor
 from ..parity.auc import auc_with_error
 from ..parity.judge import JudgedRows, interval_around, pareto_front
 from ..solvers.problem import FittedHead
-from ..solvers.trials import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +45,7 @@ class Candidate(NamedTuple):
 
     label: str  # of its solver
     settings: dict[str, Any]
-    fitted: FittedHead
+    make: Callable[[], FittedHead]
     scores: Tensor  # (n, k), by heads that have not seen the rows
     share: float  # of positive decisions, as a multiple of the head's own
     shift: Tensor  # (k,), which added to the scores leads to it
@@ -54,13 +53,15 @@ class Candidate(NamedTuple):
 
 
 def candidate_of(
-    label: str, settings: dict[str, Any], trial: Trial, judge: JudgedRows
+    label: str,
+    settings: dict[str, Any],
+    scores: Tensor,
+    make: Callable[[], FittedHead],
+    judge: JudgedRows,
 ) -> Candidate:
-    """Return a trial as a candidate, at its own threshold."""
-    scores, fitted = trial.scores, trial.fitted
-    assert fitted is not None
+    """Return a head as a candidate, at its own threshold."""
     shift = torch.zeros(scores.shape[1], dtype=torch.float64)
-    return Candidate(label, settings, fitted, scores, 1.0, shift, judge.table(judge.cells(scores)))
+    return Candidate(label, settings, make, scores, 1.0, shift, judge.table(judge.cells(scores)))
 
 
 def moved(candidate: Candidate, thresholds: int, judge: JudgedRows) -> Iterator[Candidate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,8 @@ class FairnessPath:
         ``positive_share`` (see `fairness_path`), then each metric on the judged rows with the
         ends of its 95 % interval in columns ``_low`` and ``_high``, and ``on_front``: no other
         point has less error and no more difference, or less difference and no more error.
-    classifiers : list of FairLowRankHeadClassifier
-        The fitted classifiers, in the order of the rows.
+    classifiers : sequence of FairLowRankHeadClassifier
+        The fitted classifiers, in the order of the rows, each made when it is first asked for.
     constraint : str
         What ``difference`` measures.
     decisions, squares : ndarray of shape (p, G, k, k)
@@ -70,7 +71,7 @@ class FairnessPath:
     """
 
     table: pd.DataFrame
-    classifiers: list[FairLowRankHeadClassifier]
+    classifiers: Sequence[FairLowRankHeadClassifier]
     constraint: str
     decisions: NDArray[np.float64]
     squares: NDArray[np.float64]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..backbone.modes import training_modes
@@ -27,7 +30,9 @@ from ..rows.blocks import threads_over_blocks
 from ..rows.tensor_rows import TensorRows
 from ..solvers.base import Solver
 from ..solvers.checks import report_void
+from ..solvers.problem import FittedHead
 from ..solvers.registry import resolve_solver
+from .classifiers import PathClassifiers
 from .points import Candidate, candidate_of, moved, point_table
 from .result import FairnessPath
 from .settings import check_settings, labels_of, variants_of
@@ -203,7 +208,8 @@ def fairness_path(
     ):
         try:
             for one, label in zip(variants, labels_of(variants), strict=True):
-                apart = {"solver": one.solver, "rank": one.rank}
+                # Classifiers are made when they are asked for: what is set later is another's.
+                apart = {"solver": copy.copy(one.solver), "rank": one.rank}
                 solver = resolve_solver(one.solver)
                 trials = solver.trials(replace(problem, rank=one.rank), seed, outside)
                 if judge is None:
@@ -211,7 +217,8 @@ def fairness_path(
                     judge.warn_of_empty()
                 for trial in trials.path(weights, known=known_groups, heads=True):
                     settings = {**apart, "fairness_weight": trial.weight}
-                    candidates.append(candidate_of(label, settings, trial, judge))
+                    make = trials.maker(trial)
+                    candidates.append(candidate_of(label, settings, trial.scores, make, judge))
                     bar.update()
         except KeyboardInterrupt:
             if not candidates:
@@ -232,18 +239,17 @@ def fairness_path(
     squares = np.stack([judge.squares(each) for each in cells])
     return FairnessPath(
         table=point_table(candidates, judge, cells, decisions, squares, n_boot, seed),
-        classifiers=[
-            fitted_copy(
+        classifiers=PathClassifiers(
+            partial(
+                _classifier,
                 clf,
-                each.fitted
-                if each.share == 1.0
-                else each.fitted.with_head(
-                    shift_scores(each.fitted.head, each.shift, known=known_groups)
-                ),
-                **each.settings,
+                each.settings,
+                each.make,
+                None if each.share == 1.0 else each.shift,
+                known_groups,
             )
             for each in candidates
-        ],
+        ),
         constraint=constraint,
         decisions=decisions,
         squares=squares,
@@ -251,6 +257,20 @@ def fairness_path(
         out_of_fold=refit,
         known_groups=known_groups,
     )
+
+
+def _classifier(
+    clf: FairLowRankHeadClassifier,
+    settings: dict[str, Any],
+    make: Callable[[], FittedHead],
+    shift: Tensor | None,
+    known: bool,
+) -> FairLowRankHeadClassifier:
+    """Return the classifier of a point."""
+    fitted = make()
+    if shift is not None:
+        fitted = fitted.with_head(shift_scores(fitted.head, shift, known=known))
+    return fitted_copy(clf, fitted, **settings)
 
 
 def _measured(clf: FairLowRankHeadClassifier, given: HeldOut) -> TensorRows:

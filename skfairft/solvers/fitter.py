@@ -233,8 +233,14 @@ class HeadFitter(ABC):
         net.optimizer_.state.clear()
         # The way through standardized features rounds; an untrained head needs none of it.
         untouched = head if tail is None else nn.Sequential(head, *copy.deepcopy(tail))
+        found = module.fold() if training["max_epochs"] else untouched
+        if not all(bool(values.isfinite().all()) for values in found.state_dict().values()):
+            raise ValueError(
+                "The head that was fitted holds numbers that are not finite. Measure the columns "
+                "of X in other units, or leave optimizer, lr and batch_size at None."
+            )
         return FittedHead(
-            head=module.fold() if training["max_epochs"] else untouched,
+            head=found,
             net=net,
             rank=min(head.weight.shape) if head.B is None else len(head.B),
             group_importance=self._measured.statistics.importance,

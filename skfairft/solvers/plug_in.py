@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -146,7 +146,7 @@ validation_fraction, n_iter_no_change, tol, callbacks
                     part = quick[i]
                 else:
                     part = self._fitter(problem.fitted_to(fold.train), seed)
-                    if part.cell_head.interrupted:
+                    if part.cell_head.fitted.interrupted:
                         raise KeyboardInterrupt
                 p[fold.test] = part.probabilities(rows.take(fold.test).Z)
         rules = _Rules(whole.parity, problem.rows, p, problem.n_groups)
@@ -157,11 +157,12 @@ class _Rules:
     """The votes of each weight, for rows whose group is to be inferred and for those of known ones.
 
     ``p`` (n, k G) are the probabilities of the cells that some rows have, on which the votes are
-    to bring parity.
+    to bring parity. Their features are not kept.
     """
 
     def __init__(self, parity: Parity | None, rows: TensorRows, p: Tensor, n_groups: int) -> None:
-        self._parity, self._rows, self._p, self.n_groups = parity, rows, p, n_groups
+        self._parity, self._p, self.n_groups = parity, p, n_groups
+        self._w, self._cells = rows.w, rows.cells(n_groups)
         self._duals: dict[bool, ParityDual] = {}
         self._found: dict[tuple[float, bool], Tensor] = {}
 
@@ -181,11 +182,11 @@ class _Rules:
     def _dual(self, known: bool) -> ParityDual:
         if known not in self._duals:
             assert self._parity is not None
-            rows, n_groups = self._rows, self.n_groups
-            assert rows.codes is not None
-            p = _within_groups(self._p, rows.codes, n_groups) if known else self._p
+            n_groups, p = self.n_groups, self._p
+            if known:
+                p = _within_groups(p, self._cells % n_groups, n_groups)
             self._duals[known] = ParityDual(
-                p, rows.w, self._parity, n_groups=n_groups, cells=rows.cells(n_groups)
+                p, self._w, self._parity, n_groups=n_groups, cells=self._cells
             )
         return self._duals[known]
 
@@ -233,7 +234,7 @@ class _PlugInFitter(HeadFitter):
         rules = self.rules
         if weight > 0.0 and rules.idle():
             self.say_alike()
-        return self.voting(*(rules.votes(weight, known=known) for known in (False, True)))
+        return self.cell_head.voting(rules, weight, weight)
 
     def say_alike(self) -> None:
         """Say once that there is nothing to take away."""
@@ -246,11 +247,12 @@ class _PlugInFitter(HeadFitter):
         return nn.Sequential(*super().unconstrained().children(), CellVote(labels.double()))
 
     @cached_property
-    def cell_head(self) -> FittedHead:
+    def cell_head(self) -> _CellHead:
         """The head of cells, without votes."""
         found = self._decomposition.at(0.0)
         tail = self._measured.start.tail
-        return self._finish(self._cut(found, 0.0), tail, found.S, train=not self._at_end)
+        fitted = self._finish(self._cut(found, 0.0), tail, found.S, train=not self._at_end)
+        return _CellHead(fitted, self._cells)
 
     @cached_property
     def _at_end(self) -> bool:
@@ -282,7 +284,7 @@ class _PlugInFitter(HeadFitter):
 
     def probabilities(self, Z: Features) -> Tensor:
         """Return the probabilities (n, k G) of the cells."""
-        return self._spread(head_scores(self.cell_head.head, Z))
+        return self._spread(head_scores(self.cell_head.fitted.head, Z))
 
     def _spread(self, scores: Tensor) -> Tensor:
         width = self._problem.n_classes * self._problem.n_groups
@@ -290,14 +292,19 @@ class _PlugInFitter(HeadFitter):
         p[:, self._cells] = torch.softmax(scores, dim=1)
         return p
 
-    def voting(self, vote: Tensor, known_vote: Tensor) -> FittedHead:
-        """Return the head of cells with votes (k G, k)."""
-        fitted = self.cell_head
-        last = CellVote(
-            vote[self._cells], self._cells % self._problem.n_groups, known_vote[self._cells]
-        )
-        layers = copy.deepcopy(list(fitted.head.children()) or [fitted.head])
-        return fitted.with_head(nn.Sequential(*layers, last))
+
+class _CellHead(NamedTuple):
+    """A head of cells (c,), by their codes."""
+
+    fitted: FittedHead
+    cells: Tensor
+
+    def voting(self, rules: _Rules, weight: float, known_weight: float) -> FittedHead:
+        """Return the head with the votes of a weight, and those for rows of known groups."""
+        vote, known_vote = rules.votes(weight), rules.votes(known_weight, known=True)
+        last = CellVote(vote[self.cells], self.cells % rules.n_groups, known_vote[self.cells])
+        layers = copy.deepcopy(list(self.fitted.head.children()) or [self.fitted.head])
+        return self.fitted.with_head(nn.Sequential(*layers, last))
 
 
 class _Part(NamedTuple):
@@ -324,24 +331,21 @@ class _CellTrials(Trials):
         self, weights: NDArray[np.float64], *, known: bool = False, heads: bool = False
     ) -> Iterator[Trial]:
         """Yield the votes' scores for each weight; as `Trials.path`."""
-        if self._fitter.cell_head.interrupted:
+        if self._fitter.cell_head.fitted.interrupted:
             raise KeyboardInterrupt
         for weight in weights.tolist():
-            trial = self._scored(weight, known)
-            yield trial._replace(fitted=self.head(trial)) if heads else trial
+            yield self._scored(weight, known)
 
     def between(self, weight: float, near: Trial, *, known: bool = False) -> Trial:
         """Return the votes' scores for a weight; as `Trials.between`."""
         return self._scored(weight, known)
 
-    def head(self, trial: Trial, known: Trial | None = None) -> FittedHead:
-        """Return the head of cells with the votes; as `Trials.head`."""
+    def maker(self, trial: Trial, known: Trial | None = None) -> Callable[[], FittedHead]:
+        """Hand out the head of cells with the votes; as `Trials.maker`."""
         if trial.weight > 0.0 and self._rules.idle():
             self._fitter.say_alike()
         weight = trial.weight if known is None else known.weight
-        return self._fitter.voting(
-            self._rules.votes(trial.weight), self._rules.votes(weight, known=True)
-        )
+        return partial(self._fitter.cell_head.voting, self._rules, trial.weight, weight)
 
     def _scored(self, weight: float, known: bool) -> Trial:
         votes = self._rules.votes(weight, known=known)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import repeat
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ class Trial(NamedTuple):
     heads : tuple of FittedHead
         What gave the scores, fold by fold.
     fitted : FittedHead or None
-        The head to hand out, if it was asked for.
+        The head to hand out, where it was trained for it.
     """
 
     weight: float
@@ -84,8 +85,11 @@ class Trials(ABC):
         """Try another weight, not far from one that was tried."""
 
     @abstractmethod
-    def head(self, trial: Trial, known: Trial | None = None) -> FittedHead:
-        """Return the head to hand out, and with ``known`` that trial's for rows of known groups."""
+    def maker(self, trial: Trial, known: Trial | None = None) -> Callable[[], FittedHead]:
+        """Return what makes the head to hand out, which holds no features of rows.
+
+        With ``known`` the head decides rows of known groups as that trial did.
+        """
 
 
 class HeldOut(Trials):
@@ -106,10 +110,10 @@ class HeldOut(Trials):
         """Fit a head near another one; as `Trials.between`."""
         return self._judged(weight, self._fitter.fit(weight, near.fitted))
 
-    def head(self, trial: Trial, known: Trial | None = None) -> FittedHead:
-        """Return the head that was judged."""
+    def maker(self, trial: Trial, known: Trial | None = None) -> Callable[[], FittedHead]:
+        """Hand out the head that was judged; as `Trials.maker`."""
         assert trial.fitted is not None
-        return trial.fitted
+        return partial(_itself, trial.fitted)
 
     def _judged(self, weight: float, fitted: FittedHead) -> Trial:
         if fitted.interrupted:
@@ -150,9 +154,11 @@ class OutOfFold(Trials):
             )
         return self._judged(weight, found)
 
-    def head(self, trial: Trial, known: Trial | None = None) -> FittedHead:
-        """Return a head that is fitted on all rows."""
-        return self._whole.fit(trial.weight) if trial.fitted is None else trial.fitted
+    def maker(self, trial: Trial, known: Trial | None = None) -> Callable[[], FittedHead]:
+        """Hand out a head that is fitted on all rows; as `Trials.maker`."""
+        return partial(
+            _itself, self._whole.fit(trial.weight) if trial.fitted is None else trial.fitted
+        )
 
     def _judged(self, weight: float, heads: tuple[FittedHead, ...]) -> Trial:
         if any(fitted.interrupted for fitted in heads):
@@ -162,3 +168,7 @@ class OutOfFold(Trials):
         for places, part in zip(self._places, parts, strict=True):
             scores[places] = part
         return Trial(weight, scores, heads)
+
+
+def _itself(fitted: FittedHead) -> FittedHead:
+    return fitted
