@@ -648,7 +648,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 self._report_share(judge, fitter.unconstrained(), fitted)
         else:
             trials = solver.trials(problem, random_state.randint(np.iinfo(np.int32).max))
-            judge = JudgedRows(trials.rows, rule, self.groups_, trials.refit)
+            judge = JudgedRows(trials.rows, rule, self.groups_, trials.refit, trials.tuned)
             search = partial(
                 weakest_weight, trials, judge, self.difference_bound, confidence=self.confidence
             )

@@ -688,8 +688,15 @@ def many():
 class TestConfidence:
     @pytest.mark.parametrize("confidence", [0.5, 0.95])
     def test_limits_are_those_of_the_decisions(self, many, confidence):
+        # The votes of "plug_in" are found on the judged rows.
+        assert (many.tuned == (many.table["solver"] == "plug_in")).all()
         expected = distance_limits(
-            parity(DP, 2), many.decisions, many.squares, confidence=confidence, inflation=REFIT
+            parity(DP, 2),
+            many.decisions,
+            many.squares,
+            confidence=confidence,
+            inflation=REFIT,
+            tuned=many.tuned,
         )
         np.testing.assert_allclose(many.limits(confidence), expected.high, rtol=1e-12)
         more = many.limits(confidence) - many.table["difference"]

@@ -35,13 +35,15 @@ class JudgedRows:
     """Rows and what decisions about them are measured by.
 
     ``rule`` has the moments of the constraint, ``groups`` (G,) the groups' names. ``refit`` says
-    that the head that is handed out is another one than those that decide, fitted on all rows.
+    that the head that is handed out is another one than those that decide, fitted on all rows;
+    ``tuned`` that the votes of those that decide were found on these rows.
     """
 
     rows: TensorRows
     rule: Parity
     groups: NDArray[Any]
     refit: bool = False
+    tuned: bool = False
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -94,7 +96,7 @@ class JudgedRows:
         """Return the distance between the groups, decided by scores (n, k)."""
         return float(self.distances(self.table(self.cells(scores))[None])[0])
 
-    def limits(self, scores: Tensor, confidence: float) -> DistanceLimits:
+    def limits(self, scores: Tensor, confidence: float, *, tuned: bool = False) -> DistanceLimits:
         """Return the distance by scores (n, k) with its limits, see `distance_limits`."""
         cells = self.cells(scores)
         return distance_limits(
@@ -103,11 +105,12 @@ class JudgedRows:
             self.squares(cells),
             confidence=confidence,
             inflation=self.inflation,
+            tuned=tuned,
         )
 
     def limit(self, scores: Tensor, confidence: float) -> float:
-        """Return the upper limit of the distance by scores (n, k)."""
-        return float(self.limits(scores, confidence).high)
+        """Return what the distance by scores (n, k) is within on other rows."""
+        return float(self.limits(scores, confidence, tuned=self.tuned).high)
 
     def rows_needed(self, scores: Tensor, bound: float, confidence: float) -> float:
         """Return how many rows it would take to be within a bound, see `rows_needed`."""

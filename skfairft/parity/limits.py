@@ -23,7 +23,8 @@ are.
 
 The lower limit is that of the contrast of the observed extremes, and at least 0. These were chosen
 because they are far apart, so its z is larger: what equal groups exceed by chance, see
-`chance_quantile`.
+`chance_quantile`. Where the rates were made alike on the same rows, that is so upwards, too: see
+`skfairft.parity.tied`.
 
 Zou and Donner (2008), Stat. Med. 27; Berger (1982), Technometrics 24.
 """
@@ -32,7 +33,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.stats import norm
 from torch import Tensor
 
@@ -42,6 +45,7 @@ from .contrasts import BLOCK_ELEMENTS, Ends, Pairs, first_places, ordered_pairs
 from .counts import as_mass
 from .moments import Parity
 from .rate_limits import effective_rows, wilson_limits
+from .tied import tied_limit
 
 __all__ = ["DistanceLimits", "distance_limits", "limits_between", "rows_needed"]
 
@@ -68,6 +72,7 @@ def distance_limits(
     *,
     confidence: float = 0.95,
     inflation: float = 1.0,
+    tuned: bool | NDArray[np.bool_] = False,
 ) -> DistanceLimits:
     """Return the distance between groups in each table, with a lower and an upper limit.
 
@@ -84,6 +89,9 @@ def distance_limits(
         By how much to widen each rate's error: it is one of ``rows / inflation**2`` rows. More than
         1 pays for decisions that are not quite those of the head that is handed out, because that
         one is fitted anew on all rows.
+    tuned : bool or ndarray of shape (...), default=False
+        Whether the decisions were found on these rows, so that several rates are the highest by
+        design: then the upper limit is at least `tied_limit`.
 
     Returns
     -------
@@ -105,7 +113,14 @@ def distance_limits(
     ([0.0, 0.063], [0.212, 0.136])
     """
     rates, rows = _rates_and_rows(rule, table, squares)
-    return limits_between(rates, rows / inflation**2, confidence=confidence)
+    found = limits_between(rates, rows / inflation**2, confidence=confidence)
+    alike = np.array(np.broadcast_to(tuned, found.high.shape))
+    if confidence > 0.5 and alike.any():
+        z, which = float(norm.ppf(confidence)), torch.from_numpy(alike)
+        own = rates[which]
+        limits = wilson_limits(own, rows[which] / inflation**2, z)
+        found.high[alike] = np.maximum(found.high[alike], tied_limit(own, *limits, z, confidence))
+    return found
 
 
 def limits_between(rates: Tensor, rows: Tensor, *, confidence: float = 0.95) -> DistanceLimits:

@@ -50,6 +50,7 @@ class Candidate(NamedTuple):
     share: float  # of positive decisions, as a multiple of the head's own
     shift: Tensor  # (k,), which added to the scores leads to it
     table: NDArray[np.float64]  # (G, k, k)
+    tuned: bool  # whether the votes were found on the judged rows
 
 
 def candidate_of(
@@ -58,10 +59,12 @@ def candidate_of(
     scores: Tensor,
     make: Callable[[], FittedHead],
     judge: JudgedRows,
+    tuned: bool,
 ) -> Candidate:
     """Return a head as a candidate, at its own threshold."""
     shift = torch.zeros(scores.shape[1], dtype=torch.float64)
-    return Candidate(label, settings, make, scores, 1.0, shift, judge.table(judge.cells(scores)))
+    table = judge.table(judge.cells(scores))
+    return Candidate(label, settings, make, scores, 1.0, shift, table, tuned)
 
 
 def moved(candidate: Candidate, thresholds: int, judge: JudgedRows) -> Iterator[Candidate]:

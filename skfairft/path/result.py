@@ -45,6 +45,9 @@ class FairnessPath:
     decisions, squares : ndarray of shape (p, G, k, k)
         Of each point, by group, true label and decision: the sum of the weights of the judged
         rows, and of their squares.
+    tuned : ndarray of shape (p,), bool
+        Whether the votes of a point were found on the judged rows ("plug_in", out of fold): then
+        its confidence limit heeds that the rates are alike there by design.
     n_judged : int
         Number of judged rows, without those of weight zero.
     out_of_fold : bool
@@ -75,6 +78,7 @@ class FairnessPath:
     constraint: str
     decisions: NDArray[np.float64]
     squares: NDArray[np.float64]
+    tuned: NDArray[np.bool_]
     n_judged: int
     out_of_fold: bool
     known_groups: bool = False
@@ -226,6 +230,7 @@ class FairnessPath:
             self.squares[rows],
             confidence=confidence,
             inflation=self._inflation,
+            tuned=self.tuned[rows],
         )
 
 

@@ -218,7 +218,9 @@ def fairness_path(
                 for trial in trials.path(weights, known=known_groups, heads=True):
                     settings = {**apart, "fairness_weight": trial.weight}
                     make = trials.maker(trial)
-                    candidates.append(candidate_of(label, settings, trial.scores, make, judge))
+                    candidates.append(
+                        candidate_of(label, settings, trial.scores, make, judge, trials.tuned)
+                    )
                     bar.update()
         except KeyboardInterrupt:
             if not candidates:
@@ -253,6 +255,7 @@ def fairness_path(
         constraint=constraint,
         decisions=decisions,
         squares=squares,
+        tuned=np.array([each.tuned for each in candidates]),
         n_judged=len(judge.rows),
         out_of_fold=refit,
         known_groups=known_groups,

@@ -324,7 +324,7 @@ class _CellTrials(Trials):
     def __init__(
         self, fitter: _PlugInFitter, rules: _Rules, rows: TensorRows, p: Tensor, *, refit: bool
     ) -> None:
-        super().__init__(rows, refit=refit)
+        super().__init__(rows, refit=refit, tuned=refit)  # then the votes are found on them
         self._fitter, self._rules, self._p = fitter, rules, p
 
     def path(

@@ -54,10 +54,12 @@ class Trials(ABC):
     refit : bool
         Whether the head that is handed out is fitted on these rows, too, and so is another one
         than those that gave the scores.
+    tuned : bool, default=False
+        Whether what gives the scores was found on these rows, in part.
     """
 
-    def __init__(self, rows: TensorRows, *, refit: bool) -> None:
-        self.rows, self.refit = rows, refit
+    def __init__(self, rows: TensorRows, *, refit: bool, tuned: bool = False) -> None:
+        self.rows, self.refit, self.tuned = rows, refit, tuned
 
     @abstractmethod
     def path(
