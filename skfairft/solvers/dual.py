@@ -18,7 +18,7 @@ from ..parity.constraints import Parity
 from ..rows.tensor_rows import effective_rows
 from .rule import cell_scores
 
-__all__ = ["ParityDual", "solve_multipliers"]
+__all__ = ["ParityDual", "solve_multipliers", "some_rows"]
 
 # The rule's indicator is smoothed to a softmax of these temperatures, one after the other:
 # probabilities differ by far more than the last one.
@@ -130,9 +130,8 @@ class ParityDual:
     def __init__(
         self, p: Tensor, w: Tensor, parity: Parity, *, n_groups: int, cells: Tensor | None = None
     ) -> None:
-        if len(p) > _MOST_ROWS:
-            rows, w = _some_rows(w, cells)
-            p, cells = p[rows], None if cells is None else cells[rows]
+        rows, w = some_rows(w, cells)
+        p, cells = p[rows], None if cells is None else cells[rows]
         self._parity, self._n_groups = parity, n_groups
         self._share = (w / w.sum()).numpy()
         self._P = np.ascontiguousarray(p.numpy().T)  # sums over cells and classes are over rows
@@ -309,8 +308,19 @@ def _lasso_step(hessian: Floats, slope: Floats, u: Floats, bound: float) -> Floa
     return step
 
 
-def _some_rows(w: Tensor, cells: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the numbers of some rows, and their weights: all of rare cells, others at random."""
+def some_rows(w: Tensor, cells: Tensor | None) -> tuple[Tensor | slice, Tensor]:
+    """Return which rows a dual takes, and their weights: of many all of rare cells, others drawn.
+
+    Weights and cells (n,) are those for `ParityDual`.
+
+    Examples
+    --------
+    >>> rows, w = some_rows(torch.ones(150_000), None)
+    >>> len(rows), w.sum().round().item()
+    (100000, 150000.0)
+    """
+    if len(w) <= _MOST_ROWS:
+        return slice(None), w
     counted = torch.nonzero(w)[:, 0]
     rare = torch.zeros(len(counted), dtype=torch.bool)
     if cells is not None:

@@ -24,7 +24,7 @@ from ..parity.constraints import Parity
 from ..rows.folds import Folds
 from ..rows.mapped import Features
 from ..rows.tensor_rows import TensorRows
-from .dual import ParityDual
+from .dual import ParityDual, some_rows
 from .fitter import HeadFitter
 from .problem import FittedHead, Problem
 from .rule import votes
@@ -161,8 +161,10 @@ class _Rules:
     """
 
     def __init__(self, parity: Parity | None, rows: TensorRows, p: Tensor, n_groups: int) -> None:
-        self._parity, self._p, self.n_groups = parity, p, n_groups
-        self._w, self._cells = rows.w, rows.cells(n_groups)
+        self._parity, self.n_groups = parity, n_groups
+        cells = rows.cells(n_groups)
+        taken, self._w = some_rows(rows.w, cells)
+        self._p, self._cells = p[taken], cells[taken]  # a path keeps them as long as it lives
         self._duals: dict[bool, ParityDual] = {}
         self._found: dict[tuple[float, bool], Tensor] = {}
 
