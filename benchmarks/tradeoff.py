@@ -91,14 +91,19 @@ def page(scores: pd.DataFrame, best: list[dict[str, Any]]) -> str:
     asked = scores["method"].str.startswith(ASKED)
     curves = scores[~asked]
     seeds = curves.groupby("dataset", sort=False)["seed"].nunique()
-    several = ", ".join(f"{task} {n}" for task, n in seeds.items())
+    numbers = sorted(set(seeds), reverse=True)
+    several = "; ".join(
+        f"{n} of {'the others' if n == numbers[0] else ', '.join(seeds.index[seeds == n])}"
+        for n in reversed(numbers)
+    )
     parts = [
         ("Against each method", tables.verdicts(curves)),
+        ("Held out like the others", tables.verdicts(curves, "ours, plug-in, held out")),
         ("Beside the best peer", tables.against_peers(curves)),
         ("At a budget", tables.at_budgets(curves)),
         (
             f"Asked for the bounds {', '.join(map(str, ASKED_BOUNDS))}",
-            tables.asked_table(scores[asked]) if asked.any() else "",
+            _asked(scores[asked]) if asked.any() else "",
         ),
         ("Beside the best that there is", tables.regrets(curves, best, MAIN)),
         ("Time", tables.times(scores, [name for name in MAIN if name.startswith(tables.OURS)])),
@@ -107,9 +112,19 @@ def page(scores: pd.DataFrame, best: list[dict[str, Any]]) -> str:
     ]
     head = (
         "# The trade-off beside other packages: tables\n\nAs `benchmarks/tradeoff.py` wrote them; "
-        f"what they say is in [the text](tradeoff.md). Seeds of each task: {several}.\n"
+        f"what they say is in [the text](tradeoff.md). Seeds: {several}.\n"
     )
     return head + "".join(f"\n## {title}\n\n{text}" for title, text in parts if text)
+
+
+def _asked(scores: pd.DataFrame) -> str:
+    """Return the tables of what tools gave that were asked for bounds."""
+    own = f"{ASKED}ours"
+    return (
+        f"Hypervolume:\n\n{tables.verdicts(scores, own)}\n"
+        "Err + excess, of which less is better:\n\n"
+        f"{tables.verdicts(scores, own, 'mean cost', least=True)}\n{tables.asked_table(scores)}"
+    )
 
 
 def _failures(scores: pd.DataFrame) -> str:

@@ -91,6 +91,7 @@ class Split:
     test: Part
     n_groups: int
     n_classes: int = 2
+    people: np.ndarray | None = None  # whose rows those of train and val are, where some have many
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class Task:
     rows: Callable[[int, Path], Rows]  # of a seed, with a folder of features
     C: float = 1.0  # of the linear models
     n_classes: int = 2
+    people: Callable[[Path], np.ndarray] | None = None  # of all rows, with a folder of features
     lacks: Callable[[], str | None] = lambda: None  # what is missing here
 
 
@@ -127,7 +129,8 @@ def load(name: str, seed: int, cache: Path | str = DEFAULT_CACHE) -> Split:
         Part(scaler.transform(Z[own].astype(np.float64)).astype(np.float32), y[own], s[own])
         for own in rows
     ]
-    return Split(name, seed, *parts, n_groups=int(s.max()) + 1, n_classes=task.n_classes)
+    people = None if task.people is None else task.people(Path(cache))[np.concatenate(rows[:2])]
+    return Split(name, seed, *parts, int(s.max()) + 1, task.n_classes, people)
 
 
 def missing(name: str) -> str | None:
@@ -241,6 +244,10 @@ def _faces(seed: int, cache: Path, *, name: str, label: str, group: str) -> Rows
     return images.Z, y, s, _by_person(images.people, seed)
 
 
+def _people(cache: Path, *, name: str) -> np.ndarray:
+    return np.asarray(faces.load_faces(name, "resnet18", cache).people)
+
+
 def _synthetic(seed: int, cache: Path, *, name: str) -> Rows:
     X, y, s = draw(name, seed)
     return X, y, s, stratified(y, s, seed, n_test=N_TEST)
@@ -248,7 +255,8 @@ def _synthetic(seed: int, cache: Path, *, name: str) -> Rows:
 
 def _of_faces(name: str, label: str, group: str) -> Task:
     rows = partial(_faces, name=name, label=label, group=group)
-    return Task(rows, C=0.01, lacks=partial(faces.missing, name, "resnet18"))
+    people = partial(_people, name=name)
+    return Task(rows, C=0.01, people=people, lacks=partial(faces.missing, name, "resnet18"))
 
 
 def _of_communities(n_groups: int) -> Task:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.model_selection import StratifiedGroupKFold
 
 from skfairft import FairLowRankHeadClassifier, FairnessPath, fairness_path
 from skfairft.head.measure import forget
@@ -31,6 +32,13 @@ def trace(split: Split, constraint: str, seed: int, **settings: Any) -> Fairness
     ranks, thresholds = settings.pop("ranks", None), settings.pop("thresholds", 13)
     known, apart = settings.pop("known_groups", False), settings.pop("held_out", False)
     rows, val = split.train if apart else together(split), split.val
+    given: dict[str, Any] = {}
+    if apart:
+        given["held_out"] = (val.Z, val.y, val.s)
+    elif split.people is not None:  # nobody is in two folds
+        folds = StratifiedGroupKFold(5, shuffle=True, random_state=seed)
+        cells = rows.y * split.n_groups + rows.s
+        given["cv"] = list(folds.split(rows.Z, cells, groups=split.people))
     clf = FairLowRankHeadClassifier(constraint=constraint, random_state=seed, device="cpu")
     with warnings.catch_warnings():
         # Of training that max_epochs ended: some weights near 1 take longer.
@@ -44,7 +52,7 @@ def trace(split: Split, constraint: str, seed: int, **settings: Any) -> Fairness
             thresholds=thresholds,
             known_groups=known,
             n_boot=0,
-            **({"held_out": (val.Z, val.y, val.s)} if apart else {}),
+            **given,
         )
 
 

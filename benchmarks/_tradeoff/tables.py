@@ -90,12 +90,14 @@ def overview(scores: pd.DataFrame, column: str = VOLUME) -> str:
     return "\n".join(out)
 
 
-def verdicts(scores: pd.DataFrame, ours: str = OWN, column: str = VOLUME) -> str:
+def verdicts(
+    scores: pd.DataFrame, ours: str = OWN, column: str = VOLUME, *, least: bool = False
+) -> str:
     """Return how one of ours fares against each other method, over all tasks.
 
-    For each constraint the number of tasks on which its mean is higher, or lower, and on how many
+    For each constraint the number of tasks on which its mean is better, or worse, and on how many
     of these Student's 95 % interval of the paired difference is wholly on that side; and the mean
-    of the differences over the tasks.
+    of the differences "ours minus it" over the tasks. More is better, or with ``least`` less.
     """
     needs = scores.groupby("method")["needs_group"].first()
     constraints = sorted(scores["constraint"].unique())
@@ -106,11 +108,11 @@ def verdicts(scores: pd.DataFrame, ours: str = OWN, column: str = VOLUME) -> str
         pairs = pairs[(pairs["seeds"] > 1) & (pairs["peer"] != BASELINE)]
         for peer, found in pairs.groupby("peer", sort=False):
             gain = found["difference"]
-            ahead, surely = (gain > 0).sum(), (found["difference low"] > 0).sum()
-            behind, lost = (gain < 0).sum(), (found["difference high"] < 0).sum()
+            more = f"{(gain > 0).sum()} ({(found['difference low'] > 0).sum()})"
+            less = f"{(gain < 0).sum()} ({(found['difference high'] < 0).sum()})"
             row = cells.setdefault(peer, ["-"] * 3 * n_before)
-            row += [f"{ahead} ({surely})", f"{behind} ({lost})", f"{gain.mean():+.3f}"]
-            gains.setdefault(peer, []).append(gain.mean())
+            row += [*([less, more] if least else [more, less]), f"{gain.mean():+.3f}"]
+            gains.setdefault(peer, []).append(-gain.mean() if least else gain.mean())
     header = ["ours, against"]
     for constraint in constraints:
         header += [f"{SYMBOL[constraint]}: {what}" for what in ("ahead", "behind", "mean")]
