@@ -92,9 +92,13 @@ def page(scores: pd.DataFrame, best: list[dict[str, Any]]) -> str:
     curves = scores[~asked]
     seeds = curves.groupby("dataset", sort=False)["seed"].nunique()
     numbers = sorted(set(seeds), reverse=True)
-    several = "; ".join(
-        f"{n} of {'the others' if n == numbers[0] else ', '.join(seeds.index[seeds == n])}"
-        for n in reversed(numbers)
+    several = (
+        f"{numbers[0]} of each task"
+        if len(numbers) == 1
+        else "; ".join(
+            f"{n} of {'all others' if n == numbers[0] else ', '.join(seeds.index[seeds == n])}"
+            for n in reversed(numbers)
+        )
     )
     parts = [
         ("Against each method", tables.verdicts(curves)),

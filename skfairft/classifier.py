@@ -590,7 +590,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         float
             Share of the rows whose class is right.
         """
-        warn_of_index_order(X=X, y=y, sample_weight=sample_weight)
+        warn_of_index_order(
+            X=X, y=y, sample_weight=sample_weight, sensitive_features=sensitive_features
+        )
         predicted = self.predict(X, sensitive_features=sensitive_features)
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 

@@ -281,6 +281,16 @@ class TestTables:
                 rows.append(row)
         return pd.DataFrame(rows)
 
+    def test_all_scores_tell_of_what_failed(self, scores):
+        rows = scores.assign(candidates=5, seconds=1.0)
+        for name in ("hypervolume 2.0", "CPU seconds"):
+            rows[name] = 0.5
+        for budget, name in itertools.product((0.05, 0.02), ("Err", "Δ", "missed", "best")):
+            rows[f"{name} at {budget}"] = 0.0
+        rows = rows.assign(front=None, why=None)
+        rows.loc[rows["method"] == "mixed", ["failed", "why"]] = [True, "ValueError: no"]
+        assert "10 failed" in tables.markdown(rows)
+
     def test_verdicts_count_tasks(self, scores):
         lines = tables.verdicts(scores).splitlines()[2:]
         surely, mixed = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)

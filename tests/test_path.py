@@ -253,6 +253,29 @@ class TestHeads:
         with pytest.raises(IndexError):
             path.classifiers[len(path.table)]
 
+    def test_do_not_depend_on_who_is_asked_for_first(self, data):
+        X, _, s = data
+        settings = {"weights": 9, "cv": 3}
+        one, other = (trace(data, make_clf(solver="plug_in"), **settings) for _ in range(2))
+        backwards = [other.classifiers[i] for i in range(len(other.table))[::-1]][::-1]
+        for first, second in zip(one.classifiers, backwards, strict=True):
+            found = (each.decision_function(X, sensitive_features=s) for each in (first, second))
+            np.testing.assert_array_equal(*found)
+
+    def test_share_nothing_and_can_be_trained_wherever_they_are_made(self, data):
+        path = trace(data, weights=[0.5], thresholds=3)
+        same = trace(data, weights=[0.5], thresholds=3)
+        assert len(path.classifiers) > 1
+        with torch.inference_mode():
+            first = path.classifiers[0]
+        first.head_.requires_grad_(True)
+        with torch.no_grad():
+            for values in first.head_.parameters():
+                values.zero_()
+        for ours, theirs in list(zip(path.classifiers, same.classifiers, strict=True))[1:]:
+            found = (each.decision_function(data[0]) for each in (ours, theirs))
+            np.testing.assert_array_equal(*found)
+
     def test_hold_no_features(self, data):
         X, y, s = data
         wide = np.tile(X, 100)
@@ -700,7 +723,14 @@ class TestConfidence:
         )
         np.testing.assert_allclose(many.limits(confidence), expected.high, rtol=1e-12)
         more = many.limits(confidence) - many.table["difference"]
-        assert (more > 0.02).all() if confidence > 0.5 else (more == 0).all()
+        assert (more > 0.02).all() if confidence > 0.5 else (more[~many.tuned] == 0).all()
+
+    def test_limits_are_within_the_intervals(self, many):
+        assert (many.limits(0.95) < many.table["difference_high"]).all()
+        same = many.table["demographic_parity_distance_high"]
+        np.testing.assert_array_equal(many.table["difference_high"], same)
+        assert (many.limits(0.5) <= many.limits(0.500001)).all()
+        np.testing.assert_allclose(many.limits(0.5), many.limits(0.500001), atol=1e-5)
 
     @pytest.mark.parametrize("limit", [0.2, 0.3, 0.5])
     def test_chooses_the_least_error_of_those_on_the_way(self, many, limit):

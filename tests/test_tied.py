@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm, studentized_range
 
 from skfairft.parity.constraints import parity
-from skfairft.parity.limits import distance_limits
+from skfairft.parity.limits import distance_limits, rows_needed
 from skfairft.parity.tied import tied_limit
 
 LEVELS = [0.8, 0.95]
@@ -114,3 +114,18 @@ class TestDistanceLimits:
         distance = np.ptp(true, axis=1)
         assert (distance > plain).mean() > 0.07
         assert (distance > tuned).mean() < 0.06
+
+
+@pytest.mark.parametrize("constraint", ["demographic_parity", "equalized_odds"])
+@pytest.mark.parametrize("n_groups", [2, 4, 8])
+def test_so_many_rows_bring_the_limit_within_a_bound(constraint, n_groups):
+    rule, bound = parity(constraint, 2), 0.1
+    table = tables(0.5 + 0.03 * (np.arange(n_groups) % 2), 100)[0]
+    settings = {"inflation": 1.1, "confidence": 0.95, "tuned": True}
+    wanted = float(rows_needed(rule, table, table, bound, n_rows=100 * n_groups, **settings))
+    if constraint == "demographic_parity":
+        many = table * wanted / (100 * n_groups)
+        assert distance_limits(rule, many, many, **settings).high <= bound
+    without = rows_needed(rule, table, table, bound, n_rows=100 * n_groups, confidence=0.95)
+    assert wanted >= float(without)
+    assert np.isinf(rows_needed(rule, table, table, 0.02, n_rows=100 * n_groups, **settings))

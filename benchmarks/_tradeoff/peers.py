@@ -533,7 +533,7 @@ def oxonfair_known(split: Split, constraint: str, seed: int) -> Candidates:
     """Thresholds for y by group."""
     if split.n_groups > 4:
         raise MemoryError(
-            "not run: its grid of six groups' thresholds takes 12 GB and five minutes"
+            "not run: its grid of so many groups' thresholds takes 12 GB and five minutes"
         )
     yield from _oxonfair(split, constraint, linear(split).fit(split.train.Z, split.train.y))
 

@@ -105,6 +105,8 @@ def verdicts(
     gains: dict[str, list[float]] = {}
     for n_before, constraint in enumerate(constraints):
         pairs = paired(scores[scores["constraint"] == constraint], ours, column)
+        if not len(pairs):
+            continue
         pairs = pairs[(pairs["seeds"] > 1) & (pairs["peer"] != BASELINE)]
         for peer, found in pairs.groupby("peer", sort=False):
             gain = found["difference"]
@@ -277,7 +279,8 @@ def against_peers(scores: pd.DataFrame, ours: str = OWN, column: str = VOLUME) -
     rows = []
     for (task, constraint), part in scores.groupby(["dataset", "constraint"], sort=False):
         cells = _beside(part, ours, column, "{:.3f}")
-        ratio = "-" if cells[0] == "-" else f"{float(cells[0]) / float(cells[2]):.2f}"
+        known = cells[0] != "-" and float(cells[2]) > 0.0
+        ratio = f"{float(cells[0]) / float(cells[2]):.2f}" if known else "-"
         rows.append([task, SYMBOL[constraint], *cells, ratio])
     header = ["task", "Δ", "ours", "best peer", "its", "ours minus it, 95 %", "ratio"]
     return table_of(header, rows) + "\n"
@@ -293,7 +296,7 @@ def summary(scores: pd.DataFrame) -> pd.DataFrame:
     numbers = [
         name
         for name in scores.columns
-        if name not in (*keys, "front", "needs_group", "seed", "failed")
+        if name not in (*keys, "front", "needs_group", "seed", "failed", "why")
     ]
     parts = {}
     for name in numbers:

@@ -42,7 +42,7 @@ def descend(
         Returns a better ``solve`` for where it is called.
     cost : float
         Of that, in evaluations. It is called where more than these are still to come, as fast as
-        the gradient has fallen, and some more than these went by: at most twice the best cost.
+        the gradient has fallen since the last time, and some more than these went by.
     tol : float
         Largest entry of the gradient at the end.
 

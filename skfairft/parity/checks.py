@@ -92,7 +92,7 @@ def check_judged(
             "merge groups."
         )
     fewest = int(counts[counts > 0].min())
-    if confidence is None and fewest < _FEW:
+    if (confidence or 0.5) <= 0.5 and fewest < _FEW:
         warn_user(
             f"difference_bound={bound} is judged by {len(labels)} rows, and some rate by "
             f"{fewest} of them: a distance that is within the bound there can be far beyond it on "

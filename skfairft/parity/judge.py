@@ -96,7 +96,7 @@ class JudgedRows:
         """Return the distance between the groups, decided by scores (n, k)."""
         return float(self.distances(self.table(self.cells(scores))[None])[0])
 
-    def limits(self, scores: Tensor, confidence: float, *, tuned: bool = False) -> DistanceLimits:
+    def limits(self, scores: Tensor, confidence: float) -> DistanceLimits:
         """Return the distance by scores (n, k) with its limits, see `distance_limits`."""
         cells = self.cells(scores)
         return distance_limits(
@@ -105,12 +105,12 @@ class JudgedRows:
             self.squares(cells),
             confidence=confidence,
             inflation=self.inflation,
-            tuned=tuned,
+            tuned=self.tuned,
         )
 
     def limit(self, scores: Tensor, confidence: float) -> float:
         """Return what the distance by scores (n, k) is within on other rows."""
-        return float(self.limits(scores, confidence, tuned=self.tuned).high)
+        return float(self.limits(scores, confidence).high)
 
     def rows_needed(self, scores: Tensor, bound: float, confidence: float) -> float:
         """Return how many rows it would take to be within a bound, see `rows_needed`."""
@@ -123,6 +123,7 @@ class JudgedRows:
             n_rows=len(self.rows),
             inflation=self.inflation,
             confidence=confidence,
+            tuned=self.tuned,
         )
         return float(wanted)
 
@@ -151,8 +152,13 @@ class JudgedRows:
             "accuracy": np.trace(pooled, axis1=-2, axis2=-1) / pooled.sum(axis=(-2, -1)),
         }
 
-    def intervals(self, tables: Floats, squares: Floats) -> dict[str, Floats]:
-        """Return 95 % intervals (b, 2) of the distances in `metrics`, of tables (b, G, k, k)."""
+    def intervals(
+        self, tables: Floats, squares: Floats, tuned: NDArray[np.bool_]
+    ) -> dict[str, Floats]:
+        """Return 95 % intervals (b, 2) of the distances in `metrics`, of tables (b, G, k, k).
+
+        Those of the constraint heed where decisions were ``tuned`` (b,) for it on these rows.
+        """
         rules = {
             "difference": self.rule,
             **{f"{name}_distance": parity(name, self.shape[-1]) for name in PAPER},
@@ -160,7 +166,12 @@ class JudgedRows:
         found = {}
         for name, rule in rules.items():
             limits = distance_limits(
-                rule, tables, squares, confidence=(1.0 + _LEVEL) / 2.0, inflation=self.inflation
+                rule,
+                tables,
+                squares,
+                confidence=(1.0 + _LEVEL) / 2.0,
+                inflation=self.inflation,
+                tuned=tuned & (rule.kinds == self.rule.kinds),
             )
             found[name] = np.stack([limits.low, limits.high], axis=-1)
         return found

@@ -49,6 +49,9 @@ from .tied import tied_limit
 
 __all__ = ["DistanceLimits", "distance_limits", "limits_between", "rows_needed"]
 
+# More rows than so many times those that there are, nobody gets.
+_MOST_TIMES = 1e6
+
 
 @dataclass(frozen=True)
 class DistanceLimits:
@@ -115,8 +118,8 @@ def distance_limits(
     rates, rows = _rates_and_rows(rule, table, squares)
     found = limits_between(rates, rows / inflation**2, confidence=confidence)
     alike = np.array(np.broadcast_to(tuned, found.high.shape))
-    if confidence > 0.5 and alike.any():
-        z, which = float(norm.ppf(confidence)), torch.from_numpy(alike)
+    if alike.any():
+        z, which = max(1.0, float(norm.ppf(confidence))), torch.from_numpy(alike)
         own = rates[which]
         limits = wilson_limits(own, rows[which] / inflation**2, z)
         found.high[alike] = np.maximum(found.high[alike], tied_limit(own, *limits, z, confidence))
@@ -165,6 +168,7 @@ def rows_needed(
     inflation: float = 1.0,
     confidence: float = 0.95,
     power: float = 0.8,
+    tuned: bool = False,
 ) -> Floats:
     """Return how many rows it would take to find the distance within a bound.
 
@@ -189,6 +193,9 @@ def rows_needed(
         Of the upper limit.
     power : float, default=0.8
         Share of the samples of so many rows in which the upper limit is within the bound.
+    tuned : bool, default=False
+        As for `distance_limits`, of one table: then it is at least as many rows as bring the limit
+        of the same rates within the bound.
 
     Returns
     -------
@@ -222,7 +229,28 @@ def rows_needed(
     z_chance = ends.by_chance(lambda n_groups: chance_quantile(n_groups, kinds, power))
     times = torch.maximum((z + z_power) / left, (z + z_chance) / bound) * error
     wanted = (n_rows * times.square()).ceil()
-    return ends.most(wanted.masked_fill(left <= 0.0, torch.inf)).numpy()
+    found = ends.most(wanted.masked_fill(left <= 0.0, torch.inf)).numpy()
+    if not tuned or not np.isfinite(found):
+        return found
+
+    def within(factor: float) -> bool:
+        limits = distance_limits(
+            rule,
+            factor * table,
+            factor * squares,
+            confidence=confidence,
+            inflation=inflation,
+            tuned=True,
+        )
+        return bool(limits.high <= bound)
+
+    low, high = 0.0, np.log(_MOST_TIMES)  # of the factor's logarithm
+    if not within(_MOST_TIMES):
+        return np.full_like(found, np.inf)
+    while high - low > 0.01:
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if within(float(np.exp(middle))) else (middle, high)
+    return np.maximum(found, np.ceil(n_rows * np.exp(high)))
 
 
 def _rates_and_rows(rule: Parity, table: Floats, squares: Floats) -> tuple[Tensor, Tensor]:

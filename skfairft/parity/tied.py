@@ -66,9 +66,12 @@ def tied_limit(rates: Tensor, low: Tensor, high: Tensor, z: float, confidence: f
     return found
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _normal(kinds: int, n_groups: int) -> Tensor:
     """Return errors (s, 1, r, G), the same for all classes."""
-    sequence = qmc.Sobol(kinds * n_groups, scramble=False).fast_forward(1)  # after the zeros
-    drawn = norm.ppf(sequence.random(_DRAWS - 1))
+    if kinds * n_groups > qmc.Sobol.MAXDIM:
+        drawn = np.random.default_rng(0).standard_normal((_DRAWS, kinds * n_groups))
+    else:
+        sequence = qmc.Sobol(kinds * n_groups, scramble=False).fast_forward(1)  # after the zeros
+        drawn = norm.ppf(sequence.random(_DRAWS - 1))
     return torch.from_numpy(drawn.reshape(-1, 1, kinds, n_groups))

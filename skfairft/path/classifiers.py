@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, SupportsIndex, overload
 
 from ..classifier import FairLowRankHeadClassifier
@@ -35,6 +36,7 @@ class PathClassifiers(Sequence[FairLowRankHeadClassifier]):
 
     def __init__(self, makers: Iterable[Make]) -> None:
         self._each: list[Make | FairLowRankHeadClassifier] = list(makers)
+        self._lock = threading.RLock()
 
     def __repr__(self) -> str:
         made = sum(isinstance(each, FairLowRankHeadClassifier) for each in self._each)
@@ -53,10 +55,14 @@ class PathClassifiers(Sequence[FairLowRankHeadClassifier]):
         if isinstance(at, slice):
             return [self[i] for i in range(len(self))[at]]
         i = operator.index(at)
-        each = self._each[i]
-        if not isinstance(each, FairLowRankHeadClassifier):
-            self._each[i] = each = each()
-        return each
+        with self._lock:
+            each = self._each[i]
+            if not isinstance(each, FairLowRankHeadClassifier):
+                self._each[i] = each = each()
+            return each
+
+    def __iter__(self) -> Iterator[FairLowRankHeadClassifier]:
+        return (self[i] for i in range(len(self)))
 
     def __reduce__(self) -> tuple[type[list[Any]], tuple[list[FairLowRankHeadClassifier]]]:
         return list, (list(self),)

@@ -100,7 +100,10 @@ def point_table(
     """Return the table of all points."""
     import pandas as pd
 
-    points, intervals = judge.metrics(decisions), judge.intervals(decisions, squares)
+    points, intervals = (
+        judge.metrics(decisions),
+        judge.intervals(decisions, squares, np.array([each.tuned for each in candidates])),
+    )
     records = []
     areas: dict[int, tuple[float, float]] = {}  # a moved threshold changes no rank
     for i, each in enumerate(candidates):

@@ -46,8 +46,8 @@ class FairnessPath:
         Of each point, by group, true label and decision: the sum of the weights of the judged
         rows, and of their squares.
     tuned : ndarray of shape (p,), bool
-        Whether the votes of a point were found on the judged rows ("plug_in", out of fold): then
-        its confidence limit heeds that the rates are alike there by design.
+        Whether the solver of a point finds its votes on the judged rows ("plug_in", out of fold):
+        then its limits heed that rates are alike there by design.
     n_judged : int
         Number of judged rows, without those of weight zero.
     out_of_fold : bool
@@ -204,6 +204,7 @@ class FairnessPath:
                 n_rows=self.n_judged,
                 inflation=self._inflation,
                 confidence=level,
+                tuned=bool(self.tuned[row]),
             )
         )
         more = f"At that weight {rows_in_words(wanted, self.n_judged)}."

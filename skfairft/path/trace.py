@@ -270,10 +270,15 @@ def _classifier(
     known: bool,
 ) -> FairLowRankHeadClassifier:
     """Return the classifier of a point."""
-    fitted = make()
-    if shift is not None:
-        fitted = fitted.with_head(shift_scores(fitted.head, shift, known=known))
-    return fitted_copy(clf, fitted, **settings)
+    with training_modes():
+        fitted = make()
+        # A head of its own, also where points share one.
+        head = (
+            copy.deepcopy(fitted.head)
+            if shift is None
+            else shift_scores(fitted.head, shift, known=known)
+        )
+        return fitted_copy(clf, fitted.with_head(head), **settings)
 
 
 def _measured(clf: FairLowRankHeadClassifier, given: HeldOut) -> TensorRows:

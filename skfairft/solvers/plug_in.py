@@ -165,6 +165,8 @@ class _Rules:
         cells = rows.cells(n_groups)
         taken, self._w = some_rows(rows.w, cells)
         self._p, self._cells = p[taken], cells[taken]  # a path keeps them as long as it lives
+        #: Weights that are solved in their order, whichever is asked for first.
+        self.along: tuple[float, ...] = ()
         self._duals: dict[bool, ParityDual] = {}
         self._found: dict[tuple[float, bool], Tensor] = {}
 
@@ -174,8 +176,16 @@ class _Rules:
         if self._parity is None or weight == 0.0:
             return torch.eye(k, dtype=torch.float64).repeat_interleave(self.n_groups, dim=0)
         if (weight, known) not in self._found:
-            self._found[weight, known] = votes(self._dual(known).scores(weight).flatten(0, 1))
+            dual = self._dual(known)
+            for before in sorted(each for each in self.along if 0.0 < each < weight):
+                dual.at(before)  # each solution starts at the one before
+            self._found[weight, known] = votes(dual.scores(weight).flatten(0, 1))
         return self._found[weight, known]
+
+    def check(self) -> None:
+        """Refuse probabilities that lead to no votes, before these are asked for."""
+        if self._parity is not None:
+            self._dual(known=True)
 
     def idle(self) -> bool:
         """Tell whether there is nothing to take away."""
@@ -335,6 +345,7 @@ class _CellTrials(Trials):
         """Yield the votes' scores for each weight; as `Trials.path`."""
         if self._fitter.cell_head.fitted.interrupted:
             raise KeyboardInterrupt
+        self._rules.along = tuple(weights.tolist())
         for weight in weights.tolist():
             yield self._scored(weight, known)
 
@@ -346,6 +357,7 @@ class _CellTrials(Trials):
         """Hand out the head of cells with the votes; as `Trials.maker`."""
         if trial.weight > 0.0 and self._rules.idle():
             self._fitter.say_alike()
+        self._rules.check()
         weight = trial.weight if known is None else known.weight
         return partial(self._fitter.cell_head.voting, self._rules, trial.weight, weight)
 
