@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from flat import flat
+from interrupts import Stops
 from oracles import parity_distance
 from sklearn.model_selection import StratifiedKFold
-from skorch.callbacks import Callback
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, FineTune
 from skfairft.datasets import make_biased_classification
@@ -357,20 +357,6 @@ class TestAttributes:
         clean, other = fit(data, **params), fit((poisoned, y, s), **params)
         np.testing.assert_array_equal(other.decision_function(X), clean.decision_function(X))
         assert other.difference_ != clean.difference_
-
-
-class Stops(Callback):
-    """Raises KeyboardInterrupt as Ctrl-C does, in the training of one of the heads."""
-
-    def __init__(self, head):
-        self.head, self.heads = head, 0
-
-    def on_train_begin(self, net, **kwargs):
-        self.heads += 1
-
-    def on_epoch_end(self, net, **kwargs):
-        if self.heads == self.head:
-            raise KeyboardInterrupt
 
 
 def test_an_interrupted_search_has_no_answer(data):

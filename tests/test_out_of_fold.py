@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from interrupts import Stops
 from sklearn.model_selection import StratifiedKFold
-from skorch.callbacks import Callback
 
 from skfairft import (
     FairLowRankHeadClassifier,
@@ -25,20 +25,6 @@ from skfairft.solvers.dual import ParityDual
 
 DP, EO = "demographic_parity", "equalized_odds"
 WEIGHTS = [0.0, 0.5, 1.0]
-
-
-class Stops(Callback):
-    """Raises KeyboardInterrupt as Ctrl-C does, in the training of one of the heads."""
-
-    def __init__(self, head):
-        self.head, self.heads = head, 0
-
-    def on_train_begin(self, net, **kwargs):
-        self.heads += 1
-
-    def on_epoch_end(self, net, **kwargs):
-        if self.heads == self.head:
-            raise KeyboardInterrupt
 
 
 def make_data(k=2, n=900, n_groups=2, seed=0):

@@ -727,6 +727,15 @@ class TestConfidence:
 
     def test_limits_are_within_the_intervals(self, many):
         assert (many.limits(0.95) < many.table["difference_high"]).all()
+        expected = distance_limits(
+            parity(DP, 2),
+            many.decisions,
+            many.squares,
+            confidence=0.975,
+            inflation=REFIT,
+            tuned=many.tuned,
+        )
+        np.testing.assert_array_equal(many.table["difference_high"], expected.high)
         same = many.table["demographic_parity_distance_high"]
         np.testing.assert_array_equal(many.table["difference_high"], same)
         assert (many.limits(0.5) <= many.limits(0.500001)).all()
