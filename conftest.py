@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
 import sklearn
 
@@ -28,6 +29,13 @@ def _own_folder(
     """Let doctests write their files into a folder of their own."""
     if isinstance(request.node, pytest.DoctestItem):
         monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _close_figures() -> Iterator[None]:
+    """Close what a test or doctest drew: pyplot keeps every figure, and warns of twenty."""
+    yield
+    plt.close("all")
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,6 @@ import itertools
 import pickle
 from functools import partial
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 import sklearn
@@ -44,9 +43,6 @@ from skfairft.parity.table import PAPER, RATES, REPORTED, TABLE, Constraint, Rat
 from skfairft.rows.tensor_rows import TensorRows
 from skfairft.solvers.dual import solve_multipliers
 from skfairft.solvers.rule import cell_scores
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
 
 FAIRLEARN = {
     "selection_rate": selection_rate,
@@ -412,8 +408,6 @@ def made_up(monkeypatch):
     monkeypatch.setitem(
         FairLowRankHeadClassifier._parameter_constraints, "constraint", [StrOptions({MADE_UP})]
     )
-    yield
-    plt.close("all")
 
 
 class TestARowMore:

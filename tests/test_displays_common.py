@@ -2,7 +2,7 @@ import subprocess
 import sys
 from itertools import combinations
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -15,9 +15,6 @@ from skfairft import (
     GroupRatesDisplay,
 )
 from skfairft.displays import _common
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
 
 DISPLAYS = [name for name in skfairft.__all__ if name.endswith("Display")]
 
@@ -38,12 +35,6 @@ DEFICIENCIES = {
 TO_XYZ = np.array(
     [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]],
 )
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 def lab(colour, deficiency):

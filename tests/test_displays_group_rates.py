@@ -1,6 +1,6 @@
 from itertools import pairwise
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,20 +19,11 @@ from skfairft import FairLowRankHeadClassifier, FairnessWarning, GroupRatesDispl
 from skfairft.datasets import make_biased_classification
 from skfairft.metrics import fairness_report
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
 PEERS = {
     "selection_rate": selection_rate,
     "tpr": true_positive_rate,
     "fpr": false_positive_rate,
 }
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

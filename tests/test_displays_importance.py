@@ -1,4 +1,4 @@
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -10,16 +10,7 @@ from skfairft import FairLowRankHeadClassifier, FisherImportanceDisplay
 from skfairft.datasets import make_biased_classification
 from skfairft.lowrank.factorization import neutralize
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
 MEAN = "neutralized mean, in use"
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,15 +15,6 @@ from torch.utils.data import TensorDataset
 from skfairft import FairLowRankHeadClassifier, FeatureScatterDisplay, FrozenFeatureExtractor
 from skfairft.datasets import make_biased_classification
 from skfairft.feature_store import MemoryStore
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

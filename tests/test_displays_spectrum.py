@@ -1,4 +1,4 @@
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -8,15 +8,6 @@ from sklearn.preprocessing import StandardScaler
 from skfairft import FairLowRankHeadClassifier, FineTune, SingularSpectrumDisplay
 from skfairft.datasets import make_biased_classification
 from skfairft.lowrank.factorization import resolve_rank
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 import dataclasses
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,15 +29,6 @@ from skfairft.metrics import (
 )
 from skfairft.parity.constraints import CONSTRAINTS
 from skfairft.parity.table import TABLE
-
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture(scope="module")
