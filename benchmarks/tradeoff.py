@@ -10,7 +10,7 @@ tables.py and picture.py what is shown of them.
 
 Each curve is stored in the folder ``--results`` at once, and what is there is not computed again:
 the benchmark can be stopped and goes on where it was. ``--score-only`` computes nothing. ``--docs``
-writes the scores of each seed, the tables and the picture of the documentation; ``--rows`` makes
+writes the scores of each seed, the tables and the pictures of the documentation; ``--rows`` makes
 tables of such scores again, ``--all`` with each score of each task.
 
 Some tasks need the folder that the environment variable SKFAIRFT_DATA names; the other methods need
@@ -35,7 +35,7 @@ from _tradeoff import tables
 from _tradeoff.asked import BOUNDS as ASKED_BOUNDS
 from _tradeoff.data import DATASETS, DEFAULT_CACHE, missing
 from _tradeoff.peers import CONSTRAINTS, METHODS, quiet
-from _tradeoff.picture import plot
+from _tradeoff.picture import plot_curves, plot_lead
 from _tradeoff.run import read, run_all
 from _tradeoff.score import ASKED, score
 
@@ -75,7 +75,8 @@ def main() -> None:
         print(text)
         return
     (options.docs / "tradeoff_tables.md").write_text(text, encoding="utf-8")
-    plot(curves, options.docs / "images" / "tradeoff_peers.png")
+    plot_curves(curves, options.docs / "images" / "tradeoff_curves.png")
+    plot_lead(curves, options.docs / "images" / "tradeoff_lead.png")
     # No time of writing, so that the same scores are the same file.
     packed = gzip.compress(json.dumps(found, separators=(",", ":")).encode(), mtime=0)
     (options.docs / "tradeoff.json.gz").write_bytes(packed)

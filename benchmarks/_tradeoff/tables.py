@@ -224,17 +224,29 @@ def times(scores: pd.DataFrame, ours: Iterable[str]) -> str:
     return table_of(["task", "Δ", *(name.removeprefix(OURS) for name in ours)], rows) + "\n"
 
 
+def best_peers(scores: pd.DataFrame, column: str = VOLUME) -> dict[tuple[str, str], str]:
+    """Return the peer of the highest mean for each (task, constraint), of those without the group."""
+    parts = scores.groupby(["dataset", "constraint"], sort=False)
+    found = {key: _best_peer(part, column, least=False) for key, part in parts}
+    return {key: name for key, name in found.items() if name is not None}
+
+
+def _best_peer(part: pd.DataFrame, column: str, least: bool) -> str | None:
+    peers = part[~part["needs_group"] & ~part["method"].str.startswith(OURS)]
+    means = peers[peers["method"] != BASELINE].groupby("method")[column].mean().dropna()
+    if not len(means):
+        return None
+    return str(means.idxmin() if least else means.idxmax())
+
+
 def _beside(
     part: pd.DataFrame, ours: str, column: str, form: str, *, least: bool = False
 ) -> list[str]:
     """Return a score of ours, the best peer's name and score, and the difference with interval."""
-    peers = part[~part["needs_group"] & ~part["method"].str.startswith(OURS)]
-    peers = peers[peers["method"] != BASELINE]
-    means = peers.groupby("method")[column].mean().dropna()
+    best = _best_peer(part, column, least)
     pairs = paired(part, ours, column)
-    if not len(means) or not len(pairs):
+    if best is None or not len(pairs):
         return ["-"] * 4
-    best = means.idxmin() if least else means.idxmax()
     (row,) = pairs[pairs["peer"] == best].to_dict("records")
     low, mid, high = (row[f"difference{end}"] for end in (" low", "", " high"))
     signed = form.replace(":", ":+")
