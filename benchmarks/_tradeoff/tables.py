@@ -225,7 +225,7 @@ def times(scores: pd.DataFrame, ours: Iterable[str]) -> str:
 
 
 def best_peers(scores: pd.DataFrame, column: str = VOLUME) -> dict[tuple[str, str], str]:
-    """Return the peer of the highest mean for each (task, constraint), of those without the group."""
+    """Return the peer without the group of the highest mean, for each (task, constraint)."""
     parts = scores.groupby(["dataset", "constraint"], sort=False)
     found = {key: _best_peer(part, column, least=False) for key, part in parts}
     return {key: name for key, name in found.items() if name is not None}
