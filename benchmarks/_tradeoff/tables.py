@@ -209,15 +209,18 @@ def times(scores: pd.DataFrame, ours: Iterable[str]) -> str:
 
     CPU seconds; the ratios are medians over the seeds.
     """
-    seconds = scores.pivot_table(
-        index=["dataset", "constraint", "seed"], columns="method", values="CPU seconds"
-    )
+    keys = ["dataset", "constraint", "seed"]
+    seconds = scores.set_index([*keys, "method"])["CPU seconds"].unstack("method")
+    seconds = seconds.loc[list(dict.fromkeys(zip(*(scores[key] for key in keys), strict=True)))]
     ours = [name for name in ours if name in seconds]
     rows = []
     for (task, constraint), part in seconds.groupby(level=[0, 1], sort=False):
         cells = [task, SYMBOL[constraint]]
         for name in ours:
-            there = SLOWEST in part and part[SLOWEST].notna().any()
+            if not part[name].notna().any():
+                cells.append("-")
+                continue
+            there = SLOWEST in part and (part[SLOWEST] / part[name]).notna().any()
             ratio = f" ({(part[SLOWEST] / part[name]).median():.1f})" if there else ""
             cells.append(f"{part[name].mean():.2f}{ratio}")
         rows.append(cells)
