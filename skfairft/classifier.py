@@ -299,8 +299,11 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     The same rows in another order give the same head up to rounding. What training does
     with rounding depends on the head: probabilities of a linear head move by 1e-8; of
     heads whose training has no single end (hidden layers, a weight near 1 with several
-    classes, few epochs) by up to some hundredths; and in minibatches the order of the
-    rows decides which of them go together.
+    classes, few epochs) by up to some hundredths; in minibatches the order of the
+    rows decides which of them go together; and what is divided by row numbers (the folds
+    of ``cv``, rows held out, and the folds by which ``C="auto"``, the default of
+    ``"plug_in"``, chooses where there are few rows for each weight) comes out otherwise,
+    as with another ``random_state``.
 
     References
     ----------
@@ -745,10 +748,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             told = getattr(self, "known_groups_", None)  # of a bound
             if told is not None and not told.met:
                 warn_user(
-                    f"difference_bound={self.difference_bound} was not met for predictions that "
-                    f"are told the groups: their difference is {told.difference:.3f}, and within "
-                    f"{told.limit:.3f} with a confidence of {self.confidence or 0.95:.3g} (see "
-                    "known_groups_).",
+                    "The difference_bound of fit was not met for predictions that are told the "
+                    f"groups: their difference is {told.difference:.3f}, the upper end of its "
+                    f"interval {told.interval[1]:.3f}. See known_groups_.",
                     FairnessWarning,
                 )
             codes = torch.from_numpy(found)

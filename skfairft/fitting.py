@@ -38,6 +38,7 @@ from .inputs.words import listed
 from .lowrank.gaps import group_columns
 from .lowrank.importance import heads_of
 from .parity.checks import check_constraint, check_judged
+from .parity.table import TABLE
 from .rows.folds import read_folds
 from .rows.hold_out import hold_out
 from .rows.mapped import Features, as_features, block_rows, is_mapped, release_pages
@@ -159,7 +160,10 @@ def prepare(
     cells, everything = labels * len(groups) + codes, np.arange(len(labels))
     folds = None
     if cv is not None:
-        folds = read_folds(cv, cells, labels, w, random_state)
+        # What the head of each fold has to see: each class and group, and their cells if asked for.
+        free = TABLE[clf.constraint].of_all and heads_of(clf.importance) != "by_group"
+        kept = [labels, codes] if free else None
+        folds = read_folds(cv, cells, labels, w, random_state, kept)
         for i, fold in enumerate(folds.parts):
             _check_fold(clf, i, classes, groups, labels, codes, np.isin(everything, fold.train) * w)
         if clf.difference_bound is not None:
@@ -200,7 +204,7 @@ def prepare(
         head=clf.head,
         rank=clf.rank,
         importance=clf.importance,
-        C=solver.default_C if clf.C is None else clf.C,
+        C=penalty_of(clf),
         constraint=clf.constraint,
         group_shares=partial(check_group_weights, clf.group_weights, groups),
         device=resolve_device(clf.device, _CPU),
@@ -209,6 +213,12 @@ def prepare(
         earlier=earlier,
     )
     return problem, random_state
+
+
+def penalty_of(clf: Any) -> float | str:
+    """Return a classifier's ``C``, or what its solver takes where that is None."""
+    C: float | str = resolve_solver(clf.solver).default_C if clf.C is None else clf.C
+    return C
 
 
 def _check_fold(

@@ -390,6 +390,15 @@ class TestTooFewHeldOut:
             JudgedRows(rows, parity("true_positive_rate_parity", 2), groups).warn_of_empty()
         JudgedRows(rows, parity(DP, 2), groups).warn_of_empty()  # asks for no class
 
+    def test_groups_without_any_are_named_once(self):
+        X, y, s = make_biased_classification(300, random_state=0)
+        s[0] = 2
+        with pytest.warns(FairnessWarning) as record:
+            fit((X, y, s), difference_bound=0.9, solver="plug_in", constraint=DP)
+        said = [str(each.message) for each in record]
+        assert sum("None of the rows to judge is of the groups [2]" in each for each in said) == 1
+        assert not any("lack a class" in each for each in said)
+
 
 class TestInterval:
     def test_is_that_of_the_quantiles(self):

@@ -55,6 +55,24 @@ def test_what_cannot_be_judged_is_fitted_in_all():
         assert (codes[part.test] == i).all()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_of_classes_and_groups_apart_all_are_judged_that_a_head_can_do_without(seed):
+    """Rows alone in their cell, but not in their class, nor in their group."""
+    rng = np.random.default_rng(seed)
+    labels, codes = rng.integers(4, size=60), rng.integers(2, size=60)
+    codes[labels.argsort(kind="stable")[[0, 1, 20, 40, 59]]] = 2  # two of one class
+    codes[0], labels[1] = 3, 4  # a group and a class of one row each
+    cells, w = 5 * codes + labels, np.ones(60)
+    given = {"n_folds": 5, "random_state": np.random.RandomState(seed)}
+    folds = stratified_folds(cells, w, **given, kept=[labels, codes])
+    assert set(range(60)) - set(folds.judged) <= {0, 1}
+    assert len(folds.judged) > len(stratified_folds(cells, w, **given).judged)
+    for part in folds.parts:
+        assert not np.intersect1d(part.train, part.test).size
+        for column in (labels, codes):
+            assert set(column[part.train]) == set(column)
+
+
 def test_few_rows_make_fewer_folds():
     assert len(read(5, np.array([0, 0, 0, 1])).parts) == 3
     with pytest.raises(ValueError, match="cv=5 cannot divide 0 rows"):

@@ -331,6 +331,29 @@ class TestHeads:
         assert not np.allclose(weighted[numbers], trace(data, held_out=other).table[numbers])
 
 
+class TestWhatIsNotTried:
+    """The solver of the classifier has no say where others are tried."""
+
+    @pytest.mark.parametrize("own", ["fine_tune", "closed_form", "plug_in"])
+    def test_solvers_have_their_own_strength(self, own):
+        X, y, s = make_biased_classification(200, 30, disparity=0.4, random_state=0)
+        tried = ["plug_in", "closed_form"]
+        found = trace((X, y, s), make_clf(solver=own), solvers=tried, weights=[0.5])
+        for name, clf in zip(tried, found.classifiers, strict=True):
+            alone = trace((X, y, s), make_clf(solver=name), weights=[0.5])
+            assert clf.C_ == alone.classifiers[0].C_ == (0.1 if name == "plug_in" else 1.0)
+            np.testing.assert_array_equal(
+                clf.predict_proba(X), alone.classifiers[0].predict_proba(X)
+            )
+
+    def test_nor_what_it_refuses(self, data):
+        head = nn.Linear(data[0].shape[1], 2)
+        clf = make_clf(solver="plug_in", head=head)
+        found = trace(data, clf, solvers=["closed_form"], weights=[0.5])
+        expected = trace(data, make_clf(solver="closed_form", head=head), weights=[0.5])
+        pd.testing.assert_frame_equal(found.table, expected.table)
+
+
 class TestOutOfFold:
     """Heads of other folds measure each row; the classifiers are fitted on all rows."""
 
@@ -1038,6 +1061,34 @@ class TestErrors:
     def test_without_groups(self, data):
         with pytest.raises(ValueError, match="needs groups"):
             trace((*data[:2], None))
+
+
+def test_held_out_groups_in_other_columns_are_refused(data):
+    X, y, s = data
+    groups = pd.DataFrame({"sex": s, "old": np.arange(len(s)) % 2})
+    swapped = groups[["old", "sex"]]
+    with pytest.raises(ValueError, match=r"columns \['old', 'sex'\].*are \['sex', 'old'\]"):
+        trace((X, y, groups), weights=[0.5], held_out=(X, y, swapped))
+    named, bare = (
+        trace((X, y, groups), weights=[0.5], held_out=(X, y, each))
+        for each in (groups, groups.to_numpy())
+    )
+    pd.testing.assert_frame_equal(named.table, bare.table)
+
+
+def test_splits_that_can_be_used_once_are_refused(data):
+    clf = make_clf(cv=(split for split in StratifiedKFold(3).split(*data[:2])))
+    with pytest.raises(ValueError, match=r"An iterator can be used once.*pass a list"):
+        trace(data, clf)
+
+
+def test_rows_alone_in_class_and_group_are_judged_where_no_class_is_asked_for():
+    X, y, s = make_biased_classification(300, n_classes=4, n_informative=6, random_state=1)
+    rare = s.copy()
+    rare[[np.flatnonzero(y == label)[0] for label in range(4)]] = 2
+    clf = make_clf(solver="closed_form", importance="covariance")
+    found = trace((X, y, rare), clf, weights=[0.0], cv=5)
+    np.testing.assert_array_equal(found.decisions[0].sum(axis=(1, 2))[2], 4)
 
 
 class TestEmptyCells:

@@ -60,6 +60,22 @@ class TestLimit:
         assert found == pytest.approx(expected, abs=3e-3)
         assert found > limit_of([0.4, 0.5], 0.03, level) + 0.01
 
+    @pytest.mark.parametrize("n_classes", [3, 6, 300])
+    def test_of_several_classes_is_that_of_the_largest_of_their_ranges(self, level, n_classes):
+        """Equal rates of two groups in each class: the largest of so many absolute differences."""
+        rates = torch.full((1, n_classes, 1, 2), 0.5, dtype=torch.float64)
+        found = tied_limit(rates, rates - 0.02, rates + 0.02, 1.0, level)[0]
+        each = level ** (1.0 / n_classes)
+        assert found == pytest.approx(0.02 * np.sqrt(2.0) * norm.ppf((1.0 + each) / 2), rel=0.03)
+
+    def test_the_order_of_classes_does_not_matter(self, level):
+        rates = torch.from_numpy(np.random.default_rng(0).uniform(0.3, 0.5, size=(1, 4, 2, 3)))
+        limits = [
+            tied_limit(each, each - 0.03, each + 0.02, 1.0, level)[0]
+            for each in (rates, rates[:, [2, 0, 3, 1]])
+        ]
+        assert np.ptp(limits) < 1e-12
+
     def test_errors_of_two_sides(self, level):
         rates, large, small = torch.tensor([0.3, 0.7]).double()[None, None, None], 0.04, 0.01
         outwards, inwards = torch.tensor([large, small]), torch.tensor([small, large])

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 
-from .encoding import encode_groups, to_label_array
+from .encoding import column_names, encode_groups, to_label_array
 from .feature_table import refuse_mapping, refuse_odd_rows
 from .index_order import warn_of_index_order
 from .tables import weight_column
 from .words import listed
 
-__all__ = ["HeldOut", "read_held_out", "refuse_other_width"]
+__all__ = ["HeldOut", "read_held_out", "refuse_other_columns", "refuse_other_width"]
 
 
 class HeldOut(NamedTuple):
@@ -26,6 +26,7 @@ class HeldOut(NamedTuple):
     y: tuple[NDArray[Any], NDArray[np.int64]]  # values, and the code (n,) of each row's
     sensitive_features: tuple[NDArray[Any], NDArray[np.int64]]
     w: NDArray[np.float64]  # (n,)
+    names: list[str]  # of several columns of groups; empty where they have none
 
     def encoded(self, classes: NDArray[Any], groups: NDArray[Any]) -> tuple[Tensor, Tensor]:
         """Return class and group (n,) of each row, as codes of those of the training rows.
@@ -80,6 +81,7 @@ def read_held_out(X: Any, y: Any, sensitive_features: Any, sample_weight: Any = 
         encode_groups(labels, len(labels), name="held_out's y"),
         encode_groups(sensitive_features, len(labels), name="held_out's sensitive_features"),
         weight_column(sample_weight, "held_out's sample_weight", len(labels)),
+        column_names(sensitive_features),
     )
 
 
@@ -101,4 +103,26 @@ def refuse_other_width(held_out: Any, X: Any) -> None:
         raise ValueError(
             f"held_out's X has rows of shape {found} but X has rows of shape {expected}; expected "
             "the same columns in both."
+        )
+
+
+def refuse_other_columns(held_out: HeldOut, sensitive_features: Any) -> None:
+    """Refuse groups in columns of other names, or in another order, than the training rows'.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> groups = pd.DataFrame({"sex": ["f", "m"], "old": [0, 1]})
+    >>> given = read_held_out(np.zeros((2, 2)), [0, 1], groups[["old", "sex"]])
+    >>> refuse_other_columns(given, groups)
+    Traceback (most recent call last):
+    ...
+    ValueError: held_out's sensitive_features has the columns ['old', 'sex'], but those of the
+    training rows are ['sex', 'old']; pass these, in this order.
+    """
+    expected = column_names(sensitive_features)
+    if len(expected) > 1 and held_out.names and held_out.names != expected:
+        raise ValueError(
+            f"held_out's sensitive_features has the columns {held_out.names}, but those of the "
+            f"training rows are {expected}; pass these, in this order."
         )

@@ -14,7 +14,7 @@ from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from ..inputs.words import joined, listed, shown
 from .constraints import parity
-from .table import RATES, TABLE
+from .table import TABLE
 
 __all__ = ["check_constraint", "check_judged", "refuse_alone"]
 
@@ -46,7 +46,7 @@ def check_constraint(
         note = f"{name} has no row of class {listed(wanted, separator=' or ')}"
         missing += [] if note in missing else [note]
     if missing:
-        free = [name for name, row in TABLE.items() if all(RATES[r].of_all for r in row.rates)]
+        free = [name for name, row in TABLE.items() if row.of_all]
         raise ValueError(
             f"constraint={constraint!r} compares rates that some groups do not have: "
             f"{joined(missing)} (or only rows of weight zero). Merge groups or gather more "
@@ -88,8 +88,8 @@ def check_judged(
         raise ValueError(
             f"difference_bound={bound} needs rows to judge of at least two groups for each rate of "
             f"{constraint!r}, but some rate has them in {compared} of {n_groups} "
-            f"groups, among {len(labels)} rows. Judge by more (cv=5 takes all of them in turn) or "
-            "merge groups."
+            f"groups, among {len(labels)} rows. Judge by more (cv=5 takes all in turn that are not "
+            "the only ones of their class in their group) or merge groups."
         )
     fewest = int(counts[counts > 0].min())
     if (confidence or 0.5) <= 0.5 and fewest < _FEW:

@@ -58,14 +58,24 @@ class JudgedRows:
 
     def warn_of_empty(self) -> None:
         """Warn of groups without rows that a rate of the constraint is a mean over."""
-        empty = (self.counts() == 0).any(dim=0).numpy()
-        if empty.any():
-            warn_user(
-                f"The rows to judge of the groups {self.groups[empty].tolist()} lack a class that "
-                "the constraint asks for; these groups are left out of a difference. Judge by more "
-                "rows.",
-                FairnessWarning,
-            )
+        counts = cell_counts(self.rows, n_classes=self.shape[1], n_groups=self.shape[0])
+        absent = (counts.sum(dim=0) == 0).numpy()
+        lacking = (self.counts() == 0).any(dim=0).numpy() & ~absent
+        for groups, what in (
+            (
+                self.groups[absent],
+                "None of the rows to judge is of the groups {}; these are left out of a "
+                "difference. A group's only row cannot be judged by a head that was fitted on the "
+                "group: gather more rows of it, or merge groups.",
+            ),
+            (
+                self.groups[lacking],
+                "The rows to judge of the groups {} lack a class that the constraint asks for; "
+                "these groups are left out of a difference. Judge by more rows, or merge groups.",
+            ),
+        ):
+            if len(groups):
+                warn_user(what.format(groups.tolist()), FairnessWarning)
 
     def cells(self, scores: Tensor) -> NDArray[np.int64]:
         """Return the flat index of each row's cell in a table, for scores (n, k)."""

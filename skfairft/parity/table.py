@@ -91,6 +91,11 @@ class Constraint:
     meaning: str = ""
 
     @property
+    def of_all(self) -> bool:
+        """Whether its rates are of all rows, so that no group has to have any one class."""
+        return all(RATES[name].of_all for name in self.rates)
+
+    @property
     def predictions_alone(self) -> bool:
         """Whether true labels do not matter at all."""
         kinds = [RATES[name] for name in self.rates]

@@ -23,6 +23,8 @@ __all__ = ["tied_limit"]
 
 # Of a Sobol sequence, which fills the space more evenly than chance: a power of two.
 _DRAWS = 2**13
+# Classes whose errors are drawn at once hold at most this many numbers.
+_NUMBERS = 2**23
 
 
 def tied_limit(rates: Tensor, low: Tensor, high: Tensor, z: float, confidence: float) -> Floats:
@@ -44,8 +46,9 @@ def tied_limit(rates: Tensor, low: Tensor, high: Tensor, z: float, confidence: f
 
     Notes
     -----
-    Errors are normal, of another size upwards than downwards, and independent; they are drawn
-    evenly, always the same, and belong to the groups by their size, whatever their order.
+    Errors are normal, of another size upwards than downwards, and independent, of classes, too;
+    they are drawn evenly, always the same, and belong to the groups by their size, whatever their
+    order.
 
     Examples
     --------
@@ -57,21 +60,30 @@ def tied_limit(rates: Tensor, low: Tensor, high: Tensor, z: float, confidence: f
     """
     order = torch.from_numpy(np.lexsort((rates.numpy(), (high - low).numpy())))
     rates, low, high = (each.gather(-1, order) for each in (rates, low, high))
-    draws = _normal(rates.shape[-2], rates.shape[-1])
+    n_classes, kinds, n_groups = rates.shape[1:]
+    step = max(1, _NUMBERS // (_DRAWS * kinds * n_groups))
     found = np.empty(len(rates))
-    for i in range(len(rates)):  # one after the other: of many groups each takes some memory
-        size = torch.where(draws > 0.0, high[i] - rates[i], rates[i] - low[i]) / z
-        moved = (rates[i] + size * draws).clamp(0.0, 1.0)
-        found[i] = float(largest_sum(spread(moved)).quantile(confidence))
+    for i in range(len(rates)):  # one after the other, some classes at a time: it takes memory
+        # Classes by their rates, whatever their order.
+        by_rate = torch.from_numpy(np.lexsort(rates[i].flatten(1).numpy().T))
+        rate, below, above = (each[i, by_rate] for each in (rates, rates - low, high - rates))
+        spreads = []
+        for start in range(0, n_classes, step):
+            of = slice(start, start + step)
+            draws = _normal(start, len(rate[of]), kinds, n_groups)
+            error = torch.where(draws > 0.0, above[of], below[of]) / z * draws
+            spreads.append(spread((rate[of] + error).clamp(0.0, 1.0)))
+        found[i] = float(largest_sum(torch.cat(spreads, dim=1)).quantile(confidence))
     return found
 
 
 @lru_cache(maxsize=4)
-def _normal(kinds: int, n_groups: int) -> Tensor:
-    """Return errors (s, 1, r, G), the same for all classes."""
-    if kinds * n_groups > qmc.Sobol.MAXDIM:
-        drawn = np.random.default_rng(0).standard_normal((_DRAWS, kinds * n_groups))
+def _normal(first: int, n_classes: int, kinds: int, n_groups: int) -> Tensor:
+    """Return errors (s, c, r, G) of some classes, from a first one on."""
+    size = n_classes * kinds * n_groups
+    if first or size > qmc.Sobol.MAXDIM:
+        drawn = np.random.default_rng(first).standard_normal((_DRAWS - 1, size))
     else:
-        sequence = qmc.Sobol(kinds * n_groups, scramble=False).fast_forward(1)  # after the zeros
+        sequence = qmc.Sobol(size, scramble=False).fast_forward(1)  # after the zeros
         drawn = norm.ppf(sequence.random(_DRAWS - 1))
-    return torch.from_numpy(drawn.reshape(-1, 1, kinds, n_groups))
+    return torch.from_numpy(drawn.reshape(-1, n_classes, kinds, n_groups))

@@ -38,6 +38,11 @@ def check_settings(
             "without a bound. Afterwards path.choose(difference_bound, confidence=0.95) picks a "
             "point."
         )
+    if hasattr(clf.cv, "__next__"):
+        raise ValueError(
+            f"fairness_path got a classifier with cv={shown(clf.cv)}. An iterator can be used "
+            "once, and the path's classifiers are copies of it: pass a list of pairs."
+        )
     if clf.warm_start:
         raise ValueError(
             "fairness_path got a classifier with warm_start=True; it fits all heads anew. Set "

@@ -17,10 +17,15 @@ from tqdm.auto import tqdm
 
 from ..backbone.modes import training_modes
 from ..classifier import FairLowRankHeadClassifier
-from ..fitting import check_for, features_of, fitted_copy, prepare
+from ..fitting import check_for, features_of, fitted_copy, penalty_of, prepare
 from ..head.modules import shift_scores
 from ..inputs.by_name import by_name
-from ..inputs.held_out import HeldOut, read_held_out, refuse_other_width
+from ..inputs.held_out import (
+    HeldOut,
+    read_held_out,
+    refuse_other_columns,
+    refuse_other_width,
+)
 from ..inputs.warn import warn_user
 from ..inputs.words import shown
 from ..parity.checks import refuse_alone
@@ -59,7 +64,7 @@ def fairness_path(
 ) -> FairnessPath:
     """Fit a classifier for many fairness weights and measure each on rows that it has not seen.
 
-    Each row is judged by a head of other folds, and the classifiers are fitted on all rows. The
+    Rows are judged by heads of other folds, and the classifiers are fitted on all rows. The
     features are extracted once, what does not depend on the weight is computed once, and the
     training of each head starts at the one before.
 
@@ -162,10 +167,11 @@ def fairness_path(
             f"solver={blind[0].solver!r} cannot use them; set known_groups=False or "
             'solver="plug_in".'
         )
-    clf = clone(clf)
+    clf = clone(variants[0])  # what is not tried has no say
     given = None
     if held_out is not None:
         given = read_held_out(*held_out)
+        refuse_other_columns(given, sensitive_features)
         if clf.feature_extractor is None:
             refuse_other_width(given.X, X)
 
@@ -211,7 +217,8 @@ def fairness_path(
                 # Classifiers are made when they are asked for: what is set later is another's.
                 apart = {"solver": copy.copy(one.solver), "rank": one.rank}
                 solver = resolve_solver(one.solver)
-                trials = solver.trials(replace(problem, rank=one.rank), seed, outside)
+                own = replace(problem, rank=one.rank, C=penalty_of(one))
+                trials = solver.trials(own, seed, outside)
                 if judge is None:
                     judge = JudgedRows(trials.rows, rule, clf.groups_, refit)
                     judge.warn_of_empty()

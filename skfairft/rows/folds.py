@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -61,12 +62,25 @@ class Folds:
 
 
 def stratified_folds(
-    cells: Numbers, w: NDArray[np.float64], n_folds: int, random_state: np.random.RandomState
+    cells: Numbers,
+    w: NDArray[np.float64],
+    n_folds: int,
+    random_state: np.random.RandomState,
+    *,
+    kept: Sequence[Numbers] | None = None,
 ) -> Folds:
     """Divide rows among folds, alike from each cell.
 
-    A cell (n,) is a code for each pair of class and group. Rows that are alone in their cell, and
-    those of weight zero, are fitted in all folds and judged in none.
+    A cell (n,) is a code for each pair of class and group. Rows of weight zero are fitted in all
+    folds and judged in none, and so are those that a fold cannot do without.
+
+    Parameters
+    ----------
+    cells, w, n_folds, random_state
+        As for `read_folds`.
+    kept : sequence of ndarray of shape (n,), optional
+        Codes of what each fold is to be fitted on some row of. None is the cells: rows that are
+        alone in theirs are judged in none.
 
     Examples
     --------
@@ -78,16 +92,27 @@ def stratified_folds(
     15
     """
     counted = np.flatnonzero(w)
-    counted = counted[np.bincount(cells[counted])[cells[counted]] > 1]
-    order = random_state.permutation(counted)
+    alone = np.bincount(cells[counted])[cells[counted]] == 1
+    order = random_state.permutation(counted[~alone])
     order = order[np.argsort(cells[order], kind="stable")]
-    tests = [np.sort(order[i::n_folds]) for i in range(n_folds)]
+    if kept is not None:
+        alone = counted[alone]
+        order = np.concatenate([order, alone[np.lexsort([code[alone] for code in kept])]])
+    number = np.full(len(w), -1)
+    number[order] = np.arange(len(order)) % n_folds
+    for code in kept or ():
+        # A value whose rows are all in one fold is taken out of it.
+        first, last = np.full(code.max() + 1, n_folds), np.full(code.max() + 1, -2)
+        np.minimum.at(first, code[counted], number[counted])
+        np.maximum.at(last, code[counted], number[counted])
+        number[(first == last)[code]] = -1
+    tests = [np.flatnonzero(number == i) for i in range(n_folds)]
     everything = np.arange(len(w))
     parts = [Fold(np.delete(everything, test), test) for test in tests if len(test)]
     if len(parts) < 2:
         raise ValueError(
-            f"cv={n_folds} cannot divide {len(counted)} rows (of a class and group that has at "
-            "least two); expected some for two folds or more. Gather more rows."
+            f"cv={n_folds} cannot divide {int((number >= 0).sum())} rows (those that the heads of "
+            "folds can do without); expected some for two folds or more. Gather more rows."
         )
     return Folds(tuple(parts), refit=True)
 
@@ -104,6 +129,7 @@ def read_folds(
     labels: Numbers,
     w: NDArray[np.float64],
     random_state: np.random.RandomState,
+    kept: Sequence[Numbers] | None = None,
 ) -> Folds:
     """Return the folds that a parameter ``cv`` stands for.
 
@@ -117,6 +143,8 @@ def read_folds(
         Weights; rows of weight zero are not judged.
     random_state : RandomState
         Of folds and of rows held out.
+    kept : sequence of ndarray of shape (n,), optional
+        As for `stratified_folds`.
 
     Raises
     ------
@@ -133,7 +161,7 @@ def read_folds(
     """
     everything = np.arange(len(w))
     if isinstance(cv, Integral):
-        return stratified_folds(cells, w, int(cv), random_state)
+        return stratified_folds(cells, w, int(cv), random_state, kept=kept)
     if isinstance(cv, Real):
         test = hold_out(cells, w, float(cv), random_state)
         return Folds((Fold(np.delete(everything, test), test),), refit=False)

@@ -102,7 +102,8 @@ def weakest_weight(
        and preclinical assays: a-priori ordered hypotheses", Biometrie in der chemisch-
        pharmazeutischen Industrie 6, 1995.
     """
-    judge.warn_of_empty()
+    if not known:  # else it was said of the same rows
+        judge.warn_of_empty()
     if confidence is None:
         found = _nearest(trials, bound, known, lambda trial: judge.distance(trial.scores))
     else:
