@@ -4,6 +4,7 @@ from ._version import __version__ as __version__
 from .backbone.extractor import FrozenFeatureExtractor
 from .backbone.split import split_head
 from .classifier import FairLowRankHeadClassifier
+from .compression import CompressionReport, compress, compression_report
 from .displays import (
     FairnessTradeoffDisplay,
     FeatureScatterDisplay,
@@ -18,6 +19,7 @@ from .solvers import ClosedForm, FineTune, PlugIn
 
 __all__ = [
     "ClosedForm",
+    "CompressionReport",
     "FairLowRankHeadClassifier",
     "FairnessPath",
     "FairnessTradeoffDisplay",
@@ -30,6 +32,8 @@ __all__ = [
     "ModelReport",
     "PlugIn",
     "SingularSpectrumDisplay",
+    "compress",
+    "compression_report",
     "fairness_path",
     "model_report",
     "split_head",

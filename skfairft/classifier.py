@@ -144,12 +144,19 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ``rank=None``, and at a rank that keeps all of the head (``k - 1`` of one that is
         fitted here: 1 for two classes), all give one head. Of a single group the two
         readings are one.
-    group_weights : dict, Series, array-like of shape (G,), "proportional" or None, default=None
+    group_weights : None, "minimax", "proportional", dict, Series or array-like of shape (G,)
         Weights of the groups in Eq. 2, of their importances or their covariances;
-        scaled to sum 1. A dict, or the index of a
-        Series, names each group (tuples where there are several columns), an array
-        follows the order of ``groups_``, "proportional" follows the groups' sizes,
-        None is equal weights. A single group has the weight 1.
+        scaled to sum 1. None, the default, is equal weights, "minimax" those under which
+        the group that the cut costs most is cost least, "proportional" follows the groups'
+        sizes. A dict, or the index of a Series, names each group (tuples where there are
+        several columns), an array follows the order of ``groups_``. A single group has
+        the weight 1.
+    neutral_loss : bool, default=False
+        Whether the rows' losses are weighted such that each group has its
+        ``group_weights`` in their sum, in the first head's fit and in training. The paper
+        neutralizes where training starts, but not what it minimizes, so that training undoes
+        it. Measured, judged and reported is without these weights. Not with "plug_in", whose
+        probabilities must be those of the rows, nor with ``group_weights="minimax"``.
     constraint : str or None, default=None
         Which rates are to be equal between the groups: "demographic_parity" (of
         positive predictions), "equalized_odds" (true and false positive rates),
@@ -233,6 +240,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     importance_ : ndarray of shape (d,)
         What weighted the SVD: ``I_N`` with its floor, or ones. With
         ``importance="covariance"``, whose weights are a matrix, ``I_N`` all the same.
+    group_weights_ : ndarray of shape (G,)
+        ``w_g`` in the order of ``groups_``: those of ``group_weights``, or that were found.
     singular_values_ : ndarray of shape (min(d, k),)
         Of the weighted weight matrix.
     C_ : float
@@ -357,7 +366,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             Iterable,
         ],
         "solver": "no_validation",  # see resolve_solver, whose error says more
-        "group_weights": [dict, "array-like", StrOptions({"proportional"}), None],
+        "group_weights": [dict, "array-like", StrOptions({"proportional", "minimax"}), None],
+        "neutral_loss": ["boolean"],
         "C": [Interval(Real, 1e-100, None, closed="both"), StrOptions({"auto"}), None],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "warm_start": ["boolean"],
@@ -375,6 +385,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         rank: int | float | None = None,
         importance: str = "fisher",
         group_weights: Any = None,
+        neutral_loss: bool = False,
         constraint: str | None = None,
         fairness_weight: float | None = None,
         difference_bound: float | None = None,
@@ -393,6 +404,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.rank = rank
         self.importance = importance
         self.group_weights = group_weights
+        self.neutral_loss = neutral_loss
         self.constraint = constraint
         self.fairness_weight = fairness_weight
         self.difference_bound = difference_bound

@@ -28,6 +28,7 @@ from .inputs.checks import (
     check_groups_have_classes,
     check_weights,
     class_factors,
+    found_weights,
 )
 from .inputs.encoding import column_names, encode_labels, python_value
 from .inputs.exceptions import FairnessWarning
@@ -139,11 +140,20 @@ def prepare(
     needed_by = None if clf.constraint is None else f"constraint={clf.constraint!r}"
     if needed_by is None and solver.needs_groups:
         needed_by = f"solver={solver.name!r}"
+    if clf.neutral_loss and sensitive_features is None:
+        raise ValueError(
+            "neutral_loss=True weights the groups, but fit got no sensitive_features; pass the "
+            "group of each row, or set neutral_loss=False."
+        )
     groups, codes = check_groups(
         sensitive_features, clf.group_weights, classes, labels, needed_by=needed_by
     )
     w = check_weights(sample_weight, clf.class_weight, classes, labels)
-    check_group_weights(clf.group_weights, groups, np.bincount(codes, weights=w))
+    given, minimax = found_weights(clf.group_weights)
+    counts = np.bincount(codes, weights=w)
+    shares = check_group_weights(given, groups, counts)
+    if clf.neutral_loss:
+        w *= (shares * counts.sum() / counts)[codes]
     check_constraint(clf.constraint, classes, groups, labels, codes, w)
     if heads_of(clf.importance) == "by_group":
         needed_by = f"importance={clf.importance!r}"
@@ -206,7 +216,8 @@ def prepare(
         importance=clf.importance,
         C=penalty_of(clf),
         constraint=clf.constraint,
-        group_shares=partial(check_group_weights, clf.group_weights, groups),
+        group_shares=partial(check_group_weights, given, groups),
+        minimax=minimax,
         device=resolve_device(clf.device, _CPU),
         verbose=int(clf.verbose),
         folds=folds,
@@ -355,6 +366,7 @@ def store(clf: Any, fitted: FittedHead) -> None:
     clf.n_iter_ = len(clf.history_)
     clf.group_importance_ = fitted.group_importance.numpy()
     clf.importance_ = fitted.importance.numpy()
+    clf.group_weights_ = fitted.group_weights.numpy()
     clf.singular_values_ = fitted.singular_values.numpy()
 
 

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from ..inputs.warn import warn_user
 from .feature_module import contents
 
-__all__ = ["BatchRunner", "ambient", "device_of", "number_tensor"]
+__all__ = [
+    "Arguments",
+    "BatchRunner",
+    "ambient",
+    "arguments_of_batch",
+    "device_of",
+    "dtype_of",
+    "number_tensor",
+    "place",
+]
 
 # Of a call, by their places or names.
 Arguments = dict[int | str, Any]
@@ -33,7 +42,8 @@ def device_of(module: nn.Module) -> torch.device:
     return torch.device("cpu") if first is None else first.device
 
 
-def _dtype_of(module: nn.Module) -> torch.dtype | None:
+def dtype_of(module: nn.Module) -> torch.dtype | None:
+    """Return what a module computes in: the type of its first floating-point tensor, or None."""
     first = _first_tensor(module)
     if first is None and any("quantized" in type(part).__module__ for part in module.modules()):
         return torch.float32  # whose weights torch does not list
@@ -58,7 +68,7 @@ def number_tensor(batch: Any, module: nn.Module) -> Tensor:
     # torch has neither long doubles nor bytes in another order than the machine's.
     dtype = np.dtype(np.float64) if dtype.kind == "f" and dtype.itemsize > 8 else dtype
     tensor = torch.from_numpy(np.array(batch, dtype=dtype.newbyteorder("="), order="C"))
-    return tensor if tensor.is_floating_point() else tensor.to(_dtype_of(module) or torch.float32)
+    return tensor if tensor.is_floating_point() else tensor.to(dtype_of(module) or torch.float32)
 
 
 @dataclass
@@ -81,7 +91,7 @@ class BatchRunner:
     width: int | None = None  # features per row that earlier batches had; None takes any
 
     def __post_init__(self) -> None:
-        self._dtype = _dtype_of(self.module)
+        self._dtype = dtype_of(self.module)
 
     def __call__(self, inputs: Any, n_rows: int) -> NDArray[Any]:
         """Return the features (n_rows, d) of one batch, in float64 if the module's are, or float32.
@@ -102,7 +112,7 @@ class BatchRunner:
         MemoryError
             If memory does not suffice for a single row; batches are halved before, with a warning.
         """
-        arguments = _arguments(inputs)
+        arguments = arguments_of_batch(inputs)
         parts: list[NDArray[Any]] = []
         start = 0
         while start < n_rows:
@@ -131,7 +141,7 @@ class BatchRunner:
 
     def _run(self, arguments: Arguments, n_rows: int) -> NDArray[Any]:
         """Run the module once."""
-        arguments = {name: self._place(value) for name, value in arguments.items()}
+        arguments = place(arguments, self.device, self._dtype, channels_last=self.channels_last)
         # Looked at before the call, which may work in place: NaN of its own is not in X.
         gaps = _rows_with_nan(arguments, n_rows)
         args = [value for name, value in arguments.items() if isinstance(name, int)]
@@ -150,16 +160,6 @@ class BatchRunner:
             f"The feature extractor {self.name} failed on a batch of shape "
             f"{[tuple(each.shape) for each in tensors]}: {error}. Check that X, or what preprocess "
             f"returns, is what the module takes.{hint}"
-        )
-
-    def _place(self, value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        images = self.channels_last and value.ndim == 4
-        return value.to(
-            self.device,
-            self._dtype if value.is_floating_point() else None,
-            memory_format=torch.channels_last if images else torch.preserve_format,
         )
 
     def _halve(self, size: int) -> None:
@@ -199,8 +199,14 @@ def _has_rows(value: Any, n_rows: int) -> bool:
     return isinstance(value, Tensor) and value.ndim > 0 and len(value) == n_rows
 
 
-def _arguments(inputs: Any) -> Arguments:
-    """Return positional and keyword arguments of the module."""
+def arguments_of_batch(inputs: Any) -> Arguments:
+    """Return positional and keyword arguments of a module, by their places or names.
+
+    Examples
+    --------
+    >>> list(arguments_of_batch((torch.zeros(2), torch.ones(2))))
+    [0, 1]
+    """
     expected: tuple[type, ...] = (Tensor,)
     if isinstance(inputs, Mapping):
         # Settings such as return_dict=True are not of one row.
@@ -214,6 +220,34 @@ def _arguments(inputs: Any) -> Arguments:
                 "a tensor, a tuple of tensors, or a mapping of names to tensors."
             )
     return arguments
+
+
+def place(
+    arguments: Arguments,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    *,
+    channels_last: bool = False,
+) -> Arguments:
+    """Return arguments on a device; floating point takes the dtype, images a layout in memory.
+
+    Examples
+    --------
+    >>> place({0: torch.ones(2), "n": 3}, torch.device("cpu"), torch.float64)
+    {0: tensor([1., 1.], dtype=torch.float64), 'n': 3}
+    """
+
+    def placed(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        images = channels_last and value.ndim == 4
+        return value.to(
+            device,
+            dtype if value.is_floating_point() else None,
+            memory_format=torch.channels_last if images else torch.preserve_format,
+        )
+
+    return {name: placed(value) for name, value in arguments.items()}
 
 
 def _check_output(output: Any, gaps: int, n_rows: int, width: int | None, name: str) -> Tensor:

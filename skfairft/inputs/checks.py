@@ -24,6 +24,7 @@ __all__ = [
     "check_groups_have_classes",
     "check_weights",
     "class_factors",
+    "found_weights",
 ]
 
 LARGEST = 1e100
@@ -296,6 +297,18 @@ def check_weights(
     return w
 
 
+def found_weights(group_weights: Any) -> tuple[Any, bool]:
+    """Return group weights, and whether they are to be found; until then they are equal.
+
+    Examples
+    --------
+    >>> found_weights("minimax"), found_weights("proportional")
+    ((None, True), ('proportional', False))
+    """
+    minimax = isinstance(group_weights, str) and group_weights == "minimax"
+    return None if minimax else group_weights, minimax
+
+
 def check_group_weights(
     group_weights: Any, groups: NDArray[Any], counts: NDArray[Any]
 ) -> NDArray[np.float64]:
@@ -335,8 +348,9 @@ def check_group_weights(
     if isinstance(group_weights, str):
         if group_weights != "proportional":
             raise ValueError(
-                f"group_weights={group_weights!r} is not known; expected None, 'proportional', a "
-                f"dict or an array with one weight for each of the groups [{listed(names)}]."
+                f"group_weights={group_weights!r} is not known; expected None, 'proportional', "
+                "'minimax', a dict or an array with one weight for each of the groups "
+                f"[{listed(names)}]."
             )
         return counts / counts.sum()
     if hasattr(group_weights, "to_dict"):  # a Series names its groups, as a dict does

@@ -31,6 +31,17 @@ class CovarianceStatistics:
     means: Means
     covariances: Tensor
 
+    def scale(self) -> Tensor:
+        """Return the root mean square (d,) of each feature about the mean of all rows.
+
+        1 where it is zero.
+        """
+        weights = self.means.weights / self.means.weights.sum()
+        gaps = self.means.away - weights @ self.means.away
+        own = self.covariances.diagonal(dim1=1, dim2=2) + gaps.square()
+        scale = (weights @ own).sqrt()
+        return torch.where(scale > 0.0, scale, 1.0)
+
     def about_mean(self, shares: Tensor) -> Tensor:
         """Return the weighted mean of the groups' second moments about the mean of all rows.
 

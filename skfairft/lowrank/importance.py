@@ -16,11 +16,20 @@ from torch import Tensor
 from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from .covariance import CovarianceStatistics
-from .factorization import floor_importance, neutralize, regularized_metric
+from .factorization import floor_importance, neutralize, regularized_metric, resolve_rank
 from .fisher import FisherStatistics
 from .moments import Moments
+from .neutral import minimax_cut
 
-__all__ = ["IMPORTANCES", "Measurements", "Metric", "heads_of", "needs_covariance", "weigh"]
+__all__ = [
+    "IMPORTANCES",
+    "Measurements",
+    "Metric",
+    "group_moments",
+    "heads_of",
+    "needs_covariance",
+    "weigh",
+]
 
 # Share of its diagonal added to the covariance as a metric, so that directions in which the
 # features hardly vary on these rows do not look free.
@@ -84,6 +93,85 @@ def weigh(name: str, measured: Measurements, shares: Tensor) -> Metric:
     tensor([1., 1.], dtype=torch.float64)
     """
     return _TABLE[name].weigh(measured, shares)
+
+
+def group_moments(
+    name: str,
+    V: Tensor,
+    covariance: CovarianceStatistics | None,
+    fisher: FisherStatistics | None,
+    shares: Tensor,
+    *,
+    apart: bool,
+    about: Tensor | None = None,
+) -> Tensor:
+    """Return what a change of the weights by a matrix V (d, m) costs each group: (G, m, m).
+
+    That is ``V^T C_g V``, of which the trace is the cost. The metric ``C_g`` is the identity for
+    "uniform", that of the Fisher importance for "fisher", and else the second moments of the inputs
+    about a mean, with a ridge.
+
+    Parameters
+    ----------
+    name : str
+        One of `IMPORTANCES`, or "kfac".
+    V : Tensor of shape (d, m), float64
+        The change.
+    covariance, fisher : CovarianceStatistics, FisherStatistics or None
+        Of the layer's inputs; what the name needs.
+    shares : Tensor of shape (G,), float64
+        Weights of the groups.
+    apart : bool
+        Whether the Fisher importance is each group's own; else it is that of Eq. 2 for all.
+    about : Tensor of shape (G,), float64, optional
+        Weights of the groups in the mean; None is the shares.
+
+    Examples
+    --------
+    >>> group_moments("uniform", torch.eye(2), None, None, torch.ones(3) / 3, apart=True).shape
+    torch.Size([3, 2, 2])
+    """
+    n_groups = len(shares)
+    if name == "uniform":
+        return (V.T @ V).expand(n_groups, -1, -1)
+    if name in ("fisher", "fisher_by_group"):
+        assert fisher is not None
+        assert covariance is None or len(V) == covariance.means.away.shape[1]
+        own = fisher.importance.nan_to_num()
+        own = own if apart else neutralize(own, shares).expand(n_groups, -1)
+        scale = None if covariance is None else covariance.scale()
+        rows = [floor_importance(each, scale) for each in own]
+        return torch.stack([(V * each[:, None].square()).T @ V for each in rows])
+    assert covariance is not None
+    means = covariance.means
+    centre = (shares if about is None else about) @ means.means.nan_to_num() - means.shift
+    gaps = torch.where(means.weights[:, None] > 0, means.away - centre, 0.0) @ V
+    within = torch.stack([V.T @ each @ V for each in covariance.covariances])
+    ridge = _COVARIANCE_RIDGE * ((V * covariance.scale()[:, None].square()).T @ V)
+    return within + gaps[:, :, None] * gaps[:, None, :] + ridge
+
+
+def minimax_shares(
+    name: str, measured: Measurements, W: Tensor, rank: int | float, shares: Tensor
+) -> Tensor:
+    """Return the groups' weights (G,) under which the best cut of weights (d, k) is worst.
+
+    By :func:`~skfairft.lowrank.neutral.minimax_cut`; a rank that is a share of energy is that under
+    the ``shares`` given.
+    """
+    U, S, _ = torch.linalg.svd(W, full_matrices=False)
+    own = measured.statistics.weights
+    moments = group_moments(
+        name,
+        U * S,
+        measured.covariance,
+        measured.statistics,
+        shares,
+        apart=True,
+        about=own / own.sum(),  # as `weigh` does
+    )
+    values = torch.linalg.eigvalsh(torch.einsum("g,gij->ij", shares, moments)).flip(0)
+    return minimax_cut(moments, resolve_rank(rank, values.clamp_min(0.0).sqrt())).shares
 
 
 def needs_covariance(name: str) -> bool:

@@ -56,18 +56,28 @@ def check_fairness_parameters(clf: Any) -> None:
                 f"difference_bound={bound} asks for nothing: the distance of {clf.constraint!r} "
                 f"is at most {largest}. Set a smaller bound, or constraint=None."
             )
-    if heads_of(clf.importance) == "by_group":
-        solver = resolve_solver(clf.solver)
-        if clf.head is not None or solver.votes or clf.warm_start:
-            given, instead = "warm_start=True", "warm_start=False"
-            if clf.head is not None:
-                given, instead = f"head={type(clf.head).__name__}", "head=None"
-            elif solver.votes:
-                given, instead = f"solver={solver.name!r}", "another solver"
-            raise ValueError(
-                f"importance={clf.importance!r} fits a linear head of the classes on the rows of "
-                f"each group, and does not go with {given}; set {instead}, or another importance."
-            )
+    solver = resolve_solver(clf.solver)
+    if clf.neutral_loss and solver.votes:
+        raise ValueError(
+            f"neutral_loss=True weights the groups anew, but solver={solver.name!r} needs "
+            "probabilities of the rows as they are; set neutral_loss=False or another solver."
+        )
+    if clf.neutral_loss and isinstance(clf.group_weights, str) and clf.group_weights == "minimax":
+        raise ValueError(
+            'neutral_loss=True with group_weights="minimax", which are found where the head is '
+            "cut, after it was fitted; set group_weights=None, or weights of the groups."
+        )
+    by_group = heads_of(clf.importance) == "by_group"
+    if by_group and (clf.head is not None or solver.votes or clf.warm_start):
+        given, instead = "warm_start=True", "warm_start=False"
+        if clf.head is not None:
+            given, instead = f"head={type(clf.head).__name__}", "head=None"
+        elif solver.votes:
+            given, instead = f"solver={solver.name!r}", "another solver"
+        raise ValueError(
+            f"importance={clf.importance!r} fits a linear head of the classes on the rows of "
+            f"each group, and does not go with {given}; set {instead}, or another importance."
+        )
     if bound is None and clf.confidence is not None:
         raise ValueError(
             f"confidence={clf.confidence} would have no effect: it says how sure difference_bound "
@@ -159,6 +169,8 @@ def _void(clf: Any, solver: Solver, n_classes: int) -> Iterator[tuple[str, tuple
             yield "C", (f"C={clf.C!r}", why)
         if clf.class_weight is not None and not constrained and (whole or unweighted):
             yield "class_weight", (f"class_weight={clf.class_weight!r}", why)
+        if clf.neutral_loss and not constrained:
+            yield "neutral_loss", ("neutral_loss=True", why)
     for names, why in solver.idle(clf.head, n_classes):
         for name in names:
             yield f"solver__{name}", (f"{name} of {type(solver).__name__}", why)

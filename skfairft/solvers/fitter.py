@@ -27,7 +27,7 @@ from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from ..lowrank.factorization import ParitySVD, WeightedSVD, parity_svd, resolve_rank
 from ..lowrank.gaps import distinct_directions
-from ..lowrank.importance import heads_of, needs_covariance, weigh
+from ..lowrank.importance import heads_of, minimax_shares, needs_covariance, weigh
 from ..lowrank.layer import LowRankHead
 from ..parity.constraints import Parity, parity
 from ..parity.penalty import ParityPenalty
@@ -131,7 +131,16 @@ class HeadFitter(ABC):
             covariance=needs_covariance(problem.importance),
             heads=heads_of(problem.importance),
         )
-        self._metric = weigh(problem.importance, self._measured, self._group_shares())
+        self._shares = self._group_shares()
+        if problem.minimax and problem.rank is not None:
+            self._shares = minimax_shares(
+                problem.importance,
+                self._measured,
+                self._measured.start.weight,
+                problem.rank,
+                self._shares,
+            )
+        self._metric = weigh(problem.importance, self._measured, self._shares)
 
     @abstractmethod
     def fit(self, weight: float = 0.0, near: FittedHead | None = None) -> FittedHead:
@@ -245,6 +254,7 @@ class HeadFitter(ABC):
             rank=min(head.weight.shape) if head.B is None else len(head.B),
             group_importance=self._measured.statistics.importance,
             importance=self._metric.importance,
+            group_weights=self._shares,
             singular_values=singular_values,
             C=self.C,
         )

@@ -41,6 +41,9 @@ class Problem:
         Where to train.
     verbose : int
         As for the classifier.
+    minimax : bool, default=False
+        Whether the weights ``w_g`` are to be such that the group that a cut costs most is cost
+        least; ``group_shares`` are then where that begins.
     folds : Folds, optional
         Which rows to judge, by heads that have not seen them.
     earlier : nn.Module, optional
@@ -60,6 +63,7 @@ class Problem:
     group_shares: Callable[[NDArray[Any]], NDArray[np.float64]]
     device: torch.device
     verbose: int = 0
+    minimax: bool = False
     folds: Folds | None = None
     earlier: nn.Module | None = None
 
@@ -115,6 +119,8 @@ class FittedHead:
         ``I_g``.
     importance : Tensor of shape (d,)
         What weighted the SVD.
+    group_weights : Tensor of shape (G,)
+        ``w_g``, with sum 1.
     singular_values : Tensor of shape (m,)
         Of the weighted matrix.
     C : float
@@ -126,6 +132,7 @@ class FittedHead:
     rank: int
     group_importance: Tensor
     importance: Tensor
+    group_weights: Tensor
     singular_values: Tensor
     C: float
 

@@ -1,0 +1,113 @@
+"""Rows of any kind through a module in batches, for what looks into the module meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .calling import arguments_of, call
+from .extractor import FrozenFeatureExtractor
+from .feature_module import contents
+from .forward import Arguments, arguments_of_batch, device_of, dtype_of, place
+from .items import InputRows, check_rows
+from .modules import resolve_device
+
+__all__ = ["ModuleBatches"]
+
+# What a Hugging Face model calls the scores of its classes.
+_SCORES = "logits"
+
+
+@dataclass(frozen=True)
+class ModuleBatches:
+    """The rows of X as batches of a module's arguments, in order.
+
+    Parameters
+    ----------
+    rows : InputRows
+        Of X.
+    batch_size : int
+        Most rows of a batch.
+    device : torch.device
+        Where the module is to run.
+    dtype : torch.dtype or None
+        What floating point becomes.
+
+    Examples
+    --------
+    >>> batches = ModuleBatches.of(nn.Linear(2, 1), torch.ones(5, 2), batch_size=3)
+    >>> [(rows, arguments[0].shape) for rows, arguments in batches]
+    [(slice(0, 3, None), torch.Size([3, 2])), (slice(3, 5, None), torch.Size([2, 2]))]
+    """
+
+    rows: InputRows
+    batch_size: int
+    device: torch.device
+    dtype: torch.dtype | None
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Module,
+        X: Any,
+        *,
+        preprocess: Callable[[Any], Any] | None = None,
+        batch_size: int = 256,
+        device: str | torch.device | None = None,
+    ) -> ModuleBatches:
+        """Check X as `FrozenFeatureExtractor` does, whose parameters these are."""
+        own = FrozenFeatureExtractor(
+            module, preprocess=preprocess, batch_size=batch_size, device=device, memory=False
+        )
+        own._validate_params()
+        rows = check_rows(own, X, reset=True)
+        return cls(rows, batch_size, resolve_device(device, device_of(module)), dtype_of(module))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[slice, Arguments]]:
+        for start in range(0, len(self), self.batch_size):
+            rows = slice(start, min(start + self.batch_size, len(self)))
+            arguments = arguments_of_batch(self.rows.inputs(self.rows.load(rows)))
+            yield rows, place(arguments, self.device, self.dtype)
+
+    def run(self, module: nn.Module, arguments: Arguments, n_rows: int) -> Tensor:
+        """Return what a module gives for a batch: one tensor, a row of numbers for each row.
+
+        Raises
+        ------
+        ValueError
+            If the module fails, or gives something else.
+        """
+        args = tuple(value for name, value in arguments.items() if isinstance(name, int))
+        named = {name: value for name, value in arguments.items() if isinstance(name, str)}
+        title = type(module).__name__
+        try:
+            output = call(module, *arguments_of(module, args, named))
+        except (RuntimeError, TypeError, KeyError, AttributeError, IndexError) as error:
+            raise ValueError(
+                f"{title} failed on a batch of {n_rows} rows: {error}. Check that X, or what "
+                "preprocess returns, is what the model takes."
+            ) from error
+        if isinstance(output, Mapping) and isinstance(output.get(_SCORES), Tensor):
+            output = output[_SCORES]
+        if not isinstance(output, Tensor):
+            raise ValueError(
+                f"{title} returned {contents(output)}; expected one tensor, or a mapping with "
+                f"{_SCORES!r}. Wrap the model in one that returns the tensor."
+            )
+        if not (output.is_floating_point() and output.ndim and len(output) == n_rows):
+            raise ValueError(
+                f"{title} returned {output.dtype} of shape {tuple(output.shape)} for {n_rows} "
+                "rows; expected floating-point numbers, one row each."
+            )
+        if not bool(torch.isfinite(output).all()):
+            raise ValueError(
+                f"{title} returned NaN or infinity. If it is in half precision, try model.float()."
+            )
+        return output

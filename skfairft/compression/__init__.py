@@ -1,0 +1,9 @@
+"""A trained model with thinner layers, cut such that no group pays for it.
+
+Must not know estimators: a model here is a torch module, with its own head.
+"""
+
+from .compress import compress
+from .report import CompressionReport, compression_report
+
+__all__ = ["CompressionReport", "compress", "compression_report"]

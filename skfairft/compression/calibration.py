@@ -1,0 +1,172 @@
+"""One pass of the rows through the model: what goes through its layers, group by group."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone.batches import ModuleBatches
+from ..backbone.frozen import frozen, locked
+from ..lowrank.network import LayerStatistics, watched
+from .outputs import Meaning
+
+__all__ = ["Calibration", "calibrate"]
+
+
+@dataclass
+class Calibration:
+    """What a pass saw.
+
+    Parameters
+    ----------
+    statistics : dict of str to LayerStatistics
+        Of each layer that ran.
+    outputs : Tensor of shape (n, ...), on the CPU
+        Of the model; empty where they were not asked for.
+    inputs : Tensor of shape (n, d) or None
+        Of the one layer whose outputs are the model's; None if there is none.
+    """
+
+    statistics: dict[str, LayerStatistics]
+    outputs: Tensor
+    inputs: Tensor | None
+
+
+def calibrate(
+    model: nn.Module,
+    batches: ModuleBatches,
+    codes: Tensor,
+    layers: dict[str, nn.Linear],
+    *,
+    n_groups: int,
+    gradients: Meaning | None,
+    y: Any,
+    keep: bool,
+    lenient: bool,
+    generator: torch.Generator,
+) -> Calibration:
+    """Run all rows through the model, in evaluation mode, and return what its layers saw.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is left as it was.
+    batches : ModuleBatches
+        The rows.
+    codes : Tensor of shape (n,)
+        Their groups.
+    layers : dict of str to nn.Linear
+        Those that are watched.
+    n_groups : int
+        Number of groups.
+    gradients : Meaning or None
+        Of whose loss gradients are wanted; None: none.
+    y : array-like or None
+        Labels; None: they are drawn from what the model says.
+    keep : bool
+        Whether outputs are wanted.
+    lenient : bool
+        Whether layers that cannot be cut are left out; else they are refused.
+    generator : torch.Generator
+        To draw with.
+
+    Raises
+    ------
+    ValueError
+        If a layer gets other inputs than one row (d,) of each sample.
+    """
+    found: dict[str, LayerStatistics] = {}
+    refused: set[str] = set()
+    outputs: list[Tensor] = []
+    inputs: list[Tensor] | None = [] if keep and len(layers) == 1 else None
+    with ExitStack() as stack:
+        stack.enter_context(locked(model))
+        stack.enter_context(frozen(model, batches.device))
+        probes: dict[str, list[Tensor]] = {name: [] for name in layers}
+        if gradients is not None:
+            stack.enter_context(torch.enable_grad())
+            for name in layers:
+                hook = _probe(probes[name])
+                handle = model.get_submodule(name).register_forward_hook(hook)
+                stack.callback(handle.remove)
+        seen = stack.enter_context(watched(model, layers))
+        for rows, arguments in batches:
+            size = rows.stop - rows.start
+            out = batches.run(model, arguments, size)
+            slopes: dict[str, Tensor] = {}
+            if gradients is not None:
+                if y is not None:
+                    targets = gradients.labels(y[rows], out.detach())
+                else:
+                    assert gradients.draw is not None
+                    targets = gradients.draw(out.detach(), generator)
+                ran = {name: made[0] for name, made in probes.items() if len(made) == 1}
+                loss = gradients.loss(out, targets).sum()
+                given = torch.autograd.grad(loss, list(ran.values()), allow_unused=True)
+                slopes = {
+                    name: torch.zeros_like(ran[name]) if slope is None else slope
+                    for name, slope in zip(ran, given, strict=True)
+                }
+            with torch.no_grad():
+                for name, calls in seen.items():
+                    if name in refused or not calls:
+                        continue
+                    try:
+                        Z = _only(name, calls, size)
+                    except ValueError:
+                        if not lenient:
+                            raise
+                        refused.add(name)
+                        found.pop(name, None)
+                        continue
+                    if name not in found:
+                        found[name] = LayerStatistics(
+                            layers[name], n_groups, gradients=gradients is not None
+                        )
+                    found[name].update(Z, codes[rows], slopes.get(name))
+                if keep:
+                    outputs.append(out.detach().cpu())
+                if inputs is not None:
+                    (calls,) = seen.values()
+                    whole = bool(calls) and torch.equal(calls[0][1].detach(), out.detach())
+                    inputs = [*inputs, calls[0][0].detach().cpu()] if whole else None
+            for calls in seen.values():
+                calls.clear()
+            for made in probes.values():
+                made.clear()
+    return Calibration(
+        found,
+        torch.cat(outputs) if outputs else torch.empty(0),
+        None if inputs is None else torch.cat(inputs),
+    )
+
+
+def _probe(made: list[Tensor]) -> Any:
+    """Return a hook that adds zeros to a layer's output, whose gradient is that of the output."""
+
+    def add(part: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        made.append(torch.zeros_like(output, requires_grad=True))
+        return output + made[-1]
+
+    return add
+
+
+def _only(name: str, calls: list[tuple[Tensor, Tensor]], n_rows: int) -> Tensor:
+    """Return the inputs (n, d) of a layer that ran once."""
+    (Z, _), *more = calls
+    if more:
+        raise ValueError(
+            f"The layer {name!r} is called {len(calls)} times for a batch; expected once. Leave it "
+            "out: pass layers= without it."
+        )
+    if Z.ndim != 2 or len(Z) != n_rows:
+        raise ValueError(
+            f"The layer {name!r} gets inputs of shape {tuple(Z.shape)} for {n_rows} rows; expected "
+            f"({n_rows}, features). Layers on tokens or positions cannot be cut: leave it out, and "
+            "pass layers= without it."
+        )
+    return Z.detach()

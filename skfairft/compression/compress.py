@@ -1,0 +1,342 @@
+"""`compress`: a trained model with thinner linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_consistent_length
+from torch import Tensor, nn
+
+from ..backbone.batches import ModuleBatches
+from ..backbone.frozen import frozen
+from ..backbone.module_copy import copy_module
+from ..inputs.by_name import by_name
+from ..inputs.checks import check_group_weights, found_weights
+from ..inputs.encoding import encode_groups
+from ..inputs.index_order import warn_of_index_order
+from ..inputs.warn import warn_user
+from ..inputs.words import listed
+from ..lowrank.cut import CUTS, cut_layer, needs_gradients
+from ..lowrank.layer import LowRankLinear
+from ..lowrank.network import linear_layers, replace_layer
+from ..rows.hold_out import hold_out
+from .calibration import Calibration, calibrate
+from .distill import distill
+from .outputs import Meaning, meaning_of
+
+__all__ = ["compress"]
+
+
+@by_name
+def compress(
+    model: nn.Module,
+    X: Any,
+    *,
+    sensitive_features: Any,
+    rank: int | float | Mapping[str, int | float],
+    layers: list[str] | str | None = None,
+    importance: str = "covariance",
+    group_weights: Any = None,
+    refine: str | None = None,
+    y: Any = None,
+    loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+    max_iter: int = 100,
+    validation_fraction: float = 0.2,
+    preprocess: Callable[[Any], Any] | None = None,
+    batch_size: int = 256,
+    device: str | torch.device | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> nn.Module:
+    """Return a copy of a trained model in which linear layers are two thin ones.
+
+    The rows are looked at once, for what the layers see in each group. A layer is cut such that its
+    outputs change least, with all groups counting the same however few rows they have, and its
+    bias takes up the change at the mean. No labels are needed. With ``refine="distill"`` the thin
+    layers are then trained on what the uncut model says, with the same weights of the groups.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Trained; it is left as it was.
+    X : array-like, tensor, DataFrame, list or dataset of n rows
+        Inputs of the model, as `FrozenFeatureExtractor` takes them. Some hundred rows of each group
+        or more, of the kind that the model is used on.
+    sensitive_features : array-like of shape (n,) or (n, c)
+        Group of each row.
+    rank : int, float or mapping of layer name to int or float
+        Width between the two layers: at least 1; at most the narrower side. A float in (0, 1] is
+        the share of energy (of the squared singular values, in the metric) to keep.
+    layers : list of str or str, optional
+        Names of ``nn.Linear`` layers, as in ``model.named_modules()``. None is every one that gets
+        one row of features for each sample, and that is smaller cut than whole; with a mapping as
+        ``rank``, those that it names.
+    importance : {"covariance", "kfac", "fisher", "uniform"}, default="covariance"
+        What an error in each direction counts. "covariance" is the groups' second moments of the
+        layer's inputs; "kfac" these, and at the outputs those of the loss's gradient; "fisher" the
+        paper's (Eqs. 1 and 2); "uniform" the plain singular value decomposition (SVD), which
+        heeds no group.
+    group_weights : None, "minimax", "proportional", dict, Series or array-like, default=None
+        How much each group counts. None is all alike; "minimax" such that the group with the
+        largest error has the least that can be; "proportional" by their rows, as methods that
+        know no groups; others as in `FairLowRankHeadClassifier`.
+    refine : {None, "distill"}, default=None
+        "distill" trains the thin layers to say what the uncut model does: full batches, L-BFGS,
+        groups weighted as in the cut ("minimax" by a smooth maximum), the best iterate on rows of
+        each group that are held out. Needs ``loss``, and no labels.
+    y : array-like of n rows, optional
+        Labels, as ``loss`` takes them. Of use for "kfac" and "fisher" only: their gradients are of
+        these, or else of labels drawn from what the model says.
+    loss : {"softmax", "sigmoid", "squared"} or callable, optional
+        What the model's outputs mean, where that is needed: scores of classes, one of which is
+        right; log-odds, of each output by itself; numbers. A function takes outputs and targets of
+        some rows, and returns a loss for each; targets are labels, or the uncut model's outputs.
+    max_iter : int, default=100
+        Most iterations of ``refine``.
+    validation_fraction : float, default=0.2
+        Share of the rows of each group that ``refine`` holds out.
+    preprocess, batch_size, device
+        As for `FrozenFeatureExtractor`.
+    random_state : int, RandomState or None, default=None
+        Draws labels, and the rows that are held out.
+
+    Returns
+    -------
+    nn.Module
+        A copy, in the mode and on the device of the model, with a `LowRankLinear` in place of each
+        layer that was cut: it has ``in_features``, ``out_features``, ``weight`` and ``bias`` as
+        ``nn.Linear`` does.
+
+    Raises
+    ------
+    ValueError
+        For parameters, groups or rows that cannot be used, layers that are not there, do not run,
+        share their weights, run more than once a batch, or get tokens; and for a model that fails.
+
+    Warns
+    -----
+    UserWarning
+        If a layer that was named is no smaller cut than whole.
+
+    See Also
+    --------
+    compression_report : What changed, group by group.
+    FairLowRankHeadClassifier : Fits a new head, under constraints.
+
+    Notes
+    -----
+    With ``C_g`` the second moments of a layer's inputs in group g, a cut ``M`` of weights ``W``
+    changes its outputs by ``||C_g^1/2 (W - M)||^2`` in the mean. What is least, weighted over the
+    groups, is a principal component analysis of the outputs, and "minimax" is a fair one [1]_:
+    exact for two groups, and for more within what `lowrank.neutral` says. Equal weights are within
+    a factor G of that, weights by rows only within one over the smallest group's share
+    (:ref:`method <neutral-cuts>`). The paper [2]_ weights by a mean of the groups' Fisher
+    information.
+
+    References
+    ----------
+    .. [1] S. Samadi et al., "The price of fair PCA: one extra dimension", NeurIPS 2018.
+    .. [2] Zhang and Zhou, "Bias Mitigation in Fine-tuning Pre-trained Models for Enhanced Fairness
+       and Efficiency", arXiv:2403.00625.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from skfairft import compress
+    >>> _ = torch.manual_seed(0)
+    >>> model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
+    >>> X, s = torch.randn(500, 20), torch.arange(500) % 20 == 0
+    >>> small = compress(model, X, sensitive_features=s, rank=4)
+    >>> small[2].rank, small(X).shape
+    (4, torch.Size([500, 10]))
+    """
+    _check(model, rank, importance, refine, max_iter, validation_fraction)
+    check_consistent_length(*(each for each in (X, sensitive_features, y) if each is not None))
+    warn_of_index_order(X=X, sensitive_features=sensitive_features, y=y)
+    batches = ModuleBatches.of(
+        model, X, preprocess=preprocess, batch_size=batch_size, device=device
+    )
+    groups, numbers = encode_groups(sensitive_features, len(batches))
+    codes = torch.from_numpy(numbers)
+    weights, minimax = found_weights(group_weights)
+    shares = torch.from_numpy(check_group_weights(weights, groups, np.bincount(numbers)))
+    graded = needs_gradients(importance)
+    needed_by = f"importance={importance!r}" if graded else f"refine={refine!r}"
+    meaning = meaning_of(loss, needed_by=needed_by) if graded or refine else None
+    if graded and y is None and meaning is not None and meaning.draw is None:
+        raise ValueError(
+            f"importance={importance!r} needs labels: of a loss that is a function they cannot be "
+            "drawn. Pass y, or loss='softmax', 'sigmoid' or 'squared'."
+        )
+    rng = check_random_state(random_state)
+    generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
+    wanted = _choose(model, layers, rank)
+    found = calibrate(
+        model,
+        batches,
+        codes,
+        wanted,
+        n_groups=len(groups),
+        gradients=meaning if graded else None,
+        y=y,
+        keep=refine is not None,
+        generator=generator,
+        lenient=layers is None and not isinstance(rank, Mapping),
+    )
+    named = layers is not None or isinstance(rank, Mapping)
+    silent = [name for name in wanted if name not in found.statistics]
+    if named and silent:
+        raise ValueError(
+            f"The layers [{listed(silent)}] did not run: the model's forward does not call them, "
+            "or uses their weights by itself. Leave them out."
+        )
+    small = copy_module(model, type(model).__name__)
+    cut: dict[str, LowRankLinear] = {}
+    for name, statistics in found.statistics.items():
+        layer = wanted[name]
+        own = rank[name] if isinstance(rank, Mapping) else rank
+        made = cut_layer(
+            layer, statistics, own, importance=importance, shares=None if minimax else shares
+        ).layer
+        if made.rank * (made.in_features + made.out_features) >= layer.weight.numel():
+            if not named:
+                continue
+            warn_user(
+                f"The layer {name!r}, {layer.in_features} to {layer.out_features}, has no fewer "
+                f"parameters at rank {made.rank}; pass a lower rank, or leave it out.",
+                UserWarning,
+            )
+        cut[name] = made
+        small = replace_layer(small, name, made)
+    if not cut:
+        raise ValueError(
+            f"No layer of {type(model).__name__} is smaller at rank={rank!r}; expected a rank "
+            "below d k / (d + k) for an nn.Linear of d inputs and k outputs that gets one row of "
+            "features for each sample. Pass a lower one, or name layers=."
+        )
+    if refine is not None and meaning is not None:
+        held_out = np.zeros(len(codes), dtype=bool)
+        held_out[hold_out(numbers, np.ones(len(codes)), validation_fraction, rng)] = True
+        _refine(
+            small,
+            cut,
+            batches,
+            found,
+            codes,
+            torch.from_numpy(held_out),
+            meaning,
+            None if minimax else shares,
+            max_iter,
+        )
+    return small
+
+
+def _refine(
+    small: nn.Module,
+    cut: dict[str, LowRankLinear],
+    batches: ModuleBatches,
+    found: Calibration,
+    codes: Tensor,
+    held_out: Tensor,
+    meaning: Meaning,
+    shares: Tensor | None,
+    max_iter: int,
+) -> None:
+    """Train the thin layers in place."""
+    parameters = [parameter for layer in cut.values() for parameter in layer.parameters()]
+    asked = [parameter.requires_grad for parameter in parameters]
+
+    def through_model() -> Iterator[tuple[slice, Tensor]]:
+        for rows, arguments in batches:
+            yield rows, batches.run(small, arguments, rows.stop - rows.start)
+
+    def through_layer() -> Iterator[tuple[slice, Tensor]]:
+        # All that depends on the thin layer is its output, which is the model's.
+        (layer,) = cut.values()
+        assert found.inputs is not None
+        yield slice(0, len(codes)), layer(found.inputs.to(batches.device))
+
+    with frozen(small, batches.device):
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        distill(
+            parameters,
+            through_model if found.inputs is None else through_layer,
+            found.outputs,
+            codes,
+            held_out,
+            meaning.divergence,
+            shares,
+            n_groups=int(codes.max()) + 1,
+            max_iter=max_iter,
+        )
+        for parameter, flag in zip(parameters, asked, strict=True):
+            parameter.requires_grad_(flag)
+            parameter.grad = None
+
+
+def _check(
+    model: Any, rank: Any, importance: Any, refine: Any, max_iter: Any, fraction: Any
+) -> None:
+    """Refuse parameters that cannot be used, whatever the data."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"model is {type(model).__name__}; expected an nn.Module. Of a fitted classifier pass "
+            "clf.to_torch()."
+        )
+    for own in rank.values() if isinstance(rank, Mapping) else [rank]:
+        whole = isinstance(own, Integral) and not isinstance(own, bool) and int(own) >= 1
+        share = isinstance(own, Real) and not isinstance(own, Integral) and 0.0 < float(own) <= 1.0
+        if not (whole or share):
+            raise ValueError(
+                f"rank={own!r}; expected a whole number from 1, or a share of energy in (0, 1]."
+            )
+    for name, value, known in [
+        ("importance", importance, CUTS),
+        ("refine", refine, (None, "distill")),
+    ]:
+        if value not in known:
+            raise ValueError(f"{name}={value!r}; expected one of {', '.join(map(repr, known))}.")
+    if not isinstance(max_iter, Integral) or max_iter < 1:
+        raise ValueError(f"max_iter={max_iter!r}; expected a whole number from 1.")
+    if not isinstance(fraction, Real) or not 0.0 < float(fraction) < 1.0:
+        raise ValueError(f"validation_fraction={fraction!r}; expected a number between 0 and 1.")
+
+
+def _choose(model: nn.Module, layers: Any, rank: Any) -> dict[str, nn.Linear]:
+    """Return the layers that may be cut, by name."""
+    known = linear_layers(model)
+    holders: dict[int, list[str]] = {}
+    for name, part in model.named_modules():
+        for parameter in part._parameters.values():
+            if parameter is not None:
+                holders.setdefault(id(parameter), []).append(name)
+    shared = {name for name, part in known.items() if len(holders[id(part.weight)]) > 1}
+    if layers is None and isinstance(rank, Mapping):
+        layers = list(rank)
+    if layers is None:
+        return {name: part for name, part in known.items() if name not in shared}
+    layers = [layers] if isinstance(layers, str) else list(layers)
+    absent = [name for name in layers if name not in known]
+    if absent or not layers:
+        raise ValueError(
+            f"layers names [{listed(absent)}]; expected nn.Linear layers of the model: "
+            f"[{listed(known)}]."
+        )
+    tied = [name for name in layers if name in shared]
+    if tied:
+        raise ValueError(
+            f"The layers [{listed(tied)}] share their weights with others, which would keep the "
+            "old ones. Leave them out."
+        )
+    if isinstance(rank, Mapping) and set(rank) != set(layers):
+        raise ValueError(
+            f"rank names the layers [{listed(rank)}], and layers [{listed(layers)}]; expected the "
+            "same. Leave layers out."
+        )
+    return {name: known[name] for name in layers}

@@ -1,0 +1,174 @@
+"""What a model's outputs mean: its loss, how far two outputs are apart, labels drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["MEANINGS", "Meaning", "meaning_of"]
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a model's outputs (n, ...) mean.
+
+    Parameters
+    ----------
+    name : str
+        How it is called.
+    loss : callable
+        Of outputs and labels, (n,).
+    divergence : callable
+        Of outputs and those of the uncut model, (n,): 0 where they say the same.
+    labels : callable
+        Returns y as a tensor, or raises a ValueError; is given y and outputs of the same rows.
+    draw : callable or None
+        Returns labels drawn from what outputs say, given these and a generator.
+    decisions : callable or None
+        Returns what is decided (n, ...), of which rows agree or not.
+    """
+
+    name: str
+    loss: Loss
+    divergence: Loss
+    labels: Callable[[Any, Tensor], Tensor]
+    draw: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    decisions: Callable[[Tensor], Tensor] | None = None
+
+
+def meaning_of(loss: Any, *, needed_by: str) -> Meaning:
+    """Return what ``loss`` stands for.
+
+    Raises
+    ------
+    ValueError
+        If it is None, or not known; it says what needed it.
+
+    Examples
+    --------
+    >>> meaning_of("softmax", needed_by="refine='distill'").name
+    'softmax'
+    """
+    known = ", ".join(map(repr, MEANINGS))
+    if isinstance(loss, str) and loss in MEANINGS:
+        return MEANINGS[loss]
+    if callable(loss):
+        return Meaning(getattr(loss, "__name__", type(loss).__name__), loss, loss, _as_given)
+    what = "is not known" if loss is not None else "does not say what the model's outputs mean"
+    raise ValueError(
+        f"loss={loss!r} {what}, which {needed_by} needs; expected one of {known}, or a function "
+        "of outputs and targets that returns a loss for each row."
+    )
+
+
+def _flat(values: Tensor) -> Tensor:
+    return values.flatten(1) if values.ndim > 1 else values[:, None]
+
+
+def _as_given(y: Any, outputs: Tensor) -> Tensor:
+    y = torch.as_tensor(np.asarray(y) if not isinstance(y, Tensor) else y)
+    return y.to(outputs.device)
+
+
+def _class_numbers(y: Any, outputs: Tensor) -> Tensor:
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            f"loss='softmax' is of scores of the classes, but the model gives {outputs.shape[1:]} "
+            "numbers a row; expected at least 2. For one score of two classes use loss='sigmoid'."
+        )
+    y = _as_given(y, outputs)
+    whole = not y.is_floating_point() and not y.is_complex() and y.ndim == 1
+    if not whole or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < outputs.shape[1]):
+        raise ValueError(
+            f"y holds {y.dtype} of shape {tuple(y.shape)}, from {y.min().item()} to "
+            f"{y.max().item()}; expected the classes as the model numbers them, 0 to "
+            f"{outputs.shape[1] - 1}."
+        )
+    return y.long()
+
+
+def _like_outputs(y: Any, outputs: Tensor) -> Tensor:
+    y = _as_given(y, outputs).to(outputs.dtype)
+    if y.numel() != outputs.numel():
+        raise ValueError(
+            f"y has shape {tuple(y.shape)}, but the model gives {tuple(outputs.shape)}; expected "
+            "one number for each output."
+        )
+    return y.reshape(outputs.shape)
+
+
+def _shares(y: Any, outputs: Tensor) -> Tensor:
+    y = _like_outputs(y, outputs)
+    if bool(((y < 0.0) | (y > 1.0)).any()):
+        raise ValueError(
+            f"y holds {float(y.min()):g} to {float(y.max()):g}; expected 0 or 1 for each output."
+        )
+    return y
+
+
+def _of_softmax(outputs: Tensor, uncut: Tensor) -> Tensor:
+    return F.kl_div(
+        outputs.log_softmax(1), uncut.log_softmax(1), reduction="none", log_target=True
+    ).sum(1)
+
+
+def _of_sigmoid(outputs: Tensor, uncut: Tensor) -> Tensor:
+    p = torch.sigmoid(uncut)
+    # Of a Bernoulli variable; log sigmoid keeps its digits where sigmoid is 0 or 1.
+    apart = p * (F.logsigmoid(uncut) - F.logsigmoid(outputs))
+    apart = apart + (1.0 - p) * (F.logsigmoid(-uncut) - F.logsigmoid(-outputs))
+    return _flat(apart).mean(1)
+
+
+def _squared(outputs: Tensor, targets: Tensor) -> Tensor:
+    return _flat((outputs - targets).square()).mean(1)
+
+
+def _noisy(outputs: Tensor, generator: torch.Generator) -> Tensor:
+    noise = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
+    return outputs + noise.to(outputs)
+
+
+def _classes(outputs: Tensor, generator: torch.Generator) -> Tensor:
+    p = outputs.detach().double().cpu().softmax(1)
+    return torch.multinomial(p, 1, generator=generator)[:, 0].to(outputs.device)
+
+
+def _coins(outputs: Tensor, generator: torch.Generator) -> Tensor:
+    p = torch.sigmoid(outputs.detach().double().cpu())
+    return torch.bernoulli(p, generator=generator).to(outputs)
+
+
+MEANINGS = {
+    meaning.name: meaning
+    for meaning in [
+        Meaning(
+            "softmax",
+            lambda outputs, y: F.cross_entropy(outputs, y, reduction="none"),
+            _of_softmax,
+            _class_numbers,
+            _classes,
+            lambda outputs: outputs.argmax(1),
+        ),
+        Meaning(
+            "sigmoid",
+            lambda outputs, y: _flat(
+                F.binary_cross_entropy_with_logits(outputs, y, reduction="none")
+            ).mean(1),
+            _of_sigmoid,
+            _shares,
+            _coins,
+            lambda outputs: outputs > 0.0,
+        ),
+        Meaning("squared", _squared, _squared, _like_outputs, _noisy),
+    ]
+}
+"""By name: scores of classes, of which one is right; log-odds of each output by itself; numbers."""

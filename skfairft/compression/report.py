@@ -1,0 +1,230 @@
+"""`compression_report`: what a smaller model says otherwise, group by group."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import norm
+from sklearn.utils.validation import check_consistent_length
+from torch import Tensor, nn
+
+from ..backbone.batches import ModuleBatches
+from ..backbone.frozen import frozen, locked
+from ..backbone.modules import count_parameters
+from ..inputs.by_name import by_name
+from ..inputs.encoding import encode_groups
+from ..inputs.index_order import warn_of_index_order
+from ..parity.rate_limits import wilson_limits
+from .outputs import Meaning, meaning_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CompressionReport", "compression_report"]
+
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class CompressionReport:
+    """What a smaller model changes for each group; made by `compression_report`.
+
+    Parameters
+    ----------
+    by_group : DataFrame
+        A row for each group and one for all rows, "overall"; for each measure three columns, of
+        its value and of the ends of its 95 % interval ("_low", "_high"). ``n`` is the number of
+        rows.
+    parameters : tuple of int
+        Of the model and of the smaller one.
+    seconds : tuple of float
+        That the rows took with the model and with the smaller one, in this run, batch by batch in
+        turn.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> model = nn.Linear(20, 10)
+    >>> X, s = torch.randn(200, 20), torch.arange(200) % 4 == 0
+    >>> small = compress(model, X, sensitive_features=s, rank=5)
+    >>> report = compression_report(model, small, X, sensitive_features=s, loss="softmax")
+    >>> report.parameters
+    (210, 160)
+    >>> list(report.by_group.index), report.worst
+    ([False, True, 'overall'], ...)
+    """
+
+    by_group: pd.DataFrame
+    parameters: tuple[int | None, int | None]
+    seconds: tuple[float, float]
+
+    @property
+    def worst(self) -> Any:
+        """The group whose loss rises most, or without labels that diverges most."""
+        groups = self.by_group.drop(index="overall")
+        measure = "loss_rise" if "loss_rise" in groups else "divergence"
+        return groups[measure].idxmax()
+
+    def __str__(self) -> str:
+        before, after = self.parameters
+        slow, fast = self.seconds
+        measures = [name for name in self.by_group if not str(name).endswith(("_low", "_high"))]
+        lines = [
+            f"parameters: {before:,} -> {after:,}" if before and after else "parameters: unknown",
+            f"seconds: {slow:.3g} -> {fast:.3g} ({slow / max(fast, 1e-9):.2f} times faster)",
+            self.by_group[measures].to_string(float_format=lambda value: f"{value:.4f}"),
+        ]
+        return "\n".join(lines)
+
+
+@by_name
+def compression_report(
+    model: nn.Module,
+    small: nn.Module,
+    X: Any,
+    y: Any = None,
+    *,
+    sensitive_features: Any,
+    loss: str | Callable[[Tensor, Tensor], Tensor],
+    preprocess: Callable[[Any], Any] | None = None,
+    batch_size: int = 256,
+    device: str | torch.device | None = None,
+) -> CompressionReport:
+    """Compare a model with a smaller one on rows that neither has seen, group by group.
+
+    Parameters
+    ----------
+    model, small : nn.Module
+        The two, of one kind of output; such as a model and what `compress` made of it.
+    X : array-like, tensor, DataFrame, list or dataset of n rows
+        Inputs, as for `compress`. Other rows than it was given: on those the cut looks better.
+    y : array-like of n rows, optional
+        Labels, as ``loss`` takes them.
+    sensitive_features : array-like of shape (n,) or (n, c)
+        Group of each row.
+    loss : {"softmax", "sigmoid", "squared"} or callable
+        What the outputs mean, as for `compress`.
+    preprocess, batch_size, device
+        As for `FrozenFeatureExtractor`.
+
+    Returns
+    -------
+    CompressionReport
+        With these measures, means over the rows of a group: ``divergence`` of the outputs (for
+        scores of classes and for log-odds the Kullback-Leibler divergence, in nats; for numbers
+        the squared difference); ``agreement``, the share of decisions that are the same; with
+        labels ``loss_rise``, the smaller model's loss minus the model's, and ``accuracy`` and
+        ``accuracy_small`` where there are decisions. Intervals are normal, those of shares
+        Wilson's [1]_.
+
+    Raises
+    ------
+    ValueError
+        As `compress`; and if the two give outputs of different shapes.
+
+    References
+    ----------
+    .. [1] E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
+       Journal of the American Statistical Association 22, 1927.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from skfairft import compress, compression_report
+    >>> _ = torch.manual_seed(0)
+    >>> model = nn.Linear(20, 10)
+    >>> X, s = torch.randn(400, 20), torch.arange(400) % 10 == 0
+    >>> small = compress(model, X[:200], sensitive_features=s[:200], rank=6)
+    >>> report = compression_report(
+    ...     model, small, X[200:], sensitive_features=s[200:], loss="softmax"
+    ... )
+    >>> report.by_group[["n", "agreement"]].round(2)  # doctest: +SKIP
+    """
+    meaning = meaning_of(loss, needed_by="compression_report")
+    check_consistent_length(*(each for each in (X, y, sensitive_features) if each is not None))
+    warn_of_index_order(X=X, y=y, sensitive_features=sensitive_features)
+    batches = ModuleBatches.of(
+        model, X, preprocess=preprocess, batch_size=batch_size, device=device
+    )
+    groups, codes = encode_groups(sensitive_features, len(batches))
+    measured, seconds = _measure(model, small, batches, meaning, y)
+    import pandas as pd
+
+    index = pd.Index([*groups.tolist(), "overall"], dtype=object, tupleize_cols=False)
+    rows = []
+    for own in [*(codes == g for g in range(len(groups))), np.ones(len(codes), dtype=bool)]:
+        row: dict[str, Any] = {"n": int(own.sum())}
+        for name, values in measured.items():
+            share = name.startswith(("agreement", "accuracy"))
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = _mean(values[own], share)
+        rows.append(row)
+    return CompressionReport(
+        pd.DataFrame(rows, index=index),
+        (count_parameters(model), count_parameters(small)),
+        seconds,
+    )
+
+
+def _measure(
+    model: nn.Module, small: nn.Module, batches: ModuleBatches, meaning: Meaning, y: Any
+) -> tuple[dict[str, NDArray[np.float64]], tuple[float, float]]:
+    """Return each measure (n,), and the seconds that the two models took."""
+    found: dict[str, list[Tensor]] = {}
+    seconds = [0.0, 0.0]
+
+    def note(name: str, values: Tensor) -> None:
+        found.setdefault(name, []).append(values.double().cpu())
+
+    with ExitStack() as stack:
+        for each in (model, small):
+            stack.enter_context(locked(each))
+            stack.enter_context(frozen(each, batches.device))
+        for rows, arguments in batches:
+            outputs = []
+            for i, each in enumerate((model, small)):
+                given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in arguments.items()}
+                start = time.perf_counter()
+                outputs.append(batches.run(each, given, rows.stop - rows.start))
+                seconds[i] += time.perf_counter() - start
+            before, after = outputs
+            if before.shape != after.shape:
+                raise ValueError(
+                    f"model gives outputs of shape {tuple(before.shape)} and small "
+                    f"{tuple(after.shape)}; expected the same of both."
+                )
+            note("divergence", meaning.divergence(after, before))
+            if meaning.decisions is not None:
+                decided = [meaning.decisions(out).reshape(len(out), -1) for out in outputs]
+                note("agreement", (decided[0] == decided[1]).double().mean(1))
+            if y is None:
+                continue
+            labels = meaning.labels(y[rows], before)
+            note("loss_rise", meaning.loss(after, labels) - meaning.loss(before, labels))
+            if meaning.decisions is not None:
+                right = labels.reshape(len(labels), -1)
+                note("accuracy", (decided[0] == right).double().mean(1))
+                note("accuracy_small", (decided[1] == right).double().mean(1))
+    return (
+        {name: torch.cat(parts).numpy() for name, parts in found.items()},
+        (seconds[0], seconds[1]),
+    )
+
+
+def _mean(values: NDArray[np.float64], share: bool) -> tuple[float, float, float]:
+    """Return a mean with its interval."""
+    n, mean, z = len(values), float(values.mean()), float(norm.ppf((1.0 + _LEVEL) / 2))
+    if share:
+        rate, rows = torch.tensor([mean], dtype=torch.float64), torch.tensor([n])
+        low, high = wilson_limits(rate, rows, z)
+        return mean, float(low), float(high)
+    half = z * float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else np.nan
+    return mean, mean - half, mean + half
