@@ -62,7 +62,7 @@ from skfairft.datasets import fetch_adult
 from skfairft.lowrank.layer import LowRankLinear
 
 SHARES = (0.5, 0.2, 0.05, 0.02, 0.01)
-MOST_ROWS = 4000
+MOST_ROWS = 12_000
 FACES = ("Wearing_Hat", "Pale_Skin", "Straight_Hair", "Wearing_Lipstick")
 GROUPINGS = {
     "faces": FACES,
@@ -115,7 +115,7 @@ class Task:
 
 
 def made_rare(rows: Rows, share: float, rng: np.random.Generator) -> Rows:
-    """Return rows of which so many are of the rare group, as many as there are, at most 4,000."""
+    """Return rows of which so many are of the rare group, as many as there are, at most 12,000."""
     rare, others = np.flatnonzero(rows.rare), np.flatnonzero(~rows.rare)
     n = min(MOST_ROWS, int(len(rare) / share), int(len(others) / (1.0 - share)))
     size = max(2, round(share * n))

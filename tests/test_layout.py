@@ -27,12 +27,13 @@ LOOKS_INTO = {
     "summary": "inputs backbone parity head solvers",
     "fitting": "inputs rows backbone parity lowrank head solvers",
     "classifier": "inputs rows backbone parity lowrank head solvers summary fitting",
+    "compression": "inputs rows backbone parity lowrank",
     "path": "inputs rows backbone parity head solvers fitting classifier",
     "metrics": "inputs parity",
     "displays": "inputs rows backbone parity lowrank summary fitting path metrics",
     "report": "_version inputs backbone parity summary classifier path metrics displays",
     "datasets": "inputs",
-    "__init__": "_version inputs backbone solvers classifier path displays report",
+    "__init__": "_version inputs backbone solvers classifier compression path displays report",
 }
 
 # Libraries that a room must not know, by the prefix of what is imported.

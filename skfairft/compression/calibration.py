@@ -106,7 +106,9 @@ def calibrate(
                     targets = gradients.draw(out.detach(), generator)
                 ran = {name: made[0] for name, made in probes.items() if len(made) == 1}
                 loss = gradients.loss(out, targets).sum()
-                given = torch.autograd.grad(loss, list(ran.values()), allow_unused=True)
+                given = (
+                    torch.autograd.grad(loss, list(ran.values()), allow_unused=True) if ran else ()
+                )
                 slopes = {
                     name: torch.zeros_like(ran[name]) if slope is None else slope
                     for name, slope in zip(ran, given, strict=True)
@@ -132,8 +134,8 @@ def calibrate(
                     outputs.append(out.detach().cpu())
                 if inputs is not None:
                     (calls,) = seen.values()
-                    whole = bool(calls) and torch.equal(calls[0][1].detach(), out.detach())
-                    inputs = [*inputs, calls[0][0].detach().cpu()] if whole else None
+                    whole = bool(calls) and torch.equal(calls[0][1], out.detach())
+                    inputs = [*inputs, calls[0][0].cpu()] if whole else None
             for calls in seen.values():
                 calls.clear()
             for made in probes.values():
@@ -169,4 +171,4 @@ def _only(name: str, calls: list[tuple[Tensor, Tensor]], n_rows: int) -> Tensor:
             f"({n_rows}, features). Layers on tokens or positions cannot be cut: leave it out, and "
             "pass layers= without it."
         )
-    return Z.detach()
+    return Z

@@ -21,7 +21,7 @@ from ..inputs.encoding import encode_groups
 from ..inputs.index_order import warn_of_index_order
 from ..inputs.warn import warn_user
 from ..inputs.words import listed
-from ..lowrank.cut import CUTS, cut_layer, needs_gradients
+from ..lowrank.cut import CUTS, borrowing, cut_layer, needs_gradients
 from ..lowrank.layer import LowRankLinear
 from ..lowrank.network import linear_layers, replace_layer
 from ..rows.hold_out import hold_out
@@ -45,6 +45,7 @@ def compress(
     refine: str | None = None,
     y: Any = None,
     loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
+    borrowed_rows: float = 100.0,
     max_iter: int = 100,
     validation_fraction: float = 0.2,
     preprocess: Callable[[Any], Any] | None = None,
@@ -55,8 +56,8 @@ def compress(
     """Return a copy of a trained model in which linear layers are two thin ones.
 
     The rows are looked at once, for what the layers see in each group. A layer is cut such that its
-    outputs change least, with all groups counting the same however few rows they have, and its
-    bias takes up the change at the mean. No labels are needed. With ``refine="distill"`` the thin
+    outputs change least, with all groups counting the same, few rows or many, and its bias takes
+    up the change at the mean. No labels are needed. With ``refine="distill"`` the thin
     layers are then trained on what the uncut model says, with the same weights of the groups.
 
     Parameters
@@ -84,6 +85,10 @@ def compress(
         How much each group counts. None is all alike; "minimax" such that the group with the
         largest error has the least that can be; "proportional" by their rows, as methods that
         know no groups; others as in `FairLowRankHeadClassifier`.
+    borrowed_rows : float, default=100
+        With weights that are alike or "minimax": how many rows of all groups each group's means
+        take in besides its own, so that a group of a few dozen does not have the layer fitted to
+        what is so by chance in its rows, at all others' cost. 0 for none.
     refine : {None, "distill"}, default=None
         "distill" trains the thin layers to say what the uncut model does: full batches, L-BFGS,
         groups weighted as in the cut ("minimax" by a smooth maximum), the best iterate on rows of
@@ -155,7 +160,7 @@ def compress(
     >>> small[2].rank, small(X).shape
     (4, torch.Size([500, 10]))
     """
-    _check(model, rank, importance, refine, max_iter, validation_fraction)
+    _check(model, rank, importance, refine, max_iter, validation_fraction, borrowed_rows)
     check_consistent_length(*(each for each in (X, sensitive_features, y) if each is not None))
     warn_of_index_order(X=X, sensitive_features=sensitive_features, y=y)
     batches = ModuleBatches.of(
@@ -173,6 +178,9 @@ def compress(
             f"importance={importance!r} needs labels: of a loss that is a function they cannot be "
             "drawn. Pass y, or loss='softmax', 'sigmoid' or 'squared'."
         )
+    borrows = minimax or weights is None
+    counts = torch.bincount(codes, minlength=len(groups))
+    mixing = borrowing(counts, float(borrowed_rows) if borrows else 0.0)
     rng = check_random_state(random_state)
     generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
     wanted = _choose(model, layers, rank)
@@ -201,7 +209,12 @@ def compress(
         layer = wanted[name]
         own = rank[name] if isinstance(rank, Mapping) else rank
         made = cut_layer(
-            layer, statistics, own, importance=importance, shares=None if minimax else shares
+            layer,
+            statistics,
+            own,
+            importance=importance,
+            shares=None if minimax else shares,
+            mixing=mixing,
         ).layer
         if made.rank * (made.in_features + made.out_features) >= layer.weight.numel():
             if not named:
@@ -211,7 +224,7 @@ def compress(
                 f"parameters at rank {made.rank}; pass a lower rank, or leave it out.",
                 UserWarning,
             )
-        cut[name] = made
+        cut[name] = made.train(layer.training)  # the mode of what it replaces
         small = replace_layer(small, name, made)
     if not cut:
         raise ValueError(
@@ -221,7 +234,14 @@ def compress(
         )
     if refine is not None and meaning is not None:
         held_out = np.zeros(len(codes), dtype=bool)
-        held_out[hold_out(numbers, np.ones(len(codes)), validation_fraction, rng)] = True
+        try:
+            rows = hold_out(numbers, np.ones(len(codes)), validation_fraction, rng)
+        except ValueError as error:
+            raise ValueError(
+                f"refine={refine!r} holds rows out, and none of these {len(codes)} can be such "
+                "that one of each group is left. Pass more rows, or refine=None."
+            ) from error
+        held_out[rows] = True
         _refine(
             small,
             cut,
@@ -231,6 +251,7 @@ def compress(
             torch.from_numpy(held_out),
             meaning,
             None if minimax else shares,
+            mixing,
             max_iter,
         )
     return small
@@ -245,6 +266,7 @@ def _refine(
     held_out: Tensor,
     meaning: Meaning,
     shares: Tensor | None,
+    mixing: Tensor,
     max_iter: int,
 ) -> None:
     """Train the thin layers in place."""
@@ -272,7 +294,7 @@ def _refine(
             held_out,
             meaning.divergence,
             shares,
-            n_groups=int(codes.max()) + 1,
+            mixing=mixing,
             max_iter=max_iter,
         )
         for parameter, flag in zip(parameters, asked, strict=True):
@@ -281,7 +303,13 @@ def _refine(
 
 
 def _check(
-    model: Any, rank: Any, importance: Any, refine: Any, max_iter: Any, fraction: Any
+    model: Any,
+    rank: Any,
+    importance: Any,
+    refine: Any,
+    max_iter: Any,
+    fraction: Any,
+    borrowed: Any,
 ) -> None:
     """Refuse parameters that cannot be used, whatever the data."""
     if not isinstance(model, nn.Module):
@@ -302,6 +330,8 @@ def _check(
     ]:
         if value not in known:
             raise ValueError(f"{name}={value!r}; expected one of {', '.join(map(repr, known))}.")
+    if not isinstance(borrowed, Real) or not 0.0 <= float(borrowed) < np.inf:
+        raise ValueError(f"borrowed_rows={borrowed!r}; expected a number of at least 0.")
     if not isinstance(max_iter, Integral) or max_iter < 1:
         raise ValueError(f"max_iter={max_iter!r}; expected a whole number from 1.")
     if not isinstance(fraction, Real) or not 0.0 < float(fraction) < 1.0:

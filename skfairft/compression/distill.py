@@ -26,7 +26,7 @@ def distill(
     divergence: Callable[[Tensor, Tensor], Tensor],
     shares: Tensor | None,
     *,
-    n_groups: int,
+    mixing: Tensor,
     max_iter: int,
 ) -> int:
     """Train parameters in place by L-BFGS on all rows at once; return the iterations of the best.
@@ -51,8 +51,10 @@ def distill(
         Of outputs and uncut outputs, (m,).
     shares : Tensor of shape (G,) or None
         Weights of the groups; None is the maximum.
-    n_groups, max_iter : int
-        Number of groups, and most iterations.
+    mixing : Tensor of shape (G, G), float64
+        What each group's mean is a mean of; see `skfairft.lowrank.cut.borrowing`.
+    max_iter : int
+        Most iterations.
 
     Examples
     --------
@@ -61,17 +63,17 @@ def distill(
     >>> codes, held_out = torch.arange(8) % 2, torch.arange(8) > 5
     >>> squares = lambda out, target: (out - target).square().sum(1)
     >>> _ = distill([slope], lambda: iter([(slice(0, 8), x * slope)]), uncut, codes, held_out,
-    ...             squares, None, n_groups=2, max_iter=50)
+    ...             squares, None, mixing=torch.eye(2).double(), max_iter=50)
     >>> round(slope.item(), 4)
     3.0
     """
-    train = ~held_out
+    train, n_groups = ~held_out, len(mixing)
     counts = torch.bincount(codes[train], minlength=n_groups).clamp_min(1)
 
     def means(each: Tensor, of: Tensor) -> Tensor:
-        """Return the mean (G,) of each group, 0 of one without rows."""
+        """Return the mean (G,) of each group with what it borrows, 0 of one without rows."""
         sums = torch.zeros(n_groups, dtype=torch.float64).index_add_(0, codes[of], each[of])
-        return sums / torch.bincount(codes[of], minlength=n_groups).clamp_min(1)
+        return mixing @ (sums / torch.bincount(codes[of], minlength=n_groups).clamp_min(1))
 
     def divergences() -> Tensor:
         with torch.no_grad():
@@ -92,12 +94,15 @@ def distill(
             )
         else:
             price, value = shares, torch.zeros(())
-        weight = torch.where(train, (price / counts)[codes], 0.0)
+        weight = torch.where(train, (price @ mixing / counts)[codes], 0.0)
         with torch.enable_grad():
             for rows, out in outputs():
                 each = divergence(out, uncut[rows].to(out))
                 loss = each @ weight[rows].to(each)
-                loss.backward()
+                for parameter, slope in zip(
+                    parameters, torch.autograd.grad(loss, parameters), strict=True
+                ):
+                    parameter.grad = slope if parameter.grad is None else parameter.grad + slope
                 if shares is not None:
                     value = value + loss.detach().cpu()
         return float(value)
@@ -107,7 +112,8 @@ def distill(
     )
     best, best_at, since = math.inf, 0, 0
     kept: list[Tensor] = []
-    for done in range(0, max_iter + 1, _ITERATIONS):
+    done = 0
+    while True:
         each = divergences()
         found = objective(means(each, held_out))
         if done == 0 or found < best * (1.0 - _GAIN):  # not a number is no gain
@@ -115,10 +121,13 @@ def distill(
             kept = [parameter.detach().clone() for parameter in parameters]
         else:
             since += 1
-        if since == _PATIENCE or done + _ITERATIONS > max_iter:
+        if since == _PATIENCE or done == max_iter:
             break
         width = max(_SMOOTH * float(means(each, train).max()), torch.finfo(torch.float64).tiny)
+        (group,) = optimizer.param_groups
+        group["max_iter"] = min(_ITERATIONS, max_iter - done)
         optimizer.step(closure)
+        done += group["max_iter"]
     with torch.no_grad():
         for parameter, values in zip(parameters, kept, strict=True):
             parameter.copy_(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,9 @@ def meaning_of(loss: Any, *, needed_by: str) -> Meaning:
     if isinstance(loss, str) and loss in MEANINGS:
         return MEANINGS[loss]
     if callable(loss):
-        return Meaning(getattr(loss, "__name__", type(loss).__name__), loss, loss, _as_given)
+        name = getattr(loss, "__name__", type(loss).__name__)
+        by_row = partial(_by_row, loss, name)
+        return Meaning(name, by_row, by_row, _as_given)
     what = "is not known" if loss is not None else "does not say what the model's outputs mean"
     raise ValueError(
         f"loss={loss!r} {what}, which {needed_by} needs; expected one of {known}, or a function "
@@ -69,22 +72,45 @@ def meaning_of(loss: Any, *, needed_by: str) -> Meaning:
     )
 
 
+def _by_row(loss: Loss, name: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    found = loss(outputs, targets)
+    if not isinstance(found, Tensor) or found.shape != (len(outputs),):
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise ValueError(
+            f"loss, {name}, returned {shape} for {len(outputs)} rows; expected a loss for each "
+            'row, (n,). Those of torch do with reduction="none".'
+        )
+    return found
+
+
+def _scores(outputs: Tensor) -> Tensor:
+    """Return scores (n, k) of classes, or refuse what cannot be such."""
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise ValueError(
+            f"loss='softmax' is of scores (n, k) of two classes or more, but the model gives "
+            f"{tuple(outputs.shape)}. For one score of two classes use loss='sigmoid'."
+        )
+    return outputs
+
+
 def _flat(values: Tensor) -> Tensor:
     return values.flatten(1) if values.ndim > 1 else values[:, None]
 
 
 def _as_given(y: Any, outputs: Tensor) -> Tensor:
-    y = torch.as_tensor(np.asarray(y) if not isinstance(y, Tensor) else y)
-    return y.to(outputs.device)
+    if isinstance(y, Tensor):
+        return y.to(outputs.device)
+    values = np.array(y)  # a copy: torch takes none that must not be written
+    if values.dtype.kind not in "biuf":
+        raise ValueError(
+            f"y holds {values.dtype.name}, such as {values.flat[0]!r}; expected numbers, as the "
+            "model's loss takes them."
+        )
+    return torch.from_numpy(values).to(outputs.device)
 
 
 def _class_numbers(y: Any, outputs: Tensor) -> Tensor:
-    if outputs.ndim != 2 or outputs.shape[1] < 2:
-        raise ValueError(
-            f"loss='softmax' is of scores of the classes, but the model gives {outputs.shape[1:]} "
-            "numbers a row; expected at least 2. For one score of two classes use loss='sigmoid'."
-        )
-    y = _as_given(y, outputs)
+    y, outputs = _as_given(y, outputs), _scores(outputs)
     whole = not y.is_floating_point() and not y.is_complex() and y.ndim == 1
     if not whole or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < outputs.shape[1]):
         raise ValueError(
@@ -109,15 +135,15 @@ def _shares(y: Any, outputs: Tensor) -> Tensor:
     y = _like_outputs(y, outputs)
     if bool(((y < 0.0) | (y > 1.0)).any()):
         raise ValueError(
-            f"y holds {float(y.min()):g} to {float(y.max()):g}; expected 0 or 1 for each output."
+            f"y holds {float(y.min()):g} to {float(y.max()):g}; expected 0 or 1 for each output, "
+            "or a share of the two."
         )
     return y
 
 
 def _of_softmax(outputs: Tensor, uncut: Tensor) -> Tensor:
-    return F.kl_div(
-        outputs.log_softmax(1), uncut.log_softmax(1), reduction="none", log_target=True
-    ).sum(1)
+    log_p, log_q = (_scores(each).log_softmax(1) for each in (outputs, uncut))
+    return F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(1)
 
 
 def _of_sigmoid(outputs: Tensor, uncut: Tensor) -> Tensor:
@@ -138,7 +164,7 @@ def _noisy(outputs: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _classes(outputs: Tensor, generator: torch.Generator) -> Tensor:
-    p = outputs.detach().double().cpu().softmax(1)
+    p = _scores(outputs).detach().double().cpu().softmax(1)
     return torch.multinomial(p, 1, generator=generator)[:, 0].to(outputs.device)
 
 
@@ -156,7 +182,7 @@ MEANINGS = {
             _of_softmax,
             _class_numbers,
             _classes,
-            lambda outputs: outputs.argmax(1),
+            lambda outputs: _scores(outputs).argmax(1),
         ),
         Meaning(
             "sigmoid",

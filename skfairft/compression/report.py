@@ -52,14 +52,14 @@ class CompressionReport:
     --------
     >>> import torch
     >>> from torch import nn
-    >>> model = nn.Linear(20, 10)
-    >>> X, s = torch.randn(200, 20), torch.arange(200) % 4 == 0
+    >>> from skfairft import compress, compression_report
+    >>> model, X, s = nn.Linear(20, 10), torch.eye(20), torch.arange(20) % 4 == 0
     >>> small = compress(model, X, sensitive_features=s, rank=5)
     >>> report = compression_report(model, small, X, sensitive_features=s, loss="softmax")
     >>> report.parameters
     (210, 160)
-    >>> list(report.by_group.index), report.worst
-    ([False, True, 'overall'], ...)
+    >>> list(report.by_group.index), report.worst in (False, True)
+    ([False, True, 'overall'], True)
     """
 
     by_group: pd.DataFrame
@@ -69,7 +69,7 @@ class CompressionReport:
     @property
     def worst(self) -> Any:
         """The group whose loss rises most, or without labels that diverges most."""
-        groups = self.by_group.drop(index="overall")
+        groups = self.by_group.iloc[:-1]  # a group may be called "overall", too
         measure = "loss_rise" if "loss_rise" in groups else "divergence"
         return groups[measure].idxmax()
 
@@ -147,7 +147,8 @@ def compression_report(
     >>> report = compression_report(
     ...     model, small, X[200:], sensitive_features=s[200:], loss="softmax"
     ... )
-    >>> report.by_group[["n", "agreement"]].round(2)  # doctest: +SKIP
+    >>> report.by_group["n"].to_dict(), bool((report.by_group["agreement"] > 0.5).all())
+    ({False: 180, True: 20, 'overall': 200}, True)
     """
     meaning = meaning_of(loss, needed_by="compression_report")
     check_consistent_length(*(each for each in (X, y, sensitive_features) if each is not None))
@@ -211,6 +212,7 @@ def _measure(
             note("loss_rise", meaning.loss(after, labels) - meaning.loss(before, labels))
             if meaning.decisions is not None:
                 right = labels.reshape(len(labels), -1)
+                right = right > 0.5 if right.is_floating_point() else right
                 note("accuracy", (decided[0] == right).double().mean(1))
                 note("accuracy_small", (decided[1] == right).double().mean(1))
     return (

@@ -31,16 +31,14 @@ class CovarianceStatistics:
     means: Means
     covariances: Tensor
 
-    def scale(self) -> Tensor:
-        """Return the root mean square (d,) of each feature about the mean of all rows.
+    def variance(self, shares: Tensor) -> Tensor:
+        """Return the variance (d,) of each feature about the mean that the groups have together.
 
-        1 where it is zero.
+        As `about_mean`'s, the shares (G,) say how much each group counts.
         """
-        weights = self.means.weights / self.means.weights.sum()
-        gaps = self.means.away - weights @ self.means.away
-        own = self.covariances.diagonal(dim1=1, dim2=2) + gaps.square()
-        scale = (weights @ own).sqrt()
-        return torch.where(scale > 0.0, scale, 1.0)
+        centre = shares @ self.means.away
+        own = self.covariances.diagonal(dim1=1, dim2=2) + (self.means.away - centre).square()
+        return shares @ own
 
     def about_mean(self, shares: Tensor) -> Tensor:
         """Return the weighted mean of the groups' second moments about the mean of all rows.

@@ -32,7 +32,7 @@ from .layer import LowRankLinear
 from .network import LayerStatistics
 from .neutral import minimax_cut, weighted_cut
 
-__all__ = ["CUTS", "Cut", "cut_layer", "needs_gradients"]
+__all__ = ["CUTS", "Cut", "borrowing", "cut_layer", "needs_gradients"]
 
 CUTS = ("uniform", "fisher", "covariance", "kfac")
 """Names of the importances."""
@@ -48,7 +48,7 @@ class Cut(NamedTuple):
     shares : Tensor of shape (G,), float64
         The groups' weights; those that were found, if the largest loss was to be least.
     losses : Tensor of shape (G,), float64
-        What the cut costs each group, as the importance measures it.
+        What the cut costs each group, as the importance measures it, with what it borrows.
     singular_values : Tensor of shape (min(d, k),), float64
         Largest first; their squares are the energy.
     """
@@ -64,6 +64,30 @@ def needs_gradients(importance: str) -> bool:
     return importance in ("fisher", "kfac")
 
 
+def borrowing(counts: Tensor, rows: float) -> Tensor:
+    """Return the matrix (G, G) by which each group's mean borrows rows of all groups.
+
+    What is seen of a group of few rows is theirs by chance as well. So its mean is that of its own
+    n rows and of so many of all: ``(n mean_g + rows mean) / (n + rows)``.
+
+    Parameters
+    ----------
+    counts : Tensor of shape (G,)
+        Rows of each group.
+    rows : float
+        How many to borrow.
+
+    Examples
+    --------
+    >>> borrowing(torch.tensor([100.0, 300.0]), 100.0)
+    tensor([[0.6250, 0.3750],
+            [0.0625, 0.9375]], dtype=torch.float64)
+    """
+    counts = counts.double()
+    own = torch.where(counts > 0, counts / (counts + rows).clamp_min(1e-300), 0.0)
+    return own.diag() + (1.0 - own)[:, None] * (counts / counts.sum())
+
+
 def cut_layer(
     layer: nn.Linear,
     statistics: LayerStatistics,
@@ -71,6 +95,7 @@ def cut_layer(
     *,
     importance: str,
     shares: Tensor | None,
+    mixing: Tensor | None = None,
 ) -> Cut:
     """Return a layer cut to a rank.
 
@@ -90,6 +115,8 @@ def cut_layer(
     shares : Tensor of shape (G,) or None
         Weights of the groups, non-negative with sum 1; None: such that the largest loss of a group
         is least.
+    mixing : Tensor of shape (G, G), optional
+        What each group's loss is a mean of; see `borrowing`. None is each group's own.
 
     Examples
     --------
@@ -103,8 +130,10 @@ def cut_layer(
     W = layer.weight.detach().double().cpu().T
     inputs = statistics.inputs.result()
     n_groups = len(inputs.means.weights)
-    given = torch.full((n_groups,), 1.0 / n_groups, dtype=torch.float64)
-    given = given if shares is None else shares.double()
+    mixing = torch.eye(n_groups, dtype=torch.float64) if mixing is None else mixing
+    equal = torch.full((n_groups,), 1.0 / n_groups, dtype=torch.float64)
+    weights = equal if shares is None else shares.double()
+    given = weights @ mixing
     outputs = None
     if importance == "kfac":
         assert statistics.outputs is not None
@@ -119,10 +148,11 @@ def cut_layer(
         given,
         apart=shares is None,
     )
-    values = torch.linalg.eigvalsh(torch.einsum("g,gij->ij", given, moments)).flip(0)
+    mixed = torch.einsum("gh,hij->gij", mixing, moments)
+    values = torch.linalg.eigvalsh(torch.einsum("g,gij->ij", weights, mixed)).flip(0)
     singular = values.clamp_min(0.0).sqrt()
     r = resolve_rank(rank, singular)
-    found = minimax_cut(moments, r) if shares is None else weighted_cut(moments, r, given)
+    found = minimax_cut(mixed, r) if shares is None else weighted_cut(mixed, r, weights)
     A, B = (U * S) @ found.V, found.V.T @ Vt
     if outputs is not None:
         B = torch.linalg.solve(outputs.T, B.T).T

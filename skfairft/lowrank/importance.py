@@ -136,18 +136,23 @@ def group_moments(
         return (V.T @ V).expand(n_groups, -1, -1)
     if name in ("fisher", "fisher_by_group"):
         assert fisher is not None
-        assert covariance is None or len(V) == covariance.means.away.shape[1]
         own = fisher.importance.nan_to_num()
         own = own if apart else neutralize(own, shares).expand(n_groups, -1)
-        scale = None if covariance is None else covariance.scale()
-        rows = [floor_importance(each, scale) for each in own]
+        if not own.any():  # then nothing is weighted
+            return (V.T @ V).expand(n_groups, -1, -1)
+        size = None
+        if covariance is not None:
+            centre = shares @ covariance.means.means.nan_to_num()
+            size = (covariance.variance(shares) + centre.square()).sqrt()
+            size = torch.where(size > 0.0, size, 1.0)
+        rows = [floor_importance(each, size) for each in own]
         return torch.stack([(V * each[:, None].square()).T @ V for each in rows])
     assert covariance is not None
     means = covariance.means
     centre = (shares if about is None else about) @ means.means.nan_to_num() - means.shift
     gaps = torch.where(means.weights[:, None] > 0, means.away - centre, 0.0) @ V
     within = torch.stack([V.T @ each @ V for each in covariance.covariances])
-    ridge = _COVARIANCE_RIDGE * ((V * covariance.scale()[:, None].square()).T @ V)
+    ridge = _COVARIANCE_RIDGE * ((V * covariance.variance(shares)[:, None]).T @ V)
     return within + gaps[:, :, None] * gaps[:, None, :] + ridge
 
 

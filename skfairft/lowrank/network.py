@@ -26,11 +26,18 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
     >>> list(linear_layers(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))))
     ['0', '2']
     """
-    return {name: part for name, part in model.named_modules() if type(part) is nn.Linear}
+    return {
+        name: part
+        for name, part in model.named_modules()
+        # Of a pruned layer the weight is made of others.
+        if type(part) is nn.Linear and part._parameters.get("weight") is not None
+    }
 
 
 def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
-    """Put a layer in the place of another, and return the model; the layer if it is all of it.
+    """Put a layer in the place of another, wherever that is, and return the model.
+
+    The layer itself, if that is all of it.
 
     Examples
     --------
@@ -42,8 +49,11 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     """
     if not name:
         return layer
-    path, _, last = name.rpartition(".")
-    setattr(model.get_submodule(path), last, layer)
+    old = model.get_submodule(name)
+    for part in model.modules():
+        for own, child in part._modules.items():
+            if child is old:
+                part._modules[own] = layer
     return model
 
 
@@ -70,14 +80,17 @@ def watched(
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in names}
 
     def watch(name: str) -> Any:
-        def note(part: nn.Module, inputs: Any, output: Any) -> None:
-            seen[name].append((inputs[0], output))
+        def note(part: nn.Module, args: Any, named: Any, output: Any) -> None:
+            given = args[0] if args else named["input"]
+            # Copies: what comes after may write into them.
+            seen[name].append((given.detach().clone(), output.detach().clone()))
 
         return note
 
     with ExitStack() as stack:
         for name in seen:
-            handle = model.get_submodule(name).register_forward_hook(watch(name))
+            part = model.get_submodule(name)
+            handle = part.register_forward_hook(watch(name), with_kwargs=True)
             stack.callback(handle.remove)
         yield seen
 

@@ -1,0 +1,815 @@
+"""`compress`: which layers are cut, by what, and that nothing else changes."""
+
+import copy
+import io
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from oracles import group_fisher
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils import prune
+from torch.utils.data import Dataset
+
+from skfairft import compress
+from skfairft.backbone.batches import ModuleBatches
+from skfairft.compression.calibration import calibrate
+from skfairft.compression.distill import distill
+from skfairft.compression.outputs import MEANINGS
+from skfairft.lowrank.layer import LowRankLinear
+
+N, D, H, K = 200, 8, 12, 6
+FISHER = {"importance": "fisher", "loss": "softmax"}
+DISTILL = {"refine": "distill", "loss": "softmax", "max_iter": 10}
+EACH_WAY = {"covariance": {}, "kfac": FISHER | {"importance": "kfac"}, "distill": DISTILL}
+
+
+def groups_of(n):
+    return np.arange(n) % 5 == 0
+
+
+def rows(n=N, dtype=torch.float64):
+    """Of two groups, one of which is rarer and goes other ways."""
+    X, rare = np.random.default_rng(0).normal(size=(n, D)), groups_of(n)
+    X[rare] = X[rare] * np.linspace(0.1, 3.0, D) + 1.0
+    return torch.from_numpy(X).to(dtype)
+
+
+def network(*parts):
+    return nn.Sequential(nn.Linear(D, H), nn.ReLU(), nn.Linear(H, K), *parts).double()
+
+
+def small_of(model, X=None, **settings):
+    X = rows() if X is None else X
+    usual = {"sensitive_features": groups_of(len(X)), "rank": 2, "random_state": 0}
+    return compress(model, X, **usual | settings)
+
+
+def cut_layers(model):
+    return [name for name, part in model.named_modules() if isinstance(part, LowRankLinear)]
+
+
+def same(found, expected, ratio=1e-8):
+    found, expected = found.detach(), expected.detach()
+    return bool((found - expected).abs().max() <= ratio * expected.abs().max())
+
+
+class Calls(nn.Module):
+    """Two layers whose output a function of them makes."""
+
+    def __init__(self, forward, d=D, k=K):
+        super().__init__()
+        self.fc, self.out = nn.Linear(d, d).double(), nn.Linear(d, k).double()
+        self.own = forward
+
+    def forward(self, x):
+        return self.own(self, x)
+
+
+def twice(model, x):
+    return model.out(model.fc(model.fc(x)))
+
+
+def on_tokens(model, x):
+    return model.out(model.fc(x[:, None].expand(-1, 3, -1)).mean(1))
+
+
+def never(model, x):
+    return model.out(x)
+
+
+def by_weight(model, x):
+    return model.out(F.linear(x, model.fc.weight, model.fc.bias))
+
+
+def tied():
+    model = nn.Sequential(nn.Linear(D, D), nn.Linear(D, D), nn.Linear(D, K)).double()
+    model[1].weight = model[0].weight
+    return model
+
+
+class TestModelIsLeftAlone:
+    @pytest.mark.parametrize("way", EACH_WAY)
+    @pytest.mark.parametrize("training", [True, False])
+    def test_in_all_that_it_holds(self, way, training):
+        model = network(nn.BatchNorm1d(K), nn.Dropout(0.5)).double().train(training)
+        model[1].train(not training)
+        model[0].bias.requires_grad_(False)
+        model[0].weight.grad = torch.ones(H, D).double()
+        noted = []
+        model[0].register_forward_hook(lambda *_: noted.append(1))
+        X, state = rows(), copy.deepcopy(model.state_dict())
+        flags = [part.training for part in model.modules()]
+        random = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+        given = X.clone()
+        small = small_of(model, X, **EACH_WAY[way])
+        assert noted  # control: it ran
+        assert all(map(torch.equal, model.state_dict().values(), state.values()))
+        assert [part.training for part in model.modules()] == flags
+        assert [p.requires_grad for p in model.parameters()] == [True, False] + [True] * 4
+        assert [p.grad is None for p in model.parameters()] == [False] + [True] * 5
+        assert (model[0].weight.grad == 1.0).all()
+        assert [len(part._forward_hooks) for part in model.modules()] == [0, 1, 0, 0, 0, 0]
+        assert cut_layers(small)
+        assert not cut_layers(model)
+        assert torch.equal(X, given)
+        assert torch.equal(torch.get_rng_state(), random[0])
+        np.testing.assert_array_equal(np.random.get_state()[1], random[1])  # noqa: NPY002
+
+    @pytest.mark.parametrize("way", EACH_WAY)
+    def test_and_shares_nothing_with_the_copy(self, way):
+        model = network(nn.BatchNorm1d(K))
+        small, state = small_of(model, **EACH_WAY[way]), copy.deepcopy(model.state_dict())
+        with torch.no_grad():
+            for tensor in [*small.parameters(), *small.buffers()]:
+                tensor.zero_()
+        assert all(map(torch.equal, model.state_dict().values(), state.values()))
+
+    def test_also_after_an_error(self):
+        model = network().train()
+        with torch.no_grad():
+            model[2].bias[0] = torch.nan
+        with pytest.raises(ValueError, match="returned NaN or infinity"):
+            small_of(model, **FISHER)
+        assert all(part.training and not part._forward_hooks for part in model.modules())
+
+    def test_rows_are_left_alone_by_models_that_work_in_place(self):
+        X = rows()
+        small_of(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(D, K).double()), X)
+        assert torch.equal(X, rows())
+
+
+class TestCopy:
+    @pytest.mark.parametrize("way", EACH_WAY)
+    @pytest.mark.parametrize("training", [True, False])
+    def test_is_in_the_mode_of_the_model(self, way, training):
+        small = small_of(network(nn.Dropout(0.5)).train(training), **EACH_WAY[way])
+        assert {part.training for part in small.modules()} == {training}
+
+    @pytest.mark.parametrize("way", EACH_WAY)
+    def test_comes_without_gradients_and_can_be_trained(self, way):
+        model = network(nn.BatchNorm1d(K))
+        model[0].requires_grad_(False)
+        small = small_of(model, rank={"2": 2}, **EACH_WAY[way])
+        found = {name: each.requires_grad for name, each in small.named_parameters()}
+        assert {name for name, on in found.items() if not on} == {"0.weight", "0.bias"}
+        assert all(each.grad is None for each in small.parameters())
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    def test_has_the_dtype_of_the_model(self, dtype):
+        small = small_of(network().to(dtype), rows(dtype=torch.float32), **DISTILL)
+        assert {each.dtype for each in small.parameters()} == {dtype}
+
+    def test_layers_stand_in_for_linear_ones(self):
+        model = network()
+        small = small_of(model)
+        for before, after in ((model[0], small[0]), (model[2], small[2])):
+            assert (after.in_features, after.out_features) == before.weight.shape[::-1]
+            assert (after.weight.shape, after.bias.shape) == (
+                before.weight.shape,
+                before.bias.shape,
+            )
+            Z = torch.randn(3, 4, after.in_features).double()  # of any number of axes
+            torch.testing.assert_close(after(Z), F.linear(Z, after.weight, after.bias))
+        assert sum(each.numel() for each in small.parameters()) == 2 * (D + 2 * H + K) + H + K
+
+    @pytest.mark.parametrize("way", ["state_dict", "pickle", "torch.save", "deepcopy"])
+    def test_survives(self, way):
+        X, small = rows(), small_of(network())
+        if way == "state_dict":
+            other = small_of(network(), X.flip(1))
+            assert not same(other(X), small(X))  # control
+            other.load_state_dict(small.state_dict())
+        elif way == "pickle":
+            other = pickle.loads(pickle.dumps(small))
+        elif way == "torch.save":
+            torch.save(small, file := io.BytesIO())
+            file.seek(0)
+            other = torch.load(file, weights_only=False)
+        else:
+            other = copy.deepcopy(small)
+        assert torch.equal(other(X), small(X))
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.jit's, of itself
+    @pytest.mark.parametrize("way", ["export", "trace"])
+    def test_can_be_exported(self, way):
+        X, small = rows(), small_of(network()).eval()
+        if way == "trace":
+            other = torch.jit.trace(small, (X[:3],))
+        else:
+            other = torch.export.export(
+                small, (X[:3],), dynamic_shapes=({0: torch.export.Dim("n")},)
+            ).module()
+        assert same(other(X), small(X), 1e-6)
+
+
+class Items(Dataset):
+    def __init__(self, X):
+        self.X = X
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, i):
+        return self.X[i], 7
+
+
+class Scores(nn.Module):
+    """Takes its inputs by name, and says what it says as Hugging Face's models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.inner = nn.Embedding(20, D).double(), nn.Linear(D, D).double()
+        self.classifier = nn.Linear(D, K).double()
+
+    def forward(self, input_ids, attention_mask=None, return_dict=True):
+        hidden = torch.tanh(self.inner(self.embed(input_ids)))
+        mask = attention_mask[:, :, None].double()
+        pooled = (hidden * mask).sum(1) / mask.sum(1)
+        return {"hidden": hidden, "logits": self.classifier(pooled)}
+
+
+class TestRows:
+    @pytest.mark.parametrize("way", EACH_WAY)
+    def test_the_size_of_batches_does_not_matter(self, way):
+        X, model, y = rows(), network(nn.Tanh()), np.arange(N) % K
+        found = [small_of(model, batch_size=n, y=y, **EACH_WAY[way])(X) for n in (1000, 64, 11)]
+        # Training goes other ways from other digits.
+        ratio = 1e-3 if way == "distill" else 1e-8
+        assert all(same(each, found[0], ratio) for each in found)
+
+    @pytest.mark.parametrize("importance", ["covariance", "kfac", "fisher"])
+    def test_their_order_does_not_matter(self, importance):
+        X, model, y = rows(), network(), np.arange(N) % K
+        settings = {"importance": importance, "loss": "softmax"}
+        order = np.random.default_rng(0).permutation(N)
+        s = groups_of(N)[order]
+        found = small_of(model, X[order], sensitive_features=s, y=y[order], **settings)
+        assert same(found(X), small_of(model, y=y, **settings)(X))
+        # Control: that of groups beside them does.
+        other = small_of(model, X[order], y=y[order], **settings)
+        assert not same(other(X), found(X), 1e-3)
+
+    @pytest.mark.parametrize("kind", ["array", "frame", "dataset", "items", "preprocess"])
+    def test_of_any_kind_are_the_same(self, kind):
+        X, model = rows(), network()
+        numbers = X.numpy()
+        given, preprocess = {
+            "array": (numbers, None),
+            "frame": (pd.DataFrame(numbers, index=np.arange(N) + 0.5), None),
+            "dataset": (Items(X), None),
+            "items": (list(X), None),
+            "preprocess": ([str(i) for i in range(N)], lambda ids: X[[int(i) for i in ids]]),
+        }[kind]
+        found = small_of(model, given, preprocess=preprocess, batch_size=50)
+        assert same(found(X), small_of(model, X)(X))
+
+    @pytest.mark.parametrize("index", ["reversed", "text", "float"])
+    def test_labels_are_taken_by_position(self, index):
+        y = np.arange(N) % K
+        names = {
+            "reversed": np.arange(N)[::-1],
+            "text": [f"row {i}" for i in range(N)],
+            "float": -np.arange(N) / 2.0,
+        }[index]
+        model, settings = network(), FISHER | {"batch_size": 50}
+        expected = small_of(model, y=y, **settings)
+        for given in (pd.Series(y, index=names), y.tolist(), torch.from_numpy(y)):
+            assert same(small_of(model, y=given, **settings)(rows()), expected(rows()))
+
+    def test_by_name_and_scores_in_a_mapping(self):
+        rng = np.random.default_rng(0)
+        texts = [" ".join(map(str, rng.integers(1, 20, size=rng.integers(1, 6)))) for _ in range(N)]
+
+        def tokenize(batch):
+            ids = [torch.tensor([int(word) for word in text.split()]) for text in batch]
+            ids = nn.utils.rnn.pad_sequence(ids, batch_first=True)
+            return {"input_ids": ids, "attention_mask": (ids > 0).long(), "return_dict": True}
+
+        model = Scores()
+        settings = {"preprocess": tokenize, "batch_size": 50}
+        assert cut_layers(small_of(model, texts, **settings)) == ["classifier"]  # none on tokens
+        full = small_of(model, texts, rank={"classifier": 3}, **settings, **DISTILL)
+        batch = tokenize(texts)
+        before, after = (each(**batch)["logits"] for each in (model, full))
+        assert (before - after).square().mean() < 0.5 * before.var()
+
+
+class TestWhichLayers:
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [
+            ({}, ["0", "2"]),
+            ({"layers": "0"}, ["0"]),
+            ({"layers": ["2", "2"]}, ["2"]),
+            ({"rank": {"2": 1}}, ["2"]),
+            ({"rank": {"2": 1, "0": 3}, "layers": ["0", "2"]}, ["0", "2"]),
+            ({"rank": 4}, ["0"]),  # 4 (12 + 6) parameters are as many as 12 times 6
+        ],
+    )
+    def test_are_cut(self, settings, expected):
+        small = small_of(network(), **settings)
+        assert cut_layers(small) == expected
+        rank = settings.get("rank", 2)
+        for name in expected:
+            wanted = rank[name] if isinstance(rank, dict) else rank
+            assert small.get_submodule(name).rank == wanted
+
+    def test_a_layer_alone_is_a_model(self):
+        model, X = nn.Linear(D, K).double(), rows()
+        for settings in ({}, {"layers": ""}, {"rank": {"": 2}}):
+            small = small_of(model, X, **settings)
+            assert isinstance(small, LowRankLinear)
+            assert same(small(X).mean(0), small_of(nn.Sequential(model), X)(X).mean(0))
+
+    @pytest.mark.parametrize("importance", ["covariance", "fisher"])
+    @pytest.mark.parametrize("forward", [twice, on_tokens, never, by_weight])
+    def test_by_default_those_that_cannot_be_cut_are_left_out(self, forward, importance):
+        model = Calls(forward)
+        small = small_of(model, importance=importance, loss="softmax")
+        assert cut_layers(small) == ["out"]
+        assert torch.equal(small.fc.weight, model.fc.weight)
+
+    def test_by_default_tied_ones_are_left_out(self):
+        assert cut_layers(small_of(tied())) == ["2"]
+
+    @pytest.mark.parametrize("hooked", [nn.utils.spectral_norm, prune.l1_unstructured])
+    def test_layers_whose_weights_a_hook_makes_hinder_no_others(self, hooked):
+        """Pruned ones, say: their weight is no parameter, but made of some before each call."""
+        model = network()
+        hooked(model[0], *(["weight", 0.5] if hooked is prune.l1_unstructured else []))
+        assert "2" in cut_layers(small_of(model.eval()))
+
+    @pytest.mark.parametrize("order", [("first", "all"), ("all", "first")])
+    def test_a_layer_of_two_names_is_cut_under_both(self, order):
+        class Aliased(nn.Module):
+            def __init__(self):
+                super().__init__()
+                parts = {"all": network()}
+                parts["first"] = parts["all"][0]
+                for name in order:
+                    setattr(self, name, parts[name])
+
+            def forward(self, x):
+                return self.all(x)
+
+        model, X = Aliased(), rows()
+        small = small_of(model, X, layers="first" if order[0] == "first" else "all.0")
+        assert same(small(X), small_of(model.all, X, layers="0")(X))
+
+    def test_is_called_by_name(self):
+        plain = Calls(lambda model, x: model.out(model.fc(x)))
+        named = Calls(lambda model, x: model.out(model.fc(input=x)))
+        named.load_state_dict(plain.state_dict())
+        assert same(small_of(named)(rows()), small_of(plain)(rows()))
+
+    @pytest.mark.parametrize("what", ["input", "output"])
+    def test_what_goes_through_a_layer_may_be_written_over(self, what):
+        """As by ``x += layer(x)``, or by an activation that works in place."""
+
+        def in_place(model, x):
+            x = model.out(x)
+            if what == "output":
+                return F.relu_(x)
+            x += model.fc(x)
+            return x
+
+        def in_new_place(model, x):
+            x = model.out(x)
+            return F.relu(x) if what == "output" else x + model.fc(x)
+
+        models = [Calls(each, k=D) for each in (in_place, in_new_place)]
+        models[1].load_state_dict(models[0].state_dict())
+        settings = DISTILL | {"loss": "squared"} if what == "output" else {}
+        layers = {"output": "out", "input": "fc"}[what]
+        before, after = (small_of(each, layers=layers, **settings)(rows()) for each in models)
+        assert same(before, after, 1e-6)
+
+    @pytest.mark.parametrize("layers", [None, ["2"]])
+    def test_a_named_one_that_is_no_smaller_comes_with_a_warning(self, layers):
+        settings = {"layers": layers, "rank": 4 if layers else {"2": 4}}
+        with pytest.warns(UserWarning, match="'2', 12 to 6, has no fewer parameters at rank 4"):
+            small = small_of(network(), **settings)
+        assert cut_layers(small) == ["2"]
+
+    @pytest.mark.parametrize("importance", ["covariance", "kfac", "fisher", "uniform"])
+    def test_at_full_rank_it_is_the_model(self, importance):
+        model = network()
+        settings = {"layers": ["0", "2"], "importance": importance, "loss": "softmax"}
+        with pytest.warns(UserWarning, match="has no fewer parameters"):
+            small = small_of(model, rank=1.0, **settings)
+        assert same(small(rows()), model(rows()))
+
+
+def callable_loss(outputs, targets):
+    return (outputs - targets).square().sum(1)
+
+
+class Returns(nn.Module):
+    """A layer, and something made of its output."""
+
+    def __init__(self, made):
+        super().__init__()
+        self.fc, self.made = nn.Linear(D, K).double(), made
+
+    def forward(self, x):
+        return self.made(self.fc(x))
+
+
+Y = np.arange(N) % K
+ERRORS = {
+    "no module": (LogisticRegression(), {}, "LogisticRegression; expected an nn.Module"),
+    **{
+        f"rank {rank!r}": (None, {"rank": rank}, "expected a whole number from 1, or a share")
+        for rank in (0, -1, True, 1.5, 0.0, np.nan, "4", None, {"0": 2, "2": 0})
+    },
+    "rank not named": (None, {"rank": {}}, r"layers names \[\]; expected nn.Linear layers .*'0'"),
+    "rank of others": (
+        None,
+        {"rank": {"0": 2}, "layers": ["0", "2"]},
+        r"rank names the layers \['0'\], and layers \['0', '2'\]",
+    ),
+    "importance": (None, {"importance": "svd"}, "importance='svd'; expected one of 'uniform'"),
+    "refine": (None, {"refine": "tune"}, "refine='tune'; expected one of None, 'distill'"),
+    "max_iter": (None, {"max_iter": 0}, "max_iter=0; expected a whole number from 1"),
+    "max_iter half": (None, {"max_iter": 2.5}, "max_iter=2.5; expected a whole number"),
+    "fraction": (None, {"validation_fraction": 1.0}, "validation_fraction=1.0; expected"),
+    "borrowed_rows": (None, {"borrowed_rows": -1}, "borrowed_rows=-1; expected a number of at l"),
+    "group_weights": (None, {"group_weights": "max"}, "group_weights='max' .*'minimax'"),
+    "loss not there": (None, FISHER | {"loss": None}, "loss=None .*importance='fisher' needs"),
+    "loss for refine": (None, DISTILL | {"loss": None}, "loss=None .*refine='distill' needs"),
+    "loss not known": (None, FISHER | {"loss": "hinge"}, "loss='hinge' is not known.*'softmax'"),
+    "loss of no labels": (None, FISHER | {"loss": callable_loss}, "needs labels: .*Pass y, or"),
+    "loss of all rows": (
+        None,
+        FISHER | {"loss": F.cross_entropy, "y": torch.from_numpy(Y)},
+        "a loss for each row",
+    ),
+    "loss of all rows to refine by": (
+        None,
+        DISTILL | {"loss": F.mse_loss},
+        "a loss for each row",
+    ),
+    "layers not there": (None, {"layers": ["1", "9"]}, r"names \['1', '9'\]; expected nn.Linear"),
+    "no layers": (None, {"layers": []}, r"layers names \[\]; expected nn.Linear layers"),
+    "tied": (tied(), {"layers": "0"}, r"\['0'\] share their weights with others.* Leave them out"),
+    **{
+        f"{forward.__name__} {way}": (Calls(forward), {"layers": "fc"} | EACH_WAY[way], match)
+        for way in EACH_WAY
+        for forward, match in [
+            (twice, "'fc' is called 2 times for a batch; expected once. Leave it out"),
+            (on_tokens, r"'fc' gets inputs of shape \(200, 3, 8\) for 200 rows; .*leave it out"),
+            (never, r"The layers \['fc'\] did not run: .*Leave them out"),
+            (by_weight, r"The layers \['fc'\] did not run: .*or uses their weights by itself"),
+        ]
+    },
+    "no smaller": (None, {"rank": 9}, "No layer of Sequential is smaller at rank=9; .*lower one"),
+    "y too short": (None, FISHER | {"y": Y[1:]}, "inconsistent numbers of samples"),
+    "y of floats": (None, FISHER | {"y": Y / 2}, "y holds torch.float64 .*the classes as the"),
+    "y beyond": (None, FISHER | {"y": Y + 1}, "from 1 to 6; expected .*numbers them, 0 to 5"),
+    "y below": (None, FISHER | {"y": Y - 1}, "from -1 to 4; expected .*numbers them, 0 to 5"),
+    "y as columns": (None, FISHER | {"y": np.eye(K)[Y]}, r"of shape \(200, 6\).*expected the cl"),
+    "y of texts": (
+        None,
+        FISHER | {"y": np.array(list("abcdef"))[Y]},
+        r"y holds str\d+, such as .*expected numbers",
+    ),
+    "y of rows": (None, FISHER | {"y": Y, "loss": "squared"}, r"\(200,\), but the model gives"),
+    "y no share": (
+        nn.Linear(D, 1).double(),
+        FISHER | {"y": Y, "loss": "sigmoid"},
+        "y holds 0 to 5; expected 0 or 1",
+    ),
+    **{
+        f"{name} {way}": (Returns(made), EACH_WAY[way], match)
+        for way in ("kfac", "distill")
+        for name, made, match in [
+            (
+                "one score",
+                lambda x: x[:, :1],
+                r"of two classes or more, but the model gives \(.*use loss='sigmoid'",
+            ),
+            (
+                "maps of scores",
+                lambda x: x.reshape(-1, 3, 2),
+                "'softmax' is of scores .n, k. of two",
+            ),
+        ]
+    },
+    "groups too short": (None, {"sensitive_features": Y[1:]}, "inconsistent numbers of samples"),
+    "no groups": (None, {"sensitive_features": None}, "sensitive_features is None; expected one"),
+    "groups missing": (None, {"sensitive_features": [None, *Y[1:]]}, "features .*missing"),
+    "groups of a row": (
+        None,
+        DISTILL | {"sensitive_features": np.arange(N)},
+        "holds rows out.*refine=None",
+    ),
+    "NaN": (Returns(lambda x: x.log()), {}, "Returns returned NaN or infinity"),
+    "a tuple": (Returns(lambda x: (x, x)), {}, "Returns returned .*tuple.*; expected one tensor"),
+    "integers": (Returns(lambda x: x.argmax(1)), {}, "returned torch.int64 .* floating-point"),
+    "one for all": (Returns(lambda x: x.mean(0)), {}, r"shape \(6,\) for 200 rows; expected"),
+    "failing": (nn.Linear(D + 1, K).double(), {}, "Linear failed on a batch of 200 rows: .*Check"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_error_says_what_came_and_what_to_do(name):
+    model, settings, match = ERRORS[name]
+    with pytest.raises(ValueError, match=match):
+        small_of(network() if model is None else model, **settings)
+
+
+def test_arguments_by_place_are_refused_by_name():
+    with pytest.raises(TypeError, match="compress takes model and X by place, but got 3"):
+        compress(network(), rows(), groups_of(N), rank=2)
+
+
+LABELS = {
+    "softmax": Y,
+    "sigmoid": np.random.default_rng(0).integers(2, size=(N, K)),
+    "squared": np.random.default_rng(0).normal(size=(N, K)),
+}
+
+
+def measured(model, X, name, *, y, loss="softmax", batch_size=16):
+    found = calibrate(
+        model,
+        ModuleBatches.of(model, X, batch_size=batch_size),
+        torch.from_numpy(groups_of(len(X))).long(),
+        {name: model.get_submodule(name)},
+        n_groups=2,
+        gradients=MEANINGS[loss],
+        y=y,
+        keep=False,
+        lenient=False,
+        generator=torch.Generator().manual_seed(0),
+    ).statistics[name]
+    return found.fisher.result().fisher, found.outputs.result()
+
+
+class TestGradients:
+    @pytest.mark.parametrize("loss", LABELS)
+    @pytest.mark.parametrize("name", ["0", "2"])
+    @pytest.mark.parametrize("inner", [nn.Tanh(), nn.ReLU(inplace=True)])
+    def test_are_those_of_each_row(self, inner, name, loss):
+        """One backward pass a row, of the loss as torch has it."""
+        model, X, y = network(nn.BatchNorm1d(K), nn.Dropout(0.5)), rows(40), LABELS[loss][:40]
+        model[1] = inner
+        model(X)  # so that the statistics of the batches are not 0 and 1
+        fisher, moments = measured(model, X, name, y=y, loss=loss)
+        model.eval()
+        losses = {
+            "softmax": F.cross_entropy,
+            "sigmoid": lambda out, y: F.binary_cross_entropy_with_logits(out, y.double()),
+            "squared": F.mse_loss,
+        }
+        own = [model.get_parameter(f"{name}.{each}") for each in ("weight", "bias")]
+        weights, biases = zip(
+            *(
+                torch.autograd.grad(losses[loss](model(x[None]), label[None]), own)
+                for x, label in zip(X, torch.from_numpy(y), strict=True)
+            ),
+            strict=True,
+        )
+        codes = torch.from_numpy(groups_of(40)).long()
+        expected = group_fisher(torch.stack(weights).mT, codes, 2)
+        torch.testing.assert_close(fisher, expected, rtol=1e-9, atol=0.0)
+        h = torch.stack(biases)
+        expected = torch.stack(
+            [h[codes == g].T @ h[codes == g] / (codes == g).sum() for g in (0, 1)]
+        )
+        torch.testing.assert_close(moments, expected, rtol=1e-9, atol=1e-12)
+
+    @pytest.mark.parametrize("loss", LABELS)
+    def test_of_drawn_labels_are_in_the_mean_as_expected(self, loss):
+        """The variances of labels as the model has them: its true Fisher information."""
+        model, x = nn.Linear(D, K).double(), rows()[:5]
+        p = model(x)
+        expected = {
+            "softmax": torch.diag_embed(p.softmax(1))
+            - p.softmax(1)[:, :, None] * p.softmax(1)[:, None],
+            "sigmoid": torch.diag_embed(torch.sigmoid(p) * torch.sigmoid(-p)) / K**2,
+            "squared": torch.diag_embed(torch.full_like(p, (2.0 / K) ** 2)),
+        }[loss].detach()
+        X = x.repeat(10_000, 1)  # whose group is that of its row: each fifth is of the second
+        fisher, moments = measured(nn.Sequential(model), X, "0", y=None, loss=loss, batch_size=5000)
+        wanted = torch.stack([expected[1:].mean(0), expected[0]])
+        # Five standard errors of a mean of 10,000 products.
+        torch.testing.assert_close(moments, wanted, rtol=0.0, atol=0.05 * float(wanted.max()))
+        energies = x.square() * expected.diagonal(dim1=1, dim2=2).sum(1)[:, None]
+        wanted = torch.stack([energies[1:].mean(0), energies[0]])
+        torch.testing.assert_close(fisher, wanted, rtol=0.05, atol=0.0)
+
+    def test_labels_are_drawn_by_the_random_state(self):
+        model, X = network(), rows()
+        found = [small_of(model, X, random_state=seed, **FISHER)(X) for seed in (0, 0, 1)]
+        assert torch.equal(found[0], found[1])
+        assert not same(found[0], found[2], 1e-3)
+
+
+def divergences(model, small, X, loss="softmax"):
+    """By group."""
+    with torch.no_grad():
+        each, rare = MEANINGS[loss].divergence(small(X), model(X)), groups_of(len(X))
+    return torch.stack([each[~rare].mean(), each[rare].mean()])
+
+
+CALLS = []
+
+
+class Flip(nn.Module):
+    """Names the classes in another order, which no loss tells, and counts its calls."""
+
+    def forward(self, x):
+        CALLS.append(1)
+        return x.flip(1)
+
+
+class TestDistill:
+    @pytest.mark.parametrize("loss", [*LABELS, callable_loss])
+    def test_brings_the_outputs_nearer(self, loss):
+        model, X = network(), rows(600)
+        settings = {"refine": "distill", "loss": loss, "max_iter": 30}
+        before, after = (
+            divergences(model, each, X, loss if isinstance(loss, str) else "squared").mean()
+            for each in (small_of(model, X), small_of(model, X, **settings))
+        )
+        assert after < 0.9 * before
+
+    def test_is_the_same_for_the_same_random_state(self):
+        model, X = network(), rows(600)
+        found = [small_of(model, X, random_state=seed, **DISTILL)(X) for seed in (0, 0, 1)]
+        assert torch.equal(found[0], found[1])
+        assert not torch.equal(found[0], found[2])
+
+    @pytest.mark.parametrize("rank", [{"0": 2}, {"2": 2}, {"0": 2, "2": 2}])
+    def test_changes_thin_layers_only(self, rank):
+        model, X = network(nn.BatchNorm1d(K)).eval(), rows(600)
+        start, small = (small_of(model, X, rank=rank, **each) for each in ({}, DISTILL))
+        changed = {
+            name.split(".")[0]
+            for name, values in small.state_dict().items()
+            if not torch.equal(values, start.state_dict()[name])
+        }
+        assert changed == rank.keys()
+
+    @pytest.mark.parametrize("max_iter", [1, 5, 15])
+    def test_trains_for_any_number_of_iterations(self, max_iter):
+        model, X = network(), rows(600)
+        start, small = small_of(model, X), small_of(model, X, **DISTILL | {"max_iter": max_iter})
+        assert divergences(model, small, X).mean() < divergences(model, start, X).mean()
+
+    @pytest.mark.parametrize("weights", [None, "minimax", [0.9, 0.1]])
+    @pytest.mark.parametrize("loss", LABELS)
+    def test_the_last_layer_learns_as_any_other(self, weights, loss):
+        """From its inputs alone, which are kept; others through the model, batch by batch."""
+        X, body = rows(600), network()
+        start = {"importance": "uniform", "group_weights": weights, "rank": {"2": 2}}
+        settings = DISTILL | start | {"loss": loss}
+        CALLS.clear()
+        slow = small_of(nn.Sequential(*body, Flip()), X, **settings)
+        assert len(CALLS) > 10  # control: one for each evaluation
+        found = small_of(body, X, **settings)
+        assert same(found(X).flip(1), slow(X), 1e-3)
+        assert not same(found(X), small_of(body, X, **start)(X), 1e-2)  # control
+
+    def test_what_comes_before_the_last_layer_runs_once(self):
+        model = nn.Sequential(nn.Sequential(Flip(), nn.Tanh()), nn.Linear(D, K).double())
+        CALLS.clear()
+        small_of(model, **DISTILL)
+        assert len(CALLS) == 1
+
+    def test_has_nothing_to_gain_where_the_cut_is_the_least_already(self):
+        """Of a linear model and squares, the two have one objective, but for the ridge."""
+        model, X, alone = nn.Linear(D, K).double(), rows(), {"borrowed_rows": 0}
+        cut, trained = (
+            divergences(model, small_of(model, X, **settings), X, "squared").mean()
+            for settings in (alone, alone | {"refine": "distill", "loss": "squared"})
+        )
+        assert cut <= 1.01 * trained
+
+    @pytest.mark.parametrize("refine", [None, "distill"])
+    def test_minimax_is_better_for_the_worst_group(self, refine):
+        """Of a rare group that has directions of its own, in inputs and outputs."""
+        X, model = rows(600), nn.Linear(D, K).double()
+        X[groups_of(600), :5], X[~groups_of(600), 5:] = 0.0, 0.0
+        with torch.no_grad():
+            model.weight[:4, 5:], model.weight[4:, :5] = 0.0, 0.0
+        worst = [
+            divergences(
+                model,
+                small_of(model, X, rank=3, group_weights=weights, loss="squared", refine=refine),
+                X,
+                "squared",
+            ).max()
+            for weights in ("minimax", "proportional")
+        ]
+        assert worst[0] < 0.8 * worst[1]
+
+
+class TestBorrowedRows:
+    @pytest.mark.parametrize("settings", [{}, DISTILL | {"loss": "squared"}])
+    @pytest.mark.parametrize("weights", [None, "minimax"])
+    def test_in_great_numbers_make_all_groups_alike(self, weights, settings):
+        """What is left are the rows of all, each of which counts the same."""
+        model, X = nn.Linear(D, K).double(), rows()
+        own = small_of(model, X, group_weights="proportional", **settings)
+        found = [
+            small_of(model, X, group_weights=weights, borrowed_rows=n, **settings)(X)
+            for n in (1e12, 0)
+        ]
+        assert same(found[0], own(X), 1e-3)
+        assert not same(found[1], own(X), 1e-2)  # control
+
+    @pytest.mark.parametrize("weights", ["proportional", [0.3, 0.7], {False: 0.3, True: 0.7}])
+    def test_are_none_where_the_weights_are_given(self, weights):
+        model, X = network(), rows()
+        found = [small_of(model, X, group_weights=weights, borrowed_rows=n)(X) for n in (0, 500)]
+        assert same(*found)
+
+
+class TestObjective:
+    """`distill` itself: a linear layer, and squares, whose least is known."""
+
+    @staticmethod
+    def train(Z, uncut, codes, held_out, shares, max_iter=100):
+        """Return the objective on rows held out before and after, and the groups' means after."""
+        layer = nn.Linear(Z.shape[1], uncut.shape[1]).double()
+
+        def means(of):
+            each = (layer(Z) - uncut).square().sum(1).detach()
+            return torch.stack([each[of & (codes == g)].mean() for g in (0, 1)])
+
+        def objective():
+            return float(means(held_out).max() if shares is None else shares @ means(held_out))
+
+        with torch.no_grad():
+            layer.weight.zero_()
+            layer.bias.zero_()
+        before = objective()
+        distill(
+            list(layer.parameters()),
+            lambda: iter([(part, layer(Z[part])) for part in (slice(0, 9), slice(9, len(Z)))]),
+            uncut,
+            codes,
+            held_out,
+            lambda out, target: (out - target).square().sum(1),
+            shares,
+            mixing=torch.eye(2).double(),
+            max_iter=max_iter,
+        )
+        return before, objective(), means(~held_out)
+
+    @staticmethod
+    def make(seed, n=24, noise=1.0):
+        rng = np.random.default_rng(seed)
+        Z, codes = rng.normal(size=(n, 5)), np.arange(n) % 3 // 2
+        uncut = np.einsum("nd,ndk->nk", Z, rng.normal(size=(2, 5, 3))[codes])
+        uncut = uncut + noise * (1.0 + codes)[:, None] * rng.normal(size=(n, 3))
+        return tuple(map(torch.from_numpy, (Z, uncut, codes)))
+
+    @pytest.mark.parametrize("shares", [None, [0.5, 0.5], [0.9, 0.1]])
+    def test_on_rows_held_out_it_is_never_above_the_start(self, shares):
+        """Of few rows, and noise, which is learned by heart."""
+        shares = None if shares is None else torch.tensor(shares).double()
+        ends = [
+            self.train(*self.make(seed, noise=1.5), torch.arange(24) % 4 == 0, shares, 30)[:2]
+            for seed in range(12)
+        ]
+        assert all(after <= before for before, after in ends)
+        # Controls: some learn, and some would have become worse.
+        assert any(after < 0.9 * before for before, after in ends)
+        assert any(after == before for before, after in ends)
+
+    @staticmethod
+    def least_squares(Z, uncut, codes, shares):
+        """Return the groups' means at the least for given weights."""
+        w = (shares / torch.bincount(codes))[codes].sqrt()[:, None]
+        Z = torch.cat([Z, torch.ones(len(Z), 1)], dim=1)
+        each = (uncut - Z @ torch.linalg.lstsq(w * Z, w * uncut).solution).square().sum(1)
+        return torch.stack([each[codes == g].mean() for g in (0, 1)])
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_it_is_the_least_for_its_weights(self, seed):
+        """Rows held out are those that it is trained on, so that the two do not differ."""
+        problem = self.make(seed)
+        twice = [torch.cat([each, each]) for each in problem]
+        held_out = torch.arange(48) < 24
+        for share in (0.2, 0.5):
+            shares = torch.tensor([1.0 - share, share]).double()
+            *_, means = self.train(*twice, held_out, shares)
+            least = float(shares @ self.least_squares(*problem, shares))
+            assert least <= float(shares @ means) <= 1.01 * least
+        *_, means = self.train(*twice, held_out, None)
+        grid = torch.linspace(0.0, 1.0, 101).tolist()
+        largest = [
+            float(self.least_squares(*problem, torch.tensor([1.0 - s, s]).double()).max())
+            for s in grid
+        ]
+        # The smooth maximum is above the largest by at most a tenth of it times the log of 2.
+        assert float(means.max()) <= 1.08 * min(largest)
+        assert float(means.max()) < 0.95 * largest[50]  # control: equal weights
