@@ -120,6 +120,7 @@ html_sidebars = {
     "method": [],
     "reproduction": [],
     "tradeoff": [],
+    "tradeoff_tables": [],
     "changelog": [],
     "contributing": [],
 }
