@@ -27,6 +27,7 @@ NAMES = [
     "plot_texts",
     "plot_hugging_face",
     "plot_deploy",
+    "plot_compress",
 ]
 MOST_SECONDS = 60.0
 DOCUMENTS = [path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]
@@ -138,8 +139,9 @@ class TestRuns:
             r"largest difference of ΔDP between the three: ([\d.]+)\n.* is ([\d.]+) wide", out
         )
         assert spread < width
-        held_out, _, high = numbers(r"on the rows held out: ([\d.]+), interval (\S+) to (\S+)", out)
-        assert held_out <= 0.05 < high
+        pattern = r"on its rows, out of fold: ([\d.]+), interval (\S+) to (\S+)"
+        judged, low, high = numbers(pattern, out)
+        assert low <= judged < 0.05 < high + 0.01
         (size,) = numbers(r"report\.html: (\d+) kB", out)
         assert size > 10
 
@@ -163,6 +165,16 @@ class TestRuns:
         assert trained < full / 2
         (value,) = numbers(r"demographic_parity_distance +([\d.]+)", out)
         assert value < 0.1
+
+    def test_compress(self):
+        out = output("plot_compress")
+        old, young, everyone = (
+            [float(value) for value in re.findall(rf"^{name} +\d+ +([\d.]+)", out, re.M)]
+            for name in ("65 or older", "younger", "overall")
+        )
+        assert old[0] > 3 * young[0]
+        assert old[1] < old[0] / 2
+        assert everyone[1] < 1.1 * everyone[0]
 
     def test_path(self):
         out = output("plot_path")
