@@ -14,13 +14,15 @@ Rules written before the run: 1,000 refits a setting, seeds 0 to 999, all settin
 table; at most 5 % exceeded (of all refits), 93 to 97 % covered, at most one point of error in the
 mean over settings.
 
-Each refit is stored in ``--results`` at once, and what is there is not computed again. Run
+Each refit is stored in ``--results`` at once, and what is there is not computed again; ``--rows``
+makes the table of rows that ``--json`` stored. Run
 ``python benchmarks/bounds.py [--refits 1000] [--settings NAME ...] [--json FILE]``.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
 import tempfile
@@ -233,9 +235,42 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, default=Path(tempfile.gettempdir()) / "skfairft-bounds"
     )
-    parser.add_argument("--json", type=Path, help="write all rows")
+    parser.add_argument("--json", type=Path, help="write all rows, packed by gzip")
+    parser.add_argument("--rows", type=Path, help="rows to make the table of")
     parser.add_argument("--markdown", type=Path, help="write the table")
     options = parser.parse_args()
+    if options.rows:
+        print(table_of(stored(options.rows)))
+        return
+    rows = _run(options)
+    if options.markdown:
+        options.markdown.write_text(table_of(rows))
+    if options.json:
+        options.json.write_bytes(packed(rows))
+
+
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """Return the table of all rows."""
+    return markdown(summary(pd.DataFrame(rows)))
+
+
+def packed(rows: list[dict[str, Any]]) -> bytes:
+    """Return rows as JSON, numbers to five digits, column by column."""
+    columns = {
+        name: [round(row[name], 5) if isinstance(row[name], float) else row[name] for row in rows]
+        for name in rows[0]
+    }
+    return gzip.compress(json.dumps(columns, separators=(",", ":")).encode(), mtime=0)
+
+
+def stored(path: Path) -> list[dict[str, Any]]:
+    """Return rows that `packed` made."""
+    columns = json.loads(gzip.decompress(path.read_bytes()))
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run what is not there, and return all rows."""
     torch.set_num_threads(1)
     options.results.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
@@ -259,11 +294,8 @@ def main() -> None:
                     file.flush()
                     known += found
         rows += [row for row in known if row["seed"] < options.refits]
-        print(markdown(summary(pd.DataFrame(known))))
-    if options.markdown:
-        options.markdown.write_text(markdown(summary(pd.DataFrame(rows))))
-    if options.json:
-        options.json.write_text(json.dumps(rows))
+        print(table_of(known))
+    return rows
 
 
 if __name__ == "__main__":
