@@ -1,6 +1,7 @@
-"""The comparison page and the README say what the benchmark's tables and other packages say."""
+"""The comparison page and the README say what the benchmark's scores and other packages say."""
 
 import re
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -11,18 +12,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
-ROOT = Path(__file__).parents[1]
-TASKS = ["adult-10", "adult-64", "adult-128", "adult-64-sex-race", "lfw", "celeba"]
-DISTANCE = {"demographic parity": "ΔDP", "equalized odds": "ΔEO"}
-OURS = ["ours, plug-in", "ours, closed form", "ours, trained", "ours, plug-in, own thresholds"]
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import bounds
+import tradeoff
 
-# The README's names of methods, where they are not the benchmark's.
-README_NAMES = {
-    "ours, plug-in rule": "ours, plug-in",
-    "fairlearn GridSearch": "GridSearch",
-    "fairlearn ExponentiatedGradient": "ExponentiatedGradient",
-    "*with the group at prediction:* ThresholdOptimizer": "ThresholdOptimizer *",
-}
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", "docs/comparison.md", "docs/tradeoff.md"]
 
 
 def read(page):
@@ -44,44 +39,10 @@ def tables(text):
     return found
 
 
-def table_under(text, heading):
-    """Return the first table after a line, as (header, {first cell: the others})."""
+def under(text, heading, number=0):
+    """Return a table after a line, as (header, rows)."""
     line = text.splitlines().index(heading)
-    _, header, rows = next(table for table in tables(text) if table[0] > line)
-    return header, rows
-
-
-def by_first_cell(text, first):
-    """Return the rows of the table whose header begins with a word, {first cell: the others}."""
-    (rows,) = [rows for _, header, rows in tables(text) if header[0].lower() == first]
-    return {row[0]: row[1:] for row in rows}
-
-
-@pytest.fixture(scope="module")
-def measured():
-    """The benchmark's page."""
-    return read("docs/tradeoff.md")
-
-
-def hypervolumes(measured, constraint):
-    header, rows = table_under(measured, f"**{constraint.capitalize()}**")
-    assert header[1:] == TASKS
-    return {row[0]: [cell.split(" ")[0] for cell in row[1:]] for row in rows}
-
-
-def duels(measured, ours):
-    """Return {(task, Δ): row by column} of one of ours beside the best peer without the group."""
-    header, rows = table_under(measured, f"## {ours}, beside the best peer")
-    return {(row[0], row[1]): dict(zip(header, row, strict=True)) for row in rows}
-
-
-def interval(row):
-    return re.search(r"\((\S+) to (\S+)\)", row["difference, 95 %"]).groups()
-
-
-def ratios(measured, ours, delta, tasks=TASKS):
-    table = duels(measured, ours)
-    return [table[task, delta]["ratio of means"] for task in tasks]
+    return [table[1:] for table in tables(text) if table[0] > line][number]
 
 
 def span(numbers):
@@ -89,148 +50,91 @@ def span(numbers):
     return f"{ordered[0]} to {ordered[-1]}"
 
 
-def scores(measured, task, constraint):
-    """Return {method: row by column} of all scores of a task; of columns of one name the first.
-
-    That is the wider of the two budgets.
-    """
-    header, rows = table_under(measured, f"### {task}, {constraint}")
-    return {row[0]: dict(zip(header[::-1], row[::-1], strict=True)) for row in rows}
-
-
 def flat(page):
     """Return a page as one line without emphasis, so that sentences can be looked for."""
     return " ".join(read(page).replace("**", "").split())
 
 
-class TestHypervolumes:
-    @pytest.mark.parametrize(
-        ("page", "constraint", "at_least"),
-        [
-            ("docs/comparison.md", "demographic parity", 15),
-            ("docs/comparison.md", "equalized odds", 15),
-            ("README.md", "demographic parity", 9),
-        ],
-    )
-    def test_are_the_benchmarks(self, measured, page, constraint, at_least):
-        expected = hypervolumes(measured, constraint)
-        rows = by_first_cell(read(page), constraint)
-        assert len(rows) >= at_least
-        for name, cells in rows.items():
-            shown = [cell.strip("*") for cell in cells]
-            assert shown == expected[README_NAMES.get(name, name)], name
+@pytest.fixture(scope="module")
+def measured():
+    """The benchmark's page of tables."""
+    return read("docs/tradeoff_tables.md")
+
+
+def differences(rows, column):
+    """Return the differences with their intervals, as numbers."""
+    numbers = [re.fullmatch(r"(\S+) \((\S+) to (\S+)\)", row[column]) for row in rows]
+    return [tuple(map(float, found.groups())) for found in numbers if found]
+
+
+def verdict(found, sign=1):
+    """Return how many are ahead, surely ahead, behind and surely behind; with sign -1 less is."""
+    mid, low, high = sign * np.array(found).T
+    low, high = np.minimum(low, high), np.maximum(low, high)
+    return tuple(int(which.sum()) for which in (mid > 0, low > 0, mid < 0, high < 0))
+
+
+class TestTables:
+    def test_are_made_of_the_stored_scores(self, measured):
+        found = tradeoff.stored(ROOT / "docs" / "tradeoff.json.gz")
+        assert tradeoff.page(tradeoff.as_frame(found["scores"]), found["best"]) == measured
+
+    @pytest.mark.parametrize("page", PAGES)
+    def test_elsewhere_have_their_rows(self, measured, page):
+        """In tables of one header, that the page shows in the order of the benchmark's."""
+        known = [rows for _, header, rows in tables(measured) if header[0] == "ours, against"]
+        shown = [rows for _, header, rows in tables(read(page)) if header[0] == "ours, against"]
+        assert shown
+        for rows in shown:
+            source = next((each for each in known if rows and rows[0] in each), [])
+            assert len(rows) > 1
+            assert all(row in source for row in rows)
+            known = known[known.index(source) + 1 :]
 
     def test_of_every_method_without_the_group_are_shown(self, measured):
-        for constraint in DISTANCE:
-            shown = by_first_cell(read("docs/comparison.md"), constraint)
-            left_out = set(hypervolumes(measured, constraint)) - set(shown)
-            assert all(name.startswith("ours") for name in left_out), left_out
-
-    @pytest.mark.parametrize(
-        ("page", "constraint"),
-        [
-            ("docs/comparison.md", "demographic parity"),
-            ("docs/comparison.md", "equalized odds"),
-            ("README.md", "demographic parity"),
-        ],
-    )
-    def test_are_bold_where_the_interval_is_above_zero(self, measured, page, constraint):
-        for name, cells in by_first_cell(read(page), constraint).items():
-            ours = README_NAMES.get(name, name)
-            if ours in OURS:
-                table = duels(measured, ours)
-                ahead = [float(interval(table[t, DISTANCE[constraint]])[0]) > 0 for t in TASKS]
-            else:
-                ahead = [False] * len(TASKS)
-            assert [cell.startswith("**") for cell in cells] == ahead, name
-
-    def test_of_the_best_peer_are_those_of_the_duels(self, measured):
-        """The page's own parts agree: else the checks above would rest on sand."""
-        for constraint, delta in DISTANCE.items():
-            expected = hypervolumes(measured, constraint)
-            for row in duels(measured, "ours, plug-in").values():
-                if row["Δ"] == delta:
-                    column = TASKS.index(row["dataset"])
-                    without = [
-                        cells[column]
-                        for name, cells in expected.items()
-                        if not name.startswith("ours")
-                        and not name.endswith("*")
-                        and cells[column] != "-"
-                    ]
-                    assert row["its"] == max(without, key=float)
+        _, rows = under(measured, "## Against each method")
+        _, shown = under(read("docs/comparison.md"), "## Measured side by side")
+        left_out = {row[0] for row in rows} - {row[0] for row in shown}
+        assert all(name.startswith("ours") for name in left_out)
 
 
-def test_seconds_are_the_benchmarks(measured):
-    rows = by_first_cell(read("docs/comparison.md"), "cpu seconds")
-    assert set(OURS) < set(rows)
-    for column, task in enumerate(TASKS):
-        expected = scores(measured, task, "demographic parity")
-        for name, cells in rows.items():
-            known = expected[name]["CPU seconds"].split(" ")[0] if name in expected else "-"
-            assert cells[column] == known, (name, task)
+def test_the_table_of_bounds_is_made_of_the_stored_rows():
+    made = bounds.table_of(bounds.stored(ROOT / "docs" / "bounds.json.gz"))
+    assert made.strip() in read("docs/tradeoff.md")
 
 
 class TestSentences:
     """Numbers in sentences are computed from the tables, and looked for as they are printed."""
 
-    def test_of_the_lead(self, measured):
-        page, readme = flat("docs/comparison.md"), flat("README.md")
-        dp, eo = (ratios(measured, "ours, plug-in", delta) for delta in ("ΔDP", "ΔEO"))
-        assert f"by ratios of {span(dp)}" in page
-        assert f"by ratios of {span(eo)}" in page
-        assert f"(ratios {span(eo)})" in readme
+    @pytest.mark.parametrize("page", PAGES)
+    def test_of_the_lead(self, measured, page):
+        _, rows = under(measured, "## Beside the best peer")
+        ahead, surely, behind, surely_behind = verdict(differences(rows, 5))
+        assert (
+            f"ahead on {ahead} of {len(rows)}, surely on {surely}; behind on {behind}, surely on "
+            f"{surely_behind}"
+        ) in flat(page)
 
-    def test_of_what_is_behind(self, measured):
-        page = flat("docs/comparison.md")
-        duel = duels(measured, "ours, plug-in")
-        for task in TASKS[:4]:
-            low, high = interval(duel[task, "ΔEO"])
-            assert float(low) < 0 < float(high)
-            assert f"{low} to {high}" in page
-        own = "ours, plug-in, own thresholds"
-        low, middle, high = ratios(measured, own, "ΔEO", TASKS[1:4])
-        assert f"(ratios {low}, {middle} and {high}, intervals around 0)" in page
-        assert f"({span(ratios(measured, own, 'ΔDP', TASKS[:3]))})" in page
-        (ten,) = ratios(measured, "ours, closed form", "ΔDP", TASKS[:1])
-        wide, crossed = ratios(measured, "ours, closed form", "ΔEO", TASKS[2:4])
-        assert f"ΔDP (ratio {ten}), adult-128 ΔEO ({wide}) and sex x race ΔEO ({crossed})" in page
-        fisher = ratios(measured, "ours, closed form, Fisher metric", "ΔDP", TASKS[:4])
-        assert f"Adult's ΔDP ({span(fisher)})" in page
+    @pytest.mark.parametrize("page", PAGES[1:])
+    def test_of_budgets(self, measured, page):
+        found = [
+            difference
+            for number in (0, 1)
+            for column in (4, 8)
+            for difference in differences(under(measured, "## At a budget", number)[1], column)
+        ]
+        lower, surely, higher, surely_higher = verdict(found, -1)
+        said = f"{lower} of {len(found)} pairs of task and budget, surely on {surely}, and higher"
+        assert f"{said} on {higher}, surely on {surely_higher}" in flat(page)
 
-    def test_of_the_group_known(self, measured):
-        page = flat("docs/comparison.md")
-        dp, eo = (hypervolumes(measured, constraint) for constraint in DISTANCE)
-        ten, lfw = TASKS.index("adult-10"), TASKS.index("lfw")
-        ours, theirs = dp["ours, plug-in"][ten], dp["ThresholdOptimizer *"][ten]
-        assert f"{theirs} against our {ours} on adult-10" in page
-        remover, known = eo["CorrelationRemover *"][lfw], eo["OxonFair, group known *"][lfw]
-        assert f"has {remover} and OxonFair {known} against our {eo['ours, plug-in'][lfw]}" in page
-
-    def test_of_budgets(self, measured):
-        row = scores(measured, "lfw", "equalized odds")
-        reached = row["ours, plug-in"]["its ΔEO"].split(" ")[0]
-        assert f"ends at {reached} on test" in flat("docs/comparison.md")
-        for name in ("ours, closed form", "ours, trained"):
-            assert row[name]["missed"] == "10"
-
-    def test_of_time(self, measured):
-        page, readme = flat("docs/comparison.md"), flat("README.md")
-        quick, quicker = (
-            span([row["EG's / ours"] for row in duels(measured, ours).values()])
-            for ours in ("ours, plug-in", "ours, closed form")
-        )
-        assert f"takes {quick} times less" in page
-        assert f"the closed form's {quicker} times less" in page
-        assert f"takes {quick} times less time" in readme
-        assert f"the closed form's {quicker} times less" in readme
-        seconds = {
-            name: [float(cell) for cell in cells if cell != "-"]
-            for name, cells in by_first_cell(read("docs/comparison.md"), "cpu seconds").items()
-        }
-        for name in ("OxonFair, inferred group", "reweighing", "LEACE"):
-            assert np.all(np.less(seconds[name], seconds["ours, plug-in"])), name
-        assert np.all(np.greater(seconds["ours, trained"], seconds["ExponentiatedGradient"]))
+    @pytest.mark.parametrize("page", PAGES)
+    def test_of_time(self, measured, page):
+        _, rows = under(measured, "## Time")
+        cells = [re.search(r"\((\S+)\)", row[2]) for row in rows]
+        ratios = sorted(float(cell.group(1)) for cell in cells if cell)
+        middle = ratios[len(ratios) // 2]
+        said = f"{ratios[0]:g} to {ratios[-1]:g} times less, {middle:g} in the median"
+        assert said in flat(page)
 
     def test_of_the_whole_network(self):
         page = flat("docs/comparison.md")
