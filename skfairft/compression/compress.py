@@ -42,10 +42,10 @@ def compress(
     layers: list[str] | str | None = None,
     importance: str = "covariance",
     group_weights: Any = None,
+    borrowed_rows: float = 100.0,
     refine: str | None = None,
     y: Any = None,
     loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
-    borrowed_rows: float = 100.0,
     max_iter: int = 100,
     validation_fraction: float = 0.2,
     preprocess: Callable[[Any], Any] | None = None,
@@ -137,7 +137,7 @@ def compress(
     With ``C_g`` the second moments of a layer's inputs in group g, a cut ``M`` of weights ``W``
     changes its outputs by ``||C_g^1/2 (W - M)||^2`` in the mean. What is least, weighted over the
     groups, is a principal component analysis of the outputs, and "minimax" is a fair one [1]_:
-    exact for two groups, and for more within what `lowrank.neutral` says. Equal weights are within
+    exact for two groups, and for more never worse than equal weights. Equal weights are within
     a factor G of that, weights by rows only within one over the smallest group's share
     (:ref:`method <neutral-cuts>`). The paper [2]_ weights by a mean of the groups' Fisher
     information.
