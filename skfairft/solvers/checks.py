@@ -157,8 +157,10 @@ def _void(clf: Any, solver: Solver, n_classes: int) -> Iterator[tuple[str, tuple
     if whole and clf.importance != _IMPORTANCE:
         yield "importance", (f"importance={clf.importance!r}", why)
     unweighted = clf.importance == "uniform"
-    if clf.group_weights is not None and (whole or unweighted):
-        why = why if whole else "importance='uniform' weights nothing. Set another importance"
+    found = isinstance(clf.group_weights, str) and clf.group_weights == "minimax"
+    uncut = whole or (found and clf.rank is None)  # by what is cut these weights are found
+    if clf.group_weights is not None and (uncut or unweighted):
+        why = why if uncut else "importance='uniform' weights nothing. Set another importance"
         yield "group_weights", (f"group_weights={clf.group_weights!r}", why)
     pretrained = clf.head is not None and scores_classes(clf.head, n_classes) and not solver.votes
     going_on = clf.warm_start and hasattr(clf, "head_")
