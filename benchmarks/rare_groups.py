@@ -215,7 +215,7 @@ def like_fairlrf(task: Task, rows: Rows, rank: int) -> nn.Module:
         assert meaning.draw is not None
         y = meaning.draw(task.model(X).detach(), generator) if y is None else y
         each = meaning.loss(out, y)
-        losses.append(float(each.mean()))
+        losses.append(float(each.detach().mean()))
         # The diagonal of the Hessian by that of the Fisher information, by parts of the rows.
         squares = [torch.zeros_like(factor) for factor in factors]
         for part in each.split(8):
