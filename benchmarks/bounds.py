@@ -22,8 +22,6 @@ makes the table of rows that ``--json`` stored. Run
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import sys
 import tempfile
 import warnings
@@ -36,6 +34,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from _shared.rows import append, packed, read, unpacked
 from _tradeoff.data import DEFAULT_CACHE, load, missing
 
 from skfairft import FairLowRankHeadClassifier
@@ -240,7 +239,7 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the table")
     options = parser.parse_args()
     if options.rows:
-        print(table_of(stored(options.rows)))
+        print(table_of(unpacked(options.rows)))
         return
     rows = _run(options)
     if options.markdown:
@@ -252,21 +251,6 @@ def main() -> None:
 def table_of(rows: list[dict[str, Any]]) -> str:
     """Return the table of all rows."""
     return markdown(summary(pd.DataFrame(rows)))
-
-
-def packed(rows: list[dict[str, Any]]) -> bytes:
-    """Return rows as JSON, numbers to five digits, column by column."""
-    columns = {
-        name: [round(row[name], 5) if isinstance(row[name], float) else row[name] for row in rows]
-        for name in rows[0]
-    }
-    return gzip.compress(json.dumps(columns, separators=(",", ":")).encode(), mtime=0)
-
-
-def stored(path: Path) -> list[dict[str, Any]]:
-    """Return rows that `packed` made."""
-    columns = json.loads(gzip.decompress(path.read_bytes()))
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -282,17 +266,13 @@ def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
             print(f"{setting.name} is left out: {lacking}", file=sys.stderr)
             continue
         path = options.results / f"{setting.name.replace(' ', '_').replace(',', '')}.jsonl"
-        known = (
-            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        )
+        known = read(path)
         done = {row["seed"] for row in known}
-        with path.open("a") as file:
-            for seed in range(options.refits):
-                if seed not in done:
-                    found = refit(setting, seed, options.cache)
-                    file.write("".join(json.dumps(row) + "\n" for row in found))
-                    file.flush()
-                    known += found
+        for seed in range(options.refits):
+            if seed not in done:
+                found = refit(setting, seed, options.cache)
+                append(path, found)
+                known += found
         rows += [row for row in known if row["seed"] < options.refits]
         print(table_of(known))
     return rows

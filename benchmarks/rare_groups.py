@@ -37,8 +37,6 @@ takes made-up rows.
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +51,7 @@ import pandas as pd
 import torch
 from _shared import faces
 from _shared.adult import load_adult
+from _shared.rows import append, packed, read
 from _tradeoff.data import DEFAULT_CACHE, pretrain
 from torch import Tensor, nn
 
@@ -191,17 +190,23 @@ TASKS: dict[str, Callable[[str, int, Path], Task]] = {
 }
 
 
-def like_fairlrf(task: Task, rows: Rows, rank: int) -> nn.Module:
-    """Return the plain SVD without a tenth of its factors' entries, see [1]_ above."""
-    small = compress(
+def cut(task: Task, rows: Rows, rank: int, **settings: Any) -> nn.Module:
+    """Return the model with its layer cut."""
+    return compress(
         task.model,
         rows.X,
         sensitive_features=rows.rare,
         rank=rank,
         layers=[task.layer],
-        importance="uniform",
+        loss=task.loss,
         batch_size=MOST_ROWS,
+        **settings,
     )
+
+
+def like_fairlrf(task: Task, rows: Rows, rank: int) -> nn.Module:
+    """Return the plain SVD without a tenth of its factors' entries, see [1]_ above."""
+    small = cut(task, rows, rank, importance="uniform")
     layer = small.get_submodule(task.layer)
     assert isinstance(layer, LowRankLinear)
     meaning = MEANINGS[task.loss]
@@ -272,17 +277,7 @@ def cuts(name: str, draws: int, cache: Path, done: set[str]) -> Iterator[dict[st
                 if method == "like FairLRF":
                     small = like_fairlrf(task, rows, rank)
                 else:
-                    small = compress(
-                        task.model,
-                        rows.X,
-                        sensitive_features=rows.rare,
-                        rank=rank,
-                        layers=[task.layer],
-                        loss=task.loss,
-                        random_state=draw,
-                        batch_size=MOST_ROWS,
-                        **settings,
-                    )
+                    small = cut(task, rows, rank, random_state=draw, **settings)
                 seconds = time.process_time() - start
                 yield {
                     "key": key,
@@ -336,8 +331,8 @@ def markdown(rows: pd.DataFrame) -> str:
     lines = ["| task | share | rank | " + " | ".join(METHODS) + " |"]
     lines.append("|---" * (3 + len(METHODS)) + "|")
     for (task, share, rank), row in table.iterrows():
-        cut = " | ".join(f"{value:.4f}" for value in row)
-        lines.append(f"| {task} | {share:g} | {rank} | {cut} |")
+        rises = " | ".join(f"{value:.4f}" for value in row)
+        lines.append(f"| {task} | {share:g} | {rank} | {rises} |")
     parts.append("**The worst group's rise, mean over groupings and draws**\n\n" + "\n".join(lines))
     return "\n".join(parts) + "\n"
 
@@ -352,7 +347,7 @@ def main() -> None:
     parser.add_argument(
         "--results", type=Path, default=Path(tempfile.gettempdir()) / "skfairft-rare-groups"
     )
-    parser.add_argument("--json", type=Path, help="write all rows, gzipped if it ends in .gz")
+    parser.add_argument("--json", type=Path, help="write all rows, packed by gzip")
     parser.add_argument("--markdown", type=Path, help="write the tables")
     parser.add_argument("--smoke", action="store_true", help="small, on made-up rows")
     options = parser.parse_args()
@@ -366,13 +361,10 @@ def main() -> None:
             print(f"{name} is left out: {lacking}")
             continue
         path = options.results / f"{name}.jsonl"
-        text = path.read_text() if path.exists() else ""
-        found = [json.loads(line) for line in text.splitlines()]
-        with path.open("a") as file:
-            for row in cuts(name, options.draws, options.cache, {row["key"] for row in found}):
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                found.append(row)
+        found = read(path)
+        for row in cuts(name, options.draws, options.cache, {row["key"] for row in found}):
+            append(path, [row])
+            found.append(row)
         rows += [row for row in found if row["draw"] < options.draws]
     if not rows:
         return
@@ -382,9 +374,7 @@ def main() -> None:
     else:
         print(text)
     if options.json:
-        packed = json.dumps(rows).encode()
-        gz = options.json.suffix == ".gz"
-        options.json.write_bytes(gzip.compress(packed, mtime=0) if gz else packed)
+        options.json.write_bytes(packed(rows))
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ class TestTables:
 
 
 def test_the_table_of_bounds_is_made_of_the_stored_rows():
-    made = bounds.table_of(bounds.stored(ROOT / "docs" / "bounds.json.gz"))
+    made = bounds.table_of(bounds.unpacked(ROOT / "docs" / "bounds.json.gz"))
     assert made.strip() in read("docs/tradeoff.md")
 
 

@@ -236,8 +236,10 @@ class Scores(nn.Module):
 class TestRows:
     @pytest.mark.parametrize("way", EACH_WAY)
     def test_the_size_of_batches_does_not_matter(self, way):
-        X, model, y = rows(), network(nn.Tanh()), np.arange(N) % K
-        found = [small_of(model, batch_size=n, y=y, **EACH_WAY[way])(X) for n in (1000, 64, 11)]
+        X, model = rows(), network(nn.Tanh())
+        labels = {} if way in ("covariance", "distill") else {"y": np.arange(N) % K}
+        settings = EACH_WAY[way] | labels
+        found = [small_of(model, batch_size=n, **settings)(X) for n in (1000, 64, 11)]
         # Training goes other ways from other digits.
         ratio = 1e-3 if way == "distill" else 1e-8
         assert all(same(each, found[0], ratio) for each in found)
@@ -247,12 +249,17 @@ class TestRows:
         X, model, y = rows(), network(), np.arange(N) % K
         settings = {"importance": importance, "loss": "softmax"}
         order = np.random.default_rng(0).permutation(N)
-        s = groups_of(N)[order]
-        found = small_of(model, X[order], sensitive_features=s, y=y[order], **settings)
-        assert same(found(X), small_of(model, y=y, **settings)(X))
+        s, graded = groups_of(N)[order], importance != "covariance"
+        before, after = ({"y": each} if graded else {} for each in (y, y[order]))
+        found = small_of(model, X[order], sensitive_features=s, **after, **settings)
+        assert same(found(X), small_of(model, **before, **settings)(X))
         # Control: that of groups beside them does.
-        other = small_of(model, X[order], y=y[order], **settings)
+        other = small_of(model, X[order], **after, **settings)
         assert not same(other(X), found(X), 1e-3)
+
+    def test_labels_that_nothing_takes_are_said(self):
+        with pytest.warns(UserWarning, match="y has no effect: importance='covariance'"):
+            small_of(network(), y=np.arange(N) % K)
 
     @pytest.mark.parametrize("kind", ["array", "frame", "dataset", "items", "preprocess"])
     def test_of_any_kind_are_the_same(self, kind):

@@ -125,7 +125,7 @@ def compress(
     Warns
     -----
     UserWarning
-        If a layer that was named is no smaller cut than whole.
+        If a layer that was named is no smaller cut than whole; if y has no effect.
 
     See Also
     --------
@@ -173,6 +173,12 @@ def compress(
     graded = needs_gradients(importance)
     needed_by = f"importance={importance!r}" if graded else f"refine={refine!r}"
     meaning = meaning_of(loss, needed_by=needed_by) if graded or refine else None
+    if y is not None and not graded:
+        warn_user(
+            f"y has no effect: importance={importance!r} takes no gradients, and refine no labels. "
+            "Leave it out.",
+            UserWarning,
+        )
     if graded and y is None and meaning is not None and meaning.draw is None:
         raise ValueError(
             f"importance={importance!r} needs labels: of a loss that is a function they cannot be "

@@ -27,6 +27,7 @@ __all__ = [
     "Metric",
     "group_moments",
     "heads_of",
+    "minimax_shares",
     "needs_covariance",
     "weigh",
 ]
