@@ -13,7 +13,7 @@ from .tables import OWN, SYMBOL, VOLUME, best_peers
 
 __all__ = ["plot_curves", "plot_lead"]
 
-TASKS = ["adult-64", "adult-64-500", "bank", "communities", "celeba", "synthetic-4-2000"]
+TASKS = ["adult-64", "adult-64-500", "bank", "communities", "lfw", "synthetic-4-2000"]
 LOOKS: dict[str, dict[str, Any]] = {
     "GridSearch": {"color": "#009E73"},
     "ExponentiatedGradient": {"color": "#D55E00"},
