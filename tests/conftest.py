@@ -14,6 +14,12 @@ from skfairft.head import logistic, measure
 torch.set_num_threads(int(os.environ.get("SKFAIRFT_TEST_THREADS", "1")))
 
 
+def pytest_collectstart(collector):
+    """Seed torch for the modules that a file makes as it is imported, whatever came before it."""
+    if isinstance(collector, pytest.Module):
+        torch.default_generator.manual_seed(0)
+
+
 @pytest.fixture(autouse=True)
 def _same_modules_in_each_run():
     """Seed torch, from which the tests' modules get their weights, and undo it."""
