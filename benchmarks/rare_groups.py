@@ -30,8 +30,8 @@ References
    factorization", arXiv:2511.16549, 2025.
 
 Each cut is stored in ``--results`` at once, and what is there is not done again. Run ``python
-benchmarks/rare_groups.py [--tasks faces] [--draws 5] [--json FILE] [--markdown FILE]``; ``--smoke``
-takes made-up rows.
+benchmarks/rare_groups.py [--tasks faces] [--draws 5] [--json FILE] [--markdown FILE] [--plot
+FILE]``; ``--rows`` makes tables and picture of such rows, ``--smoke`` takes made-up ones.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ import pandas as pd
 import torch
 from _shared import faces
 from _shared.adult import load_adult
-from _shared.rows import append, packed, read
+from _shared.rows import append, packed, read, unpacked
 from _tradeoff.data import DEFAULT_CACHE, pretrain
 from torch import Tensor, nn
 
@@ -302,10 +302,14 @@ def of_cells(rows: pd.DataFrame) -> pd.DataFrame:
     total = rows.pivot_table(index=keys, columns="method", values="rise all", sort=False)
     blind = worst[list(BLIND)].min(axis=1)
     out = pd.DataFrame(index=worst.index)
+    out["the paper / Fisher pooled"] = worst["the paper"] / worst["Fisher, pooled"]
     for name in ("the paper", "like FairLRF", "K-FAC, pooled", "K-FAC, equal"):
         out[f"{name} / best blind"] = worst[name] / blind
     for name in ("equal", "minimax"):
         out[f"{name} / best blind"] = worst[f"covariance, {name}"] / blind
+        out[f"all rows: {name} / pooled"] = (
+            total[f"covariance, {name}"] / total["covariance, pooled"]
+        )
         out[f"distilled {name} / best blind"] = worst[f"distilled, {name}"] / blind
         pooled = worst["distilled, pooled"]
         out[f"distilled {name} / distilled pooled"] = worst[f"distilled, {name}"] / pooled
@@ -314,17 +318,105 @@ def of_cells(rows: pd.DataFrame) -> pd.DataFrame:
     return out
 
 
-def markdown(rows: pd.DataFrame) -> str:
-    """Return the tables: medians and largest over cells, by task and share; and the rises."""
+# What is asked for: of which ratio, at which shares, what over the cells, at most.
+ASKED = [
+    ("equal / best blind", 0.05, "median", 0.8),
+    ("minimax / best blind", 0.05, "median", 0.8),
+    ("distilled equal / best blind", 0.05, "median", 0.5),
+    ("distilled minimax / best blind", 0.05, "median", 0.5),
+    ("distilled minimax / distilled pooled", 0.05, "median", 0.7),
+    ("equal / best blind", 0.5, "max", 1.05),
+    ("minimax / best blind", 0.5, "max", 1.05),
+    ("distilled equal / distilled pooled", 0.5, "max", 1.05),
+    ("distilled minimax / distilled pooled", 0.5, "max", 1.05),
+    ("all rows: distilled equal / pooled", 0.05, "median", 1.05),
+    ("all rows: distilled minimax / pooled", 0.05, "median", 1.05),
+]
+
+
+def asked(rows: pd.DataFrame) -> str:
+    """Return a table of what was asked for and what came out.
+
+    "below 1" and "above 1" are the numbers of cells, "(in each draw)" those where all draws agree.
+    """
     cells = of_cells(rows)
-    parts = []
-    for what, of in (("Median", "median"), ("Largest", "max")):
-        table = cells.groupby(level=["task", "share"], sort=False).agg(of)
-        lines = ["| task | share | " + " | ".join(table.columns) + " |"]
-        lines.append("|---" * (2 + len(table.columns)) + "|")
-        for (task, share), row in table.iterrows():
-            lines.append(f"| {task} | {share:g} | " + " | ".join(f"{v:.2f}" for v in row) + " |")
-        parts.append(f"**{what} over groupings and ranks**\n\n" + "\n".join(lines) + "\n")
+    draws = [of_cells(own) for _, own in rows.groupby("draw")]
+    tasks = list(dict.fromkeys(cells.index.get_level_values("task")))
+    head = ["ratio", "shares up to", "asked for", "all tasks", *tasks]
+    head += ["below 1 (in each draw)", "above 1 (in each draw)"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for ratio, most, of, limit in ASKED:
+        chosen = cells.index.get_level_values("share") <= most
+        own = cells.loc[chosen, ratio]
+        each = np.array([draw.loc[own.index, ratio] for draw in draws])
+        found = [own.agg(of), *own.groupby(level="task", sort=False).agg(of)]
+        counts = [
+            f"{int((sign * own < sign).sum())} ({int((sign * each < sign).all(axis=0).sum())})"
+            for sign in (1, -1)
+        ]
+        numbers = [f"{of} {limit:g}", *(f"{value:.2f}" for value in found), *counts]
+        lines.append(f"| {ratio} | {most:g} | {' | '.join(numbers)} |")
+    return "\n".join(lines) + "\n"
+
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "the paper / best blind": {"color": "#999999"},
+    "equal / best blind": {"color": "#56B4E9"},
+    "minimax / best blind": {"color": "#0072B2"},
+    "distilled equal / distilled pooled": {"color": "#E69F00", "linestyle": "--"},
+    "distilled minimax / distilled pooled": {"color": "#D55E00", "linestyle": "--"},
+}
+
+
+def plot(rows: pd.DataFrame, path: Any) -> None:
+    """Draw the ratios by the share of the rare group, a panel for each task, and save the figure.
+
+    Lines are medians over groupings and ranks, dots the cells.
+    """
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("Agg")
+    cells = of_cells(rows).reset_index()
+    tasks = list(dict.fromkeys(cells["task"]))
+    figure, axes = plt.subplots(
+        1, len(tasks), figsize=(4 * len(tasks), 4), sharey=True, squeeze=False, layout="constrained"
+    )
+    for ax, task in zip(axes.flat, tasks, strict=True):
+        own = cells[cells["task"] == task]
+        for place, (name, look) in enumerate(LOOKS.items()):
+            aside = own["share"] * 1.06 ** (place - 2)
+            ax.scatter(aside, own[name], s=5, alpha=0.35, color=look["color"])
+            middle = own.groupby("share")[name].median()
+            ax.plot(middle.index, middle, marker="o", markersize=4, label=name, **look)
+        ax.axhline(1.0, color="black", linewidth=0.8)
+        shares = sorted(set(own["share"]))
+        ax.set(xscale="log", yscale="log", title=task, xlabel="share of the rare group")
+        ax.set_xticks(shares, [f"{share:g}" for share in shares])
+        ax.minorticks_off()
+        ticks = (0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
+        ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes[0, 0].set_ylabel("the worst group's rise, as a ratio")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Return the tables: what was asked for, ratios by task and share, and the rises."""
+    cells = of_cells(rows)
+    parts = [
+        "**What was asked for**\n\n" + asked(rows),
+        "**By share of the rare group: median over groupings and ranks (largest)**\n",
+    ]
+    for task, own in cells.groupby(level="task", sort=False):
+        by_share = own.groupby(level="share", sort=False)
+        middle, most = by_share.median(), by_share.max()
+        lines = [f"| {task} | " + " | ".join(f"{share:g}" for share in middle.index) + " |"]
+        lines.append("|---" * (1 + len(middle)) + "|")
+        for name in cells.columns:
+            shown = (f"{a:.2f} ({b:.2f})" for a, b in zip(middle[name], most[name], strict=True))
+            lines.append(f"| {name} | {' | '.join(shown)} |")
+        parts.append("\n".join(lines) + "\n")
     table = rows.pivot_table(
         index=["task", "share", "rank"], columns="method", values="rise worst", sort=False
     )[list(METHODS)]
@@ -349,8 +441,25 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write all rows, packed by gzip")
     parser.add_argument("--markdown", type=Path, help="write the tables")
+    parser.add_argument("--plot", type=Path, help="draw the ratios")
+    parser.add_argument("--rows", type=Path, help="rows to make the tables of, as --json wrote")
     parser.add_argument("--smoke", action="store_true", help="small, on made-up rows")
     options = parser.parse_args()
+    rows = unpacked(options.rows) if options.rows else _run(options)
+    if not rows:
+        return
+    frame = pd.DataFrame(rows)
+    if options.markdown:
+        options.markdown.write_text(markdown(frame), encoding="utf-8")
+    else:
+        print(markdown(frame))
+    if options.json:
+        options.json.write_bytes(packed(rows))
+    if options.plot:
+        plot(frame, options.plot)
+
+
+def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     options.results.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
@@ -366,15 +475,7 @@ def main() -> None:
             append(path, [row])
             found.append(row)
         rows += [row for row in found if row["draw"] < options.draws]
-    if not rows:
-        return
-    text = markdown(pd.DataFrame(rows))
-    if options.markdown:
-        options.markdown.write_text(text, encoding="utf-8")
-    else:
-        print(text)
-    if options.json:
-        options.json.write_bytes(packed(rows))
+    return rows
 
 
 if __name__ == "__main__":
