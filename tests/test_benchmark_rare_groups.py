@@ -23,7 +23,7 @@ def test_a_group_is_made_as_rare_as_asked_for(share, tmp_path):
 
 
 def test_rows_resume_and_cells_are_ratios_of_means(tmp_path, monkeypatch):
-    monkeypatch.setattr(rare_groups, "SHARES", (0.2,))
+    monkeypatch.setattr(rare_groups, "SHARES", (0.05,))
     rows = list(rare_groups.cuts("smoke", 2, tmp_path, set()))
     assert len(rows) == 2 * len(rare_groups.METHODS)
     done = {row["key"] for row in rows[3:]}
@@ -39,6 +39,16 @@ def test_rows_resume_and_cells_are_ratios_of_means(tmp_path, monkeypatch):
     assert cell["equal / best blind"] == pytest.approx(worst["covariance, equal"] / blind)
     expected = worst["distilled, minimax"] / worst["distilled, pooled"]
     assert cell["distilled minimax / distilled pooled"] == pytest.approx(expected)
-    assert rare_groups.markdown(frame).count("| smoke | 0.2 |") == 3
+    text = rare_groups.markdown(frame)
+    both = [frame[frame["draw"] == draw].groupby("method")["rise worst"].mean() for draw in (0, 1)]
+    each = [draw["distilled, minimax"] / draw["distilled, pooled"] for draw in both]
+    lower, higher = (int(sign * expected < sign) for sign in (1, -1))
+    in_each = [int(all(sign * ratio < sign for ratio in each)) for sign in (1, -1)]
+    counts = f"{lower} ({in_each[0]}) | {higher} ({in_each[1]})"
+    ratio = "distilled minimax / distilled pooled"
+    assert f"| {ratio} | 0.05 | median 0.7 | {expected:.2f} | {expected:.2f} | {counts} |" in text
+    assert f"| {ratio} | {expected:.2f} ({expected:.2f}) |" in text
+    rare_groups.plot(frame, tmp_path / "ratios.png")
     for row in rows:
-        assert row["rise all"] == pytest.approx(0.2 * row["rise rare"] + 0.8 * row["rise others"])
+        total = 0.05 * row["rise rare"] + 0.95 * row["rise others"]
+        assert row["rise all"] == pytest.approx(total, abs=2e-6)  # of rounded numbers
