@@ -155,7 +155,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Whether the rows' losses are weighted such that each group has its
         ``group_weights`` in their sum, in the first head's fit and in training. The paper
         neutralizes where training starts, but not what it minimizes, so that training undoes
-        it. Measured, judged and reported is without these weights. Not with "plug_in", whose
+        it. It lowers the loss of a rare group, at the others' cost (measured in the guide).
+        Measured, judged and reported is without these weights. Not with "plug_in", whose
         probabilities must be those of the rows, nor with ``group_weights="minimax"``.
     constraint : str or None, default=None
         Which rates are to be equal between the groups: "demographic_parity" (of
