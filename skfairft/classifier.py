@@ -140,10 +140,10 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         of [1]_; only with ``head=None``, and not for "plug_in"); nothing (the paper's
         baseline f+SVD); or the covariance of the features, so that the scores
         rather than the weights change least. The closed form of a constraint is
-        much better in the last. Where nothing is cut, nothing is weighted: with
-        ``rank=None``, and at a rank that keeps all of the head (``k - 1`` of one that is
-        fitted here: 1 for two classes), all give one head. Of a single group the two
-        readings are one.
+        much better in the last. Where nothing is cut and no constraint in closed form changes
+        the head, nothing is weighted: with ``rank=None``, and at a rank that keeps all of
+        it (``k - 1`` of one that is fitted here: 1 for two classes), all give one head. Of a
+        single group the two readings are one.
     group_weights : None, "minimax", "proportional", dict, Series or array-like of shape (G,)
         Weights of the groups in Eq. 2, of their importances or their covariances;
         scaled to sum 1. None, the default, is equal weights, "minimax" those under which

@@ -153,6 +153,13 @@ def prepare(
     counts = np.bincount(codes, weights=w)
     shares = check_group_weights(given, groups, counts)
     if clf.neutral_loss:
+        if not shares.all():
+            unheard = listed(groups[shares == 0.0].tolist())
+            raise ValueError(
+                f"neutral_loss=True with a weight of 0 for the groups [{unheard}] in group_weights "
+                "leaves their rows out of the loss; give each a positive weight, or set "
+                "neutral_loss=False."
+            )
         w *= (shares * counts.sum() / counts)[codes]
     check_constraint(clf.constraint, classes, groups, labels, codes, w)
     if heads_of(clf.importance) == "by_group":

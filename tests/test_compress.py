@@ -49,6 +49,11 @@ def small_of(model, X=None, **settings):
     return compress(model, X, **usual | settings)
 
 
+def network_of(seed):
+    torch.manual_seed(seed)
+    return network()
+
+
 def cut_layers(model):
     return [name for name, part in model.named_modules() if isinstance(part, LowRankLinear)]
 
@@ -84,6 +89,29 @@ def never(model, x):
 
 def by_weight(model, x):
     return model.out(F.linear(x, model.fc.weight, model.fc.bias))
+
+
+@torch.no_grad()
+def without_gradient(model, x):
+    return model.out(model.fc(x))
+
+
+def at_times(model, x):
+    """Leave a layer out of a batch whose first row is of the group."""
+    return model.out(model.fc(x) if x[0, 0] < rows()[0, 0] else x)
+
+
+def listing():
+    """A layer that is reached by a list."""
+    model = Calls(lambda model, x: model.out(model.steps[0](x)))
+    model.steps = [model.fc]
+    return model
+
+
+def hooked():
+    model = network()
+    model[0].register_forward_hook(lambda part, args, output: 10 * output)
+    return model
 
 
 def tied():
@@ -341,6 +369,31 @@ class TestWhichLayers:
         assert cut_layers(small) == ["out"]
         assert torch.equal(small.fc.weight, model.fc.weight)
 
+    def test_by_default_those_with_code_of_their_own_are_left_out(self):
+        own = network()
+        own[0].forward = lambda x: 2.0 * nn.Linear.forward(own[0], x)
+        for model in (own, hooked()):
+            assert cut_layers(small_of(model)) == ["2"]
+
+    def test_by_default_those_that_run_at_times_are_left_out(self):
+        assert cut_layers(small_of(Calls(at_times), batch_size=100)) == ["out"]
+
+    def test_by_default_complex_ones_are_left_out(self):
+        class Real(nn.Module):
+            def forward(self, x):
+                return x.real
+
+        model = nn.Sequential(network(), nn.Linear(K, K, dtype=torch.complex128), Real())
+        model[0].register_forward_hook(lambda part, args, output: output.to(torch.complex128))
+        assert cut_layers(small_of(model)) == ["0.0", "0.2"]
+
+    def test_by_default_what_a_new_bias_makes_larger_is_left_out(self):
+        """3 (5 + 8) are fewer than 5 times 8, but not with 8 more."""
+        layer = nn.Linear(5, 8, bias=False).double()
+        with pytest.raises(ValueError, match="No layer of Linear is smaller at rank=3"):
+            small_of(layer, rows()[:, :5], rank=3)
+        assert small_of(layer, rows()[:, :5], rank=2).rank == 2
+
     def test_by_default_tied_ones_are_left_out(self):
         assert cut_layers(small_of(tied())) == ["2"]
 
@@ -475,7 +528,7 @@ ERRORS = {
         ]
     },
     "no smaller": (None, {"rank": 9}, "No layer of Sequential is smaller at rank=9; .*lower one"),
-    "y too short": (None, FISHER | {"y": Y[1:]}, "inconsistent numbers of samples"),
+    "y too short": (None, FISHER | {"y": Y[1:]}, r"y has the shape \(199,\), but X has 200 r"),
     "y of floats": (None, FISHER | {"y": Y / 2}, "y holds torch.float64 .*the classes as the"),
     "y beyond": (None, FISHER | {"y": Y + 1}, "from 1 to 6; expected .*numbers them, 0 to 5"),
     "y below": (None, FISHER | {"y": Y - 1}, "from -1 to 4; expected .*numbers them, 0 to 5"),
@@ -507,7 +560,62 @@ ERRORS = {
             ),
         ]
     },
-    "groups too short": (None, {"sensitive_features": Y[1:]}, "inconsistent numbers of samples"),
+    "groups too short": (
+        None,
+        {"sensitive_features": Y[1:]},
+        "sensitive_features has 199 rows but X has 200",
+    ),
+    "a mapping": (
+        None,
+        {"X": {"input": rows()}},
+        r"X is a dict with \['input'\]; expected one entry",
+    ),
+    "layers by number": (None, {"layers": 2}, "layers=2; expected names of layers"),
+    "importance an array": (None, {"importance": np.ones(2)}, "expected one of 'uniform', 'fis"),
+    **{
+        f"group_weights {given}": (None, {"group_weights": given}, "expected None, 'proportional'")
+        for given in (["a", "b"], {True: "x", False: 1}, {1.0, 2.0})
+    },
+    "no layer at all": (nn.Tanh(), {}, "Tanh has no layer that can be cut; expected an nn.Linear"),
+    "y missing": (
+        None,
+        FISHER | {"y": np.full((N, K), np.nan), "loss": "squared"},
+        "y holds NaN or infinity; .*Drop the rows",
+    ),
+    "loss not a number": (
+        None,
+        FISHER | {"y": Y, "loss": lambda out, y: out.sum(1) * torch.nan},
+        "loss, <lambda>, returned NaN or infinity",
+    ),
+    **{
+        f"{name} {way}": (model, EACH_WAY[way], match)
+        for way in ("kfac", "distill")
+        for name, model, match in [
+            ("no gradient", Calls(without_gradient), "loss has no gradient: .*refine=None"),
+        ]
+    },
+    "detached": (
+        Calls(lambda model, x: model.out(model.fc(x).detach())),
+        EACH_WAY["kfac"],
+        "No gradient of the loss comes to the layer 'fc'",
+    ),
+    "hooks": (hooked(), {"layers": ["0"]}, r"\['0'\] have hooks or a forward of their own"),
+    "in a list": (listing(), {}, r"\['fc'\] cannot be replaced: .*list of layers.*Leave them out"),
+    "compiled": (
+        torch.compile(nn.Linear(D, K).double(), backend="eager"),
+        {},
+        "cannot be replaced: .*a compiled function",
+    ),
+    "at times": (
+        Calls(at_times),
+        {"layers": "fc", "batch_size": 100},
+        "'fc' ran for 100 of 200 rows",
+    ),
+    "too large": (
+        nn.Sequential(nn.Linear(D, D), nn.Sigmoid()).double(),
+        {"X": 1e160 * rows()},
+        "squares overflow",
+    ),
     "no groups": (None, {"sensitive_features": None}, "sensitive_features is None; expected one"),
     "groups missing": (None, {"sensitive_features": [None, *Y[1:]]}, "features .*missing"),
     "groups of a row": (
@@ -550,7 +658,7 @@ def measured(model, X, name, *, y, loss="softmax", batch_size=16):
         {name: model.get_submodule(name)},
         n_groups=2,
         gradients=MEANINGS[loss],
-        y=y,
+        y=None if y is None else torch.from_numpy(y),
         keep=False,
         lenient=False,
         generator=torch.Generator().manual_seed(0),
@@ -688,7 +796,7 @@ class TestDistill:
         model = nn.Sequential(nn.Sequential(Flip(), nn.Tanh()), nn.Linear(D, K).double())
         CALLS.clear()
         small_of(model, **DISTILL)
-        assert len(CALLS) == 1
+        assert len(CALLS) == 2  # and once to see that the thin layers run
 
     def test_has_nothing_to_gain_where_the_cut_is_the_least_already(self):
         """Of a linear model and squares, the two have one objective, but for the ridge."""
@@ -716,6 +824,79 @@ class TestDistill:
             for weights in ("minimax", "proportional")
         ]
         assert worst[0] < 0.8 * worst[1]
+
+
+@pytest.mark.parametrize("group_weights", [None, "minimax"])
+@pytest.mark.parametrize("of", ["inputs", "outputs"])
+class TestUnits:
+    """In which units inputs and outputs are does not matter, but for rounding."""
+
+    def test_do_not_change_what_training_gains(self, of, group_weights):
+        gains = []
+        for unit in (1.0, 1e-4, 1e4):
+            model, X = network_of(0), rows()
+            with torch.no_grad():
+                if of == "inputs":
+                    X, model[0].weight.data = X * unit, model[0].weight / unit
+                else:
+                    model[2].weight.mul_(unit)
+                    model[2].bias.mul_(unit)
+            settings = {"loss": "squared", "group_weights": group_weights, "rank": 3}
+            cuts = [small_of(model, X, refine=refine, **settings) for refine in (None, "distill")]
+            before, after = (divergences(model, small, X, "squared").mean() for small in cuts)
+            gains.append(float(after / before))
+        assert gains[0] < 0.9
+        np.testing.assert_allclose(gains, gains[0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_step_that_is_too_far_is_made_smaller(dtype, seed):
+    """What overflows on the way is not where training ends."""
+    torch.manual_seed(seed)
+    model, X = network().to(dtype), rows(dtype=dtype)
+    if dtype == torch.float32:
+        with torch.no_grad():
+            model[2].weight.mul_(1e12)
+    start, end = (
+        divergences(model, small_of(model, X, rank=3, loss="softmax", refine=refine), X).mean()
+        for refine in (None, "distill")
+    )
+    assert end <= 1.02 * start
+
+
+def test_a_group_of_which_no_row_is_held_out_is_judged():
+    """On all its rows: it would seem to lose nothing at the start, which would be kept."""
+    codes = torch.arange(40) % 2
+    held_out = (torch.arange(40) < 10) & (codes == 0)
+    number, uncut = nn.Parameter(torch.zeros(1).double()), codes[:, None].double()
+    distill(
+        [number],
+        [1.0],
+        lambda: iter([(slice(0, 40), number.expand(40, 1))]),
+        uncut,
+        codes,
+        held_out,
+        lambda out, target: (out - target).square().sum(1),
+        None,
+        mixing=torch.eye(2).double(),
+        max_iter=20,
+    )
+    assert number.item() == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint64", ">i8", "int8", object])
+def test_labels_may_be_of_any_whole_type(dtype):
+    y = np.arange(N) % K
+    expected, found = (small_of(network_of(0), y=each, **FISHER) for each in (y, y.astype(dtype)))
+    assert torch.equal(found(rows()), expected(rows()))
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid", "squared"])
+def test_drawn_labels_do_not_depend_on_the_size_of_batches(loss):
+    settings = {"importance": "kfac", "loss": loss}
+    found = [small_of(network_of(0), batch_size=size, **settings) for size in (7, 64)]
+    assert same(found[0](rows()), found[1](rows()))
 
 
 class TestBorrowedRows:
@@ -760,6 +941,7 @@ class TestObjective:
         before = objective()
         distill(
             list(layer.parameters()),
+            [1.0, 1.0],
             lambda: iter([(part, layer(Z[part])) for part in (slice(0, 9), slice(9, len(Z)))]),
             uncut,
             codes,

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 from scipy.special import expit, log_softmax, xlogy
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest
+from scipy.stats import t as student
 from torch import nn
 
 from skfairft import CompressionReport, compress, compression_report
@@ -106,14 +107,14 @@ class TestMeasures:
 
 
 def assert_limits(found, each):
-    """Of means normal, of shares Wilson's: 95 % both."""
+    """Of means Student's, of shares Wilson's: 95 % both."""
     for name, values in each.items():
         low, high = found[f"{name}_low"], found[f"{name}_high"]
         if name.startswith(("agreement", "accuracy")):
             test = binomtest(int(values.sum()), len(values))
             expected = test.proportion_ci(0.95, method="wilson")
         else:
-            expected = norm.interval(0.95, values.mean(), values.sem())
+            expected = student.interval(0.95, len(values) - 1, values.mean(), values.sem())
         np.testing.assert_allclose([low, high], expected, rtol=1e-6, atol=1e-12)
 
 
@@ -228,8 +229,8 @@ ERRORS = {
     "y of texts": ({"y": S}, r"y holds str\d+, such as .*expected numbers"),
     "y of rows": ({"y": np.zeros(N), "loss": "sigmoid"}, "expected one number for each output"),
     "y no share": ({"y": np.full((N, K), 2), "loss": "sigmoid"}, "y holds 2 to 2; expected 0 or 1"),
-    "y too short": ({"y": np.zeros(3, int)}, "inconsistent numbers of samples"),
-    "groups too short": ({"s": S[1:]}, "inconsistent numbers of samples"),
+    "y too short": ({"y": np.zeros(3, int)}, r"y has the shape \(3,\), but X has 90 rows"),
+    "groups too short": ({"s": S[1:]}, "sensitive_features has 89 rows but X has 90"),
     "no groups": ({"s": None}, "sensitive_features is None"),
 }
 
@@ -239,6 +240,27 @@ def test_an_error_says_what_came_and_what_to_do(models, name):
     settings, match = ERRORS[name]
     with pytest.raises(ValueError, match=match):
         report_of(models, **settings)
+
+
+@pytest.mark.parametrize("small", [None, nn.Linear, "model"])
+def test_what_is_no_module_is_refused(models, small):
+    with pytest.raises(ValueError, match=r"small is .*; expected an nn.Module"):
+        report_of((models[0], small))
+
+
+def test_half_precision_is_measured_in_double():
+    """What the outputs are is rounded, what is computed of them is not."""
+    torch.manual_seed(0)
+    model, small = (nn.Linear(D, 10).bfloat16() for _ in range(2))
+    with torch.no_grad():
+        for p, q in zip(small.parameters(), model.parameters(), strict=True):
+            p.copy_(q + 0.02 * torch.randn_like(q))
+    found = report_of((model, small)).by_group["divergence"]
+    Z = torch.as_tensor(X).bfloat16()
+    p, q = (each(Z).detach().double().log_softmax(1) for each in (model, small))
+    each = (p.exp() * (p - q)).sum(1)
+    assert found["overall"] == pytest.approx(float(each.mean()), rel=1e-9)
+    assert report_of((model.float(), small)).by_group["divergence"]["overall"] > 0.0
 
 
 def test_models_that_say_different_things_are_refused(models):

@@ -233,6 +233,21 @@ class TestSeveralGroups:
         assert three.bound == pytest.approx(cut.bound, abs=near)
         assert float(three.losses.max()) == pytest.approx(float(cut.losses.max()), abs=near)
 
+    @pytest.mark.parametrize("n_groups", [2, 3])
+    def test_where_all_lose_alike_weights_are_equal(self, n_groups):
+        """Or nothing: any weights would do, and rounding must not choose."""
+        moments = moments_of(n_groups)
+        alike = moments[:1].expand(n_groups, -1, -1)
+        for cut in (minimax_cut(moments, K), minimax_cut(alike, 2)):
+            np.testing.assert_allclose(cut.shares, 1.0 / n_groups)
+
+    def test_of_very_different_energies_it_is_no_worse_than_equal_weights(self):
+        rows = [[3e-5, 3e-5], [200.0, 200.0], [-3e-6, 2e-6]]
+        moments = torch.stack([torch.outer(r, r) for r in torch.tensor(rows).double()])
+        equal = weighted_cut(moments, 1, torch.full((3,), 1 / 3).double())
+        cut = minimax_cut(moments, 1)
+        assert cut.bound <= float(cut.losses.max()) <= float(equal.losses.max())
+
     def test_at_full_rank_nobody_loses(self):
         cut = minimax_cut(moments_of(3), K)
         assert float(cut.losses.max()) <= ROUNDING * size_of(moments_of(3))

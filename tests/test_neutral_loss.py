@@ -73,6 +73,7 @@ def test_what_is_judged_is_judged_as_it_is(data):
         ({"solver": "plug_in", "constraint": DP}, True, "solver='plug_in' needs probabilities"),
         ({"group_weights": "minimax"}, True, "found where the head is cut"),
         ({}, False, "fit got no sensitive_features"),
+        ({"group_weights": [1, 0]}, True, r"a weight of 0 for the groups \[1\] in group_weights"),
     ],
 )
 def test_refusals(data, params, groups, words):
@@ -80,6 +81,21 @@ def test_refusals(data, params, groups, words):
     clf = FairLowRankHeadClassifier(neutral_loss=True, rank=1, **params)
     with pytest.raises(ValueError, match=words):
         clf.fit(X, y, sensitive_features=s if groups else None)
+
+
+@pytest.mark.parametrize("params", [{}, {"importance": "covariance", "solver": "closed_form"}])
+def test_minimax_weights_are_alike_where_nothing_is_cut(data, params):
+    """No group loses anything, and rounding, or a name, must not choose one."""
+    X, y, s = data
+    settings = {"constraint": DP, "fairness_weight": 0.5} | params
+    fits = [
+        fit((X, (y > 0).astype(int), groups), group_weights=weights, **settings)
+        for groups in (s, 1 - s)
+        for weights in ("minimax", None)
+    ]
+    for clf in fits:
+        np.testing.assert_allclose(clf.group_weights_, 0.5)
+        np.testing.assert_allclose(clf.predict_proba(X), fits[0].predict_proba(X), atol=1e-6)
 
 
 @pytest.mark.parametrize("importance", ["covariance", "fisher"])

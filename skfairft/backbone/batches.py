@@ -16,10 +16,14 @@ from .forward import Arguments, arguments_of_batch, device_of, dtype_of, place
 from .items import InputRows, check_rows
 from .modules import resolve_device
 
-__all__ = ["ModuleBatches"]
+__all__ = ["ModuleBatches", "NotFiniteError"]
 
 # What a Hugging Face model calls the scores of its classes.
 _SCORES = "logits"
+
+
+class NotFiniteError(ValueError):
+    """What a module or a loss gives is NaN or infinity."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ class ModuleBatches:
                 "rows; expected floating-point numbers, one row each."
             )
         if not bool(torch.isfinite(output).all()):
-            raise ValueError(
+            raise NotFiniteError(
                 f"{title} returned NaN or infinity. If it is in half precision, try model.float()."
             )
         return output

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..backbone.batches import ModuleBatches
 from ..backbone.frozen import frozen, locked
 from ..lowrank.network import LayerStatistics, watched
-from .outputs import Meaning
+from .outputs import Meaning, gradients_of
 
 __all__ = ["Calibration", "calibrate"]
 
@@ -44,7 +44,7 @@ def calibrate(
     *,
     n_groups: int,
     gradients: Meaning | None,
-    y: Any,
+    y: Tensor | None,
     keep: bool,
     lenient: bool,
     generator: torch.Generator,
@@ -65,7 +65,7 @@ def calibrate(
         Number of groups.
     gradients : Meaning or None
         Of whose loss gradients are wanted; None: none.
-    y : array-like or None
+    y : Tensor or None
         Labels; None: they are drawn from what the model says.
     keep : bool
         Whether outputs are wanted.
@@ -77,9 +77,10 @@ def calibrate(
     Raises
     ------
     ValueError
-        If a layer gets other inputs than one row (d,) of each sample.
+        If a layer gets other inputs than one row (d,) of each sample, or no gradient.
     """
     found: dict[str, LayerStatistics] = {}
+    counts = dict.fromkeys(layers, 0)
     refused: set[str] = set()
     outputs: list[Tensor] = []
     inputs: list[Tensor] | None = [] if keep and len(layers) == 1 else None
@@ -88,6 +89,7 @@ def calibrate(
         stack.enter_context(frozen(model, batches.device))
         probes: dict[str, list[Tensor]] = {name: [] for name in layers}
         if gradients is not None:
+            stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.enable_grad())
             for name in layers:
                 hook = _probe(probes[name])
@@ -105,14 +107,8 @@ def calibrate(
                     assert gradients.draw is not None
                     targets = gradients.draw(out.detach(), generator)
                 ran = {name: made[0] for name, made in probes.items() if len(made) == 1}
-                loss = gradients.loss(out, targets).sum()
-                given = (
-                    torch.autograd.grad(loss, list(ran.values()), allow_unused=True) if ran else ()
-                )
-                slopes = {
-                    name: torch.zeros_like(ran[name]) if slope is None else slope
-                    for name, slope in zip(ran, given, strict=True)
-                }
+                given = gradients_of(gradients.loss(out, targets).sum(), list(ran.values()))
+                slopes = {name: _usable(name, h) for name, h in zip(ran, given, strict=True)}
             with torch.no_grad():
                 for name, calls in seen.items():
                     if name in refused or not calls:
@@ -130,6 +126,7 @@ def calibrate(
                             layers[name], n_groups, gradients=gradients is not None
                         )
                     found[name].update(Z, codes[rows], slopes.get(name))
+                    counts[name] += size
                 if keep:
                     outputs.append(out.detach().cpu())
                 if inputs is not None:
@@ -140,6 +137,13 @@ def calibrate(
                 calls.clear()
             for made in probes.values():
                 made.clear()
+    for name in [name for name in found if counts[name] < len(codes)]:
+        if not lenient:
+            raise ValueError(
+                f"The layer {name!r} ran for {counts[name]} of {len(codes)} rows, in some batches "
+                "only, so that not all groups can be told. Leave it out: pass layers= without it."
+            )
+        del found[name]
     return Calibration(
         found,
         torch.cat(outputs) if outputs else torch.empty(0),
@@ -155,6 +159,18 @@ def _probe(made: list[Tensor]) -> Any:
         return output + made[-1]
 
     return add
+
+
+def _usable(name: str, h: Tensor | None) -> Tensor:
+    """Return a gradient at a layer's outputs, or refuse what is none."""
+    if h is None:
+        raise ValueError(
+            f"No gradient of the loss comes to the layer {name!r}: what follows detaches it, or "
+            "does not use it. Leave it out, or take importance='covariance'."
+        )
+    if not bool(torch.isfinite(h).all()):
+        raise ValueError(f"The gradient of the loss at the layer {name!r} is NaN or infinite.")
+    return h
 
 
 def _only(name: str, calls: list[tuple[Tensor, Tensor]], n_rows: int) -> Tensor:

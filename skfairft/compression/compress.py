@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_consistent_length
 from torch import Tensor, nn
 
 from ..backbone.batches import ModuleBatches
@@ -21,11 +19,12 @@ from ..inputs.encoding import encode_groups
 from ..inputs.index_order import warn_of_index_order
 from ..inputs.warn import warn_user
 from ..inputs.words import listed
-from ..lowrank.cut import CUTS, borrowing, cut_layer, needs_gradients
+from ..lowrank.cut import borrowing, cut_layer, needs_gradients
 from ..lowrank.layer import LowRankLinear
-from ..lowrank.network import linear_layers, replace_layer
+from ..lowrank.network import LayerStatistics, replace_layer
 from ..rows.hold_out import hold_out
 from .calibration import Calibration, calibrate
+from .checks import check_labels, check_module, check_running, check_settings, choose_layers
 from .distill import distill
 from .outputs import Meaning, meaning_of
 
@@ -103,7 +102,8 @@ def compress(
     max_iter : int, default=100
         Most iterations of ``refine``.
     validation_fraction : float, default=0.2
-        Share of the rows of each group that ``refine`` holds out.
+        Share of the rows of each group that ``refine`` holds out; a group too small for one is
+        judged on the rows it is trained on.
     preprocess, batch_size, device
         As for `FrozenFeatureExtractor`.
     random_state : int, RandomState or None, default=None
@@ -119,8 +119,9 @@ def compress(
     Raises
     ------
     ValueError
-        For parameters, groups or rows that cannot be used, layers that are not there, do not run,
-        share their weights, run more than once a batch, or get tokens; and for a model that fails.
+        For parameters, groups or rows that cannot be used, for layers that are not there, do not
+        run for all rows, share their weights, have hooks, run more than once a batch, get tokens,
+        or that the model comes to by another way than their names; and for a model that fails.
 
     Warns
     -----
@@ -160,13 +161,14 @@ def compress(
     >>> small[2].rank, small(X).shape
     (4, torch.Size([500, 10]))
     """
-    _check(model, rank, importance, refine, max_iter, validation_fraction, borrowed_rows)
-    check_consistent_length(*(each for each in (X, sensitive_features, y) if each is not None))
-    warn_of_index_order(X=X, sensitive_features=sensitive_features, y=y)
+    check_module("model", model)
+    check_settings(rank, importance, refine, max_iter, validation_fraction, borrowed_rows)
     batches = ModuleBatches.of(
         model, X, preprocess=preprocess, batch_size=batch_size, device=device
     )
     groups, numbers = encode_groups(sensitive_features, len(batches))
+    labels = check_labels(y, len(batches))
+    warn_of_index_order(X=X, sensitive_features=sensitive_features, y=y)
     codes = torch.from_numpy(numbers)
     weights, minimax = found_weights(group_weights)
     shares = torch.from_numpy(check_group_weights(weights, groups, np.bincount(numbers)))
@@ -189,7 +191,8 @@ def compress(
     mixing = borrowing(counts, float(borrowed_rows) if borrows else 0.0)
     rng = check_random_state(random_state)
     generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
-    wanted = _choose(model, layers, rank)
+    wanted = choose_layers(model, layers, rank)
+    named = layers is not None or isinstance(rank, Mapping)
     found = calibrate(
         model,
         batches,
@@ -197,12 +200,11 @@ def compress(
         wanted,
         n_groups=len(groups),
         gradients=meaning if graded else None,
-        y=y,
+        y=labels,
         keep=refine is not None,
         generator=generator,
-        lenient=layers is None and not isinstance(rank, Mapping),
+        lenient=not named,
     )
-    named = layers is not None or isinstance(rank, Mapping)
     silent = [name for name in wanted if name not in found.statistics]
     if named and silent:
         raise ValueError(
@@ -222,7 +224,7 @@ def compress(
             shares=None if minimax else shares,
             mixing=mixing,
         ).layer
-        if made.rank * (made.in_features + made.out_features) >= layer.weight.numel():
+        if _size(made) >= _size(layer):
             if not named:
                 continue
             warn_user(
@@ -233,11 +235,17 @@ def compress(
         cut[name] = made.train(layer.training)  # the mode of what it replaces
         small = replace_layer(small, name, made)
     if not cut:
+        title, seen = type(model).__name__, list(found.statistics)
         raise ValueError(
-            f"No layer of {type(model).__name__} is smaller at rank={rank!r}; expected a rank "
-            "below d k / (d + k) for an nn.Linear of d inputs and k outputs that gets one row of "
-            "features for each sample. Pass a lower one, or name layers=."
+            f"No layer of {title} is smaller at rank={rank!r}; expected a rank below about "
+            f"d k / (d + k) for an nn.Linear of d inputs and k outputs, such as [{listed(seen)}]. "
+            "Pass a lower one, or name layers=."
+            if seen
+            else f"{title} has no layer that can be cut; expected an nn.Linear that gets one row "
+            "of features for each sample, once, without hooks or shared weights. (Convolutions and "
+            "layers on tokens are not cut.)"
         )
+    check_running(small, cut, batches)
     if refine is not None and meaning is not None:
         held_out = np.zeros(len(codes), dtype=bool)
         try:
@@ -277,6 +285,9 @@ def _refine(
 ) -> None:
     """Train the thin layers in place."""
     parameters = [parameter for layer in cut.values() for parameter in layer.parameters()]
+    scales = [
+        size for name, layer in cut.items() for size in _scales(layer, found.statistics[name])
+    ]
     asked = [parameter.requires_grad for parameter in parameters]
 
     def through_model() -> Iterator[tuple[slice, Tensor]]:
@@ -289,11 +300,12 @@ def _refine(
         assert found.inputs is not None
         yield slice(0, len(codes)), layer(found.inputs.to(batches.device))
 
-    with frozen(small, batches.device):
+    with frozen(small, batches.device), torch.inference_mode(False):
         for parameter in parameters:
             parameter.requires_grad_(True)
         distill(
             parameters,
+            scales,
             through_model if found.inputs is None else through_layer,
             found.outputs,
             codes,
@@ -308,71 +320,19 @@ def _refine(
             parameter.grad = None
 
 
-def _check(
-    model: Any,
-    rank: Any,
-    importance: Any,
-    refine: Any,
-    max_iter: Any,
-    fraction: Any,
-    borrowed: Any,
-) -> None:
-    """Refuse parameters that cannot be used, whatever the data."""
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"model is {type(model).__name__}; expected an nn.Module. Of a fitted classifier pass "
-            "clf.to_torch()."
-        )
-    for own in rank.values() if isinstance(rank, Mapping) else [rank]:
-        whole = isinstance(own, Integral) and not isinstance(own, bool) and int(own) >= 1
-        share = isinstance(own, Real) and not isinstance(own, Integral) and 0.0 < float(own) <= 1.0
-        if not (whole or share):
-            raise ValueError(
-                f"rank={own!r}; expected a whole number from 1, or a share of energy in (0, 1]."
-            )
-    for name, value, known in [
-        ("importance", importance, CUTS),
-        ("refine", refine, (None, "distill")),
-    ]:
-        if value not in known:
-            raise ValueError(f"{name}={value!r}; expected one of {', '.join(map(repr, known))}.")
-    if not isinstance(borrowed, Real) or not 0.0 <= float(borrowed) < np.inf:
-        raise ValueError(f"borrowed_rows={borrowed!r}; expected a number of at least 0.")
-    if not isinstance(max_iter, Integral) or max_iter < 1:
-        raise ValueError(f"max_iter={max_iter!r}; expected a whole number from 1.")
-    if not isinstance(fraction, Real) or not 0.0 < float(fraction) < 1.0:
-        raise ValueError(f"validation_fraction={fraction!r}; expected a number between 0 and 1.")
+def _size(layer: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in layer.parameters())
 
 
-def _choose(model: nn.Module, layers: Any, rank: Any) -> dict[str, nn.Linear]:
-    """Return the layers that may be cut, by name."""
-    known = linear_layers(model)
-    holders: dict[int, list[str]] = {}
-    for name, part in model.named_modules():
-        for parameter in part._parameters.values():
-            if parameter is not None:
-                holders.setdefault(id(parameter), []).append(name)
-    shared = {name for name, part in known.items() if len(holders[id(part.weight)]) > 1}
-    if layers is None and isinstance(rank, Mapping):
-        layers = list(rank)
-    if layers is None:
-        return {name: part for name, part in known.items() if name not in shared}
-    layers = [layers] if isinstance(layers, str) else list(layers)
-    absent = [name for name in layers if name not in known]
-    if absent or not layers:
-        raise ValueError(
-            f"layers names [{listed(absent)}]; expected nn.Linear layers of the model: "
-            f"[{listed(known)}]."
-        )
-    tied = [name for name in layers if name in shared]
-    if tied:
-        raise ValueError(
-            f"The layers [{listed(tied)}] share their weights with others, which would keep the "
-            "old ones. Leave them out."
-        )
-    if isinstance(rank, Mapping) and set(rank) != set(layers):
-        raise ValueError(
-            f"rank names the layers [{listed(rank)}], and layers [{listed(layers)}]; expected the "
-            "same. Leave layers out."
-        )
-    return {name: known[name] for name in layers}
+def _scales(layer: LowRankLinear, statistics: LayerStatistics) -> list[float]:
+    """Return the size of each parameter's entries; of the bias, by how much the outputs vary."""
+    inputs = statistics.inputs.result()
+    n = inputs.means.weights
+    spread = inputs.variance(n / n.sum()).clamp_min(0.0)
+    W = layer.weight.detach().double().cpu()
+    sizes = {
+        name: float(parameter.detach().double().square().mean().sqrt())
+        for name, parameter in layer.named_parameters()
+    }
+    sizes["up.bias"] = float((W.square() @ spread).mean().sqrt())
+    return [size or 1.0 for size in sizes.values()]

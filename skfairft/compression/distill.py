@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from ..backbone.batches import NotFiniteError
+from .outputs import gradients_of
+
 __all__ = ["distill"]
 
 # L-BFGS iterations between looks at the rows held out; looks without gain that end it, and the
@@ -19,6 +22,7 @@ _SMOOTH = 0.1
 
 def distill(
     parameters: list[nn.Parameter],
+    scales: list[float],
     outputs: Callable[[], Iterator[tuple[slice, Tensor]]],
     uncut: Tensor,
     codes: Tensor,
@@ -33,12 +37,17 @@ def distill(
 
     The objective is that of the cut: the weighted mean of the groups' mean divergences from the
     uncut model, or their maximum, which is smoothed for training. In the end the parameters are
-    the best on the rows held out, of the start and of every tenth iteration.
+    the best on the rows held out, of the start and of every tenth iteration; a group of which none
+    is held out is judged on all its rows. Neither the units of what goes through the layers nor
+    those of the objective matter: parameters are counted in ``scales``, and the objective in what
+    it is at the start.
 
     Parameters
     ----------
     parameters : list of nn.Parameter
         Of the thin layers.
+    scales : list of float
+        The size of each one's entries, positive.
     outputs : callable
         Yields all rows in batches, (rows, outputs of the model with these parameters).
     uncut : Tensor of shape (n, ...)
@@ -56,22 +65,36 @@ def distill(
     max_iter : int
         Most iterations.
 
+    Raises
+    ------
+    ValueError
+        If the objective at the start is NaN or infinite, or has no gradient.
+
     Examples
     --------
     >>> x, uncut = torch.linspace(-1, 1, 8)[:, None], torch.linspace(-3, 3, 8)[:, None]
     >>> slope = nn.Parameter(torch.ones(1))
     >>> codes, held_out = torch.arange(8) % 2, torch.arange(8) > 5
     >>> squares = lambda out, target: (out - target).square().sum(1)
-    >>> _ = distill([slope], lambda: iter([(slice(0, 8), x * slope)]), uncut, codes, held_out,
-    ...             squares, None, mixing=torch.eye(2).double(), max_iter=50)
+    >>> _ = distill([slope], [1.0], lambda: iter([(slice(0, 8), x * slope)]), uncut, codes,
+    ...             held_out, squares, None, mixing=torch.eye(2).double(), max_iter=50)
     >>> round(slope.item(), 4)
     3.0
     """
     train, n_groups = ~held_out, len(mixing)
+    judged = held_out | (torch.bincount(codes[held_out], minlength=n_groups) == 0)[codes]
     counts = torch.bincount(codes[train], minlength=n_groups).clamp_min(1)
+    starts = [parameter.detach().clone() for parameter in parameters]
+    # What is looked for is how far to go from the start, in double precision whatever the layers'.
+    ways = [torch.zeros(start.shape, dtype=torch.float64) for start in starts]
+
+    def go() -> None:
+        with torch.no_grad():
+            for parameter, start, scale, way in zip(parameters, starts, scales, ways, strict=True):
+                parameter.copy_(start + (scale * way).to(start))
 
     def means(each: Tensor, of: Tensor) -> Tensor:
-        """Return the mean (G,) of each group with what it borrows, 0 of one without rows."""
+        """Return the mean (G,) of each group with what it borrows."""
         sums = torch.zeros(n_groups, dtype=torch.float64).index_add_(0, codes[of], each[of])
         return mixing @ (sums / torch.bincount(codes[of], minlength=n_groups).clamp_min(1))
 
@@ -83,52 +106,67 @@ def distill(
     def objective(found: Tensor) -> float:
         return float(found.max() if shares is None else shares @ found)
 
-    def closure() -> float:
-        for parameter in parameters:
-            parameter.grad = None
+    each = divergences()
+    unit, width = objective(means(each, train)), 0.0
+    if not math.isfinite(unit):
+        raise ValueError(f"The divergence from the uncut model is {unit} before the training.")
+    if unit == 0.0:  # they say the same
+        return 0
+
+    def value_and_slopes() -> tuple[float, list[Tensor]]:
+        value, total = 0.0, [torch.zeros_like(way) for way in ways]
         if shares is None:
-            found = means(divergences(), train)
-            price, value = (
-                torch.softmax(found / width, 0),
-                width * torch.logsumexp(found / width, 0),
-            )
+            scaled = means(divergences(), train) / width
+            price, value = torch.softmax(scaled, 0), width * float(torch.logsumexp(scaled, 0))
         else:
-            price, value = shares, torch.zeros(())
+            price = shares
         weight = torch.where(train, (price @ mixing / counts)[codes], 0.0)
         with torch.enable_grad():
             for rows, out in outputs():
                 each = divergence(out, uncut[rows].to(out))
                 loss = each @ weight[rows].to(each)
-                for parameter, slope in zip(
-                    parameters, torch.autograd.grad(loss, parameters), strict=True
-                ):
-                    parameter.grad = slope if parameter.grad is None else parameter.grad + slope
+                for i, slope in enumerate(gradients_of(loss, parameters)):
+                    if slope is not None:
+                        total[i] += (scales[i] / unit) * slope.double().cpu()
                 if shares is not None:
-                    value = value + loss.detach().cpu()
-        return float(value)
+                    value += float(loss.detach())
+        return value / unit, total
+
+    def closure() -> float:
+        go()
+        try:
+            value, slopes = value_and_slopes()
+        except NotFiniteError:
+            value, slopes = math.nan, []
+        usable = math.isfinite(value) and all(bool(slope.isfinite().all()) for slope in slopes)
+        for i, way in enumerate(ways):
+            way.grad = slopes[i] if usable else torch.full_like(way, math.nan)
+        # What is not finite lies too far: the line search then halves its step.
+        return value if usable else math.inf
 
     optimizer = torch.optim.LBFGS(
-        parameters, max_iter=_ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
+        ways, max_iter=_ITERATIONS, history_size=20, line_search_fn="strong_wolfe"
     )
-    best, best_at, since = math.inf, 0, 0
-    kept: list[Tensor] = []
-    done = 0
-    while True:
-        each = divergences()
-        found = objective(means(each, held_out))
-        if done == 0 or found < best * (1.0 - _GAIN):  # not a number is no gain
-            best, best_at, since = found, done, 0
-            kept = [parameter.detach().clone() for parameter in parameters]
-        else:
-            since += 1
-        if since == _PATIENCE or done == max_iter:
-            break
+    best, best_at, since, done = objective(means(each, judged)), 0, 0, 0
+    kept = [way.clone() for way in ways]
+    while done < max_iter and since < _PATIENCE:
         width = max(_SMOOTH * float(means(each, train).max()), torch.finfo(torch.float64).tiny)
         (group,) = optimizer.param_groups
         group["max_iter"] = min(_ITERATIONS, max_iter - done)
         optimizer.step(closure)
         done += group["max_iter"]
-    with torch.no_grad():
-        for parameter, values in zip(parameters, kept, strict=True):
-            parameter.copy_(values)
+        go()
+        try:
+            each = divergences()
+        except NotFiniteError:
+            break
+        found = objective(means(each, judged))
+        if found < best * (1.0 - _GAIN):  # not a number is no gain
+            best, best_at, since = found, done, 0
+            kept = [way.clone() for way in ways]
+        else:
+            since += 1
+    for way, stop in zip(ways, kept, strict=True):
+        way.copy_(stop)
+    go()
     return best_at

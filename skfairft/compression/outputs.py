@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["MEANINGS", "Meaning", "meaning_of"]
+from ..backbone.batches import NotFiniteError
+
+__all__ = ["MEANINGS", "Meaning", "as_labels", "gradients_of", "meaning_of"]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,7 +32,8 @@ class Meaning:
     divergence : callable
         Of outputs and those of the uncut model, (n,): 0 where they say the same.
     labels : callable
-        Returns y as a tensor, or raises a ValueError; is given y and outputs of the same rows.
+        Returns y as the loss takes it, or raises a ValueError; is given y, as `as_labels` returns
+        it, and outputs of the same rows.
     draw : callable or None
         Returns labels drawn from what outputs say, given these and a generator.
     decisions : callable or None
@@ -40,7 +43,7 @@ class Meaning:
     name: str
     loss: Loss
     divergence: Loss
-    labels: Callable[[Any, Tensor], Tensor]
+    labels: Callable[[Tensor, Tensor], Tensor]
     draw: Callable[[Tensor, torch.Generator], Tensor] | None = None
     decisions: Callable[[Tensor], Tensor] | None = None
 
@@ -72,7 +75,63 @@ def meaning_of(loss: Any, *, needed_by: str) -> Meaning:
     )
 
 
+def as_labels(y: Any) -> Tensor:
+    """Return labels of any library as a tensor, of which rows are taken by position.
+
+    Raises
+    ------
+    ValueError
+        If they are no numbers.
+
+    Examples
+    --------
+    >>> as_labels(np.array([2, 1], dtype="uint16"))
+    tensor([2, 1])
+    """
+    if isinstance(y, Tensor):
+        return y
+    values = np.asarray(y)
+    if values.dtype.kind == "O" and values.ndim:  # numbers, perhaps, as pandas may hold them
+        inferred = np.asarray(values.tolist())
+        values = inferred if inferred.dtype.kind in "biuf" else values
+    if values.dtype.kind not in "biuf" or not values.ndim:
+        what = values.dtype.name if values.ndim else type(y).__name__
+        such = (
+            f", such as {values.ravel()[:1].tolist()[0]!r}" if values.ndim and values.size else ""
+        )
+        raise ValueError(f"y holds {what}{such}; expected numbers, as the model's loss takes them.")
+    if values.dtype.kind == "u" and values.dtype.itemsize > 1:  # as torch has them
+        values = values.astype(np.int64)
+    elif values.dtype.kind == "f":
+        values = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
+    # A copy in the machine's order of bytes: torch takes none that must not be written.
+    return torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("=")))
+
+
+def gradients_of(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+    """Return the gradients of a loss, None of a tensor that it does not depend on.
+
+    Raises
+    ------
+    ValueError
+        If it has none at all.
+    """
+    if not tensors:
+        return []
+    if not loss.requires_grad:
+        raise ValueError(
+            "The loss has no gradient: the model's forward, or loss, detaches what it computes or "
+            "runs under torch.no_grad() or inference_mode(). Take importance='covariance' and "
+            "refine=None, which need none."
+        )
+    return list(torch.autograd.grad(loss, list(tensors), allow_unused=True))
+
+
 def _by_row(loss: Loss, name: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    half = outputs.dtype in (torch.float16, torch.bfloat16)
+    outputs, targets = (
+        each.float() if half and each.is_floating_point() else each for each in (outputs, targets)
+    )
     found = loss(outputs, targets)
     if not isinstance(found, Tensor) or found.shape != (len(outputs),):
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
@@ -80,6 +139,8 @@ def _by_row(loss: Loss, name: str, outputs: Tensor, targets: Tensor) -> Tensor:
             f"loss, {name}, returned {shape} for {len(outputs)} rows; expected a loss for each "
             'row, (n,). Those of torch do with reduction="none".'
         )
+    if not bool(torch.isfinite(found).all()):
+        raise NotFiniteError(f"loss, {name}, returned NaN or infinity.")
     return found
 
 
@@ -97,20 +158,17 @@ def _flat(values: Tensor) -> Tensor:
     return values.flatten(1) if values.ndim > 1 else values[:, None]
 
 
-def _as_given(y: Any, outputs: Tensor) -> Tensor:
-    if isinstance(y, Tensor):
-        return y.to(outputs.device)
-    values = np.array(y)  # a copy: torch takes none that must not be written
-    if values.dtype.kind not in "biuf":
-        raise ValueError(
-            f"y holds {values.dtype.name}, such as {values.flat[0]!r}; expected numbers, as the "
-            "model's loss takes them."
-        )
-    return torch.from_numpy(values).to(outputs.device)
+def _precise(values: Tensor) -> Tensor:
+    """Return numbers in which differences of like outputs keep their digits."""
+    return values.float() if values.device.type == "mps" else values.double()
 
 
-def _class_numbers(y: Any, outputs: Tensor) -> Tensor:
-    y, outputs = _as_given(y, outputs), _scores(outputs)
+def _as_given(y: Tensor, outputs: Tensor) -> Tensor:
+    return y.to(outputs.device)
+
+
+def _class_numbers(y: Tensor, outputs: Tensor) -> Tensor:
+    y, outputs = y.to(outputs.device), _scores(outputs)
     whole = not y.is_floating_point() and not y.is_complex() and y.ndim == 1
     if not whole or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < outputs.shape[1]):
         raise ValueError(
@@ -121,8 +179,10 @@ def _class_numbers(y: Any, outputs: Tensor) -> Tensor:
     return y.long()
 
 
-def _like_outputs(y: Any, outputs: Tensor) -> Tensor:
-    y = _as_given(y, outputs).to(outputs.dtype)
+def _like_outputs(y: Tensor, outputs: Tensor) -> Tensor:
+    y = _precise(y.to(outputs.device))
+    if not bool(torch.isfinite(y).all()):
+        raise ValueError("y holds NaN or infinity; expected numbers. Drop the rows without labels.")
     if y.numel() != outputs.numel():
         raise ValueError(
             f"y has shape {tuple(y.shape)}, but the model gives {tuple(outputs.shape)}; expected "
@@ -131,7 +191,7 @@ def _like_outputs(y: Any, outputs: Tensor) -> Tensor:
     return y.reshape(outputs.shape)
 
 
-def _shares(y: Any, outputs: Tensor) -> Tensor:
+def _shares(y: Tensor, outputs: Tensor) -> Tensor:
     y = _like_outputs(y, outputs)
     if bool(((y < 0.0) | (y > 1.0)).any()):
         raise ValueError(
@@ -142,11 +202,12 @@ def _shares(y: Any, outputs: Tensor) -> Tensor:
 
 
 def _of_softmax(outputs: Tensor, uncut: Tensor) -> Tensor:
-    log_p, log_q = (_scores(each).log_softmax(1) for each in (outputs, uncut))
+    log_p, log_q = (_precise(_scores(each)).log_softmax(1) for each in (outputs, uncut))
     return F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(1)
 
 
 def _of_sigmoid(outputs: Tensor, uncut: Tensor) -> Tensor:
+    outputs, uncut = _precise(outputs), _precise(uncut)
     p = torch.sigmoid(uncut)
     # Of a Bernoulli variable; log sigmoid keeps its digits where sigmoid is 0 or 1.
     apart = p * (F.logsigmoid(uncut) - F.logsigmoid(outputs))
@@ -155,12 +216,14 @@ def _of_sigmoid(outputs: Tensor, uncut: Tensor) -> Tensor:
 
 
 def _squared(outputs: Tensor, targets: Tensor) -> Tensor:
-    return _flat((outputs - targets).square()).mean(1)
+    return _flat((_precise(outputs) - _precise(targets)).square()).mean(1)
 
 
 def _noisy(outputs: Tensor, generator: torch.Generator) -> Tensor:
-    noise = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
-    return outputs + noise.to(outputs)
+    # Of uniform numbers, which do not depend on how many are drawn at once.
+    uniform = torch.rand(outputs.shape, generator=generator, dtype=torch.float64)
+    eps = torch.finfo(torch.float64).eps
+    return outputs + torch.special.ndtri(uniform.clamp(eps, 1.0 - eps)).to(outputs.device)
 
 
 def _classes(outputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -178,7 +241,7 @@ MEANINGS = {
     for meaning in [
         Meaning(
             "softmax",
-            lambda outputs, y: F.cross_entropy(outputs, y, reduction="none"),
+            lambda outputs, y: F.cross_entropy(_precise(outputs), y, reduction="none"),
             _of_softmax,
             _class_numbers,
             _classes,
@@ -187,7 +250,7 @@ MEANINGS = {
         Meaning(
             "sigmoid",
             lambda outputs, y: _flat(
-                F.binary_cross_entropy_with_logits(outputs, y, reduction="none")
+                F.binary_cross_entropy_with_logits(_precise(outputs), _precise(y), reduction="none")
             ).mean(1),
             _of_sigmoid,
             _shares,

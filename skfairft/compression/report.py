@@ -12,16 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.stats import norm
-from sklearn.utils.validation import check_consistent_length
+from scipy.stats import t as student
 from torch import Tensor, nn
 
 from ..backbone.batches import ModuleBatches
+from ..backbone.forward import dtype_of, place
 from ..backbone.frozen import frozen, locked
 from ..backbone.modules import count_parameters
 from ..inputs.by_name import by_name
 from ..inputs.encoding import encode_groups
 from ..inputs.index_order import warn_of_index_order
 from ..parity.rate_limits import wilson_limits
+from .checks import check_labels, check_module
 from .outputs import Meaning, meaning_of
 
 if TYPE_CHECKING:
@@ -122,8 +124,8 @@ def compression_report(
         scores of classes and for log-odds the Kullback-Leibler divergence, in nats; for numbers
         the squared difference); ``agreement``, the share of decisions that are the same; with
         labels ``loss_rise``, the smaller model's loss minus the model's, and ``accuracy`` and
-        ``accuracy_small`` where there are decisions. Intervals are normal, those of shares
-        Wilson's [1]_.
+        ``accuracy_small`` where there are decisions. Intervals are Student's, which are too
+        narrow for few rows of skewed values, those of shares Wilson's [1]_.
 
     Raises
     ------
@@ -151,13 +153,15 @@ def compression_report(
     ({False: 180, True: 20, 'overall': 200}, True)
     """
     meaning = meaning_of(loss, needed_by="compression_report")
-    check_consistent_length(*(each for each in (X, y, sensitive_features) if each is not None))
-    warn_of_index_order(X=X, y=y, sensitive_features=sensitive_features)
+    for name, each in (("model", model), ("small", small)):
+        check_module(name, each)
     batches = ModuleBatches.of(
         model, X, preprocess=preprocess, batch_size=batch_size, device=device
     )
     groups, codes = encode_groups(sensitive_features, len(batches))
-    measured, seconds = _measure(model, small, batches, meaning, y)
+    labels = check_labels(y, len(batches))
+    warn_of_index_order(X=X, y=y, sensitive_features=sensitive_features)
+    measured, seconds = _measure(model, small, batches, meaning, labels)
     import pandas as pd
 
     index = pd.Index([*groups.tolist(), "overall"], dtype=object, tupleize_cols=False)
@@ -176,7 +180,7 @@ def compression_report(
 
 
 def _measure(
-    model: nn.Module, small: nn.Module, batches: ModuleBatches, meaning: Meaning, y: Any
+    model: nn.Module, small: nn.Module, batches: ModuleBatches, meaning: Meaning, y: Tensor | None
 ) -> tuple[dict[str, NDArray[np.float64]], tuple[float, float]]:
     """Return each measure (n,), and the seconds that the two models took."""
     found: dict[str, list[Tensor]] = {}
@@ -193,6 +197,7 @@ def _measure(
             outputs = []
             for i, each in enumerate((model, small)):
                 given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in arguments.items()}
+                given = place(given, batches.device, dtype_of(each))
                 start = time.perf_counter()
                 outputs.append(batches.run(each, given, rows.stop - rows.start))
                 seconds[i] += time.perf_counter() - start
@@ -223,10 +228,13 @@ def _measure(
 
 def _mean(values: NDArray[np.float64], share: bool) -> tuple[float, float, float]:
     """Return a mean with its interval."""
-    n, mean, z = len(values), float(values.mean()), float(norm.ppf((1.0 + _LEVEL) / 2))
+    n, mean, level = len(values), float(values.mean()), (1.0 + _LEVEL) / 2
     if share:
+        z = float(norm.ppf(level))
         rate, rows = torch.tensor([mean], dtype=torch.float64), torch.tensor([n])
         low, high = wilson_limits(rate, rows, z)
         return mean, float(low), float(high)
-    half = z * float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else np.nan
+    if n == 1:
+        return mean, np.nan, np.nan
+    half = float(student.ppf(level, n - 1)) * float(values.std(ddof=1)) / np.sqrt(n)
     return mean, mean - half, mean + half

@@ -369,7 +369,13 @@ def check_group_weights(
                 "one, 0.0 for a group whose importance is not to count."
             )
         group_weights = [group_weights[name] for name in names]
-    weights = np.asarray(group_weights, dtype=np.float64)
+    try:
+        weights = np.asarray(group_weights, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"group_weights={group_weights!r}; expected None, 'proportional', 'minimax', a dict or "
+            f"numbers, one for each of the groups [{listed(names)}]."
+        ) from None
     if weights.shape != (len(groups),):
         raise ValueError(
             f"group_weights has shape {weights.shape}; expected {(len(groups),)}, one weight for "

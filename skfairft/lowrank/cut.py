@@ -118,6 +118,11 @@ def cut_layer(
     mixing : Tensor of shape (G, G), optional
         What each group's loss is a mean of; see `borrowing`. None is each group's own.
 
+    Raises
+    ------
+    ValueError
+        If squares of its inputs or weights overflow.
+
     Examples
     --------
     >>> layer = nn.Linear(3, 2).double()
@@ -149,6 +154,11 @@ def cut_layer(
         apart=shares is None,
     )
     mixed = torch.einsum("gh,hij->gij", mixing, moments)
+    if not bool(torch.isfinite(mixed).all()):
+        raise ValueError(
+            f"The inputs or weights of a layer of {layer.in_features} to {layer.out_features} are "
+            "so large that their squares overflow; scale what the model takes, or leave it out."
+        )
     values = torch.linalg.eigvalsh(torch.einsum("g,gij->ij", weights, mixed)).flip(0)
     singular = values.clamp_min(0.0).sqrt()
     r = resolve_rank(rank, singular)

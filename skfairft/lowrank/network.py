@@ -15,11 +15,20 @@ from torch import Tensor, nn
 from .covariance import GroupCovariance
 from .fisher import GroupFisher
 
-__all__ = ["LayerStatistics", "OutputMoments", "linear_layers", "replace_layer", "watched"]
+__all__ = [
+    "LayerStatistics",
+    "OutputMoments",
+    "does_more",
+    "linear_layers",
+    "replace_layer",
+    "watched",
+]
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
     """Return the ``nn.Linear`` layers of a model by name, each once, of that very class.
+
+    Only those whose weights are parameters of their own, and real numbers.
 
     Examples
     --------
@@ -30,8 +39,24 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
         name: part
         for name, part in model.named_modules()
         # Of a pruned layer the weight is made of others.
-        if type(part) is nn.Linear and part._parameters.get("weight") is not None
+        if type(part) is nn.Linear
+        and part._parameters.get("weight") is not None
+        and part.weight.is_floating_point()
     }
+
+
+def does_more(layer: nn.Linear) -> bool:
+    """Tell whether a layer has hooks or a forward of its own, which another would not have.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(2, 2)
+    >>> handle = layer.register_forward_hook(lambda part, args, output: 2 * output)
+    >>> does_more(layer), does_more(nn.Linear(2, 2))
+    (True, False)
+    """
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return "forward" in vars(layer) or any(getattr(layer, name) for name in hooks)
 
 
 def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:

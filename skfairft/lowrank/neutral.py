@@ -108,9 +108,19 @@ def minimax_cut(moments: Tensor, rank: int) -> NeutralCut:
     (tensor([2.3333, 2.3333], dtype=torch.float64), 2.333333)
     """
     n_groups = len(moments)
-    if n_groups == 1:
-        return weighted_cut(moments, rank, torch.ones(1, dtype=torch.float64))
-    return _of_two(moments, rank) if n_groups == 2 else _of_several(moments, rank)
+    equal = weighted_cut(moments, rank, torch.full((n_groups,), 1.0 / n_groups).double())
+    # The mean of the losses: if that is all of the largest, as where nothing is lost, no other
+    # weights do better, and rounding must not choose among them.
+    if _largest(equal) - equal.bound <= _alike(moments):
+        return equal
+    return _of_two(moments, rank) if n_groups == 2 else _of_several(moments, rank, equal)
+
+
+def _alike(moments: Tensor) -> float:
+    """Return by how much losses differ through rounding."""
+    eps = torch.finfo(torch.float64).eps
+    share = max(_LOSSES_TOL, len(moments[0]) * eps)
+    return share * float(moments.diagonal(dim1=1, dim2=2).sum(1).max())
 
 
 def _losses(moments: Tensor, V: Tensor) -> Tensor:
@@ -129,7 +139,7 @@ def _of_two(moments: Tensor, rank: int) -> NeutralCut:
     low, high, left, right = 0.0, 1.0, at(0.0), at(1.0)
     if gap(left) <= 0.0 or gap(right) >= 0.0:
         return left if gap(left) <= 0.0 else right
-    alike = _LOSSES_TOL * float(moments.diagonal(dim1=1, dim2=2).sum(1).max())
+    alike = _alike(moments)
     for step in count():
         # Where the line between both ends meets zero, and the middle now and then: at a tie the gap
         # jumps, and lines alone would creep.
@@ -150,11 +160,10 @@ def _of_two(moments: Tensor, rank: int) -> NeutralCut:
     return NeutralCut(V, _losses(moments, V), nearer.shares, max(left.bound, right.bound))
 
 
-def _of_several(moments: Tensor, rank: int) -> NeutralCut:
+def _of_several(moments: Tensor, rank: int, equal: NeutralCut) -> NeutralCut:
     """Kelley's cutting planes: weights against the best mixture of the cuts found so far."""
     n_groups = len(moments)
-    shares = torch.full((n_groups,), 1.0 / n_groups, dtype=torch.float64)
-    cuts = [weighted_cut(moments, rank, shares)]
+    cuts = [equal]
     mixture = np.ones(1)
     scale = float(cuts[0].losses.max()) or 1.0
     for _ in range(_PLANES):
@@ -168,6 +177,8 @@ def _of_several(moments: Tensor, rank: int) -> NeutralCut:
             b_eq=[1.0],
             bounds=[(0.0, None)] * (n_groups + 1),
         )
+        if found.status != 0:  # losses of too different sizes for the solver
+            break
         mixture = -found.ineqlin.marginals
         shares = torch.from_numpy(np.maximum(found.x[:-1], 0.0))
         cuts.append(weighted_cut(moments, rank, shares / shares.sum()))

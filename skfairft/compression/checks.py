@@ -1,0 +1,138 @@
+"""What `compress` may be asked for, and which layers it may cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..backbone.batches import ModuleBatches
+from ..backbone.frozen import frozen
+from ..inputs.words import listed
+from ..lowrank.cut import CUTS
+from ..lowrank.network import does_more, linear_layers, watched
+from .outputs import as_labels
+
+__all__ = ["check_labels", "check_module", "check_running", "check_settings", "choose_layers"]
+
+
+def check_module(name: str, module: Any) -> None:
+    """Refuse what is no module."""
+    if not isinstance(module, nn.Module):
+        raise ValueError(
+            f"{name} is {type(module).__name__}; expected an nn.Module. Of a fitted classifier "
+            "pass clf.to_torch()."
+        )
+
+
+def check_labels(y: Any, n_rows: int) -> Tensor | None:
+    """Return labels as a tensor, a row for each of X; None of None."""
+    if y is None:
+        return None
+    labels = as_labels(y)
+    if not labels.ndim or len(labels) != n_rows:
+        raise ValueError(
+            f"y has the shape {tuple(labels.shape)}, but X has {n_rows} rows; expected a label for "
+            "each."
+        )
+    return labels
+
+
+def check_settings(
+    rank: Any,
+    importance: Any,
+    refine: Any,
+    max_iter: Any,
+    fraction: Any,
+    borrowed: Any,
+) -> None:
+    """Refuse parameters that cannot be used, whatever the data."""
+    for own in rank.values() if isinstance(rank, Mapping) else [rank]:
+        whole = isinstance(own, Integral) and not isinstance(own, bool) and int(own) >= 1
+        share = isinstance(own, Real) and not isinstance(own, Integral) and 0.0 < float(own) <= 1.0
+        if not (whole or share):
+            raise ValueError(
+                f"rank={own!r}; expected a whole number from 1, or a share of energy in (0, 1]."
+            )
+    for name, value, known in [
+        ("importance", importance, CUTS),
+        ("refine", refine, (None, "distill")),
+    ]:
+        if not (value is None or isinstance(value, str)) or value not in known:
+            raise ValueError(f"{name}={value!r}; expected one of {', '.join(map(repr, known))}.")
+    if not isinstance(borrowed, Real) or not 0.0 <= float(borrowed) < np.inf:
+        raise ValueError(f"borrowed_rows={borrowed!r}; expected a number of at least 0.")
+    if not isinstance(max_iter, Integral) or max_iter < 1:
+        raise ValueError(f"max_iter={max_iter!r}; expected a whole number from 1.")
+    if not isinstance(fraction, Real) or not 0.0 < float(fraction) < 1.0:
+        raise ValueError(f"validation_fraction={fraction!r}; expected a number between 0 and 1.")
+
+
+def choose_layers(model: nn.Module, layers: Any, rank: Any) -> dict[str, nn.Linear]:
+    """Return the layers that may be cut, by name.
+
+    Raises
+    ------
+    ValueError
+        If layers or rank name others, or there is none.
+    """
+    known = linear_layers(model)
+    holders: dict[int, list[str]] = {}
+    for name, part in model.named_modules():
+        for parameter in part._parameters.values():
+            if parameter is not None:
+                holders.setdefault(id(parameter), []).append(name)
+    shared = {name for name, part in known.items() if len(holders[id(part.weight)]) > 1}
+    if layers is None and isinstance(rank, Mapping):
+        layers = list(rank)
+    if layers is None:
+        return {
+            name: part for name, part in known.items() if name not in shared and not does_more(part)
+        }
+    if not isinstance(layers, (str, Iterable)):
+        raise ValueError(f"layers={layers!r}; expected names of layers, or None for all.")
+    layers = [layers] if isinstance(layers, str) else list(layers)
+    absent = [name for name in layers if name not in known]
+    if absent or not layers:
+        raise ValueError(
+            f"layers names [{listed(absent)}]; expected nn.Linear layers of the model: "
+            f"[{listed(known)}]."
+        )
+    more = [name for name in layers if does_more(known[name])]
+    if more:
+        raise ValueError(
+            f"The layers [{listed(more)}] have hooks or a forward of their own, which layers in "
+            "their place would not have. Remove those, or leave the layers out."
+        )
+    tied = [name for name in layers if name in shared]
+    if tied:
+        raise ValueError(
+            f"The layers [{listed(tied)}] share their weights with others, which would keep the "
+            "old ones. Leave them out."
+        )
+    if isinstance(rank, Mapping) and set(rank) != set(layers):
+        raise ValueError(
+            f"rank names the layers [{listed(rank)}], and layers [{listed(layers)}]; expected the "
+            "same. Leave layers out."
+        )
+    return {name: known[name] for name in layers}
+
+
+def check_running(small: nn.Module, names: Iterable[str], batches: ModuleBatches) -> None:
+    """Refuse a copy whose forward comes to the old layers by another way than their names."""
+    names = list(names)
+    rows, arguments = next(iter(batches))
+    with frozen(small, batches.device), torch.no_grad(), watched(small, names) as seen:
+        batches.run(small, arguments, rows.stop - rows.start)
+        silent = [name for name in names if not seen[name]]
+    if silent:
+        raise ValueError(
+            f"The layers [{listed(silent)}] cannot be replaced: the model comes to them by another "
+            "way than as its submodules of these names, such as a list of layers or a compiled "
+            "function, and would go on with the old ones. Leave them out: pass layers= without "
+            "them."
+        )
