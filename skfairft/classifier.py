@@ -621,20 +621,22 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             In evaluation mode, a copy that shares nothing with the classifier. It
             maps what the extractor takes (after ``preprocess``; a mapping's entries as
             keywords) to what `decision_function` gives: (n,) with two classes,
-            otherwise (n, k).
+            otherwise (n, k). Its attribute ``constraint`` is the classifier's.
         """
         check_is_fitted(self, "head_")
         with training_modes():  # so that the module can be trained, whatever mode it is made in
             head = copy.deepcopy(self.head_)
             if len(self.classes_) == 2:
                 head = single_score_head(head)
-            if self.feature_extractor_ is None:
-                return nn.Sequential(OrderedDict(head=head)).eval()
             given = self.feature_extractor_
-            extractor = copy_module(given.feature_module(), type(given.module).__name__)
-            head.to(device_of(extractor))
-            deployed = DeployedModel(extractor, head)
+            if given is None:
+                deployed: nn.Module = nn.Sequential(OrderedDict(head=head))
+            else:
+                extractor = copy_module(given.feature_module(), type(given.module).__name__)
+                head.to(device_of(extractor))
+                deployed = DeployedModel(extractor, head)
             switch_to_evaluation(deployed)
+            vars(deployed)["constraint"] = self.constraint  # for what changes it, as `compress`
             return deployed
 
     def _sk_visual_block_(self) -> Any:

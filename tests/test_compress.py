@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,12 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 from torch.utils.data import Dataset
 
-from skfairft import compress
+from skfairft import FairLowRankHeadClassifier, FairnessWarning, compress
 from skfairft.backbone.batches import ModuleBatches
 from skfairft.compression.calibration import calibrate
 from skfairft.compression.distill import distill
 from skfairft.compression.outputs import MEANINGS
+from skfairft.datasets import make_biased_classification
 from skfairft.lowrank.layer import LowRankLinear
 
 N, D, H, K = 200, 8, 12, 6
@@ -527,7 +529,11 @@ ERRORS = {
             (by_weight, r"The layers \['fc'\] did not run: .*or uses their weights by itself"),
         ]
     },
-    "no smaller": (None, {"rank": 9}, "No layer of Sequential is smaller at rank=9; .*lower one"),
+    "no smaller": (
+        None,
+        {"rank": 9},
+        "No layer of Sequential is smaller at rank=9; expected .* below 5 for '0'; 4 for '2', or",
+    ),
     "y too short": (None, FISHER | {"y": Y[1:]}, r"y has the shape \(199,\), but X has 200 r"),
     "y of floats": (None, FISHER | {"y": Y / 2}, "y holds torch.float64 .*the classes as the"),
     "y beyond": (None, FISHER | {"y": Y + 1}, "from 1 to 6; expected .*numbers them, 0 to 5"),
@@ -620,7 +626,7 @@ ERRORS = {
     "groups missing": (None, {"sensitive_features": [None, *Y[1:]]}, "features .*missing"),
     "groups of a row": (
         None,
-        DISTILL | {"sensitive_features": np.arange(N)},
+        DISTILL | {"sensitive_features": np.arange(N), "group_weights": "proportional"},
         "holds rows out.*refine=None",
     ),
     "NaN": (Returns(lambda x: x.log()), {}, "Returns returned NaN or infinity"),
@@ -897,6 +903,43 @@ def test_drawn_labels_do_not_depend_on_the_size_of_batches(loss):
     settings = {"importance": "kfac", "loss": loss}
     found = [small_of(network_of(0), batch_size=size, **settings) for size in (7, 64)]
     assert same(found[0](rows()), found[1](rows()))
+
+
+class TestWarnings:
+    @pytest.mark.parametrize(
+        ("s", "words"),
+        [
+            (np.arange(N) < 29, r"few rows to tell what they need: True has 29"),
+            (np.zeros(N), r"constant: all 200 rows belong to the group 0"),
+        ],
+    )
+    def test_of_groups_that_cannot_be_heeded(self, s, words):
+        with pytest.warns(FairnessWarning, match=words):
+            small_of(network(), sensitive_features=s)
+        for settings in ({"group_weights": "proportional"}, {"importance": "uniform"}):
+            small_of(network(), sensitive_features=s, **settings)  # which heed none
+
+    def test_of_a_bound_that_the_cut_model_need_not_meet(self):
+        X, y, s = make_biased_classification(300, 8, disparity=0.4, random_state=0)
+        settings = {"solver": "closed_form", "importance": "covariance", "rank": 1}
+        for constraint in ("demographic_parity", None):
+            own = {"constraint": constraint, "fairness_weight": constraint and 0.5}
+            backbone = nn.Sequential(nn.Linear(8, 8), nn.Tanh()).double()
+            clf = FairLowRankHeadClassifier(backbone, **settings, **own)
+            model = clf.fit(X, y, sensitive_features=s).to_torch()
+            names = [name for name, part in model.named_modules() if type(part) is nn.Linear]
+            cut = partial(compress, model, X, sensitive_features=s, rank=2, layers=names[:1])
+            if constraint is None:
+                cut()
+                continue
+            with pytest.warns(FairnessWarning, match="constraint='demographic_parity', which a"):
+                cut()
+
+
+def test_a_thin_layer_is_not_cut_again():
+    once = small_of(network())
+    with pytest.raises(ValueError, match="Sequential has no layer that can be cut"):
+        small_of(once)
 
 
 class TestBorrowedRows:

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fairlearn.metrics import demographic_parity_difference
 from scipy.special import expit, log_softmax, xlogy
 from scipy.stats import binomtest
 from scipy.stats import t as student
@@ -50,15 +51,18 @@ def row_by_row(loss, before, after, y):
             "loss_rise": np.log(p[y]) - np.log(q[y]),
             "accuracy": float(decided[0] == y),
             "accuracy_small": float(decided[1] == y),
+            "accuracy_rise": float(decided[1] == y) - float(decided[0] == y),
         }
     p, q = expit(before), expit(after)
     loss_of = [-(xlogy(y, each) + xlogy(1 - y, 1 - each)).mean() for each in (p, q)]
+    right = [((each > 0.5) == (y == 1)).mean() for each in (p, q)]
     return {
         "divergence": (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean(),
         "agreement": ((p > 0.5) == (q > 0.5)).mean(),
         "loss_rise": loss_of[1] - loss_of[0],
-        "accuracy": ((p > 0.5) == (y == 1)).mean(),
-        "accuracy_small": ((q > 0.5) == (y == 1)).mean(),
+        "accuracy": right[0],
+        "accuracy_small": right[1],
+        "accuracy_rise": right[1] - right[0],
     }
 
 
@@ -110,7 +114,7 @@ def assert_limits(found, each):
     """Of means Student's, of shares Wilson's: 95 % both."""
     for name, values in each.items():
         low, high = found[f"{name}_low"], found[f"{name}_high"]
-        if name.startswith(("agreement", "accuracy")):
+        if name in ("agreement", "accuracy", "accuracy_small"):
             test = binomtest(int(values.sum()), len(values))
             expected = test.proportion_ci(0.95, method="wilson")
         else:
@@ -200,20 +204,43 @@ class TestSettings:
 
     def test_is_about_what_compress_made(self):
         model = nn.Linear(D, K)
-        small = compress(model, X, sensitive_features=S, rank=1)
+        small = compress(model, X, sensitive_features=S, rank=1, group_weights="proportional")
         found = report_of((model, small))
         assert isinstance(found, CompressionReport)
         assert found.parameters == (D * K + K, D + K + K)
         assert min(found.seconds) > 0.0
         text = str(found)
         assert "parameters: 28 -> 14" in text
-        assert f"seconds: {found.seconds[0]:.3g} -> {found.seconds[1]:.3g}" in text
+        assert f"seconds: {found.seconds[0]:.2g} -> {found.seconds[1]:.2g}" in text
+        assert f"worst: {found.worst}" in text
         for row in found.by_group.itertuples():
             line = next(line for line in text.splitlines() if line.startswith(f"{row.Index} "))
-            assert line.split() == [
-                str(row.Index), str(row.n), f"{row.divergence:.4f}", f"{row.agreement:.4f}"
-            ]  # fmt: skip
+            assert line.split(maxsplit=2)[1] == str(row.n)
+            for name in ("divergence", "agreement"):
+                ends = (getattr(row, f"{name}{end}") for end in ("", "_low", "_high"))
+                assert "{:.3g} [{:.3g}, {:.3g}]".format(*ends) in line
         assert "_low" not in text
+
+    def test_of_two_classes_says_how_many_are_selected(self):
+        """However the two are scored; and how far apart the groups are."""
+        torch.manual_seed(0)
+        one = [nn.Linear(D, 1).double() for _ in range(2)]
+        two = [nn.Linear(D, 2).double() for _ in range(2)]
+        with torch.no_grad():
+            for single, double in zip(one, two, strict=True):
+                for p, q in zip(single.parameters(), double.parameters(), strict=True):
+                    q.copy_(torch.cat([-p, p]) / 2)
+        scores = [model(X)[:, 0].detach().numpy() for model in one]
+        reports = [report_of(one, loss="sigmoid"), report_of(two, loss="softmax")]
+        for found in reports:
+            for name, score in zip(("selection_rate", "selection_rate_small"), scores, strict=True):
+                for group in ("a", "b", "c"):
+                    expected = (score[group == S] > 0).mean()
+                    assert found.by_group.loc[group, name] == pytest.approx(expected)
+            apart = [demographic_parity_difference(S, z > 0, sensitive_features=S) for z in scores]
+            line = f"demographic parity distance: {apart[0]:.3f} -> {apart[1]:.3f}"
+            assert line in str(found)
+        assert "selection_rate" not in report_of([nn.Linear(D, 3).double()] * 2).by_group
 
     def test_parameters_that_cannot_be_counted_are_not_told(self):
         found = CompressionReport(pd.DataFrame({"n": [1]}), (None, 3), (1.0, 1.0))

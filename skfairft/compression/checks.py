@@ -8,16 +8,32 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..backbone.batches import ModuleBatches
 from ..backbone.frozen import frozen
-from ..inputs.words import listed
+from ..inputs.encoding import python_value
+from ..inputs.exceptions import FairnessWarning
+from ..inputs.warn import warn_user
+from ..inputs.words import joined, listed, shown
 from ..lowrank.cut import CUTS
 from ..lowrank.network import does_more, linear_layers, watched
+from ..parity.table import TABLE
 from .outputs import as_labels
 
-__all__ = ["check_labels", "check_module", "check_running", "check_settings", "choose_layers"]
+__all__ = [
+    "check_labels",
+    "check_module",
+    "check_running",
+    "check_settings",
+    "choose_layers",
+    "warn_of_bound",
+    "warn_of_groups",
+]
+
+# Below which a group's means are mostly what is so by chance.
+_FEW_ROWS = 30
 
 
 def check_module(name: str, module: Any) -> None:
@@ -26,6 +42,41 @@ def check_module(name: str, module: Any) -> None:
         raise ValueError(
             f"{name} is {type(module).__name__}; expected an nn.Module. Of a fitted classifier "
             "pass clf.to_torch()."
+        )
+
+
+def warn_of_groups(groups: NDArray[Any], counts: Tensor, alike: bool) -> None:
+    """Say which groups have too few rows to tell what they need, or that there is one only."""
+    if not alike:
+        return
+    if len(groups) == 1:
+        warn_user(
+            f"sensitive_features is constant: all {int(counts.sum())} rows belong to the group "
+            f"{shown(python_value(groups[0]))}, so that no group is protected from another.",
+            FairnessWarning,
+        )
+    few = [
+        f"{shown(python_value(group))} has {n}"
+        for group, n in zip(groups, counts.tolist(), strict=True)
+        if n < _FEW_ROWS
+    ]
+    if few and len(groups) > 1:
+        warn_user(
+            f"Some groups have few rows to tell what they need: {joined(few)}. Pass more of them, "
+            f"some hundred if they can be had.",
+            FairnessWarning,
+        )
+
+
+def warn_of_bound(model: nn.Module) -> None:
+    """Say that a cut model need not meet the constraint of the classifier that it is of."""
+    constraint = vars(model).get("constraint")
+    if isinstance(constraint, str) and constraint in TABLE:
+        warn_user(
+            f"The model is a classifier's with constraint={constraint!r}, which a cut model need "
+            "not meet: low ranks lean towards the decisions without it. Compress the backbone and "
+            "fit the classifier on that, or measure the smaller model on other rows.",
+            FairnessWarning,
         )
 
 

@@ -18,13 +18,21 @@ from ..inputs.checks import check_group_weights, found_weights
 from ..inputs.encoding import encode_groups
 from ..inputs.index_order import warn_of_index_order
 from ..inputs.warn import warn_user
-from ..inputs.words import listed
+from ..inputs.words import joined, listed
 from ..lowrank.cut import borrowing, cut_layer, needs_gradients
 from ..lowrank.layer import LowRankLinear
 from ..lowrank.network import LayerStatistics, replace_layer
 from ..rows.hold_out import hold_out
 from .calibration import Calibration, calibrate
-from .checks import check_labels, check_module, check_running, check_settings, choose_layers
+from .checks import (
+    check_labels,
+    check_module,
+    check_running,
+    check_settings,
+    choose_layers,
+    warn_of_bound,
+    warn_of_groups,
+)
 from .distill import distill
 from .outputs import Meaning, meaning_of
 
@@ -127,6 +135,9 @@ def compress(
     -----
     UserWarning
         If a layer that was named is no smaller cut than whole; if y has no effect.
+    FairnessWarning
+        If there is one group only, or one of less than 30 rows; if the model is a classifier's
+        with a constraint (`FairLowRankHeadClassifier.to_torch`), which the cut one need not meet.
 
     See Also
     --------
@@ -156,7 +167,7 @@ def compress(
     >>> from skfairft import compress
     >>> _ = torch.manual_seed(0)
     >>> model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
-    >>> X, s = torch.randn(500, 20), torch.arange(500) % 20 == 0
+    >>> X, s = torch.randn(500, 20), torch.arange(500) % 10 == 0
     >>> small = compress(model, X, sensitive_features=s, rank=4)
     >>> small[2].rank, small(X).shape
     (4, torch.Size([500, 10]))
@@ -188,6 +199,8 @@ def compress(
         )
     borrows = minimax or weights is None
     counts = torch.bincount(codes, minlength=len(groups))
+    warn_of_groups(groups, counts, borrows and importance != "uniform")
+    warn_of_bound(model)
     mixing = borrowing(counts, float(borrowed_rows) if borrows else 0.0)
     rng = check_random_state(random_state)
     generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
@@ -237,9 +250,9 @@ def compress(
     if not cut:
         title, seen = type(model).__name__, list(found.statistics)
         raise ValueError(
-            f"No layer of {title} is smaller at rank={rank!r}; expected a rank below about "
-            f"d k / (d + k) for an nn.Linear of d inputs and k outputs, such as [{listed(seen)}]. "
-            "Pass a lower one, or name layers=."
+            f"No layer of {title} is smaller at rank={rank!r}; expected a rank below "
+            f"{_limits(wanted, seen)}, or a lower share of energy. Pass a lower one, or name "
+            "layers=."
             if seen
             else f"{title} has no layer that can be cut; expected an nn.Linear that gets one row "
             "of features for each sample, once, without hooks or shared weights. (Convolutions and "
@@ -318,6 +331,16 @@ def _refine(
         for parameter, flag in zip(parameters, asked, strict=True):
             parameter.requires_grad_(flag)
             parameter.grad = None
+
+
+def _limits(layers: dict[str, nn.Linear], names: list[str]) -> str:
+    """Return below which rank each layer is smaller cut than whole."""
+    of_each = []
+    for name in names:
+        d, k = layers[name].in_features, layers[name].out_features
+        room = _size(layers[name]) - k  # but for the bias, which a cut layer always has
+        of_each.append(f"{max(1, -(-room // (d + k)))} for {name!r}")
+    return joined(of_each)
 
 
 def _size(layer: nn.Module) -> int:

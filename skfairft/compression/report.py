@@ -16,7 +16,7 @@ from scipy.stats import t as student
 from torch import Tensor, nn
 
 from ..backbone.batches import ModuleBatches
-from ..backbone.forward import dtype_of, place
+from ..backbone.forward import Arguments, dtype_of, place
 from ..backbone.frozen import frozen, locked
 from ..backbone.modules import count_parameters
 from ..inputs.by_name import by_name
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["CompressionReport", "compression_report"]
 
 _LEVEL = 0.95
+_RATES = ("selection_rate", "selection_rate_small")
+# What is printed, of what there is.
+_SHOWN = ("divergence", "agreement", "loss_rise", "accuracy_rise")
 
 
 @dataclass(frozen=True)
@@ -47,15 +50,15 @@ class CompressionReport:
     parameters : tuple of int
         Of the model and of the smaller one.
     seconds : tuple of float
-        That the rows took with the model and with the smaller one, in this run, batch by batch in
-        turn.
+        That the rows took with the model and with the smaller one in this run, batch by batch in
+        turn: of few rows mostly chance.
 
     Examples
     --------
     >>> import torch
     >>> from torch import nn
     >>> from skfairft import compress, compression_report
-    >>> model, X, s = nn.Linear(20, 10), torch.eye(20), torch.arange(20) % 4 == 0
+    >>> model, X, s = nn.Linear(20, 10), torch.eye(20).repeat(10, 1), torch.arange(200) % 4 == 0
     >>> small = compress(model, X, sensitive_features=s, rank=5)
     >>> report = compression_report(model, small, X, sensitive_features=s, loss="softmax")
     >>> report.parameters
@@ -78,13 +81,24 @@ class CompressionReport:
     def __str__(self) -> str:
         before, after = self.parameters
         slow, fast = self.seconds
-        measures = [name for name in self.by_group if not str(name).endswith(("_low", "_high"))]
         lines = [
             f"parameters: {before:,} -> {after:,}" if before and after else "parameters: unknown",
-            f"seconds: {slow:.3g} -> {fast:.3g} ({slow / max(fast, 1e-9):.2f} times faster)",
-            self.by_group[measures].to_string(float_format=lambda value: f"{value:.4f}"),
+            f"seconds: {slow:.2g} -> {fast:.2g}, in this run",
         ]
-        return "\n".join(lines)
+        groups = self.by_group.iloc[:-1]
+        if len(groups) > 1 and "selection_rate" in groups:
+            apart = [groups[name].max() - groups[name].min() for name in _RATES]
+            lines.append(f"demographic parity distance: {apart[0]:.3f} -> {apart[1]:.3f}")
+        if len(groups) > 1:
+            lines.append(f"worst: {self.worst}")
+        shown = self.by_group[["n"]].astype(str)
+        for name in [name for name in _SHOWN if name in self.by_group]:
+            columns = (self.by_group[f"{name}{end}"] for end in ("", "_low", "_high"))
+            shown[name] = [
+                f"{value:.3g} [{low:.3g}, {high:.3g}]"
+                for value, low, high in zip(*columns, strict=True)
+            ]
+        return "\n".join([*lines, shown.to_string()])
 
 
 @by_name
@@ -123,9 +137,11 @@ def compression_report(
         With these measures, means over the rows of a group: ``divergence`` of the outputs (for
         scores of classes and for log-odds the Kullback-Leibler divergence, in nats; for numbers
         the squared difference); ``agreement``, the share of decisions that are the same; with
-        labels ``loss_rise``, the smaller model's loss minus the model's, and ``accuracy`` and
-        ``accuracy_small`` where there are decisions. Intervals are Student's, which are too
-        narrow for few rows of skewed values, those of shares Wilson's [1]_.
+        labels ``loss_rise``, the smaller model's loss minus the model's, and where there are
+        decisions ``accuracy``, ``accuracy_small`` and ``accuracy_rise``, the second minus the
+        first. Of two classes also ``selection_rate`` and ``selection_rate_small``, the shares of
+        positive decisions. Intervals are Student's, which are too narrow for few rows of skewed
+        values, those of shares Wilson's [1]_.
 
     Raises
     ------
@@ -144,13 +160,13 @@ def compression_report(
     >>> from skfairft import compress, compression_report
     >>> _ = torch.manual_seed(0)
     >>> model = nn.Linear(20, 10)
-    >>> X, s = torch.randn(400, 20), torch.arange(400) % 10 == 0
-    >>> small = compress(model, X[:200], sensitive_features=s[:200], rank=6)
+    >>> X, s = torch.randn(800, 20), torch.arange(800) % 10 == 0
+    >>> small = compress(model, X[:400], sensitive_features=s[:400], rank=6)
     >>> report = compression_report(
-    ...     model, small, X[200:], sensitive_features=s[200:], loss="softmax"
+    ...     model, small, X[400:], sensitive_features=s[400:], loss="softmax"
     ... )
     >>> report.by_group["n"].to_dict(), bool((report.by_group["agreement"] > 0.5).all())
-    ({False: 180, True: 20, 'overall': 200}, True)
+    ({False: 360, True: 40, 'overall': 400}, True)
     """
     meaning = meaning_of(loss, needed_by="compression_report")
     for name, each in (("model", model), ("small", small)):
@@ -169,7 +185,7 @@ def compression_report(
     for own in [*(codes == g for g in range(len(groups))), np.ones(len(codes), dtype=bool)]:
         row: dict[str, Any] = {"n": int(own.sum())}
         for name, values in measured.items():
-            share = name.startswith(("agreement", "accuracy"))
+            share = name in ("agreement", "accuracy", "accuracy_small", *_RATES)
             row[name], row[f"{name}_low"], row[f"{name}_high"] = _mean(values[own], share)
         rows.append(row)
     return CompressionReport(
@@ -189,19 +205,25 @@ def _measure(
     def note(name: str, values: Tensor) -> None:
         found.setdefault(name, []).append(values.double().cpu())
 
+    def run(each: nn.Module, arguments: Arguments, n_rows: int) -> tuple[Tensor, float]:
+        given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in arguments.items()}
+        given = place(given, batches.device, dtype_of(each))
+        start = time.perf_counter()
+        out = batches.run(each, given, n_rows)
+        return out, time.perf_counter() - start
+
+    pair = (model, small)
     with ExitStack() as stack:
-        for each in (model, small):
+        for each in pair:
             stack.enter_context(locked(each))
             stack.enter_context(frozen(each, batches.device))
-        for rows, arguments in batches:
-            outputs = []
-            for i, each in enumerate((model, small)):
-                given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in arguments.items()}
-                given = place(given, batches.device, dtype_of(each))
-                start = time.perf_counter()
-                outputs.append(batches.run(each, given, rows.stop - rows.start))
-                seconds[i] += time.perf_counter() - start
-            before, after = outputs
+        for at, (rows, arguments) in enumerate(batches):
+            size, ran = rows.stop - rows.start, {}
+            # The first batch once before the clock runs, and then each first in turn.
+            for i in [0, 1, 0, 1] if at == 0 else [at % 2, 1 - at % 2]:
+                ran[i] = run(pair[i], arguments, size)
+            seconds = [total + ran[i][1] for i, total in enumerate(seconds)]
+            before, after = outputs = [ran[i][0] for i in (0, 1)]
             if before.shape != after.shape:
                 raise ValueError(
                     f"model gives outputs of shape {tuple(before.shape)} and small "
@@ -211,6 +233,9 @@ def _measure(
             if meaning.decisions is not None:
                 decided = [meaning.decisions(out).reshape(len(out), -1) for out in outputs]
                 note("agreement", (decided[0] == decided[1]).double().mean(1))
+                if before[0].numel() == (2 if meaning.name == "softmax" else 1):
+                    for name, decision in zip(_RATES, decided, strict=True):
+                        note(name, decision[:, 0] == 1)
             if y is None:
                 continue
             labels = meaning.labels(y[rows], before)
@@ -218,8 +243,10 @@ def _measure(
             if meaning.decisions is not None:
                 right = labels.reshape(len(labels), -1)
                 right = right > 0.5 if right.is_floating_point() else right
-                note("accuracy", (decided[0] == right).double().mean(1))
-                note("accuracy_small", (decided[1] == right).double().mean(1))
+                hits = [(each == right).double().mean(1) for each in decided]
+                note("accuracy", hits[0])
+                note("accuracy_small", hits[1])
+                note("accuracy_rise", hits[1] - hits[0])
     return (
         {name: torch.cat(parts).numpy() for name, parts in found.items()},
         (seconds[0], seconds[1]),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .covariance import GroupCovariance
 from .fisher import GroupFisher
+from .layer import LowRankLinear
 
 __all__ = [
     "LayerStatistics",
@@ -28,13 +29,20 @@ __all__ = [
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
     """Return the ``nn.Linear`` layers of a model by name, each once, of that very class.
 
-    Only those whose weights are parameters of their own, and real numbers.
+    Only those whose weights are parameters of their own, and real numbers; not the two thin layers
+    of a `LowRankLinear`.
 
     Examples
     --------
     >>> list(linear_layers(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))))
     ['0', '2']
     """
+    thin = {
+        part
+        for whole in model.modules()
+        if isinstance(whole, LowRankLinear)
+        for part in whole.children()
+    }
     return {
         name: part
         for name, part in model.named_modules()
@@ -42,6 +50,7 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
         if type(part) is nn.Linear
         and part._parameters.get("weight") is not None
         and part.weight.is_floating_point()
+        and part not in thin
     }
 
 
