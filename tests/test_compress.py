@@ -542,7 +542,7 @@ ERRORS = {
     "y of texts": (
         None,
         FISHER | {"y": np.array(list("abcdef"))[Y]},
-        r"y holds str\d+, such as .*expected numbers",
+        "y holds text, such as .*expected numbers",
     ),
     "y of rows": (None, FISHER | {"y": Y, "loss": "squared"}, r"\(200,\), but the model gives"),
     "y no share": (

@@ -1,4 +1,4 @@
-"""A trained model with thinner layers, cut such that no group pays for it.
+"""A trained model with thinner layers, cut such that every group counts.
 
 Must not know estimators: a model here is a torch module, with its own head.
 """

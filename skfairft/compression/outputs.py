@@ -95,7 +95,8 @@ def as_labels(y: Any) -> Tensor:
         inferred = np.asarray(values.tolist())
         values = inferred if inferred.dtype.kind in "biuf" else values
     if values.dtype.kind not in "biuf" or not values.ndim:
-        what = values.dtype.name if values.ndim else type(y).__name__
+        kind = "text" if values.dtype.kind in "US" else values.dtype.name
+        what = kind if values.ndim else type(y).__name__
         such = (
             f", such as {values.ravel()[:1].tolist()[0]!r}" if values.ndim and values.size else ""
         )
@@ -174,7 +175,7 @@ def _class_numbers(y: Tensor, outputs: Tensor) -> Tensor:
         raise ValueError(
             f"y holds {y.dtype} of shape {tuple(y.shape)}, from {y.min().item()} to "
             f"{y.max().item()}; expected the classes as the model numbers them, 0 to "
-            f"{outputs.shape[1] - 1}."
+            f"{outputs.shape[1] - 1}, as whole numbers of shape (n,)."
         )
     return y.long()
 
