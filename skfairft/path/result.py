@@ -210,8 +210,8 @@ class FairnessPath:
         more = f"At that weight {rows_in_words(wanted, self.n_judged)}."
         warn_user(
             f"No point is within {bound} with confidence={confidence}, on "
-            f"{self.judged_on}: the smallest bound that one is within, as it is chosen among them, is "
-            f"{limit:.3f}. {more} That point is returned.",
+            f"{self.judged_on}: the smallest bound that one is within, as it is chosen among them, "
+            f"is {limit:.3f}. {more} That point is returned.",
             FairnessWarning,
         )
         return row
