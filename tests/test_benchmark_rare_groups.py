@@ -22,6 +22,7 @@ def test_a_group_is_made_as_rare_as_asked_for(share, tmp_path):
     assert min(left) <= 1
 
 
+@pytest.mark.filterwarnings("ignore:Some groups have few rows")
 def test_rows_resume_and_cells_are_ratios_of_means(tmp_path, monkeypatch):
     monkeypatch.setattr(rare_groups, "SHARES", (0.05,))
     rows = list(rare_groups.cuts("smoke", 2, tmp_path, set()))
