@@ -127,6 +127,27 @@ class TestSentences:
         said = f"{lower} of {len(found)} pairs of task and budget, surely on {surely}, and higher"
         assert f"{said} on {higher}, surely on {surely_higher}" in flat(page)
 
+    def test_of_one_bound(self, measured):
+        def counts(heading, name):
+            _, rows = under(measured, heading)
+            row = next(row for row in rows if row[0] == f"asked, {name}")
+            ahead, behind = (
+                sum(int(row[column].split(" ")[0]) for column in columns)
+                for columns in ((1, 4), (2, 5))
+            )
+            return ahead, behind
+
+        as_it_is = counts("Hypervolume:", "ExponentiatedGradient")
+        same = counts("Hypervolume:", "ExponentiatedGradient, same meaning")
+        lower, higher = counts("Err + excess, of which less is better:", "ExponentiatedGradient")
+        for said in (
+            f"ahead of ExponentiatedGradient on {as_it_is[0]} pairs of task and constraint and "
+            f"behind on {as_it_is[1]}",
+            f"ours is ahead on {same[0]} and behind on {same[1]}",
+            f"is lower on {lower} and higher on {higher}",
+        ):
+            assert said in flat("README.md")
+
     @pytest.mark.parametrize("page", PAGES)
     def test_of_time(self, measured, page):
         _, rows = under(measured, "## Time")
