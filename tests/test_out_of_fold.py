@@ -319,7 +319,7 @@ class TestChoose:
         with pytest.warns(FairnessWarning, match=r"No point is within 0\.01") as caught:
             chosen = found.choose(0.01, confidence=0.95)
         smallest = found.limits(0.975)[chosen]
-        assert f"is within is {smallest:.3f}" in str(caught[0].message)
+        assert f"chosen among them, is {smallest:.3f}" in str(caught[0].message)
         own = found.table["positive_share"] == 1.0
         assert smallest == found.limits(0.975)[own].min()
 
