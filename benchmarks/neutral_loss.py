@@ -20,6 +20,7 @@ import argparse
 import tempfile
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from _shared.rows import append, packed, read
+from _shared.rows import packed, resumed
 from _tradeoff.data import DEFAULT_CACHE, Split, load, missing
 from scipy.stats import t as student
 
@@ -172,10 +173,7 @@ def main() -> None:
             print(f"{name} is left out: {lacking}")
             continue
         path = options.results / f"{name}.jsonl"
-        found = read(path)
-        for row in fits(name, options.seeds, options.cache, {row["key"] for row in found}):
-            append(path, [row])
-            found.append(row)
+        found = resumed(path, partial(fits, name, options.seeds, options.cache))
         rows += [row for row in found if row["seed"] < options.seeds]
     if not rows:
         return

@@ -51,7 +51,7 @@ import pandas as pd
 import torch
 from _shared import faces
 from _shared.adult import load_adult
-from _shared.rows import append, packed, read, unpacked
+from _shared.rows import packed, resumed, unpacked
 from _tradeoff.data import DEFAULT_CACHE, pretrain
 from torch import Tensor, nn
 
@@ -472,10 +472,7 @@ def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
             print(f"{name} is left out: {lacking}")
             continue
         path = options.results / f"{name}.jsonl"
-        found = read(path)
-        for row in cuts(name, options.draws, options.cache, {row["key"] for row in found}):
-            append(path, [row])
-            found.append(row)
+        found = resumed(path, partial(cuts, name, options.draws, options.cache))
         rows += [row for row in found if row["draw"] < options.draws]
     return rows
 

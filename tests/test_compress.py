@@ -17,7 +17,7 @@ from torch.nn.utils import prune
 from torch.utils.data import Dataset
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, compress
-from skfairft.backbone.batches import ModuleBatches
+from skfairft.backbone.batches import ModuleBatches, NotFiniteError
 from skfairft.compression.calibration import calibrate
 from skfairft.compression.distill import distill
 from skfairft.compression.outputs import MEANINGS
@@ -869,6 +869,33 @@ def test_a_step_that_is_too_far_is_made_smaller(dtype, seed):
         for refine in (None, "distill")
     )
     assert end <= 1.02 * start
+
+
+def test_what_is_not_finite_is_a_step_too_far():
+    """The first step, of length 1, goes where the model gives nothing that can be used."""
+    number = nn.Parameter(torch.zeros(1).double())
+    reached = []
+
+    def outputs():
+        reached.append(number.item())
+        if number.item() > 0.4:
+            raise NotFiniteError
+        return iter([(slice(0, 8), number.expand(8, 1))])
+
+    distill(
+        [number],
+        [1.0],
+        outputs,
+        torch.full((8, 1), 0.3).double(),
+        torch.zeros(8).long(),
+        torch.arange(8) < 2,
+        lambda out, target: (out - target).square().sum(1),
+        torch.ones(1).double(),
+        mixing=torch.eye(1).double(),
+        max_iter=20,
+    )
+    assert max(reached) > 0.4
+    assert number.item() == pytest.approx(0.3, abs=1e-6)
 
 
 def test_a_group_of_which_no_row_is_held_out_is_judged():

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["append", "packed", "read", "unpacked"]
+__all__ = ["append", "packed", "read", "resumed", "unpacked"]
 
 Row = dict[str, Any]
 
@@ -22,6 +22,15 @@ def append(path: Path, rows: Iterable[Row]) -> None:
     """Add rows to a file at once."""
     with path.open("a") as file:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def resumed(path: Path, made: Callable[[set[str]], Iterable[Row]]) -> list[Row]:
+    """Return the rows of a file and those that are made, given the "key" of each that is there."""
+    found = read(path)
+    for row in made({row["key"] for row in found}):
+        append(path, [row])
+        found.append(row)
+    return found
 
 
 def packed(rows: list[Row]) -> bytes:

@@ -63,7 +63,7 @@ def warn_of_groups(groups: NDArray[Any], counts: Tensor, alike: bool) -> None:
     if few and len(groups) > 1:
         warn_user(
             f"Some groups have few rows to tell what they need: {joined(few)}. Pass more of them, "
-            f"some hundred if they can be had.",
+            "some hundred if they can be had.",
             FairnessWarning,
         )
 

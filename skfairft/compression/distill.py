@@ -110,7 +110,7 @@ def distill(
     unit, width = objective(means(each, train)), 0.0
     if not math.isfinite(unit):
         raise ValueError(f"The divergence from the uncut model is {unit} before the training.")
-    if unit == 0.0:  # they say the same
+    if unit <= 0.0:  # they say the same, but for rounding
         return 0
 
     def value_and_slopes() -> tuple[float, list[Tensor]]:
