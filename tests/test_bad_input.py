@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
 from skorch.callbacks import Checkpoint, EarlyStopping, EpochScoring, EpochTimer
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from skfairft import (
     FairLowRankHeadClassifier,
@@ -367,6 +368,12 @@ ERRORS = [
         lambda: extract(lambda x: x[1:]),
         ValueError,
         ["shape (59, 8)", "60 rows"],
+    ),
+    (
+        "a DataLoader for the rows",
+        lambda: fit(DataLoader(TensorDataset(torch.tensor(X))), feature_extractor=nn.Identity()),
+        ValueError,
+        ["X is a DataLoader", "in the order of the groups", "X.dataset"],
     ),
     (
         "extractor gives no feature",

@@ -622,6 +622,11 @@ ERRORS = {
         {"X": 1e160 * rows()},
         "squares overflow",
     ),
+    "gradients too large": (
+        None,
+        {"importance": "kfac", "y": Y, "loss": lambda out, y: 1e160 * out.sum(1)},
+        "gradients of a layer of .* squares overflow",
+    ),
     "no groups": (None, {"sensitive_features": None}, "sensitive_features is None; expected one"),
     "groups missing": (None, {"sensitive_features": [None, *Y[1:]]}, "features .*missing"),
     "groups of a row": (

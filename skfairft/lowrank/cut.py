@@ -121,7 +121,7 @@ def cut_layer(
     Raises
     ------
     ValueError
-        If squares of its inputs or weights overflow.
+        If squares of its inputs, weights or gradients overflow.
 
     Examples
     --------
@@ -142,7 +142,9 @@ def cut_layer(
     outputs = None
     if importance == "kfac":
         assert statistics.outputs is not None
-        outputs = _root(torch.einsum("g,gij->ij", given, statistics.outputs.result()))
+        gradients = torch.einsum("g,gij->ij", given, statistics.outputs.result())
+        _refuse_overflow(layer, gradients)
+        outputs = _root(gradients)
     U, S, Vt = torch.linalg.svd(W if outputs is None else W @ outputs, full_matrices=False)
     # What the layer sees, in its own directions: (G, m, m), m = min(d, k).
     moments = group_moments(
@@ -154,11 +156,7 @@ def cut_layer(
         apart=shares is None,
     )
     mixed = torch.einsum("gh,hij->gij", mixing, moments)
-    if not bool(torch.isfinite(mixed).all()):
-        raise ValueError(
-            f"The inputs or weights of a layer of {layer.in_features} to {layer.out_features} are "
-            "so large that their squares overflow; scale what the model takes, or leave it out."
-        )
+    _refuse_overflow(layer, mixed)
     values = torch.linalg.eigvalsh(torch.einsum("g,gij->ij", weights, mixed)).flip(0)
     singular = values.clamp_min(0.0).sqrt()
     r = resolve_rank(rank, singular)
@@ -171,6 +169,15 @@ def cut_layer(
     bias = shift if bias is None else bias + shift
     small = LowRankLinear(*(each.to(layer.weight) for each in (A, B, bias)))
     return Cut(small, found.shares, found.losses, singular)
+
+
+def _refuse_overflow(layer: nn.Linear, moments: Tensor) -> None:
+    if not bool(torch.isfinite(moments).all()):
+        raise ValueError(
+            f"The inputs, weights or gradients of a layer of {layer.in_features} to "
+            f"{layer.out_features} are so large that their squares overflow; scale what the model "
+            "takes, or leave it out."
+        )
 
 
 def _root(moment: Tensor) -> Tensor:
