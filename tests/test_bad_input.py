@@ -28,6 +28,7 @@ from skfairft.datasets import make_biased_classification
 from skfairft.metrics import fairness_report
 
 X, Y, S = make_biased_classification(60, 8, disparity=0.4, random_state=0)
+ROWS = TensorDataset(torch.tensor(X))
 
 
 def changed(array, **items):
@@ -369,11 +370,20 @@ ERRORS = [
         ValueError,
         ["shape (59, 8)", "60 rows"],
     ),
+    *(
+        (
+            f"a DataLoader for the rows, {extractor}",
+            lambda extractor=extractor: fit(DataLoader(ROWS), feature_extractor=extractor),
+            ValueError,
+            ["X is a DataLoader", "in the order of the groups", "X.dataset"],
+        )
+        for extractor in (None, nn.Identity())
+    ),
     (
-        "a DataLoader for the rows",
-        lambda: fit(DataLoader(TensorDataset(torch.tensor(X))), feature_extractor=nn.Identity()),
+        "a dataset without an extractor",
+        lambda: fit(ROWS),
         ValueError,
-        ["X is a DataLoader", "in the order of the groups", "X.dataset"],
+        ["X is a TensorDataset, a dataset", "numbers of shape", "feature_extractor"],
     ),
     (
         "extractor gives no feature",

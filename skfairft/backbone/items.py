@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import _check_feature_names, _num_samples, check_array, validate_data
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset, default_collate
 
 from ..inputs.feature_table import read_features, refuse_mapping, refuse_odd_rows
 from .forward import number_tensor
@@ -96,11 +96,6 @@ def _item_rows(X: Any, preprocess: Callable[[Any], Any] | None) -> InputRows | N
     Without ``preprocess`` only the first entry counts of an item that is a tuple,
     such as (input, label); a mapping holds keyword arguments of the module.
     """
-    if isinstance(X, DataLoader):
-        raise ValueError(
-            "X is a DataLoader, which may shuffle rows or leave some out; expected the rows "
-            "themselves, in the order of the groups. Pass its dataset, X.dataset, and batch_size."
-        )
     if not (is_dataset(X) or (preprocess is None and _holds_items(X))):
         return None if preprocess is None else InputRows(X, preprocess)
     if not (hasattr(X, "__len__") and hasattr(X, "__getitem__")):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
+from torch.utils.data import DataLoader, Dataset
 
 from .columns import is_row
 from .tensors import refuse_odd_tensor, to_array
@@ -39,9 +40,14 @@ def refuse_odd_rows(X: Any) -> None:
     TypeError
         For sparse, nested, quantized and meta tensors, and frames with sparse columns.
     ValueError
-        For masked values, frames that are not computed yet, and iterators.
+        For masked values, frames that are not computed yet, iterators and loaders.
     """
     refuse_odd_tensor(X)
+    if isinstance(X, DataLoader):
+        raise ValueError(
+            f"X is a {type(X).__name__}, which may shuffle rows or leave some out; expected the "
+            "rows themselves, in the order of the groups. Pass its dataset: X.dataset."
+        )
     if not hasattr(X, "__len__") and (hasattr(X, "collect") or hasattr(X, "__next__")):
         remedy = "X.collect()" if hasattr(X, "collect") else "list(X)"
         raise ValueError(
@@ -82,6 +88,11 @@ def read_features(X: Any, validate: Callable[[Any], NDArray[Any]]) -> NDArray[An
     ValueError of one sentence.
     """
     refuse_odd_rows(X)
+    if isinstance(X, Dataset):
+        raise ValueError(
+            f"X is a {type(X).__name__}, a dataset; expected numbers of shape (n, features). Set "
+            "feature_extractor to a module that takes its items, or pass numbers."
+        )
     X = to_array(X)
     _refuse_times(X)
     try:
