@@ -1,14 +1,13 @@
 """Matrices close to the second derivatives of `Objective`, and what multiplies with their inverse.
 
 First their Kronecker form, ``Cov(classes) (x) Cov(features) + l2``, which is exact where all
-weights are zero; then, where that pays, the second derivatives themselves. Single precision is
-enough for what only directs a step. All costs are in passes over the features.
+weights are zero; then, where that pays, the second derivatives of each class themselves. Single
+precision is enough for what only directs a step. All costs are in passes over the features.
 """
 
 from __future__ import annotations
 
 import math
-from itertools import combinations_with_replacement, product
 
 import torch
 from torch import Tensor
@@ -21,9 +20,9 @@ from .objective import Objective, Problem, summed
 
 __all__ = ["assembly_cost", "kronecker", "moved", "newton", "second_derivatives"]
 
-# Second derivatives of up to so many parameters are assembled: 32 MiB, and three times that while
-# they are factorized.
-_NEWTON_PARAMETERS = 2048
+# Second derivatives of up to so many entries are assembled: 32 MiB, and some times that while they
+# are factorized.
+_NEWTON_ENTRIES = 2**23
 # To each curvature a share of it is added, for the rounding of single precision, and a hundred
 # times more as often as that does not do. Where all rows are certain there is none.
 _ROUNDED, _CERTAIN = 1e-7, 1e-5
@@ -58,18 +57,17 @@ def assembly_cost(objective: Objective, n_folds: int = 0) -> float:
     Examples
     --------
     >>> from skfairft.rows.tensor_rows import TensorRows
-    >>> rows = TensorRows(torch.zeros(10, 50), torch.arange(10) % 2)
-    >>> assembly_cost(Objective(rows, 2, [])) < assembly_cost(Objective(rows, 3, []))
+    >>> narrow, wide = (TensorRows(torch.zeros(10, d), torch.arange(10) % 2) for d in (5, 50))
+    >>> assembly_cost(Objective(narrow, 2, [])) < assembly_cost(Objective(wide, 2, []))
     True
     """
     n, d = objective.rows.Z.shape
-    free = max(1, objective.width - 1)
-    size = free * (d + 1)
-    if size > _NEWTON_PARAMETERS:
+    entries = objective.width * (d + 1) ** 2
+    if entries > _NEWTON_ENTRIES:
         return math.inf
-    grams = math.comb(free + 1, 2) * (d + 1) ** 2 * n / 35.0
     # One factorization; of folds one each, and as much again to sum and to move what it is of.
-    return (grams + max(1, 2 * n_folds) * size**3 / 36.0) / _pass_cost(objective)
+    factors = max(1, 2 * n_folds) * entries * (d + 1) / 36.0
+    return (entries * n / 25.0 + factors) / _pass_cost(objective)
 
 
 def second_derivatives(
@@ -79,7 +77,7 @@ def second_derivatives(
     held_out: Tensor | None = None,
     n_folds: int = 0,
 ) -> Tensor:
-    """Return the second derivatives of the loss, summed over the rows of each fold.
+    """Return each output's second derivatives of the loss, summed over the rows of each fold.
 
     Parameters
     ----------
@@ -96,9 +94,8 @@ def second_derivatives(
 
     Returns
     -------
-    Tensor of shape (F + 1, a, d + 1, a, d + 1), float32
-        The last is of the rows in no fold. Of several outputs the last is left out, which stands
-        for minus the sum of the others.
+    Tensor of shape (F + 1, m, d + 1, d + 1), float32
+        The last is of the rows in no fold.
 
     Examples
     --------
@@ -107,65 +104,58 @@ def second_derivatives(
     >>> as_they_are = Moments(torch.zeros(1).double(), torch.ones(1).double())
     >>> problem = Problem(torch.full((2,), 0.5).double(), 0.0, as_they_are)
     >>> objective = Objective(rows, 2, [problem])
-    >>> second_derivatives(objective, problem, torch.zeros(1, 2).double())[-1, 0, :, 0]
+    >>> second_derivatives(objective, problem, torch.zeros(1, 2).double())[-1, 0]
     tensor([[0.2500, 0.0000],
             [0.0000, 0.2500]])
     """
     mean, scale = problem.moments
     weight, bias = objective.raw(problem, theta)
     held_out = torch.full_like(objective.rows.y, -1) if held_out is None else held_out
-    free, size = max(1, len(theta) - 1), len(mean) + 1
+    m, size = len(theta), len(mean) + 1
 
     def part(of: slice, block: Tensor) -> tuple[Tensor]:
         output = torch.addmm(bias[:, None], weight.T, block.T)
-        p = torch.sigmoid(output) if len(theta) == 1 else torch.softmax(output, dim=0)
+        p = torch.sigmoid(output) if m == 1 else torch.softmax(output, dim=0)
+        # In double precision: a class may be almost certain.
+        curvature = (problem.share[of] * p * (1.0 - p)).float()
         X = torch.ones(len(block), size)
         X[:, :-1] = (block - mean) / scale
-        share, sums = problem.share[of], torch.zeros(n_folds + 1, free, size, free, size)
+        sums = torch.zeros(n_folds + 1, m, size, size)
         for fold in range(-1, n_folds):
-            own = torch.nonzero((held_out[of] == fold) & (share > 0.0))[:, 0]
-            features, own_p, own_share = X[own], p[:, own], share[own]
-            for a, b in combinations_with_replacement(range(free), 2):
-                # diag(p) - p p^T, in double precision: a class may be almost certain.
-                between = own_share * own_p[a] * (float(a == b) - own_p[b])
-                gram = features.T @ (features * between.float()[:, None])
-                sums[fold, a, :, b] += gram
-                if a != b:
-                    sums[fold, b, :, a] += gram
+            own = torch.nonzero((held_out[of] == fold) & (problem.share[of] > 0.0))[:, 0]
+            features, curved = X[own], curvature[:, own, None]
+            for output_sums, each in zip(sums[fold], curved, strict=True):
+                torch.mm(features.T, features * each, out=output_sums)
         return (sums,)
 
-    return summed(part, objective.rows.Z, len(theta))[0]
+    return summed(part, objective.rows.Z, m)[0]
 
 
 def moved(curvature: Tensor, old: Moments, new: Moments) -> Tensor:
-    """Return second derivatives (a, d + 1, a, d + 1) in the coordinates of other moments.
+    """Return second derivatives (m, d + 1, d + 1) in the coordinates of other moments.
 
     Examples
     --------
-    >>> curvature = torch.eye(2).reshape(1, 2, 1, 2)
     >>> old, new = (Moments(torch.zeros(1), torch.tensor([scale])) for scale in (4.0, 2.0))
-    >>> moved(curvature, old, new)[0, :, 0]
-    tensor([[4., 0.],
-            [0., 1.]], dtype=torch.float64)
+    >>> moved(torch.eye(2)[None], old, new)
+    tensor([[[4., 0.],
+             [0., 1.]]], dtype=torch.float64)
     """
-    ratio = F.pad(old.scale / new.scale, (0, 1), value=1.0)[:, None, None]
-    shift = ((old.mean - new.mean) / new.scale)[:, None, None]
-    found = curvature.double()
     # New features are the old ones times the ratio plus the shift: once on each side.
-    for _ in range(2):
-        last = found[:, -1:]
-        found = found * ratio
-        found[:, :-1] += shift * last
-        found = found.permute(2, 3, 0, 1)
-    return found
+    change = F.pad(old.scale / new.scale, (0, 1), value=1.0).diag().double()
+    change[:-1, -1] = (old.mean - new.mean) / new.scale
+    return change @ curvature.double() @ change.T
 
 
 def newton(curvature: Tensor, l2: float) -> Solve:
-    """Return what multiplies with the inverse of second derivatives and a penalty.
+    """Return what multiplies with the inverse of each output's second derivatives and a penalty.
+
+    What one output's parameters change in the derivatives by another's is left out: with it there
+    would be as many times more entries as there are outputs, and no fewer steps.
 
     Parameters
     ----------
-    curvature : Tensor of shape (a, d + 1, a, d + 1)
+    curvature : Tensor of shape (m, d + 1, d + 1)
         As in `second_derivatives`.
     l2 : float
         Strength of the penalty.
@@ -177,27 +167,22 @@ def newton(curvature: Tensor, l2: float) -> Solve:
 
     Examples
     --------
-    >>> newton(torch.eye(2).reshape(1, 2, 1, 2), 1.0)(torch.ones(1, 2).double())
+    >>> newton(torch.eye(2)[None], 1.0)(torch.ones(1, 2).double())
     tensor([[0.5000, 1.0000]], dtype=torch.float64)
     """
-    a, size = curvature.shape[:2]
-    m = 1 if a == 1 else a + 1
     matrix = curvature.to(torch.float64, copy=True)
-    for i, j in product(range(a), repeat=2):
-        # The square of the output that is left out, the sum of the others, counts, too.
-        of_penalty = float(i == j) - (1.0 / m if m > 1 else 0.0)
-        matrix[i, :, j].diagonal()[:-1].add_(l2 * of_penalty)
-    matrix = matrix.reshape(a * size, a * size)
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
     # A share of each curvature, so that no unit and no rare class shows.
-    ridge = _ROUNDED * torch.diag(matrix.diagonal().abs() + _CERTAIN)
+    ridge = _ROUNDED * (diagonal.abs() + _CERTAIN)
+    diagonal[:, :-1] += l2
     for more in range(10):  # with the last it is next to diagonal
-        factor, failed = torch.linalg.cholesky_ex(matrix + 100.0**more * ridge)
-        if not failed:
+        factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag_embed(100.0**more * ridge))
+        if not failed.any():
             break
 
     def solve(gradient: Tensor) -> Tensor:
-        step = torch.cholesky_solve(gradient[:a].reshape(-1, 1), factor).reshape(a, size)
-        return step if m == 1 else F.pad(step, (0, 0, 0, 1)) - step.sum(dim=0) / m
+        step = torch.cholesky_solve(gradient[:, :, None], factor)[:, :, 0]
+        return step - step.mean(dim=0) if len(step) > 1 else step
 
     return solve
 
