@@ -34,9 +34,11 @@ def resumed(path: Path, made: Callable[[set[str]], Iterable[Row]]) -> list[Row]:
 
 
 def packed(rows: list[Row]) -> bytes:
-    """Return rows of one kind as packed JSON, numbers to five digits, column by column."""
+    """Return rows of one kind as packed JSON, numbers to five digits that count, by columns."""
     columns = {
-        name: [round(row[name], 5) if isinstance(row[name], float) else row[name] for row in rows]
+        name: [
+            float(f"{row[name]:.5g}") if isinstance(row[name], float) else row[name] for row in rows
+        ]
         for name in rows[0]
     }
     # No time of writing, so that the same rows are the same file.
