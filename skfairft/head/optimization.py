@@ -98,6 +98,7 @@ def resolve_optimizer(
             f"optimizer is {optimizer!r}; expected None or a subclass of torch.optim.Optimizer: "
             "the class itself, such as torch.optim.AdamW, not its name or an instance."
         )
+    ours = optimizer is None and lr is None and not weight_decay and not optimizer_kwargs
     if optimizer is None:
         full_batch = lr is None and batch_size is None and not nonlinear
         optimizer = torch.optim.LBFGS if full_batch else torch.optim.AdamW
@@ -127,7 +128,8 @@ def resolve_optimizer(
         batch_size=own_batch_size if batch_size is None else batch_size,
         patience=own_patience if patience is None else patience,
     )
-    _try(chosen, device)
+    if not ours:
+        _try(chosen, device)
     return chosen
 
 

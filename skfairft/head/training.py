@@ -96,7 +96,7 @@ class HeadNet(NeuralNetClassifier):
             ("epoch_timer", EpochTimer()),
             ("train_loss", PassthroughScoring("train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring("valid_loss")),
-            ("print_log", PrintLog()),
+            *([("print_log", PrintLog())] if self.verbose else []),
         ]
 
     def check_data(self, X: Any, y: Any = None) -> None:

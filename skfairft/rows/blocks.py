@@ -7,13 +7,14 @@ take a block each meet once in a pass.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import torch
@@ -40,8 +41,7 @@ def threads_over_blocks() -> Iterator[None]:
     1
     """
     n_threads = torch.get_num_threads()
-    # Of torch and of SciPy's BLAS, found once: looking for them takes longer than limiting them.
-    controller = ThreadpoolController()
+    controller = _thread_pools(len(sys.modules))
 
     def alone() -> None:
         torch.get_num_threads()  # at a thread's first call torch sets their number, so before us
@@ -57,6 +57,15 @@ def threads_over_blocks() -> Iterator[None]:
                 yield
             finally:
                 _pool.reset(token)
+
+
+@lru_cache(maxsize=1)
+def _thread_pools(n_modules: int) -> ThreadpoolController:
+    """Return the thread pools of torch and of SciPy's BLAS; none comes without a module.
+
+    Looking for them takes longer than a small fit.
+    """
+    return ThreadpoolController()
 
 
 def map_blocks(function: Callable[[slice, Tensor], T], Z: Features) -> Iterator[T]:
