@@ -12,6 +12,8 @@ over the rounds of the ratio of ours to that way. Ours is always the whole, as f
 - **Fisher information**: of a layer by group, against the product that gives its outputs, and
   against gradients sample by sample (``torch.func``, and BackPACK where it is installed);
 - **metrics**: of predictions, against fairlearn;
+- **memory**: what a fit takes at its peak beside its features, as a share of these, in a process of
+  its own (on Linux);
 - **growth**: a fit by rows n, features d, groups G and classes k, with the exponent.
 
 Run ``python benchmarks/speed.py [--tasks NAME ...] [--results FILE] [--json FILE] [--markdown
@@ -23,11 +25,13 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import multiprocessing
 import statistics
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -64,6 +68,7 @@ class Case(NamedTuple):
     systems: dict[str, Callable[[], Any]]
     repeats: int = 5
     grows: tuple[str, float] | None = None  # the letter and its value
+    peaks: bool = False  # measure memory, not time
 
 
 def made_up(n: int, d: int, k: int = 2, G: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,10 +81,12 @@ def made_up(n: int, d: int, k: int = 2, G: int = 2) -> tuple[np.ndarray, np.ndar
     return X, scores.argmax(axis=1), rng.integers(G, size=n)
 
 
-def ours(X: np.ndarray, y: np.ndarray, s: np.ndarray, rank: int | None = None) -> Any:
+def ours(
+    X: np.ndarray, y: np.ndarray, s: np.ndarray, rank: int | None = None, **settings: Any
+) -> Any:
     """Fit as for the first time."""
     forget()
-    return FairLowRankHeadClassifier(rank=rank).fit(X, y, sensitive_features=s)
+    return FairLowRankHeadClassifier(rank=rank, **settings).fit(X, y, sensitive_features=s)
 
 
 def logistic_regression(X: np.ndarray, y: np.ndarray, tol: float = 1e-4) -> Any:
@@ -268,6 +275,47 @@ def _metrics(small: bool) -> Iterator[Case]:
             yield Case(f"{name}, {n:,} rows", systems)
 
 
+def _memory(small: bool) -> Iterator[Case]:
+    for n, d in [(20_000, 64)] if small else [(100_000, 512)]:
+        with_bound = {"constraint": "demographic_parity", "fairness_weight": 0.5}
+        yield Case(
+            f"{n:,} x {d}",
+            {
+                "ours": partial(_peak, n, d, "ours", {}),
+                "ours, constrained": partial(_peak, n, d, "ours", with_bound),
+                "ours, plug-in": partial(_peak, n, d, "ours", {**with_bound, "solver": "plug_in"}),
+                "logistic regression": partial(_peak, n, d, "logistic regression", {}),
+            },
+            peaks=True,
+        )
+
+
+def _peak(n: int, d: int, system: str, settings: dict[str, Any]) -> float:
+    """Return what a fit takes beside its features, in a process of its own, as a share of them."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak_here, n, d, system, settings).result()
+
+
+def _peak_here(n: int, d: int, system: str, settings: dict[str, Any]) -> float:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    X, y, s = made_up(n, d)
+    for rows in (slice(200), slice(None)):  # first what is loaded and kept by any fit
+        Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+        before = _resident("VmRSS")
+        if system == "ours":
+            ours(X[rows], y[rows], s[rows], 1, **settings)
+        else:
+            logistic_regression(X[rows], y[rows])
+    return (_resident("VmHWM") - before) / X.nbytes
+
+
+def _resident(name: str) -> int:
+    """Return bytes, of what is resident or has been at most."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().split("\n") if name in line]
+    return 1024 * int(line.split()[1])
+
+
 def _growth(small: bool) -> Iterator[Case]:
     base = {"n": 20_000, "d": 64, "G": 2, "k": 2}
     sizes = {
@@ -293,6 +341,7 @@ TASKS: dict[str, Callable[[bool], Iterator[Case]]] = {
     "one new row": _one_row,
     "Fisher information": _fisher,
     "metrics": _metrics,
+    "memory": _memory,
     "growth": _growth,
 }
 
@@ -302,14 +351,18 @@ def measured(task: str, small: bool, done: set[str]) -> Iterator[dict[str, Any]]
     for case in TASKS[task](small):
         if (key := f"{task}|{case.size}") in done:
             continue
-        seconds = in_turn(case.systems, 1 if small else case.repeats)
+        if case.peaks:
+            seconds = {name: [action()] for name, action in case.systems.items()}
+        else:
+            seconds = in_turn(case.systems, 1 if small else case.repeats)
         first = next(iter(seconds.values()))
         yield {
             "key": key,
             "task": task,
             "size": case.size,
             "grows": case.grows,
-            "seconds": {name: statistics.median(each) for name, each in seconds.items()},
+            "unit": "times the features" if case.peaks else "seconds",
+            "median": {name: statistics.median(each) for name, each in seconds.items()},
             "ratio": {
                 name: statistics.median(a / b for a, b in zip(first, each, strict=True))
                 for name, each in seconds.items()
@@ -323,15 +376,18 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     parts = []
     for task in dict.fromkeys(row["task"] for row in rows):
         own = [row for row in rows if row["task"] == task]
-        names = list(dict.fromkeys(name for row in own for name in row["seconds"]))[1:]
+        names = list(dict.fromkeys(name for row in own for name in row["median"]))[1:]
         if own[0]["grows"]:
             parts.append(f"**{task}**\n\n{_grown(own)}")
             continue
-        lines = [f"| {task} | ours, seconds | " + " | ".join(f"/ {name}" for name in names) + " |"]
+        timed = own[0]["unit"] == "seconds"
+        heads = [f"/ {name}" for name in names] if timed else names
+        lines = [f"| {task} | ours, {own[0]['unit']} | {' | '.join(heads)} |"]
         lines.append("|---" * (2 + len(names)) + "|")
         for row in own:
-            ratios = [f"{row['ratio'][name]:.2g}" if name in row["ratio"] else "" for name in names]
-            lines.append(f"| {row['size']} | {row['seconds']['ours']:.3g} | {' | '.join(ratios)} |")
+            others = row["ratio"] if timed else row["median"]
+            shown = [f"{others[name]:.2g}" if name in others else "" for name in names]
+            lines.append(f"| {row['size']} | {row['median']['ours']:.3g} | {' | '.join(shown)} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -341,7 +397,7 @@ def _grown(rows: list[dict[str, Any]]) -> str:
     for letter in dict.fromkeys(row["grows"][0] for row in rows):
         own = [row for row in rows if row["grows"][0] == letter]
         sizes, seconds = zip(
-            *[(row["grows"][1], row["seconds"]["ours"]) for row in own], strict=True
+            *[(row["grows"][1], row["median"]["ours"]) for row in own], strict=True
         )
         shown = ", ".join(
             f"{size:,}: {each:.3g}" for size, each in zip(sizes, seconds, strict=True)

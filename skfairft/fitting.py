@@ -51,9 +51,10 @@ from .solvers.registry import resolve_solver
 
 __all__ = ["check_for", "check_parameters", "features_of", "fitted_copy", "prepare", "store"]
 
-# Up to this many numbers (512 MiB in float64) features in memory are converted to double
-# precision once. Larger ones are converted block by block in each pass: the result is the same.
-_DOUBLE_LIMIT = 2**26
+# Up to this many numbers (8 MiB in float64) features in memory are converted to double precision
+# once. Larger ones are converted block by block in each pass, which reads half the memory: the
+# result is the same.
+_DOUBLE_LIMIT = 2**20
 
 _CPU = torch.device("cpu")
 
