@@ -327,7 +327,7 @@ class FrozenFeatureExtractor(
                 run: Any = torch.compile(module) if self.compile else module
                 title = type(self.module).__name__
                 runner = BatchRunner(run, title, self.batch_size, device, self.channels_last, width)
-                noise = noise_of(self.module, self.dtype)
+                noise = partial(noise_of, self.module, self.dtype)
                 name = partial(self._name, rows.kind)
                 yield BackboneRun(runner, self.module, self.preprocess, name, noise)
 

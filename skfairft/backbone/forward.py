@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ Arguments = dict[int | str, Any]
 
 
 def _first_tensor(module: nn.Module) -> Tensor | None:
-    tensors = [*module.parameters(), *module.buffers()]
+    tensors = chain(module.parameters(), module.buffers())
     return next((tensor for tensor in tensors if tensor.is_floating_point()), None)
 
 

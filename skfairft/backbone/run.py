@@ -51,7 +51,7 @@ class BackboneRun:
     module: nn.Module  # the user's own
     preprocess: Any  # for notes
     identify: Callable[[], bytes]  # returns the fingerprint of module and settings as they are now
-    noise: Noise
+    find_noise: Callable[[], Noise]  # returns that of what it gives
     name: bytes = b""  # the fingerprint, as of the last look
     # Whether this pass has seen that what is stored under this name is what the module gives.
     vouched: bool = False
@@ -183,12 +183,13 @@ class BackboneRun:
                     f"rows, but not on {len(chosen)} of them by themselves: {error}"
                 ) from error
         spread = spread_of(features)
-        apart = distance(found, features[chosen], spread, self.noise.eps)
-        if apart > self.noise.limit:
+        noise = self.find_noise()
+        apart = distance(found, features[chosen], spread, noise.eps)
+        if apart > noise.limit:
             raise ValueError(self._depends(apart, len(features), found))
         if batch is None:
             return None
-        return Witness(batch, found, spread, self.noise.limit, self._where())
+        return Witness(batch, found, spread, noise.limit, self._where())
 
     def vouch(self, store: Store, witness: Witness) -> None:
         """Keep a witness for what is stored from here on."""
