@@ -248,11 +248,13 @@ class TestPointValues:
 
 
 class TestIntervals:
-    @pytest.mark.parametrize("weighted", [False, True])
-    def test_counts_are_distributed_as_those_of_resampled_rows(self, weighted):
+    @pytest.mark.parametrize("weighted", [False, True, "by rows"])
+    def test_counts_are_distributed_as_those_of_resampled_rows(self, weighted, monkeypatch):
         y, pred, s, weight = make_data(1, n=60, n_groups=2)
-        # Two weights only, so that kinds of rows are shared, as well as distinct ones.
-        weight = np.where(np.arange(60) % 3 == 0, 2.5, 1.0) if weighted else np.ones(60)
+        if weighted == "by rows":
+            monkeypatch.setattr("skfairft.parity.bootstrap._CELL", 0.0)
+        else:  # two weights only, so that kinds of rows are shared, as well as distinct ones
+            weight = np.where(np.arange(60) % 3 == 0, 2.5, 1.0) if weighted else np.ones(60)
         reference = row_bootstrap(y, pred, s, weight, 4000, 0).reshape(4000, -1)
         (drawn,) = bootstrap_counts(
             (s * 2 + y) * 2 + pred,

@@ -15,6 +15,8 @@ __all__ = ["bootstrap_counts", "generator", "percentiles"]
 
 # Resamples are drawn in blocks of about this many numbers (32 MiB of float64).
 BLOCK_ELEMENTS = 2**22
+# What a drawn row and another cell cost, in kinds.
+_ROW, _CELL = 0.15, 200.0
 
 
 def bootstrap_counts(
@@ -28,7 +30,8 @@ def bootstrap_counts(
 
     A resample only matters through how many rows of each kind it holds, a kind being a cell
     and a weight, and those numbers are multinomial: the same distribution as a loop over
-    resampled rows, at the price of the number of kinds.
+    resampled rows, at the price of the number of kinds. Where almost each row has a weight of its
+    own, it is faster to draw how many rows of each cell there are, and then which ones.
 
     ``code`` (n,) is the flat index of each row's cell in a table of ``shape`` (G, k, k),
     ``weight`` (n,) its sample weight. Yields blocks (b, G, k, k), ``n_boot`` tables in all.
@@ -42,19 +45,32 @@ def bootstrap_counts(
     """
     if weight is not None and not weight.all():  # a row of weight zero is none
         code, weight = code[weight > 0], weight[weight > 0]
-    kinds, number = np.unique(
-        np.column_stack([code, np.ones(len(code)) if weight is None else weight]),
-        axis=0,
-        return_counts=True,
-    )
-    # Rows of kinds are sorted by cell, so a cell's kinds are neighbours.
-    cells, first = np.unique(kinds[:, 0].astype(np.int64), return_index=True)
+    weight = np.ones(len(code)) if weight is None else weight
+    order = np.lexsort((weight, code))
+    code, weight = code[order], weight[order]
+    new_cell = np.diff(code, prepend=-1) != 0
+    first_row = np.flatnonzero(new_cell | (np.diff(weight, prepend=0.0) != 0))  # of each kind
+    cells = code[new_cell]
+    number = np.diff(first_row, append=len(code))
+    first_kind = np.flatnonzero(new_cell[first_row])  # of each cell
     size = int(np.prod(shape))
-    block = max(1, BLOCK_ELEMENTS // max(size, len(kinds)))
+    rows_are_cheaper = _ROW * len(code) + _CELL * len(cells) < len(number)
+    block = max(1, BLOCK_ELEMENTS // max(size, 1 if rows_are_cheaper else len(number)))
     for start in range(0, n_boot, block):
-        draws = rng.multinomial(len(code), number / len(code), min(block, n_boot - start))
-        table = np.zeros((len(draws), size))
-        table[:, cells] = np.add.reduceat(draws * kinds[:, 1], first, axis=1)
+        n_tables = min(block, n_boot - start)
+        table = np.zeros((n_tables, size))
+        if rows_are_cheaper:
+            in_cell = np.add.reduceat(number, first_kind)
+            draws = rng.multinomial(len(code), in_cell / len(code), n_tables)
+            weights = np.split(weight, np.cumsum(in_cell)[:-1])
+            for row, drawn in zip(table, draws, strict=True):
+                row[cells] = [
+                    own[rng.integers(len(own), size=times, dtype=np.uint32)].sum()
+                    for own, times in zip(weights, drawn, strict=True)
+                ]
+        else:
+            draws = rng.multinomial(len(code), number / len(code), n_tables)
+            table[:, cells] = np.add.reduceat(draws * weight[first_row], first_kind, axis=1)
         yield table.reshape(-1, *shape)
 
 
