@@ -8,7 +8,8 @@ over the rounds of the ratio of ours to that way. Ours is always the whole, as f
 - **several classes**, **wide features**: a fit at full rank, against logistic regression that stops
   where it does by default, and one that runs on until its gradient is as small as ours (1e-10);
 - **prediction**: `predict`, against logistic regression and the bare product in single precision;
-- **one new row**: `predict` of one image with its backbone, against the backbone and head alone;
+- **one new row**: `predict` of one image with its backbone, against the same without a memory of
+  features, `to_torch`, and the backbone and head alone;
 - **Fisher information**: of a layer by group, against the product that gives its outputs, and
   against gradients sample by sample (``torch.func``, and BackPACK where it is installed);
 - **metrics**: of predictions, against fairlearn;
@@ -188,21 +189,30 @@ def _one_row(small: bool) -> Iterator[Case]:
         backbone = kind(64).eval()
         images = torch.rand(24, 3, 96, 96)
         y, s = np.arange(24) % 2, np.arange(24) // 2 % 2
+        clf, forgetful = (
+            FairLowRankHeadClassifier(FrozenFeatureExtractor(backbone, memory=memory), rank=1)
+            for memory in (None, False)
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of such few rows
-            clf = FairLowRankHeadClassifier(FrozenFeatureExtractor(backbone), rank=1)
-            clf.fit(images, y, sensitive_features=s)
+            for each in (clf, forgetful):
+                each.fit(images, y, sensitive_features=s)
         whole = nn.Sequential(copy.deepcopy(backbone), nn.Linear(64, 2))
 
         @torch.inference_mode()
-        def alone(whole: nn.Module = whole) -> Any:
-            return whole(torch.rand(1, 3, 96, 96)).argmax(1)
+        def alone(model: nn.Module) -> Any:
+            return model(torch.rand(1, 3, 96, 96))
+
+        def by(model: FairLowRankHeadClassifier) -> Any:
+            return model.predict(torch.rand(1, 3, 96, 96))
 
         yield Case(
             f"{kind.__name__}, 96 x 96",
             {
-                "ours": lambda clf=clf: clf.predict(torch.rand(1, 3, 96, 96)),
-                "backbone and head": alone,
+                "ours": partial(by, clf),
+                "memory=False": partial(by, forgetful),
+                "to_torch": partial(alone, clf.to_torch()),
+                "backbone and head": partial(alone, whole),
             },
             repeats=3 if small else 31,
         )
