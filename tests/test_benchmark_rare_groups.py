@@ -9,6 +9,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import rare_groups
+from _shared.rows import unpacked
 
 
 @pytest.mark.parametrize("share", rare_groups.SHARES)
@@ -53,3 +54,12 @@ def test_rows_resume_and_cells_are_ratios_of_means(tmp_path, monkeypatch):
     for row in rows:
         total = 0.05 * row["rise rare"] + 0.95 * row["rise others"]
         assert row["rise all"] == pytest.approx(total, rel=1e-5)  # of rounded numbers
+
+
+def test_the_pages_are_made_of_the_stored_rows():
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    rows = pd.DataFrame(unpacked(docs / "rare_groups.json.gz"))
+    assert rows["draw"].nunique() == 5
+    assert (docs / "rare_groups.md").read_text(encoding="utf-8") == rare_groups.markdown(rows)
+    guide = (docs / "guide" / "compression.md").read_text(encoding="utf-8")
+    assert rare_groups.asked(rows) in guide
