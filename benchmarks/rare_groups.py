@@ -377,7 +377,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "the paper / best blind": {"color": "#999999"},
     "equal / best blind": {"color": "#56B4E9"},
     "minimax / best blind": {"color": "#0072B2"},
-    "distilled equal / distilled pooled": {"color": "#E69F00", "linestyle": "--"},
+    "K-FAC, equal / best blind": {"color": "#009E73"},
     "distilled minimax / distilled pooled": {"color": "#D55E00", "linestyle": "--"},
 }
 
@@ -412,7 +412,7 @@ def plot(rows: pd.DataFrame, path: Any) -> None:
         )
         ax.set_xticks(shares, [f"{share:g}" for share in shares])
         ax.minorticks_off()
-        ticks = (0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)
+        ticks = (0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 3.5, 7.0)
         ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes[0, 0].set_ylabel("the worst group's rise, as a ratio")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
@@ -426,7 +426,7 @@ def markdown(rows: pd.DataFrame) -> str:
     parts = [
         HEAD,
         "## What was asked for\n\n" + asked(rows),
-        "## By share of the rare group\n\nMedians over groupings and ranks, and the largest.\n",
+        "## By share of the rare group\n\nMedians over groupings and ranks (largest).\n",
     ]
     for task, own in cells.groupby(level="task", sort=False):
         by_share = own.groupby(level="share", sort=False)
@@ -439,11 +439,11 @@ def markdown(rows: pd.DataFrame) -> str:
         parts.append("\n".join(lines) + "\n")
     table = rows.pivot_table(
         index=["task", "share", "rank"], columns="method", values="rise worst", sort=False
-    )[list(METHODS)]
+    )[list(METHODS)].sort_index(ascending=[True, False, True])
     lines = ["| task | share | rank | " + " | ".join(METHODS) + " |"]
     lines.append("|---" * (3 + len(METHODS)) + "|")
     for (task, share, rank), row in table.iterrows():
-        rises = " | ".join(f"{value:.4f}" for value in row)
+        rises = " | ".join(f"{value:.3g}" for value in row)
         lines.append(f"| {task} | {share:g} | {rank} | {rises} |")
     title = "## The worst group's rise\n\nMeans over groupings and draws.\n\n"
     parts.append(title + "\n".join(lines))
