@@ -30,7 +30,7 @@ _NEWTON_SAVES = 20
 # Largest entry of the gradient at the end. Near it each step gains digits, so that almost all that
 # there are cost hardly more than scikit-learn's 1e-4. Then neither the order of the rows shows, nor
 # where a fit started: one from the solution of other rows must not remember them.
-_EXACT = 1e-10
+_EXACT = 1e-12
 # What only judges needs less of it: it is as far from what it stands for as a fifth of the rows.
 _OF_FOLDS = 1e-7
 
@@ -58,7 +58,7 @@ def fit_logistic(
     start : (weight, bias), optional
         Where to start, as what is returned. It saves time if it is close, and changes the result
         by no more than the tolerance of the gradient.
-    tol : float, default=1e-10
+    tol : float, default=1e-12
         Of each entry of the gradient.
 
     Returns
