@@ -1052,11 +1052,11 @@ WARNINGS = [
         lambda: fit(
             rank=None,
             solver=FineTune(
-                optimizer=torch.optim.SGD, lr=100.0, batch_size=60, max_epochs=8, tol=None
+                optimizer=torch.optim.SGD, lr=100.0, batch_size=60, max_epochs=40, tol=None
             ),
         ),
         ConvergenceWarning,
-        ["made the head worse", "after 8 epochs of SGD", "lr=100.0", "smaller lr"],
+        ["made the head worse", "after 40 epochs of SGD", "lr=100.0", "smaller lr"],
     ),
     ("labels as a column", lambda: fit(y=Y[:, None]), DataConversionWarning, ["column-vector"]),
     (
