@@ -17,14 +17,15 @@ import argparse
 import json
 import platform
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import sklearn
 import skorch
 import torch
+from _shared.timing import in_turn
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -102,13 +103,9 @@ def main() -> None:
     for n_rows, n_features in ((200, 16), (2_000, 64), (12_000, 64), (50_000, 128)):
         X, y, s = make_biased_classification(n_rows, n_features, class_sep=0.3, random_state=0)
         X, y = X.astype(np.float32), y.astype(np.int64)
-        seconds: dict[str, list[float]] = {name: [] for name in systems}
-        for repeat in range(options.repeats + 1):
-            for name, fit in systems.items():
-                start = time.perf_counter()
-                fit(X, y, s)
-                if repeat:  # the first round warms up
-                    seconds[name].append(time.perf_counter() - start)
+        seconds = in_turn(
+            {name: partial(fit, X, y, s) for name, fit in systems.items()}, options.repeats
+        )
         median = {name: statistics.median(values) for name, values in seconds.items()}
         rows.append({"rows": n_rows, "features": n_features, "seconds": median})
         text = ", ".join(

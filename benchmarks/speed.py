@@ -43,10 +43,10 @@ import torch
 from _shared.resnet18 import ResNet18
 from _shared.rows import resumed
 from _shared.timing import exponent, in_turn, machine
+from small_data import bare_torch, plain_skorch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from skorch import NeuralNetClassifier
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
@@ -58,7 +58,6 @@ from skfairft.rows.tensor_rows import TensorRows
 sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
 from mobilenet_v2 import MobileNetV2
 
-EPOCHS, BATCH = 20, 128
 AS_FAR = 1e-12
 
 
@@ -96,36 +95,6 @@ def logistic_regression(X: np.ndarray, y: np.ndarray, tol: float = 1e-4) -> Any:
     return make_pipeline(StandardScaler(), model).fit(X, y)
 
 
-def plain_skorch(X: np.ndarray, y: np.ndarray) -> Any:
-    """Fit a linear layer with skorch as its tutorial does."""
-    net = NeuralNetClassifier(
-        nn.Linear,
-        module__in_features=X.shape[1],
-        module__out_features=2,
-        criterion=nn.CrossEntropyLoss,
-        optimizer=torch.optim.Adam,
-        lr=0.01,
-        max_epochs=EPOCHS,
-        batch_size=BATCH,
-        train_split=None,
-        verbose=0,
-    )
-    return net.fit(X, y)
-
-
-def bare_torch(X: np.ndarray, y: np.ndarray) -> Any:
-    """Fit a linear layer in a plain loop."""
-    head = nn.Linear(X.shape[1], 2)
-    optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
-    inputs, labels = torch.from_numpy(X), torch.from_numpy(y)
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(inputs)).split(BATCH):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(head(inputs[rows]), labels[rows]).backward()
-            optimizer.step()
-    return head
-
-
 def _head(small: bool) -> Iterator[Case]:
     sizes = [(200, 16), (1_000, 64), (12_000, 64), (50_000, 128)]
     for n, d in sizes[: 1 if small else None]:
@@ -135,8 +104,8 @@ def _head(small: bool) -> Iterator[Case]:
             {
                 "ours": partial(ours, X, y, s, 1),
                 "logistic regression": partial(logistic_regression, X, y),
-                "plain skorch": partial(plain_skorch, X, y),
-                "bare torch": partial(bare_torch, X, y),
+                "plain skorch": partial(plain_skorch, X, y, s),
+                "bare torch": partial(bare_torch, X, y, s),
             },
             repeats=7,
         )

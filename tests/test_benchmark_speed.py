@@ -26,6 +26,8 @@ def test_the_exponent_is_that_of_the_power():
 
 @pytest.mark.parametrize("task", speed.TASKS)
 def test_a_small_run_measures_each_way_once(task):
+    if task == "memory" and not Path("/proc/self/clear_refs").exists():
+        pytest.skip("peaks are measured on Linux")
     rows = list(speed.measured(task, True, set()))
     assert rows
     for row in rows:
