@@ -43,10 +43,10 @@ import torch
 from _shared.resnet18 import ResNet18
 from _shared.rows import resumed
 from _shared.timing import exponent, in_turn, machine
-from small_data import bare_torch, plain_skorch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from small_data import bare_torch, plain_skorch
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
