@@ -145,11 +145,11 @@ def cut_layer(
         gradients = torch.einsum("g,gij->ij", given, statistics.outputs.result())
         _refuse_overflow(layer, gradients)
         outputs = _root(gradients)
-    U, S, Vt = torch.linalg.svd(W if outputs is None else W @ outputs, full_matrices=False)
-    # What the layer sees, in its own directions: (G, m, m), m = min(d, k).
+    # W = R^T Q^T. What the layer sees, in the directions of Q: (G, m, m), m = min(d, k).
+    Q, R = torch.linalg.qr((W if outputs is None else W @ outputs).T)
     moments = group_moments(
         importance,
-        U * S,
+        R.T,
         inputs,
         None if statistics.fisher is None else statistics.fisher.result(),
         given,
@@ -161,7 +161,7 @@ def cut_layer(
     singular = values.clamp_min(0.0).sqrt()
     r = resolve_rank(rank, singular)
     found = minimax_cut(mixed, r) if shares is None else weighted_cut(mixed, r, weights)
-    A, B = (U * S) @ found.V, found.V.T @ Vt
+    A, B = R.T @ found.V, (Q @ found.V).T
     if outputs is not None:
         B = torch.linalg.solve(outputs.T, B.T).T
     bias = None if layer.bias is None else layer.bias.detach().double().cpu()

@@ -165,11 +165,11 @@ def minimax_shares(
     By :func:`~skfairft.lowrank.neutral.minimax_cut`; a rank that is a share of energy is that under
     the ``shares`` given.
     """
-    U, S, _ = torch.linalg.svd(W, full_matrices=False)
+    R = torch.linalg.qr(W.T, mode="r").R  # W = R^T Q^T
     own = measured.statistics.weights
     moments = group_moments(
         name,
-        U * S,
+        R.T,
         measured.covariance,
         measured.statistics,
         shares,
