@@ -10,6 +10,7 @@ import torch
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import speed
 from _shared.timing import exponent, in_turn
+from _speed import fits, parts
 
 
 def test_ways_take_turns_after_a_round_that_is_not_counted():
@@ -17,6 +18,8 @@ def test_ways_take_turns_after_a_round_that_is_not_counted():
     seconds = in_turn({name: lambda name=name: calls.append(name) for name in "ab"}, 2)
     assert calls == ["a", "b"] * 3
     assert [len(each) for each in seconds.values()] == [2, 2]
+    in_turn({"long": lambda: calls.append("long")}, 1)
+    assert calls.count("long") == 1
 
 
 def test_the_exponent_is_that_of_the_power():
@@ -35,11 +38,11 @@ def test_a_small_run_measures_each_way_once(task):
         assert all(measured >= 0.0 for measured in row["median"].values())
     done = {row["key"] for row in rows}
     assert not list(speed.measured(task, True, done))
-    assert f"{rows[0]['median']['ours']:.3g}" in speed.markdown(rows)
+    assert f"{rows[0]['median']['ours']:.3g}" in speed.tables(rows)[task]
 
 
 def test_ways_to_the_fisher_information_agree():
-    *_, case = speed._fisher(True)
+    *_, case = parts.fisher(True)
     found = {name: way() for name, way in case.systems.items()}
     ours = found.pop("ours").squares
     for other in found.values():
@@ -47,7 +50,7 @@ def test_ways_to_the_fisher_information_agree():
 
 
 def test_regressions_agree():
-    (case,) = speed._classes(True)
+    (case,) = fits.classes(True)
     X = case.systems["ours"].args[0]
     scores = case.systems["ours"]().decision_function(X)
     far = case.systems["logistic regression, as far"]().decision_function(X)

@@ -16,13 +16,14 @@ __all__ = ["exponent", "in_turn", "machine"]
 
 
 def in_turn(systems: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of each system in each round; a first round warms up."""
+    """Return the seconds of each system in each round; before several, a first one warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in systems}
-    for round_ in range(repeats + 1):
+    warming = int(repeats > 1)
+    for round_ in range(repeats + warming):
         for name, action in systems.items():
             start = time.perf_counter()
             action()
-            if round_:
+            if round_ >= warming:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 

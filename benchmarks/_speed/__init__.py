@@ -1,0 +1,1 @@
+"""Parts of the benchmark `benchmarks/speed.py`: what is measured, beside what."""
