@@ -8,21 +8,25 @@ precision is enough for what only directs a step. All costs are in passes over t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..lowrank.moments import Moments
+from ..rows.blocks import map_runs
 from ..rows.mapped import block_rows
 from .descent import Solve
-from .objective import Objective, Problem, summed
+from .objective import Objective, Problem, added, pieces
 
 __all__ = ["assembly_cost", "kronecker", "moved", "newton", "second_derivatives"]
 
-# Second derivatives of up to so many entries are assembled: 32 MiB, and some times that while they
-# are factorized.
-_NEWTON_ENTRIES = 2**23
+# Second derivatives of up to so many entries are assembled: 128 MiB, and four times that while they
+# are factorized. It is 5,791 features of two classes.
+_NEWTON_ENTRIES = 2**25
+# Blocks of rows whose sums are added up in place.
+_RUN = 8
 # To each curvature a share of it is added, for the rounding of single precision, and a hundred
 # times more as often as that does not do. Where all rows are certain there is none.
 _ROUNDED, _CERTAIN = 1e-7, 1e-5
@@ -67,7 +71,7 @@ def assembly_cost(objective: Objective, n_folds: int = 0) -> float:
         return math.inf
     # One factorization; of folds one each, and as much again to sum and to move what it is of.
     factors = max(1, 2 * n_folds) * entries * (d + 1) / 36.0
-    return (entries * n / 25.0 + factors) / _pass_cost(objective)
+    return (n * (entries / 35.0 + 6.0 * d) + factors) / _pass_cost(objective)
 
 
 def second_derivatives(
@@ -113,22 +117,23 @@ def second_derivatives(
     held_out = torch.full_like(objective.rows.y, -1) if held_out is None else held_out
     m, size = len(theta), len(mean) + 1
 
-    def part(of: slice, block: Tensor) -> tuple[Tensor]:
-        output = torch.addmm(bias[:, None], weight.T, block.T)
-        p = torch.sigmoid(output) if m == 1 else torch.softmax(output, dim=0)
-        # In double precision: a class may be almost certain.
-        curvature = (problem.share[of] * p * (1.0 - p)).float()
-        X = torch.ones(len(block), size)
-        X[:, :-1] = (block - mean) / scale
+    def of_run(blocks: Iterator[tuple[slice, Tensor]]) -> Tensor:
         sums = torch.zeros(n_folds + 1, m, size, size)
-        for fold in range(-1, n_folds):
-            own = torch.nonzero((held_out[of] == fold) & (problem.share[of] > 0.0))[:, 0]
-            features, curved = X[own], curvature[:, own, None]
-            for output_sums, each in zip(sums[fold], curved, strict=True):
-                torch.mm(features.T, features * each, out=output_sums)
-        return (sums,)
+        for of, block in pieces(blocks, m):
+            output = torch.addmm(bias[:, None], weight.T, block.T)
+            p = torch.sigmoid(output) if m == 1 else torch.softmax(output, dim=0)
+            # In double precision: a class may be almost certain.
+            curvature = (problem.share[of] * p * (1.0 - p)).float()
+            X = torch.ones(len(block), size)
+            torch.div(block - mean, scale, out=X[:, :-1])
+            for fold in range(-1, n_folds):
+                own = torch.nonzero((held_out[of] == fold) & (problem.share[of] > 0.0))[:, 0]
+                features, curved = X[own], curvature[:, own, None]
+                for output_sums, each in zip(sums[fold], curved, strict=True):
+                    output_sums.addmm_(features.T, features * each)
+        return sums
 
-    return summed(part, objective.rows.Z, m)[0]
+    return added([sums] for sums in map_runs(of_run, objective.rows.Z, length=_RUN))[0]
 
 
 def moved(curvature: Tensor, old: Moments, new: Moments) -> Tensor:
@@ -176,7 +181,8 @@ def newton(curvature: Tensor, l2: float) -> Solve:
     ridge = _ROUNDED * (diagonal.abs() + _CERTAIN)
     diagonal[:, :-1] += l2
     for more in range(10):  # with the last it is next to diagonal
-        factor, failed = torch.linalg.cholesky_ex(matrix + torch.diag_embed(100.0**more * ridge))
+        diagonal += ridge * 100.0**more
+        factor, failed = torch.linalg.cholesky_ex(matrix)
         if not failed.any():
             break
 
@@ -263,8 +269,8 @@ def _gram(objective: Objective, problem: Problem) -> Tensor | None:
     sample = counted[torch.arange(n_rows) * n // n_rows]
     gram = torch.zeros(d, d)
     for rows in sample.split(block_rows(d)):
-        block = (objective.rows.Z[rows].double() - mean) / scale
-        block = (block * problem.share[rows].sqrt()[:, None]).float()
+        block = objective.rows.Z[rows].double().sub_(mean).div_(scale)
+        block = block.mul_(problem.share[rows].sqrt()[:, None]).float()
         gram.addmm_(block.T, block)
     gram /= float(problem.share[sample].sum())
     gram.diagonal().add_(_SAMPLE_RIDGE)

@@ -21,8 +21,9 @@ _MAX_ITER, _MAX_HALVINGS = 10_000, 50
 _LEAST_DECREASE = 1e-4
 # Steps that are remembered: each saves some evaluations and costs next to nothing.
 _MEMORY = 30
-# Evaluations beyond what a better matrix costs before there is one.
-_MORE = 5
+# Evaluations beyond what a better matrix costs before there is one; where it costs more than so
+# many, these tell how fast the gradient falls.
+_MORE, _TELLING = 5, 40
 
 
 def descend(
@@ -42,7 +43,7 @@ def descend(
         Returns a better ``solve`` for where it is called.
     cost : float
         Of that, in evaluations. It is called where more than these are still to come, as fast as
-        the gradient has fallen since the last time, and some more than these went by.
+        the gradient has fallen since the last time, and some more than these or 40 went by.
     tol : float
         Largest entry of the gradient at the end.
 
@@ -80,7 +81,8 @@ def descend(
         largest = float(gradient.abs().max())
         if largest <= tol:
             break
-        if passes >= cost + _MORE and _to_come(passes, first, largest, tol) > cost:
+        enough = min(cost, _TELLING) + _MORE
+        if passes >= enough and _to_come(passes, first, largest, tol) > cost:
             solve, passes, first = renew(theta), 0, largest
             pairs.clear()
         step = -_times_inverse(gradient, pairs, solve)

@@ -26,7 +26,7 @@ from ..rows.blocks import map_blocks
 from ..rows.mapped import Features, block_rows
 from ..rows.tensor_rows import TensorRows
 
-__all__ = ["Objective", "Problem", "summed"]
+__all__ = ["Objective", "Problem", "added", "pieces", "summed"]
 
 # Of a class without rows: its gradient is below the tolerance then.
 _LEAST_SHARE = 1e-7
@@ -157,18 +157,35 @@ def summed(
     >>> summed(lambda of, block: (block.sum(dim=0),), torch.ones(3, 2), 1)
     [tensor([3., 3.], dtype=torch.float64)]
     """
-    step = block_rows(max(width, Z.shape[1]))
 
     def cut(of: slice, block: Tensor) -> list[Tensor]:
-        starts = range(of.start, of.stop, step)
-        pieces = zip(starts, block.split(step), strict=True)
-        return _added(part(slice(start, start + len(each)), each) for start, each in pieces)
+        return added(part(*piece) for piece in pieces([(of, block)], width))
 
-    return _added(map_blocks(cut, Z))
+    return added(map_blocks(cut, Z))
 
 
-def _added(found: Iterable[Iterable[Tensor]]) -> list[Tensor]:
-    """Return the sums of tensors that come some at a time."""
+def pieces(blocks: Iterable[tuple[slice, Tensor]], width: int) -> Iterator[tuple[slice, Tensor]]:
+    """Yield blocks of rows (m, d) in parts of which ``width`` numbers a row take no more memory.
+
+    Examples
+    --------
+    >>> [len(part) for _, part in pieces([(slice(0, 9), torch.ones(9, 2))], 2**18)]
+    [4, 4, 1]
+    """
+    for of, block in blocks:
+        parts = block.split(block_rows(max(width, block.shape[1])))
+        for part, start in zip(parts, range(of.start, of.stop, len(parts[0])), strict=True):
+            yield slice(start, start + len(part)), part
+
+
+def added(found: Iterable[Iterable[Tensor]]) -> list[Tensor]:
+    """Return the sums of tensors that come some at a time; the first ones take them up.
+
+    Examples
+    --------
+    >>> added(iter([[torch.ones(2), torch.zeros(1)], [torch.ones(2), torch.ones(1)]]))
+    [tensor([2., 2.]), tensor([1.])]
+    """
     each: Iterator[Iterable[Tensor]] = iter(found)
     sums = list(next(each))
     for tensors in each:
