@@ -6,7 +6,8 @@ over the rounds of the ratio of ours to that way. Ours is always the whole, as f
 - **a head**: a fit of two classes, against scikit-learn's logistic regression on standardized
   features, plain skorch and a plain loop of torch (20 epochs of Adam in batches of 128);
 - **several classes**, **wide features**: a fit at full rank, against logistic regression that stops
-  where it does by default, and one that is to run on until its gradient is as small (1e-12);
+  where it does by default, one that is to run on until its gradient is as small (1e-12), and bare
+  torch;
 - **a search**: four ranks by three folds with a cheap backbone, against two processes that are
   running already, and a search of as many logistic regressions on its features;
 - **a path**: `fairness_path` with 25 weights by the plug-in rule, against one fit to a bound, and
@@ -27,16 +28,17 @@ over the rounds of the ratio of ours to that way. Ours is always the whole, as f
 - **a GPU**, where there is one: Fisher information, against reading the features once, and features
   in bfloat16, against a bare loop.
 
-Run ``python benchmarks/speed.py [--tasks NAME ...] [--results FILE] [--json FILE] [--markdown
-FILE] [--plot FILE]`` with nothing else running; what is in ``--results`` is not measured again, and
-``--rows`` makes tables and picture of what ``--json`` wrote. ``--smoke`` is small and stores
-nothing.
+Run ``python benchmarks/speed.py [--tasks NAME ...] [--results FILE] [--json FILE] [--page FILE]
+[--plot FILE]`` with nothing else running; what is in ``--results`` is not measured again, and
+``--rows`` makes tables and picture of what ``--json`` wrote. A page takes each table where it says
+``<!-- task -->``. ``--smoke`` is small and stores nothing.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
@@ -120,6 +122,14 @@ def tables(rows: list[Row]) -> dict[str, str]:
     return found
 
 
+def in_page(page: str, rows: list[Row]) -> str:
+    """Return a page with its tables made anew."""
+    for task, table in tables(rows).items():
+        place = re.compile(rf"(?<=<!-- {task} -->\n\n)(\|.*\n)*")
+        page = place.sub(lambda _, table=table: table + "\n", page)
+    return page
+
+
 def _by_letter(rows: list[Row]) -> Iterator[tuple[str, list[float], list[float]]]:
     """Yield a letter, its values and the seconds of each."""
     for letter in dict.fromkeys(row["grows"][0] for row in rows):
@@ -165,7 +175,7 @@ def main() -> None:
     default = Path(tempfile.gettempdir()) / "skfairft-speed.jsonl"
     parser.add_argument("--results", type=Path, default=default)
     parser.add_argument("--json", type=Path, help="write all rows")
-    parser.add_argument("--markdown", type=Path, help="write the tables")
+    parser.add_argument("--page", type=Path, help="a page whose tables are to be made anew")
     parser.add_argument("--plot", type=Path, help="draw the growth")
     parser.add_argument("--rows", type=Path, help="rows to make tables and picture of")
     parser.add_argument("--smoke", action="store_true", help="small, to see that it works")
@@ -177,11 +187,11 @@ def main() -> None:
         else:
             found = resumed(options.results, partial(measured, task, False))
             rows += [row for row in found if row["task"] == task]
-    text = "\n\n".join(tables(rows).values()) + "\n"
-    if options.markdown:
-        options.markdown.write_text(text, encoding="utf-8")
+    if options.page:
+        text = in_page(options.page.read_text(encoding="utf-8"), rows)
+        options.page.write_text(text, encoding="utf-8")
     else:
-        print(text)
+        print("\n\n".join(tables(rows).values()))
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if options.plot:

@@ -1,5 +1,6 @@
 """The benchmark of speed: all its tasks run, ways to do the same agree, exponents are of powers."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -57,3 +58,14 @@ def test_regressions_agree():
     np.testing.assert_allclose(
         scores - scores.mean(1, keepdims=True), far - far.mean(1, keepdims=True), atol=1e-4
     )
+
+
+def test_the_page_is_made_of_the_stored_rows():
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    rows = json.loads((docs / "speed.json").read_text())
+    page = (docs / "speed.md").read_text(encoding="utf-8")
+    assert speed.in_page(page, rows) == page
+    tables = speed.tables(rows)
+    assert list(tables) == [task for task in speed.TASKS if task != "a GPU"]
+    for task, table in tables.items():
+        assert f"<!-- {task} -->\n\n{table}\n" in page

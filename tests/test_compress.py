@@ -287,6 +287,26 @@ class TestRows:
         other = small_of(model, X[order], **after, **settings)
         assert not same(other(X), found(X), 1e-3)
 
+    def test_the_loss_weighs_the_outputs_where_its_gradients_can_be_had(self):
+        X, model, y = rows(), network(), np.arange(N) % K
+
+        def loss(out, targets):
+            return F.cross_entropy(out, targets, reduction="none")
+
+        by = {name: {"importance": name} for name in ("covariance", "kfac")}
+        for given, name in (
+            ({}, "covariance"),
+            ({"loss": "softmax"}, "kfac"),
+            ({"loss": "softmax", "y": y}, "kfac"),
+            ({"loss": loss, "y": y}, "kfac"),
+            ({"loss": loss}, "covariance"),
+        ):
+            assert torch.equal(small_of(model, **given)(X), small_of(model, **given | by[name])(X))
+        few, many = (
+            small_of(model, **by["kfac"], loss="softmax", **own)(X) for own in ({}, {"y": y})
+        )
+        assert not same(few, many, 1e-3)  # control: labels show
+
     def test_labels_that_nothing_takes_are_said(self):
         with pytest.warns(UserWarning, match="y has no effect: importance='covariance'"):
             small_of(network(), y=np.arange(N) % K)
@@ -495,7 +515,7 @@ ERRORS = {
         {"rank": {"0": 2}, "layers": ["0", "2"]},
         r"rank names the layers \['0'\], and layers \['0', '2'\]",
     ),
-    "importance": (None, {"importance": "svd"}, "importance='svd'; expected one of 'uniform'"),
+    "importance": (None, {"importance": "svd"}, "importance='svd'; expected one of 'auto', 'u"),
     "refine": (None, {"refine": "tune"}, "refine='tune'; expected one of None, 'distill'"),
     "max_iter": (None, {"max_iter": 0}, "max_iter=0; expected a whole number from 1"),
     "max_iter half": (None, {"max_iter": 2.5}, "max_iter=2.5; expected a whole number"),
@@ -577,7 +597,7 @@ ERRORS = {
         r"X is a dict with \['input'\]; expected one entry",
     ),
     "layers by number": (None, {"layers": 2}, "layers=2; expected names of layers"),
-    "importance an array": (None, {"importance": np.ones(2)}, "expected one of 'uniform', 'fis"),
+    "importance an array": (None, {"importance": np.ones(2)}, "expected one of 'auto', 'uni"),
     **{
         f"group_weights {given}": (None, {"group_weights": given}, "expected None, 'proportional'")
         for given in (["a", "b"], {True: "x", False: 1}, {1.0, 2.0})

@@ -74,7 +74,7 @@ def plain_skorch(X: np.ndarray, y: np.ndarray) -> Any:
 
 def bare_torch(X: np.ndarray, y: np.ndarray) -> Any:
     """Fit a linear layer in a plain loop."""
-    head = nn.Linear(X.shape[1], 2)
+    head = nn.Linear(X.shape[1], int(y.max()) + 1)
     optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
     inputs, labels = torch.from_numpy(X), torch.from_numpy(y)
     for _ in range(EPOCHS):

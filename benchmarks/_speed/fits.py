@@ -52,6 +52,7 @@ def _against_regression(sizes: list[tuple[int, int, int]]) -> Iterator[Case]:
                 "ours": partial(ours, X, y, s),
                 "logistic regression": partial(logistic_regression, X, y),
                 "logistic regression, as far": partial(logistic_regression, X, y, AS_FAR),
+                "bare torch": partial(bare_torch, X, y),
             },
             repeats=1 if max(d, k) >= 1_000 else 5,
         )
@@ -189,5 +190,5 @@ def growth(small: bool) -> Iterator[Case]:
         for value in values:
             of = {**base, letter: value}
             fit: Callable[[], Any] = partial(ours, *made_up(of["n"], of["d"], of["k"], of["G"]))
-            long = small or value * base["n"] * base["d"] > 10**9 or value == 1_000_000
-            yield Case(f"{letter} = {value:,}", {"ours": fit}, 1 if long else 5, (letter, value))
+            repeats = 1 if of["n"] * of["d"] * of["k"] > 10**8 else 5
+            yield Case(f"{letter} = {value:,}", {"ours": fit}, repeats, (letter, value))

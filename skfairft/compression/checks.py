@@ -110,7 +110,7 @@ def check_settings(
                 f"rank={own!r}; expected a whole number from 1, or a share of energy in (0, 1]."
             )
     for name, value, known in [
-        ("importance", importance, CUTS),
+        ("importance", importance, ("auto", *CUTS)),
         ("refine", refine, (None, "distill")),
     ]:
         if not (value is None or isinstance(value, str)) or value not in known:

@@ -47,7 +47,7 @@ def compress(
     sensitive_features: Any,
     rank: int | float | Mapping[str, int | float],
     layers: list[str] | str | None = None,
-    importance: str = "covariance",
+    importance: str = "auto",
     group_weights: Any = None,
     borrowed_rows: float = 100.0,
     refine: str | None = None,
@@ -83,11 +83,12 @@ def compress(
         Names of ``nn.Linear`` layers, as in ``model.named_modules()``. None is every one that gets
         one row of features for each sample, and that is smaller cut than whole; with a mapping as
         ``rank``, those that it names.
-    importance : {"covariance", "kfac", "fisher", "uniform"}, default="covariance"
+    importance : {"auto", "covariance", "kfac", "fisher", "uniform"}, default="auto"
         What an error in each direction counts. "covariance" is the groups' second moments of the
         layer's inputs; "kfac" these, and at the outputs those of the loss's gradient; "fisher" the
         paper's (Eqs. 1 and 2); "uniform" the plain singular value decomposition (SVD), which
-        heeds no group.
+        heeds no group. "auto" is "kfac" where ``loss`` is named, or is given with ``y``, and
+        otherwise "covariance".
     group_weights : None, "minimax", "proportional", dict, Series or array-like, default=None
         How much each group counts. None is all alike; "minimax" such that the group with the
         largest error has the least that can be; "proportional" by their rows, as methods that
@@ -183,6 +184,9 @@ def compress(
     codes = torch.from_numpy(numbers)
     weights, minimax = found_weights(group_weights)
     shares = torch.from_numpy(check_group_weights(weights, groups, np.bincount(numbers)))
+    if importance == "auto":
+        drawn = isinstance(loss, str)
+        importance = "kfac" if drawn or (loss is not None and y is not None) else "covariance"
     graded = needs_gradients(importance)
     needed_by = f"importance={importance!r}" if graded else f"refine={refine!r}"
     meaning = meaning_of(loss, needed_by=needed_by) if graded or refine else None
