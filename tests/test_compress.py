@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -28,6 +29,34 @@ N, D, H, K = 200, 8, 12, 6
 FISHER = {"importance": "fisher", "loss": "softmax"}
 DISTILL = {"refine": "distill", "loss": "softmax", "max_iter": 10}
 EACH_WAY = {"covariance": {}, "kfac": FISHER | {"importance": "kfac"}, "distill": DISTILL}
+
+
+class Gradless(nn.Module):
+    """No gradient comes to its first layer, in several ways; to the last one in some."""
+
+    KINDS = ("detach", "no_grad", "inference_mode", "numpy", "in place")
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.kind = nn.Linear(D, H), nn.Linear(H, K), kind
+
+    def forward(self, x):
+        if self.kind == "no_grad":
+            with torch.no_grad():
+                return self.last(self.first(x).relu())
+        if self.kind == "inference_mode":
+            with torch.inference_mode():
+                h = self.first(x).relu()
+            return self.last(h)
+        h = self.first(x)
+        if self.kind == "in place":
+            h = h.sigmoid()
+            out = self.last(h)
+            h.mul_(2.0)
+            return out
+        h = h.detach() if self.kind == "detach" else torch.from_numpy(h.numpy())
+        return self.last(h.relu())
 
 
 def groups_of(n):
@@ -287,25 +316,55 @@ class TestRows:
         other = small_of(model, X[order], **after, **settings)
         assert not same(other(X), found(X), 1e-3)
 
-    def test_the_loss_weighs_the_outputs_where_its_gradients_can_be_had(self):
+    def test_the_loss_weighs_the_outputs_where_it_is_named(self):
         X, model, y = rows(), network(), np.arange(N) % K
-
-        def loss(out, targets):
-            return F.cross_entropy(out, targets, reduction="none")
-
-        by = {name: {"importance": name} for name in ("covariance", "kfac")}
         for given, name in (
             ({}, "covariance"),
             ({"loss": "softmax"}, "kfac"),
             ({"loss": "softmax", "y": y}, "kfac"),
-            ({"loss": loss, "y": y}, "kfac"),
-            ({"loss": loss}, "covariance"),
+            ({"loss": lambda out, targets: (out - targets).square().mean(1)}, "covariance"),
         ):
-            assert torch.equal(small_of(model, **given)(X), small_of(model, **given | by[name])(X))
-        few, many = (
-            small_of(model, **by["kfac"], loss="softmax", **own)(X) for own in ({}, {"y": y})
+            found, by = small_of(model, **given), small_of(model, importance=name, **given)
+            assert torch.equal(found(X), by(X))
+        with_y, drawn = (small_of(model, loss="softmax", **own)(X) for own in ({"y": y}, {}))
+        assert not same(with_y, drawn, 1e-3)  # control: labels show
+
+    @pytest.mark.parametrize("kind", Gradless.KINDS)
+    def test_layers_without_gradients_are_cut_by_their_inputs(self, kind):
+        model = Gradless(kind).double()
+        found = small_of(model, loss="softmax")
+        assert cut_layers(found) == ["first", "last"]
+        by_inputs = small_of(model, importance="covariance")
+        first, last = ((m.first.weight, m.last.weight) for m in (found, by_inputs))
+        assert torch.equal(first[0], last[0])
+        reached = kind == "detach"
+        assert torch.equal(first[1], last[1]) is not reached
+        with pytest.warns(UserWarning, match="y has no effect") if not reached else nullcontext():
+            small_of(model, loss="softmax", y=np.arange(N) % K)
+
+    def test_layers_of_very_many_outputs_are_cut_by_their_inputs(self, monkeypatch):
+        monkeypatch.setattr("skfairft.compression.calibration._MOST_OUTPUTS", K)
+        model = network()
+        found, by_inputs, by_loss = (
+            small_of(model, importance=name, loss="softmax")
+            for name in ("auto", "covariance", "kfac")
         )
-        assert not same(few, many, 1e-3)  # control: labels show
+        assert torch.equal(found[0].weight, by_inputs[0].weight)
+        assert torch.equal(found[2].weight, by_loss[2].weight)
+
+    def test_small_gradients_fit_in_half_precision(self):
+        X, y = rows(dtype=torch.float32), np.arange(N) % 4
+        middles = 3.0 * torch.eye(4, D)
+        X = 0.1 * X + middles[y]
+        model = nn.Sequential(nn.Linear(D, D, bias=False), nn.Linear(D, 4))
+        with torch.no_grad():
+            model[0].weight.copy_(torch.eye(D) + 0.05 * torch.randn(D, D))
+            model[1].weight.copy_(middles * 3.0)  # certain of every row
+        half = copy.deepcopy(model).half()
+        found = small_of(half, X.half(), rank=3, loss="softmax", layers=["0"])
+        largest = [float(part.weight.detach().abs().max()) for part in (found[0].down, found[0].up)]
+        assert max(largest) < 100.0
+        assert (found(X.half()).argmax(1) == half(X.half()).argmax(1)).float().mean() > 0.95
 
     def test_labels_that_nothing_takes_are_said(self):
         with pytest.warns(UserWarning, match="y has no effect: importance='covariance'"):
@@ -688,6 +747,7 @@ def measured(model, X, name, *, y, loss="softmax", batch_size=16):
         torch.from_numpy(groups_of(len(X))).long(),
         {name: model.get_submodule(name)},
         n_groups=2,
+        graded={name},
         gradients=MEANINGS[loss],
         y=None if y is None else torch.from_numpy(y),
         keep=False,
@@ -827,7 +887,7 @@ class TestDistill:
         model = nn.Sequential(nn.Sequential(Flip(), nn.Tanh()), nn.Linear(D, K).double())
         CALLS.clear()
         small_of(model, **DISTILL)
-        assert len(CALLS) == 2  # and once to see that the thin layers run
+        assert len(CALLS) == 3  # and once each to see that gradients come and the thin layers run
 
     def test_has_nothing_to_gain_where_the_cut_is_the_least_already(self):
         """Of a linear model and squares, the two have one objective, but for the ridge."""

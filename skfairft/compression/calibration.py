@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,10 @@ from ..backbone.frozen import frozen, locked
 from ..lowrank.network import LayerStatistics, watched
 from .outputs import Meaning, gradients_of
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = ["Calibration", "calibrate", "graded_layers"]
+
+# Of more outputs, their second moments take longer than all else.
+_MOST_OUTPUTS = 2048
 
 
 @dataclass
@@ -36,6 +40,45 @@ class Calibration:
     inputs: Tensor | None
 
 
+def graded_layers(
+    model: nn.Module, batches: ModuleBatches, layers: dict[str, nn.Linear], meaning: Meaning
+) -> set[str]:
+    """Return the names of the layers to which gradients of the loss come, by the first batch.
+
+    Those of more than 2,048 outputs are left out. None where the model does not run such that
+    gradients can be had.
+
+    Raises
+    ------
+    ValueError
+        If its outputs are not what the loss takes.
+    """
+    assert meaning.draw is not None
+    rows, arguments = next(iter(batches))
+    with ExitStack() as stack:
+        stack.enter_context(locked(model))
+        stack.enter_context(frozen(model, batches.device))
+        probes = _probed(stack, model, layers)
+        try:
+            out = batches.run(model, arguments, rows.stop - rows.start)
+        except ValueError:  # if it is not because of gradients, the next one says so
+            return set()
+        targets = meaning.draw(out.detach(), torch.Generator().manual_seed(0))
+        loss = meaning.loss(out, targets).sum()
+        ran = {name: made[0] for name, made in probes.items() if len(made) == 1}
+        try:
+            given = gradients_of(loss, list(ran.values()))
+        except (RuntimeError, ValueError):  # what it needs is written over, or not kept
+            return set()
+    return {
+        name
+        for name, h in zip(ran, given, strict=True)
+        if h is not None
+        and bool(torch.isfinite(h).all())
+        and layers[name].out_features <= _MOST_OUTPUTS
+    }
+
+
 def calibrate(
     model: nn.Module,
     batches: ModuleBatches,
@@ -43,6 +86,7 @@ def calibrate(
     layers: dict[str, nn.Linear],
     *,
     n_groups: int,
+    graded: set[str],
     gradients: Meaning | None,
     y: Tensor | None,
     keep: bool,
@@ -63,8 +107,10 @@ def calibrate(
         Those that are watched.
     n_groups : int
         Number of groups.
+    graded : set of str
+        Those of which gradients at the outputs are wanted, too.
     gradients : Meaning or None
-        Of whose loss gradients are wanted; None: none.
+        Of whose loss; None where none are wanted.
     y : Tensor or None
         Labels; None: they are drawn from what the model says.
     keep : bool
@@ -87,14 +133,7 @@ def calibrate(
     with ExitStack() as stack:
         stack.enter_context(locked(model))
         stack.enter_context(frozen(model, batches.device))
-        probes: dict[str, list[Tensor]] = {name: [] for name in layers}
-        if gradients is not None:
-            stack.enter_context(torch.inference_mode(False))
-            stack.enter_context(torch.enable_grad())
-            for name in layers:
-                hook = _probe(probes[name])
-                handle = model.get_submodule(name).register_forward_hook(hook)
-                stack.callback(handle.remove)
+        probes = {} if gradients is None else _probed(stack, model, graded)
         seen = stack.enter_context(watched(model, layers))
         for rows, arguments in batches:
             size = rows.stop - rows.start
@@ -123,7 +162,7 @@ def calibrate(
                         continue
                     if name not in found:
                         found[name] = LayerStatistics(
-                            layers[name], n_groups, gradients=gradients is not None
+                            layers[name], n_groups, gradients=name in graded
                         )
                     found[name].update(Z, codes[rows], slopes.get(name))
                     counts[name] += size
@@ -149,6 +188,17 @@ def calibrate(
         torch.cat(outputs) if outputs else torch.empty(0),
         None if inputs is None else torch.cat(inputs),
     )
+
+
+def _probed(stack: ExitStack, model: nn.Module, names: Iterable[str]) -> dict[str, list[Tensor]]:
+    """Compute gradients while a context lasts; return where each layer's probes will be."""
+    probes: dict[str, list[Tensor]] = {name: [] for name in names}
+    stack.enter_context(torch.inference_mode(False))
+    stack.enter_context(torch.enable_grad())
+    for name, made in probes.items():
+        handle = model.get_submodule(name).register_forward_hook(_probe(made))
+        stack.callback(handle.remove)
+    return probes
 
 
 def _probe(made: list[Tensor]) -> Any:

@@ -23,7 +23,7 @@ from ..lowrank.cut import borrowing, cut_layer, needs_gradients
 from ..lowrank.layer import LowRankLinear
 from ..lowrank.network import LayerStatistics, replace_layer
 from ..rows.hold_out import hold_out
-from .calibration import Calibration, calibrate
+from .calibration import Calibration, calibrate, graded_layers
 from .checks import (
     check_labels,
     check_module,
@@ -87,8 +87,8 @@ def compress(
         What an error in each direction counts. "covariance" is the groups' second moments of the
         layer's inputs; "kfac" these, and at the outputs those of the loss's gradient; "fisher" the
         paper's (Eqs. 1 and 2); "uniform" the plain singular value decomposition (SVD), which
-        heeds no group. "auto" is "kfac" where ``loss`` is named, or is given with ``y``, and
-        otherwise "covariance".
+        heeds no group. "auto" is "kfac" where ``loss`` is a name, for the layers to which its
+        gradient comes and that have up to 2,048 outputs, and else "covariance".
     group_weights : None, "minimax", "proportional", dict, Series or array-like, default=None
         How much each group counts. None is all alike; "minimax" such that the group with the
         largest error has the least that can be; "proportional" by their rows, as methods that
@@ -184,19 +184,12 @@ def compress(
     codes = torch.from_numpy(numbers)
     weights, minimax = found_weights(group_weights)
     shares = torch.from_numpy(check_group_weights(weights, groups, np.bincount(numbers)))
-    if importance == "auto":
-        drawn = isinstance(loss, str)
-        importance = "kfac" if drawn or (loss is not None and y is not None) else "covariance"
-    graded = needs_gradients(importance)
-    needed_by = f"importance={importance!r}" if graded else f"refine={refine!r}"
+    auto, refined = importance == "auto", f"refine={refine!r}"
+    graded = needs_gradients(importance) or (auto and loss is not None)
+    needed_by = f"importance={importance!r}" if graded else refined
     meaning = meaning_of(loss, needed_by=needed_by) if graded or refine else None
-    if y is not None and not graded:
-        warn_user(
-            f"y has no effect: importance={importance!r} takes no gradients, and refine no labels. "
-            "Leave it out.",
-            UserWarning,
-        )
-    if graded and y is None and meaning is not None and meaning.draw is None:
+    drawn = meaning is not None and meaning.draw is not None
+    if graded and not drawn and not auto and y is None:
         raise ValueError(
             f"importance={importance!r} needs labels: of a loss that is a function they cannot be "
             "drawn. Pass y, or loss='softmax', 'sigmoid' or 'squared'."
@@ -210,13 +203,24 @@ def compress(
     generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
     wanted = choose_layers(model, layers, rank)
     named = layers is not None or isinstance(rank, Mapping)
+    reached = set(wanted) if graded else set()
+    if auto and meaning is not None:
+        reached = graded_layers(model, batches, wanted, meaning) if drawn else set()
+    if y is not None and not reached:
+        how = "covariance" if auto else importance
+        warn_user(
+            f"y has no effect: importance={how!r} takes no gradients, and refine no labels. "
+            "Leave it out.",
+            UserWarning,
+        )
     found = calibrate(
         model,
         batches,
         codes,
         wanted,
         n_groups=len(groups),
-        gradients=meaning if graded else None,
+        graded=reached,
+        gradients=meaning if reached else None,
         y=labels,
         keep=refine is not None,
         generator=generator,
@@ -233,11 +237,12 @@ def compress(
     for name, statistics in found.statistics.items():
         layer = wanted[name]
         own = rank[name] if isinstance(rank, Mapping) else rank
+        best = "covariance" if statistics.outputs is None else "kfac"
         made = cut_layer(
             layer,
             statistics,
             own,
-            importance=importance,
+            importance=best if auto else importance,
             shares=None if minimax else shares,
             mixing=mixing,
         ).layer

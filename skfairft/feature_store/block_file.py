@@ -75,7 +75,7 @@ def read_head(file: IO[bytes]) -> Head:
         raise DamageError("it does not begin as such a file does")
     head = Head(*_HEADER.unpack(header)[1:])
     # Before room is made for what a header promises.
-    plausible = head.size in (4, 8) and head.width and not head.n >> ROW_BITS
+    plausible = head.size in (4, 8) and head.width and 0 < head.n < 1 << ROW_BITS
     if not plausible or os.fstat(file.fileno()).st_size != head.bytes:
         raise DamageError("its size is not what its header says")
     return head

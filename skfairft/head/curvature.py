@@ -22,8 +22,8 @@ from .objective import Objective, Problem, added, pieces
 
 __all__ = ["assembly_cost", "kronecker", "moved", "newton", "second_derivatives"]
 
-# Second derivatives of up to so many entries are assembled: 128 MiB, and four times that while they
-# are factorized. It is 5,791 features of two classes.
+# Second derivatives of up to so many entries, of all folds, are assembled: 128 MiB in each thread,
+# and four times that while they are factorized. It is 5,791 features of two classes.
 _NEWTON_ENTRIES = 2**25
 # Blocks of rows whose sums are added up in place.
 _RUN = 8
@@ -67,7 +67,7 @@ def assembly_cost(objective: Objective, n_folds: int = 0) -> float:
     """
     n, d = objective.rows.Z.shape
     entries = objective.width * (d + 1) ** 2
-    if entries > _NEWTON_ENTRIES:
+    if entries * (n_folds + 1) > _NEWTON_ENTRIES:
         return math.inf
     # One factorization; of folds one each, and as much again to sum and to move what it is of.
     factors = max(1, 2 * n_folds) * entries * (d + 1) / 36.0

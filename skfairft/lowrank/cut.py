@@ -163,7 +163,9 @@ def cut_layer(
     found = minimax_cut(mixed, r) if shares is None else weighted_cut(mixed, r, weights)
     A, B = R.T @ found.V, (Q @ found.V).T
     if outputs is not None:
-        B = torch.linalg.solve(outputs.T, B.T).T
+        # Gradients may be of any size, and half precision holds few.
+        size = float(outputs.abs().max())
+        A, B = A / size, torch.linalg.solve(outputs.T / size, B.T).T
     bias = None if layer.bias is None else layer.bias.detach().double().cpu()
     shift = (given @ inputs.means.means.nan_to_num()) @ (W - A @ B)
     bias = shift if bias is None else bias + shift
