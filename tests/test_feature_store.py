@@ -26,6 +26,7 @@ from skfairft.feature_store import (
     MemoryStore,
     StoreInfo,
     base,
+    block_file,
     disk,
     get_store,
 )
@@ -548,6 +549,14 @@ class TestDamage:
         assert len(caught) == (lost > 0)
         DiskStore(folder).info()
         return lost
+
+    def test_a_file_of_no_rows_is_none(self, original, tmp_path):
+        def empty(file):
+            head = block_file.Head(0, 6, 4)
+            sums = block_file._sum_of_keys(head, A, b""), bytes(16)
+            file.write_bytes(block_file._HEADER.pack(block_file._FORMAT, *head[:3], *sums))
+
+        assert self.check(original, tmp_path / "copy", empty) == 8
 
     def test_any_flipped_byte_loses_its_block_and_no_other(self, original, tmp_path):
         size = 64 + 8 * (16 + 6 * 4)
