@@ -17,7 +17,7 @@ over the rounds of the ratio of ours to that way. Ours is always the whole, as f
   features, `to_torch`, and the backbone and head alone;
 - **Fisher information**: of a layer by group, against the product that gives its outputs in single
   and in double precision, and against gradients sample by sample (``torch.func``, and BackPACK
-  where it is installed);
+  where it is installed: it takes torchvision, whose public wheels do not fit a torch without CUDA);
 - **a cut**: of a layer to rank 16 by the covariances of its inputs, against a plain SVD of its
   weights and a randomized one;
 - **a folder of features**: looking rows up in it, against copying them from a mapped array;
