@@ -392,6 +392,7 @@ LOOKS: dict[str, dict[str, Any]] = {
     "equal / best blind": {"color": "#56B4E9"},
     "minimax / best blind": {"color": "#0072B2"},
     "K-FAC, equal / best blind": {"color": "#009E73"},
+    "distilled from K-FAC, equal / best blind": {"color": "#CC79A7"},
     "distilled minimax / distilled pooled": {"color": "#D55E00", "linestyle": "--"},
 }
 

@@ -70,9 +70,11 @@ def test_the_pages_are_made_of_the_stored_rows():
         "K-FAC, equal / best blind": "has {imagenet} of the best blind\n  cut's rise on the 1,000 "
         "classes and {table} on the hidden layer",
         "distilled equal / best blind": "ends at {faces}, {imagenet} and {table} of the best blind",
+        "distilled from K-FAC, equal / best blind": "distillation ends at {faces}, {imagenet} and "
+        "{table} of the best blind",
         "the paper / best blind": "behind the best blind cut by {faces}, {imagenet} and {table}",
     }.items():
-        assert said.format(**middle[ratio]) in guide
+        assert said.format(**middle[ratio].map("{:.2f}".format)) in guide
     met = sum(
         cells.loc[cells["share"] <= most, ratio].agg(of) <= limit
         for ratio, most, of, limit in rare_groups.ASKED
