@@ -614,16 +614,28 @@ ERRORS = {
         "No layer of Sequential is smaller at rank=9; expected .* below 5 for '0'; 4 for '2', or",
     ),
     "y too short": (None, FISHER | {"y": Y[1:]}, r"y has the shape \(199,\), but X has 200 r"),
-    "y of floats": (None, FISHER | {"y": Y / 2}, "y holds torch.float64 .*the classes as the"),
+    "y of floats": (
+        None,
+        FISHER | {"y": Y / 2},
+        "y holds torch.float64, a number for .*the classes as the",
+    ),
     "y beyond": (None, FISHER | {"y": Y + 1}, "from 1 to 6; expected .*numbers them, 0 to 5"),
     "y below": (None, FISHER | {"y": Y - 1}, "from -1 to 4; expected .*numbers them, 0 to 5"),
-    "y as columns": (None, FISHER | {"y": np.eye(K)[Y]}, r"of shape \(200, 6\).*expected the cl"),
+    "y as columns": (
+        None,
+        FISHER | {"y": np.eye(K)[Y]},
+        r"6 numbers for each row.*expected the cl",
+    ),
     "y of texts": (
         None,
         FISHER | {"y": np.array(list("abcdef"))[Y]},
         "y holds text, such as .*expected numbers",
     ),
-    "y of rows": (None, FISHER | {"y": Y, "loss": "squared"}, r"\(200,\), but the model gives"),
+    "y of rows": (
+        None,
+        FISHER | {"y": Y, "loss": "squared"},
+        r"a number for each row, and the model",
+    ),
     "y no share": (
         nn.Linear(D, 1).double(),
         FISHER | {"y": Y, "loss": "sigmoid"},

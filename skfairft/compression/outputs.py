@@ -173,7 +173,7 @@ def _class_numbers(y: Tensor, outputs: Tensor) -> Tensor:
     whole = not y.is_floating_point() and not y.is_complex() and y.ndim == 1
     if not whole or (len(y) and not 0 <= int(y.min()) <= int(y.max()) < outputs.shape[1]):
         raise ValueError(
-            f"y holds {y.dtype} of shape {tuple(y.shape)}, from {y.min().item()} to "
+            f"y holds {y.dtype}, {_of_a_row(y)} for each row, from {y.min().item()} to "
             f"{y.max().item()}; expected the classes as the model numbers them, 0 to "
             f"{outputs.shape[1] - 1}, as whole numbers of shape (n,)."
         )
@@ -186,10 +186,16 @@ def _like_outputs(y: Tensor, outputs: Tensor) -> Tensor:
         raise ValueError("y holds NaN or infinity; expected numbers. Drop the rows without labels.")
     if y.numel() != outputs.numel():
         raise ValueError(
-            f"y has shape {tuple(y.shape)}, but the model gives {tuple(outputs.shape)}; expected "
-            "one number for each output."
+            f"y has {_of_a_row(y)} for each row, and the model's outputs {_of_a_row(outputs)}; "
+            "expected a number for each output."
         )
     return y.reshape(outputs.shape)
+
+
+def _of_a_row(values: Tensor) -> str:
+    """Say how many numbers a row has, of which a batch does not have them all."""
+    count = values[0].numel()
+    return "a number" if count == 1 else f"{count} numbers"
 
 
 def _shares(y: Tensor, outputs: Tensor) -> Tensor:
