@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 import torch
@@ -99,8 +100,18 @@ class TestTables:
 
 
 def test_the_table_of_bounds_is_made_of_the_stored_rows():
-    made = bounds.table_of(bounds.unpacked(ROOT / "docs" / "bounds.json.gz"))
-    assert made.strip() in read("docs/tradeoff.md")
+    rows = bounds.unpacked(ROOT / "docs" / "bounds.json.gz")
+    assert bounds.table_of(rows).strip() in read("docs/tradeoff.md")
+    found = bounds.summary(pd.DataFrame(rows))
+    above = 100 * found["sure exceeded of all"]
+    covered = 100 * found[["covered", "sure covered"]].mean()
+    said = " ".join(read("docs/tradeoff.md").split())
+    assert (
+        f"{above.mean():.1f} % of the refits are above in the mean, and {above.max():.1f} %" in said
+    )
+    assert f"It costs {found['points of error'].mean():+.2f} points of error in the mean" in said
+    assert "{:.1f} % of the refits without and {:.1f} % with a confidence".format(*covered) in said
+    assert f"each; {found['refits'].min()} to {found['refits'].max()} were run" in said
 
 
 class TestSentences:
