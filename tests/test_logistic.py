@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skfairft.head import curvature, logistic
 from skfairft.head.curvature import kronecker, moved, newton, second_derivatives
+from skfairft.head.descent import descend
 from skfairft.head.logistic import fit_logistic, fit_logistic_folds
 from skfairft.head.objective import Objective, Problem
 from skfairft.lowrank.moments import Moments, column_moments
@@ -565,3 +566,41 @@ class TestFolds:
         with pytest.warns(ConvergenceWarning, match="no optimum") as caught:
             fit_logistic_folds(TensorRows(Z, y, w), 2, np.inf, held_out, zero)
         assert len(caught) == 1
+
+
+class TestDescend:
+    """What a better matrix costs, and when it is worth that."""
+
+    @staticmethod
+    def renewed_after(cost):
+        """Return after how many evaluations there is a better matrix; None if there is none."""
+        scale = torch.logspace(0, -6, 60, dtype=torch.float64)
+        calls = []
+
+        def renew(theta):
+            calls.append(evaluations)
+            return lambda gradient: gradient / scale
+
+        descent = descend(torch.ones(60).double(), lambda gradient: gradient, renew, cost, 1e-12)
+        evaluations, at = 1, next(descent)
+        with contextlib.suppress(StopIteration):
+            while True:
+                at = descent.send((float((scale * at * at).sum()) / 2.0, scale * at))
+                evaluations += 1
+        return calls[0] if calls else None
+
+    def test_a_slow_one_gets_a_matrix_that_costs_more_than_it_has_spent(self):
+        assert self.renewed_after(2.0) <= 10
+        # Forty tell how fast the gradient falls, whatever it costs, if more are to come.
+        assert 45 <= self.renewed_after(60.0) <= 60
+
+    def test_none_that_costs_more_than_what_is_to_come(self):
+        assert self.renewed_after(1e6) is None
+
+
+def test_folds_count_in_what_is_assembled(monkeypatch):
+    objective = TestObjective.make(*make_rows(), 2)[0]
+    entries = (D + 1) ** 2
+    monkeypatch.setattr(curvature, "_NEWTON_ENTRIES", 4 * entries)
+    costs = [curvature.assembly_cost(objective, n_folds) for n_folds in (0, 3, 4)]
+    assert np.isfinite(costs).tolist() == [True, True, False]

@@ -184,12 +184,11 @@ def compress(
     codes = torch.from_numpy(numbers)
     weights, minimax = found_weights(group_weights)
     shares = torch.from_numpy(check_group_weights(weights, groups, np.bincount(numbers)))
-    auto, refined = importance == "auto", f"refine={refine!r}"
+    auto = importance == "auto"
     graded = needs_gradients(importance) or (auto and loss is not None)
-    needed_by = f"importance={importance!r}" if graded else refined
+    needed_by = f"importance={importance!r}" if graded else f"refine={refine!r}"
     meaning = meaning_of(loss, needed_by=needed_by) if graded or refine else None
-    drawn = meaning is not None and meaning.draw is not None
-    if graded and not drawn and not auto and y is None:
+    if graded and not auto and y is None and meaning is not None and meaning.draw is None:
         raise ValueError(
             f"importance={importance!r} needs labels: of a loss that is a function they cannot be "
             "drawn. Pass y, or loss='softmax', 'sigmoid' or 'squared'."
@@ -205,7 +204,7 @@ def compress(
     named = layers is not None or isinstance(rank, Mapping)
     reached = set(wanted) if graded else set()
     if auto and meaning is not None:
-        reached = graded_layers(model, batches, wanted, meaning) if drawn else set()
+        reached = graded_layers(model, batches, wanted, meaning)
     if y is not None and not reached:
         how = "covariance" if auto else importance
         warn_user(
