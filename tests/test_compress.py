@@ -359,7 +359,7 @@ class TestRows:
         model = nn.Sequential(nn.Linear(D, D, bias=False), nn.Linear(D, 4))
         with torch.no_grad():
             model[0].weight.copy_(torch.eye(D) + 0.05 * torch.randn(D, D))
-            model[1].weight.copy_(middles * 3.0)  # certain of every row
+            model[1].weight.copy_(middles * 1.5)  # nearly certain of every row
         half = copy.deepcopy(model).half()
         found = small_of(half, X.half(), rank=3, loss="softmax", layers=["0"])
         largest = [float(part.weight.detach().abs().max()) for part in (found[0].down, found[0].up)]
