@@ -40,9 +40,10 @@ from .lowrank.gaps import group_columns
 from .lowrank.importance import heads_of
 from .parity.checks import check_constraint, check_judged
 from .parity.table import TABLE
+from .rows.blocks import Features
 from .rows.folds import read_folds
 from .rows.hold_out import hold_out
-from .rows.mapped import Features, as_features, block_rows, is_mapped, release_pages
+from .rows.mapped import as_features, block_rows, is_mapped, release_pages
 from .rows.number_range import check_range
 from .rows.tensor_rows import TensorRows
 from .solvers.checks import check_fairness_parameters

@@ -8,7 +8,7 @@ from skfairft.lowrank.covariance import GroupCovariance
 from skfairft.lowrank.factorization import parity_svd, regularized_metric
 from skfairft.lowrank.gaps import CellMeans, distinct_directions
 from skfairft.lowrank.moments import column_moments
-from skfairft.lowrank.statistics import fill
+from skfairft.lowrank.statistics import Part, fill
 from skfairft.parity.constraints import CONSTRAINTS, parity
 from skfairft.rows import mapped
 from skfairft.rows.blocks import threads_over_blocks
@@ -31,12 +31,7 @@ def make_rows(n=600, k=3, n_groups=3, offset=0.0, seed=0):
 def directions(Z, y, codes, w, constraint, k=3, n_groups=3):
     found = fill(
         Z,
-        {
-            "cells": (
-                lambda: CellMeans(k, n_groups, Z.shape[1]),
-                lambda rows, X: (X, y[rows], codes[rows], w[rows]),
-            )
-        },
+        {"cells": Part(lambda: CellMeans(k, n_groups, Z.shape[1]), (y, codes, w))},
     )
     return found["cells"].result().directions(parity(constraint, k).conditions)
 
@@ -46,12 +41,7 @@ def covariance(Z, w, codes=None):
     codes = torch.arange(len(Z)) % 3 if codes is None else codes
     found = fill(
         Z,
-        {
-            "covariance": (
-                lambda: GroupCovariance(3, Z.shape[1]),
-                lambda rows, X: (X, codes[rows], w[rows]),
-            )
-        },
+        {"covariance": Part(lambda: GroupCovariance(3, Z.shape[1]), (codes, w))},
     )
     return found["covariance"].result().about_mean(torch.bincount(codes, w, minlength=3))
 

@@ -41,20 +41,20 @@ def test_results_come_in_order_from_two_threads_at_once(tmp_path, kind):
     Z = features(kind, tmp_path)
     together, threads = threading.Barrier(2, timeout=20), set()
 
-    def look(rows, block):
+    def look(block, numbers):
         threads.add(threading.get_ident())
         assert torch.get_num_threads() == 1
-        if rows.start < 20:
+        if numbers[0] < 20:
             together.wait()  # passes only if the first two blocks are worked on at the same time
-        return rows, block.clone()
+        return numbers[0], block.clone()
 
     with threads_over_blocks():
-        results = list(map_blocks(look, Z))
+        results = list(map_blocks(look, Z, torch.arange(len(Z))))
     assert len(threads) == 2
-    assert [rows.start for rows, _ in results] == list(range(0, 95, 10))
+    assert [first for first, _ in results] == list(range(0, 95, 10))
     assert torch.equal(torch.cat([block for _, block in results]), Z[:].double())
     assert torch.get_num_threads() == 2
-    outside = list(map_blocks(lambda rows, block: threading.get_ident(), Z))
+    outside = list(map_blocks(lambda block: threading.get_ident(), Z))
     assert set(outside) == {threading.get_ident()}
 
 
@@ -62,8 +62,8 @@ def test_results_come_in_order_from_two_threads_at_once(tmp_path, kind):
 def test_an_error_in_a_block_is_raised_and_ends_the_work(tmp_path):
     seen = []
 
-    def fail(rows, block):
-        seen.append(rows.start)
+    def fail(block):
+        seen.append(len(block))
         raise ValueError("no")
 
     with threads_over_blocks(), pytest.raises(ValueError, match="no"):

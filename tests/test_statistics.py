@@ -14,7 +14,7 @@ from skfairft.lowrank.covariance import GroupCovariance
 from skfairft.lowrank.fisher import GroupFisher
 from skfairft.lowrank.gaps import CellMeans
 from skfairft.lowrank.moments import ColumnMoments, column_moments
-from skfairft.lowrank.statistics import fill
+from skfairft.lowrank.statistics import Part, fill
 from skfairft.rows import mapped
 from skfairft.rows.blocks import threads_over_blocks
 
@@ -309,26 +309,20 @@ def test_a_feature_is_constant_beside_its_largest_magnitude_of_all_rows(order):
 @pytest.fixture
 def passes(monkeypatch):
     """Count the passes over all rows, in blocks of seven."""
-    calls, original = [], statistics.map_runs
+    calls, original = [], statistics.reduce_runs
 
-    def counted(function, Z, **settings):
+    def counted(*args, **settings):
         calls.append(1)
-        return original(function, Z, **settings)
+        return original(*args, **settings)
 
-    monkeypatch.setattr(statistics, "map_runs", counted)
+    monkeypatch.setattr(statistics, "reduce_runs", counted)
     monkeypatch.setattr(mapped, "_BLOCK_ROWS", 7)
     return calls
 
 
 def parts(rows, names=tuple(EMPTY)):
     """What `fill` makes of a block, by any name."""
-    return {
-        ("layer", name): (
-            EMPTY[name],
-            lambda block, X, name=name: (X, *GIVEN[name](rows[block])[1:]),
-        )
-        for name in names
-    }
+    return {("layer", name): Part(EMPTY[name], GIVEN[name](rows)[1:]) for name in names}
 
 
 class TestFill:
@@ -384,7 +378,7 @@ class TestFill:
                 pass
 
         for n, expected in ((90, [3] * 4 + [1]), (7 * 100, [8] * 12 + [4]), (7 * 3, [1] * 3)):
-            fill(torch.zeros(n, 2), {"rows": (Rows, lambda rows, X: (rows,))})
+            fill(torch.zeros(n, 2), {"rows": Part(Rows)})
             assert taken == expected
             taken.clear()
         assert len(passes) == 3

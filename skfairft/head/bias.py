@@ -58,19 +58,19 @@ def refit_bias(rows: TensorRows, weight: Tensor, bias: Tensor) -> Tensor:
     k = len(bias)
     y, row_share = rows.y, rows.w / rows.w.sum()
     class_share = torch.bincount(y, row_share, minlength=k)
-    logits = torch.cat([*map_blocks(lambda _, block: block @ weight, rows.Z)])
+    logits = torch.cat([*map_blocks(lambda block: block @ weight, rows.Z)])
 
     def loss_at(bias: Tensor) -> tuple[float, Tensor, Tensor]:
         """Return the loss, the log of the mean probabilities (k,) and the Hessian (k, k)."""
 
-        def part(of: slice, block: Tensor) -> tuple[float, Tensor, Tensor]:
+        def part(block: Tensor, y: Tensor, share: Tensor) -> tuple[float, Tensor, Tensor]:
             log_p = torch.log_softmax(block + bias, dim=1)
-            share = row_share[of, None]
-            value = -float((share * log_p.gather(1, y[of, None])).sum())
+            share = share[:, None]
+            value = -float((share * log_p.gather(1, y[:, None])).sum())
             p = log_p.exp()
             return value, torch.logsumexp(log_p + share.log(), dim=0), -(p.T @ (p * share))
 
-        values, logs, products = zip(*map_blocks(part, logits), strict=True)
+        values, logs, products = zip(*map_blocks(part, logits, y, row_share), strict=True)
         log_mean = torch.logsumexp(torch.stack(logs), dim=0)
         return sum(values), log_mean, torch.stack(products).sum(dim=0) + log_mean.exp().diag()
 

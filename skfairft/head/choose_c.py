@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..inputs.warn import no_warnings
 from ..lowrank.moments import column_moments
-from ..rows.blocks import map_blocks
+from ..rows.blocks import reduce_blocks
 from ..rows.folds import stratified_folds
 from ..rows.tensor_rows import TensorRows, effective_rows
 from .logistic import fit_logistic, fit_logistic_folds, moments_outside
@@ -89,11 +91,11 @@ def choose_strength(rows: TensorRows, n_classes: int) -> float:
 def _loss(rows: TensorRows, weight: Tensor, bias: Tensor) -> float:
     """Return the weighted sum of the log loss."""
 
-    def part(of: slice, block: Tensor) -> float:
+    def part(block: Tensor, y: Tensor, w: Tensor) -> float:
         scores = block @ weight + bias
         if scores.shape[1] == 1:
             scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
-        log_p = torch.log_softmax(scores, dim=1).gather(1, rows.y[of, None])
-        return -float(rows.w[of] @ log_p[:, 0])
+        log_p = torch.log_softmax(scores, dim=1).gather(1, y[:, None])
+        return -float(w @ log_p[:, 0])
 
-    return sum(map_blocks(part, rows.Z))
+    return reduce_blocks(part, operator.add, rows.Z, rows.y, rows.w) or 0.0

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..lowrank.moments import Moments
-from ..rows.blocks import map_runs
+from ..rows.blocks import reduce_runs
 from ..rows.mapped import block_rows
 from .descent import Solve
-from .objective import Objective, Problem, added, pieces
+from .objective import Objective, Problem, pieces
 
 __all__ = ["assembly_cost", "kronecker", "moved", "newton", "second_derivatives"]
 
@@ -117,23 +117,26 @@ def second_derivatives(
     held_out = torch.full_like(objective.rows.y, -1) if held_out is None else held_out
     m, size = len(theta), len(mean) + 1
 
-    def of_run(blocks: Iterator[tuple[slice, Tensor]]) -> Tensor:
+    def of_run(blocks: Iterator[tuple[Tensor, ...]]) -> Tensor:
         sums = torch.zeros(n_folds + 1, m, size, size)
-        for of, block in pieces(blocks, m):
+        for block, share, folds in pieces(blocks, m):
             output = torch.addmm(bias[:, None], weight.T, block.T)
             p = torch.sigmoid(output) if m == 1 else torch.softmax(output, dim=0)
             # In double precision: a class may be almost certain.
-            curvature = (problem.share[of] * p * (1.0 - p)).float()
+            curvature = (share * p * (1.0 - p)).float()
             X = torch.ones(len(block), size)
             torch.div(block - mean, scale, out=X[:, :-1])
             for fold in range(-1, n_folds):
-                own = torch.nonzero((held_out[of] == fold) & (problem.share[of] > 0.0))[:, 0]
+                own = torch.nonzero((folds == fold) & (share > 0.0))[:, 0]
                 features, curved = X[own], curvature[:, own, None]
                 for output_sums, each in zip(sums[fold], curved, strict=True):
                     output_sums.addmm_(features.T, features * each)
         return sums
 
-    return added([sums] for sums in map_runs(of_run, objective.rows.Z, length=_RUN))[0]
+    Z = objective.rows.Z
+    found = reduce_runs(of_run, Tensor.add_, Z, problem.share, held_out, length=_RUN)
+    assert found is not None
+    return found
 
 
 def moved(curvature: Tensor, old: Moments, new: Moments) -> Tensor:

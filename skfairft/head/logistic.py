@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..inputs.warn import warn_user
 from ..lowrank.moments import ColumnMoments, Moments
-from ..rows.blocks import map_blocks
+from ..rows.blocks import reduce_blocks
 from ..rows.tensor_rows import TensorRows
 from .curvature import assembly_cost, kronecker, moved, newton, second_derivatives
 from .descent import Solve, descend
@@ -198,14 +198,15 @@ def moments_outside(rows: TensorRows, held_out: Tensor, n_folds: int) -> list[Mo
     """Return the moments of the rows outside each fold, in one pass; -1 is in none."""
     d, folds = rows.Z.shape[1], range(-1, n_folds)
 
-    def of_each(of: slice, block: Tensor) -> list[ColumnMoments]:
-        own = [torch.nonzero(held_out[of] == fold)[:, 0] for fold in folds]
-        return [ColumnMoments(d).update(block[each], rows.w[of][each]) for each in own]
+    def of_each(block: Tensor, codes: Tensor, w: Tensor) -> list[ColumnMoments]:
+        own = [torch.nonzero(codes == fold)[:, 0] for fold in folds]
+        return [ColumnMoments(d).update(block[each], w[each]) for each in own]
 
-    parts = [ColumnMoments(d) for _ in folds]
-    for found in map_blocks(of_each, rows.Z):
-        for part, new in zip(parts, found, strict=True):
-            part.merge(new)
+    def merged(total: list[ColumnMoments], found: list[ColumnMoments]) -> list[ColumnMoments]:
+        return [part.merge(new) for part, new in zip(total, found, strict=True)]
+
+    parts = reduce_blocks(of_each, merged, rows.Z, held_out, rows.w)
+    assert parts is not None
     outside = []
     for fold in range(n_folds):
         joined = ColumnMoments(d)

@@ -22,8 +22,10 @@ from ..lowrank.covariance import CovarianceStatistics, GroupCovariance
 from ..lowrank.fisher import FisherStatistics, layer_fisher
 from ..lowrank.gaps import CellMeans, CellStatistics
 from ..lowrank.moments import ColumnMoments, Moments
-from ..lowrank.statistics import fill
-from ..rows.mapped import Features, block_rows
+from ..lowrank.statistics import Part, fill
+from ..rows.blocks import Features
+from ..rows.dask import DaskFeatures
+from ..rows.mapped import block_rows
 from ..rows.tensor_rows import TensorRows
 from .choose_c import choose_strength
 from .group_heads import fisher_by_group
@@ -134,15 +136,13 @@ def measure(
     n_labels = n_classes if n_labels is None else n_labels
     data = _key(_content(rows.Z), codes, w, n_groups)
     keys: dict[str, bytes] = {"moments": _key(data, "moments")}
-    parts: dict[str, Any] = {"moments": (partial(ColumnMoments, d), lambda of, Z: (Z, w[of]))}
+    parts = {"moments": Part(partial(ColumnMoments, d), (w,))}
     if covariance:
         keys["covariance"] = _key(data, "covariance")
-        new = partial(GroupCovariance, n_groups, d)
-        parts["covariance"] = new, lambda of, Z: (Z, codes[of], w[of])
+        parts["covariance"] = Part(partial(GroupCovariance, n_groups, d), (codes, w))
     if labels is not None:
         keys["cells"] = _key(data, "cells", labels, n_labels)
-        means = partial(CellMeans, n_labels, n_groups, d)
-        parts["cells"] = means, lambda of, Z: (Z, labels[of], codes[of], w[of])
+        parts["cells"] = Part(partial(CellMeans, n_labels, n_groups, d), (labels, codes, w))
     found = {name: _recall(key) for name, key in keys.items()}
     unknown = {name: parts[name] for name, value in found.items() if value is None}
     for name, statistic in (fill(rows.Z, unknown) if unknown else {}).items():
@@ -196,7 +196,9 @@ def _nbytes(part: Any) -> int:
 
 
 def _content(Z: Features) -> bytes:
-    """Return a hash of features, which are read in blocks."""
+    """Return a hash of features, which are read in blocks; of a cluster's what stands for them."""
+    if isinstance(Z, DaskFeatures):
+        return Z.token
     digest = xxh3_128(f"{Z.shape} {Z[:0].dtype}".encode())
     step = block_rows(Z.shape[1])
     for start in range(0, len(Z), step):

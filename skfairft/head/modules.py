@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..lowrank.layer import LowRankHead
-from ..rows.mapped import Features, double_blocks
+from ..rows.blocks import Features, map_blocks
 from .cells import CellVote
 
 __all__ = [
@@ -209,12 +209,18 @@ def head_scores(head: nn.Module, Z: Features, codes: Tensor | None = None) -> Te
         for tensor in head.state_dict().values()
     ):
         exact = copy.deepcopy(head).double()
+
+    def of(block: Tensor) -> Tensor:
+        with torch.no_grad():
+            scores: Tensor = exact(block)
+            return scores
+
+    if codes is None:
+        scores = [*map_blocks(of, Z)]
+        return torch.cat(scores) if scores else of(Z[:].double())
+    *layers, vote = exact.children()
+    assert isinstance(vote, CellVote)
     with torch.no_grad():
-        if codes is None:
-            scores = [exact(block) for _, block in double_blocks(Z)]
-            return torch.cat(scores) if scores else exact(Z[:].double())
-        *layers, vote = exact.children()
-        assert isinstance(vote, CellVote)
         return vote.with_groups(head_scores(nn.Sequential(*layers), Z), codes)
 
 

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..lowrank.moments import Moments
-from ..rows.blocks import map_blocks
-from ..rows.mapped import Features, block_rows
+from ..rows.blocks import Features, reduce_blocks
+from ..rows.mapped import block_rows
 from ..rows.tensor_rows import TensorRows
 
 __all__ = ["Objective", "Problem", "added", "pieces", "summed"]
@@ -106,18 +107,18 @@ class Objective:
         raws = [self.raw(*each) for each in zip(asked, thetas.values(), strict=True)]
         weight = torch.cat([weight.T for weight, _ in raws])
         bias = torch.cat([bias for _, bias in raws])[:, None]
-        share = torch.stack([problem.share for problem in asked])
         shape = len(asked), self.width, -1
 
         # The loss and its derivatives while the block is in the cache: one pass, not two.
-        def part(of: slice, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        def part(block: Tensor, y: Tensor, *shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             # Outputs by rows: a softmax over the first dimension is some times faster.
             output = torch.addmm(bias, weight, block.T).reshape(shape)
-            loss, residual = _loss_and_residual(output, self.rows.y[of], share[:, of])
+            loss, residual = _loss_and_residual(output, y, torch.stack(shares))
             residual = residual.reshape(len(weight), -1)
             return loss, residual @ block, residual.sum(dim=1)
 
-        losses, slopes, sums = summed(part, self.rows.Z, len(weight))
+        shares = (problem.share for problem in asked)
+        losses, slopes, sums = summed(part, len(weight), self.rows.Z, self.rows.y, *shares)
         found = {}
         for (i, theta), problem, loss, slope, total in zip(
             thetas.items(), asked, losses, slopes.reshape(shape), sums.reshape(shape), strict=True
@@ -145,7 +146,7 @@ def _loss_and_residual(output: Tensor, y: Tensor, share: Tensor) -> tuple[Tensor
 
 
 def summed(
-    part: Callable[[slice, Tensor], tuple[Tensor, ...]], Z: Features, width: int
+    part: Callable[..., tuple[Tensor, ...]], width: int, Z: Features, *columns: Tensor
 ) -> list[Tensor]:
     """Return the sums of what a function returns for each block of rows.
 
@@ -154,41 +155,41 @@ def summed(
 
     Examples
     --------
-    >>> summed(lambda of, block: (block.sum(dim=0),), torch.ones(3, 2), 1)
+    >>> summed(lambda block: (block.sum(dim=0),), 1, torch.ones(3, 2))
     [tensor([3., 3.], dtype=torch.float64)]
     """
 
-    def cut(of: slice, block: Tensor) -> list[Tensor]:
-        return added(part(*piece) for piece in pieces([(of, block)], width))
+    def cut(*block: Tensor) -> list[Tensor]:
+        return reduce(added, (list(part(*piece)) for piece in pieces([block], width)))
 
-    return added(map_blocks(cut, Z))
+    found = reduce_blocks(cut, added, Z, *columns)
+    assert found is not None
+    return found
 
 
-def pieces(blocks: Iterable[tuple[slice, Tensor]], width: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yield blocks of rows (m, d) in parts of which ``width`` numbers a row take no more memory.
+def pieces(blocks: Iterable[tuple[Tensor, ...]], width: int) -> Iterator[tuple[Tensor, ...]]:
+    """Yield blocks of rows in parts of which ``width`` numbers a row take no more memory.
+
+    A block is features (m, d), and columns of as many rows.
 
     Examples
     --------
-    >>> [len(part) for _, part in pieces([(slice(0, 9), torch.ones(9, 2))], 2**18)]
+    >>> [len(part) for part, in pieces([(torch.ones(9, 2),)], 2**18)]
     [4, 4, 1]
     """
-    for of, block in blocks:
-        parts = block.split(block_rows(max(width, block.shape[1])))
-        for part, start in zip(parts, range(of.start, of.stop, len(parts[0])), strict=True):
-            yield slice(start, start + len(part)), part
+    for block in blocks:
+        size = block_rows(max(width, block[0].shape[1]))
+        yield from zip(*(column.split(size) for column in block), strict=True)
 
 
-def added(found: Iterable[Iterable[Tensor]]) -> list[Tensor]:
-    """Return the sums of tensors that come some at a time; the first ones take them up.
+def added(total: list[Tensor], found: list[Tensor]) -> list[Tensor]:
+    """Return the sums of tensors, of which the first take up the others.
 
     Examples
     --------
-    >>> added(iter([[torch.ones(2), torch.zeros(1)], [torch.ones(2), torch.ones(1)]]))
+    >>> added([torch.ones(2), torch.zeros(1)], [torch.ones(2), torch.ones(1)])
     [tensor([2., 2.]), tensor([1.])]
     """
-    each: Iterator[Iterable[Tensor]] = iter(found)
-    sums = list(next(each))
-    for tensors in each:
-        for total, tensor in zip(sums, tensors, strict=True):
-            total += tensor
-    return sums
+    for sum_, tensor in zip(total, found, strict=True):
+        sum_ += tensor
+    return total

@@ -11,13 +11,9 @@ from torch import Tensor, nn
 
 from ..inputs.checks import LARGEST
 from ..lowrank.moments import Moments, column_moments
-from ..rows.mapped import (
-    Features,
-    allocate_features,
-    as_features,
-    double_blocks,
-    release_pages,
-)
+from ..rows.blocks import Features
+from ..rows.dask import DaskFeatures
+from ..rows.mapped import allocate_features, as_features, double_blocks, release_pages
 from ..rows.number_range import check_range
 from ..rows.tensor_rows import TensorRows
 from .modules import split_tail
@@ -72,12 +68,18 @@ class StartingHead:
 
 def _mapped_rows(function: Callable[[Tensor], Tensor], Z: Features) -> Features:
     """Return a function (m, d) -> (m, k0) of all rows, in float64."""
-    with torch.no_grad():
-        width = function(Z[:1].double()).shape[1]
-        values = allocate_features((len(Z), width), "float64", limit=_HIDDEN_BYTES)
-        for rows, block in double_blocks(Z):
-            values[rows] = function(block).numpy()
-            release_pages(values)
+
+    def outputs(block: Tensor) -> Tensor:
+        with torch.no_grad():
+            return function(block)
+
+    width = outputs(Z[:1].double()).shape[1]
+    if isinstance(Z, DaskFeatures):
+        return Z.apply(outputs, width)
+    values = allocate_features((len(Z), width), "float64", limit=_HIDDEN_BYTES)
+    for rows, block in double_blocks(Z):
+        values[rows] = outputs(block).numpy()
+        release_pages(values)
     return as_features(values)
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..rows.tensor_rows import TensorRows
-from .statistics import fill
+from .statistics import Part, fill
 
 __all__ = [
     "FisherStatistics",
@@ -213,11 +213,11 @@ def layer_fisher(
     tensor([[0.5000, 0.0000],
             [0.0000, 0.5000]], dtype=torch.float64)
     """
-    y, codes, w = rows.y, rows.codes, rows.w
-    assert codes is not None
+    assert rows.codes is not None
 
-    def given(of: slice, Z: Tensor) -> tuple[Tensor, ...]:
-        return Z, gradient_energy(layer(Z), y[of], tail), codes[of], w[of]
+    def given(Z: Tensor, y: Tensor, codes: Tensor, w: Tensor) -> tuple[Tensor, ...]:
+        return Z, gradient_energy(layer(Z), y, tail), codes, w
 
     new = partial(GroupFisher, n_groups, rows.Z.shape[1])
-    return fill(rows.Z, {"fisher": (new, given)})["fisher"].result()
+    part = Part(new, (rows.y, rows.codes, rows.w), given)
+    return fill(rows.Z, {"fisher": part})["fisher"].result()

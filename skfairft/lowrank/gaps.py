@@ -7,12 +7,14 @@ the tensors' layout.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..rows.mapped import Features, block_rows, block_slices
+from ..rows.blocks import Features, reduce_blocks
+from ..rows.mapped import block_rows
 from .means import Means, counted
 
 __all__ = ["CellMeans", "CellStatistics", "distinct_directions", "group_columns"]
@@ -165,12 +167,18 @@ def group_columns(Z: Features, codes: Tensor) -> list[int]:
     first, group = torch.from_numpy(firsts), torch.from_numpy(numbers)
     if len(codes) < len(first) + _LEAST_REPEATED:
         return []
-    values = torch.cat([Z[part] for part in first.split(block_rows(Z.shape[1]))])
+    values = torch.cat([Z[part] for part in first.split(block_rows(Z.shape[1]))]).double()
     columns = torch.nonzero((values != values[:1]).any(dim=0))[:, 0]
     few = slice(0, min(_SCREENED, block_rows(Z.shape[1])))
-    for rows in (few, *block_slices(Z)):  # few columns pass the first rows
-        if not len(columns):
-            break
-        same = Z[rows][:, columns] == values[:, columns][group[rows]]
-        columns = columns[same.all(dim=0)]
+    columns = columns[_of_group(Z[few].double(), group[few], values, columns)]
+    if len(columns):  # which few pass
+        same = partial(_of_group, values=values, columns=columns)
+        found = reduce_blocks(same, torch.logical_and, Z, group)
+        assert found is not None
+        columns = columns[found]
     return columns.tolist()
+
+
+def _of_group(block: Tensor, group: Tensor, values: Tensor, columns: Tensor) -> Tensor:
+    """Tell which columns have the value of the row's group in all rows."""
+    return (block[:, columns] == values[:, columns][group]).all(dim=0)

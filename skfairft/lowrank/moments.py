@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..rows.mapped import Features
+from ..rows.blocks import Features
 from .means import Means, counted
-from .statistics import fill
+from .statistics import Part, fill
 
 __all__ = ["ColumnMoments", "Moments", "column_moments"]
 
@@ -101,5 +102,5 @@ def column_moments(Z: Features, w: Tensor) -> Moments:
     >>> column_moments(torch.tensor([[0.0, 5.0], [2.0, 5.0]]), torch.ones(2)).mean
     tensor([1., 5.], dtype=torch.float64)
     """
-    new, given = (lambda: ColumnMoments(Z.shape[1])), (lambda rows, X: (X, w[rows]))
-    return fill(Z, {"moments": (new, given)})["moments"].result()
+    part = Part(partial(ColumnMoments, Z.shape[1]), (w,))
+    return fill(Z, {"moments": part})["moments"].result()

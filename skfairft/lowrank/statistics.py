@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any, Protocol, Self, TypeVar
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 from torch import Tensor
 
-from ..rows.blocks import map_runs
-from ..rows.mapped import Features, block_slices
+from ..rows.blocks import Features, reduce_runs
+from ..rows.mapped import block_rows
 
-__all__ = ["Statistic", "fill"]
+__all__ = ["Part", "Statistic", "fill"]
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -39,19 +41,38 @@ class Statistic(Protocol):
         """Return the statistic so far, which later updates do not change."""
 
 
-def fill(
-    Z: Features,
-    parts: Mapping[Key, tuple[Callable[[], Statistic], Callable[[slice, Tensor], tuple[Any, ...]]]],
-) -> dict[Key, Any]:
+class Part(NamedTuple):
+    """One of several statistics to `fill`.
+
+    Parameters
+    ----------
+    new : callable
+        Makes an empty accumulator.
+    columns : tuple of Tensor of n rows
+        What else there is of each row.
+    given : callable, optional
+        Returns what ``update`` is given of a block, a function of its features (m, d) in float64
+        and of the same rows of the columns. None is these themselves.
+    """
+
+    new: Callable[[], Statistic]
+    columns: tuple[Tensor, ...] = ()
+    given: Callable[..., tuple[Any, ...]] | None = None
+
+    def update(self, statistic: Statistic, X: Tensor, *columns: Tensor) -> None:
+        """Add a block of rows to an accumulator."""
+        statistic.update(*((X, *columns) if self.given is None else self.given(X, *columns)))
+
+
+def fill(Z: Features, parts: Mapping[Key, Part]) -> dict[Key, Any]:
     """Fill several statistics in one pass over the rows, some blocks at a time.
 
     Parameters
     ----------
-    Z : Tensor or MappedFeatures of shape (n, d)
+    Z : Tensor, MappedFeatures or DaskFeatures of shape (n, d)
         Inputs of the layer.
-    parts : mapping of any name to (new, given)
-        What makes an empty accumulator, and what its ``update`` is given of a block, a function
-        of its rows (a slice) and their features (m, d) in float64.
+    parts : mapping of any name to Part
+        What to fill.
 
     Returns
     -------
@@ -67,26 +88,39 @@ def fill(
     >>> from skfairft.lowrank.moments import ColumnMoments
     >>> Z, y, codes = torch.eye(2), torch.tensor([0, 1]), torch.tensor([0, 0])
     >>> found = fill(Z, {
-    ...     "moments": (lambda: ColumnMoments(2), lambda rows, X: (X,)),
-    ...     "cells": (lambda: CellMeans(2, 1, 2), lambda rows, X: (X, y[rows], codes[rows])),
+    ...     "moments": Part(lambda: ColumnMoments(2)),
+    ...     "cells": Part(lambda: CellMeans(2, 1, 2), (y, codes)),
     ... })
     >>> found["moments"].result().mean.tolist(), found["cells"].result().weights.tolist()
     ([0.5, 0.5], [[1.0], [1.0]])
     """
+    columns = [column for part in parts.values() for column in part.columns]
+    widths = {name: len(part.columns) for name, part in parts.items()}
+    runs = -(-len(Z) // block_rows(Z.shape[1]))
+    # Without the columns of all rows, which are no part of what is to be done with a block.
+    found = reduce_runs(
+        partial(_of_run, {name: part._replace(columns=()) for name, part in parts.items()}, widths),
+        _merged,
+        Z,
+        *columns,
+        length=max(1, min(math.isqrt(runs), _RUN)),
+    )
+    return {name: part.new() for name, part in parts.items()} if found is None else found
 
-    def of_run(blocks: Iterator[tuple[slice, Tensor]]) -> dict[Key, Any]:
-        found: dict[Key, Any] = {name: new() for name, (new, _) in parts.items()}
-        for rows, X in blocks:
-            for name, (_, given) in parts.items():
-                found[name].update(*given(rows, X))
-        return found
 
-    length = max(1, min(math.isqrt(len(block_slices(Z))), _RUN))
-    runs = map_runs(of_run, Z, length=length)
-    total = next(runs, None)
-    if total is None:  # no rows
-        return {name: new() for name, (new, _) in parts.items()}
-    for found in runs:
-        for name, statistic in found.items():
-            total[name].merge(statistic)
+def _of_run(
+    parts: Mapping[Key, Part], widths: Mapping[Key, int], blocks: Iterator[tuple[Tensor, ...]]
+) -> dict[Key, Any]:
+    """Return new accumulators of some blocks."""
+    found: dict[Key, Any] = {name: part.new() for name, part in parts.items()}
+    for X, *columns in blocks:
+        rest = iter(columns)
+        for name, part in parts.items():
+            part.update(found[name], X, *islice(rest, widths[name]))
+    return found
+
+
+def _merged(total: dict[Key, Any], found: dict[Key, Any]) -> dict[Key, Any]:
+    for name, statistic in found.items():
+        total[name].merge(statistic)
     return total

@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
 __all__ = [
-    "Features",
+    "LocalFeatures",
     "MappedFeatures",
     "allocate_features",
     "as_features",
@@ -130,7 +130,7 @@ def release_pages(array: Any) -> None:
 
 
 class MappedFeatures:
-    """Features in a mapped file (n, d), read as tensors of some rows at a time.
+    """Features in a mapped file (n, d), or another array, read as tensors of some rows at a time.
 
     ``index`` (m,) says which rows of the file are the rows of these features; None is all of them.
 
@@ -178,8 +178,9 @@ class MappedFeatures:
             block[:] = self._rows[chosen]
             self._count(len(block) * size)
             return out
-        # Each row may lie on pages of its own, so that a few rows already are many pages.
-        size = max(size, _FAULT_BYTES)
+        if is_mapped(self._array):
+            # Each row may lie on pages of its own, so that a few rows already are many pages.
+            size = max(size, _FAULT_BYTES)
         step = max(1, _RESIDENT_BYTES // size)
         for start in range(0, len(chosen), step):
             part = chosen[start : start + step]
@@ -208,10 +209,10 @@ class MappedFeatures:
 
 
 # (n, d), in memory or in a mapped file.
-Features = Tensor | MappedFeatures
+LocalFeatures = Tensor | MappedFeatures
 
 
-def as_features(array: NDArray[Any]) -> Features:
+def as_features(array: NDArray[Any]) -> LocalFeatures:
     """Return an array as a tensor that shares its memory where it can, or as mapped features."""
     if is_mapped(array):
         return MappedFeatures(array)
@@ -219,7 +220,7 @@ def as_features(array: NDArray[Any]) -> Features:
     return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
-def double_blocks(Z: Features) -> Iterator[tuple[slice, Tensor]]:
+def double_blocks(Z: LocalFeatures) -> Iterator[tuple[slice, Tensor]]:
     """Yield all rows in order, as slices and the blocks (m, d) in float64.
 
     A block is not to be written to, and only valid until the next one: they may share memory.
@@ -235,14 +236,14 @@ def double_blocks(Z: Features) -> Iterator[tuple[slice, Tensor]]:
         yield rows, block
 
 
-def block_slices(Z: Features) -> list[slice]:
+def block_slices(Z: LocalFeatures) -> list[slice]:
     """Return the rows of each block."""
     step = block_rows(Z.shape[1])
     return [slice(start, min(start + step, len(Z))) for start in range(0, len(Z), step)]
 
 
 def double_block(
-    Z: Features, rows: slice, room: Tensor | None = None
+    Z: LocalFeatures, rows: slice, room: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """Return the rows of a block in float64, and the room they lie in, to be used again.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from ..inputs.checks import LARGEST
-from .blocks import map_blocks
-from .mapped import Features
+from .blocks import Features, reduce_blocks
 
 __all__ = ["check_range"]
 
@@ -26,9 +26,8 @@ def check_range(Z: Features, what: str = "X, or its features,") -> None:
     Measure it in other units, such as with sklearn.preprocessing.RobustScaler, or mend or drop
     what is no measurement.
     """
-    peak = torch.zeros(Z.shape[1], dtype=torch.float64)
-    for block_peak in map_blocks(lambda _, block: block.abs().amax(dim=0), Z):
-        peak = torch.maximum(peak, block_peak)
+    peak = reduce_blocks(_peak, torch.maximum, Z)
+    peak = torch.zeros(Z.shape[1], dtype=torch.float64) if peak is None else peak
     fits = (peak == 0.0) | ((peak >= 1.0 / LARGEST) & (peak <= LARGEST))  # not so of NaN
     if bool(fits.all()):
         return
@@ -44,3 +43,7 @@ def check_range(Z: Features, what: str = "X, or its features,") -> None:
         f"to {LARGEST:g}. Measure it in other units, such as with "
         "sklearn.preprocessing.RobustScaler, or mend or drop what is no measurement."
     )
+
+
+def _peak(block: Tensor) -> Tensor:
+    return block.abs().amax(dim=0)

@@ -11,7 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .mapped import Features, MappedFeatures, as_features, block_rows, is_mapped
+from .blocks import Features
+from .dask import DaskFeatures
+from .mapped import MappedFeatures, as_features, block_rows, is_mapped
 
 __all__ = ["TensorBatches", "TensorRows", "effective_rows"]
 
@@ -42,7 +44,8 @@ class TensorRows(torch.utils.data.Dataset[Any]):
         self, Z: Any, y: Tensor | None = None, w: Tensor | None = None, codes: Tensor | None = None
     ) -> None:
         Z = as_features(Z) if is_mapped(Z) else Z
-        self.Z: Features = Z if isinstance(Z, MappedFeatures) else torch.as_tensor(Z)
+        apart = isinstance(Z, (MappedFeatures, DaskFeatures))
+        self.Z: Features = Z if apart else torch.as_tensor(Z)
         self.y = torch.zeros(len(self.Z), dtype=torch.int64) if y is None else y
         self.w = torch.ones(len(self.Z), dtype=torch.float64) if w is None else w
         self.codes = codes
@@ -58,7 +61,7 @@ class TensorRows(torch.utils.data.Dataset[Any]):
         return inputs, self.y[rows]
 
     def _features(self, rows: Any) -> Features:
-        """Return features as a tensor; mapped ones of more than a block stay where they are."""
+        """Return features as a tensor; of others more than a block stay where they are."""
         if isinstance(self.Z, Tensor):
             return self.Z[rows]
         Z = self.Z.take(rows)

@@ -21,8 +21,8 @@ from ..inputs.warn import no_warnings
 from ..lowrank.factorization import resolve_rank
 from ..lowrank.layer import LowRankHead
 from ..parity.constraints import Parity
+from ..rows.blocks import Features
 from ..rows.folds import Folds
-from ..rows.mapped import Features
 from ..rows.tensor_rows import TensorRows
 from .dual import ParityDual, some_rows
 from .fitter import HeadFitter

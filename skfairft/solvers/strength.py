@@ -21,13 +21,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
+from operator import add
 
 import torch
 from torch import Tensor, nn
 
 from ..head.modules import StandardizedHead
 from ..parity.constraints import Parity, mass_table
-from ..rows.blocks import map_blocks
+from ..rows.blocks import map_blocks, reduce_blocks
 from ..rows.tensor_rows import TensorRows
 
 __all__ = ["penalty_strength", "stiffness"]
@@ -131,63 +133,66 @@ class _OutputLayer:
         self._Z, self._l2 = train.Z, l2
         self._body: nn.Module = nn.Identity()
         self._shift, self._scale = exact.shift, exact.scale
-        p = map_blocks(lambda _, block: torch.softmax(exact(block), dim=1), train.Z)
+        p = map_blocks(lambda block: torch.softmax(exact(block), dim=1), train.Z)
         self.p = torch.cat(list(p))
         if exact.tail is not None:
             assert exact.output_scale is not None
             self._shift, self._scale = torch.zeros_like(exact.output_scale), exact.output_scale
             exact.tail = nn.Sequential(*list(exact.tail)[:-1])
             self._body = exact
-        self._share = (train.w / train.w.sum())[:, None]
+        self._share = train.w / train.w.sum()
 
     def hessian(self, V: Tensor) -> Tensor:
         """Return the product of the loss's Hessian with (d + 1, k)."""
         weight = V[:-1] / self._scale[:, None]
         bias = V[-1] - self._shift @ weight
 
-        def change(rows: slice, X: Tensor) -> Tensor:
-            return self._share[rows] * _softmax_change(self.p[rows], X @ weight + bias)
+        def change(X: Tensor, p: Tensor, share: Tensor) -> Tensor:
+            return share[:, None] * _softmax_change(p, X @ weight + bias)
 
-        product = self._sum(change)
+        product = self._sum(change, self.p, self._share)
         product[:-1] += self._l2 * V[:-1]
         return product
 
     def pull_back(self, slope: Tensor, train: TensorRows) -> Tensor:
         """Return the gradient (d + 1, k) of ``sum(slope * mass)``; slope is (k, G, k)."""
-        return self._sum(lambda rows, _: self._slopes(slope, train, rows))
+        return self._sum(partial(_slopes, slope), *self._columns(train))
 
     def random_walk(self, slope: Tensor, train: TensorRows) -> float:
         """Return how large the sum of `pull_back` would be if each row's part had a random sign."""
+        body, shift, scale = self._body, self._shift, self._scale
 
-        def part(rows: slice, block: Tensor) -> float:
-            X = (self._body(block) - self._shift) / self._scale
-            sizes = self._slopes(slope, train, rows).square().sum(dim=1)
+        def part(block: Tensor, *columns: Tensor) -> float:
+            X = (body(block) - shift) / scale
+            sizes = _slopes(slope, X, *columns).square().sum(dim=1)
             return float(sizes @ (1.0 + X.square().sum(dim=1)))
 
-        return math.sqrt(sum(map_blocks(part, self._Z)))
+        return math.sqrt(reduce_blocks(part, add, self._Z, *self._columns(train)) or 0.0)
 
-    def _slopes(self, slope: Tensor, train: TensorRows, rows: slice) -> Tensor:
-        """Return the derivatives (m, k) of ``sum(slope * mass)`` by the logits of some rows."""
+    def _columns(self, train: TensorRows) -> tuple[Tensor, ...]:
         assert train.codes is not None
-        own = slope[train.y[rows], train.codes[rows]]
-        return train.w[rows, None] * _softmax_change(self.p[rows], own)
+        return self.p, train.y, train.codes, train.w
 
-    def _sum(self, change: Callable[[slice, Tensor], Tensor]) -> Tensor:
+    def _sum(self, change: Callable[..., Tensor], *columns: Tensor) -> Tensor:
         """Sum the outer products of standardized inputs (m, d), and 1, with (m, k)."""
+        body, shift, scale = self._body, self._shift, self._scale
 
-        def part(rows: slice, block: Tensor) -> Tensor:
-            X = self._body(block)
-            by_output = change(rows, X)
+        def part(block: Tensor, *columns: Tensor) -> Tensor:
+            X = body(block)
+            by_output = change(X, *columns)
             total = by_output.sum(dim=0)
             # Inputs are not copied to standardize them: the small product is.
-            centred = X.T @ by_output - self._shift[:, None] * total
-            return torch.cat([centred / self._scale[:, None], total[None]])
+            centred = X.T @ by_output - shift[:, None] * total
+            return torch.cat([centred / scale[:, None], total[None]])
 
-        parts = map_blocks(part, self._Z)
-        product = next(parts)
-        for other in parts:
-            product += other
+        product = reduce_blocks(part, Tensor.add_, self._Z, *columns)
+        assert product is not None
         return product
+
+
+def _slopes(slope: Tensor, X: Tensor, p: Tensor, y: Tensor, codes: Tensor, w: Tensor) -> Tensor:
+    """Return the derivatives (m, k) of ``sum(slope * mass)`` by the logits of some rows."""
+    return w[:, None] * _softmax_change(p, slope[y, codes])
 
 
 def _softmax_change(p: Tensor, change: Tensor) -> Tensor:

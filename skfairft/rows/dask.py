@@ -1,0 +1,291 @@
+"""Features whose rows lie in chunks on the machines of a Dask cluster, where blocks are worked on.
+
+Rows stay where they are: functions travel there, and what they return comes back, merged on the
+way where it is a sum. Columns of a number per row, such as labels and weights, are sent once, in
+as few bytes as they take. What a lost machine had is made anew by Dask, from where it came from.
+
+Dask is imported where it is called: who has features there has it.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
+from xxhash import xxh3_128
+
+from .mapped import MappedFeatures, allocate_features, as_features, release_pages
+
+__all__ = ["DaskFeatures"]
+
+T = TypeVar("T")
+
+# So many results are merged by one task.
+_MERGED = 8
+# Columns that the cluster keeps: those of a few fits at a time.
+_COLUMNS = 32
+# A column with so few different values is sent as a byte per row.
+_FEW_VALUES = 2**8
+
+
+class DaskFeatures:
+    """Features (n, d) in chunks, each an array (m, d) that a Dask object stands for.
+
+    Parameters
+    ----------
+    chunks : sequence of Delayed
+        Arrays of rows, kept by the cluster: they are read in each pass.
+    lengths : sequence of int
+        Number of rows of each.
+    n_features : int
+        Number of features d.
+    dtype : dtype
+        float32 or float64.
+
+    Examples
+    --------
+    >>> from dask import delayed
+    >>> Z = DaskFeatures([delayed(np.eye(2)), delayed(np.ones((1, 2)))], [2, 1], 2, "float64")
+    >>> Z.shape, Z[1:].tolist()
+    ((3, 2), [[0.0, 1.0], [1.0, 1.0]])
+    >>> Z.take(np.array([2]))[:].tolist()
+    [[1.0, 1.0]]
+    """
+
+    def __init__(
+        self, chunks: Sequence[Any], lengths: Sequence[int], n_features: int, dtype: DTypeLike
+    ) -> None:
+        there = [(chunk, n) for chunk, n in zip(chunks, lengths, strict=True) if n]
+        self._chunks = [chunk for chunk, _ in there]
+        self._ends = np.cumsum([n for _, n in there], dtype=np.int64)
+        self._n_features, self.dtype = n_features, np.dtype(dtype)
+        # Of all rows of the chunks, the numbers of these; None is all of them.
+        self._index: NDArray[np.int64] | None = None
+        self._sent: OrderedDict[bytes, list[Any]] = OrderedDict()
+        self.token = uuid.uuid4().bytes
+        """Stands for the content: no other features have it."""
+
+    def __len__(self) -> int:
+        if self._index is not None:
+            return len(self._index)
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features, (n, d)."""
+        return len(self), self._n_features
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Bring some rows here, by a slice or by their numbers, as a tensor (m, d)."""
+        wanted = self._numbers(rows)
+        own = np.searchsorted(self._ends, wanted, side="right")
+        starts = np.concatenate([[0], self._ends])
+        found = np.empty((len(wanted), self._n_features), self.dtype)
+        places = [np.flatnonzero(own == i) for i in np.unique(own)]
+        tasks = [
+            _delayed(_picked)(self._chunks[own[at[0]]], wanted[at] - starts[own[at[0]]])
+            for at in places
+        ]
+        for at, part in zip(places, _compute(tasks), strict=True):
+            found[at] = part
+        return torch.from_numpy(found)
+
+    def take(self, rows: Any) -> DaskFeatures:
+        """Return some rows, by a slice or by their ascending numbers, without moving them."""
+        chosen = self._numbers(rows)
+        if (chosen[1:] <= chosen[:-1]).any():
+            raise ValueError("Rows that lie on a cluster are taken in their order.")
+        new = copy.copy(self)
+        new._index = None if len(chosen) == self._ends[-1] else chosen
+        new._sent = OrderedDict()
+        new.token = xxh3_128(self.token + chosen.tobytes()).digest()
+        return new
+
+    def map(
+        self,
+        function: Callable[[MappedFeatures, Sequence[Tensor | None]], T],
+        columns: Sequence[Tensor | None] = (),
+    ) -> Iterator[T]:
+        """Yield what a function returns of each chunk's rows, in order.
+
+        Parameters
+        ----------
+        function : callable
+            Of the rows' features, and of the columns' values of the same rows.
+        columns : sequence of Tensor of n rows, or None
+            What else there is of each row.
+        """
+        yield from _compute(self._tasks(function, columns))
+
+    def reduce(
+        self,
+        function: Callable[[MappedFeatures, Sequence[Tensor | None]], T | None],
+        merge: Callable[[T, T], T],
+        columns: Sequence[Tensor | None] = (),
+    ) -> T | None:
+        """Return what a function returns of all chunks' rows, merged where these are.
+
+        ``merge`` may change its first argument. None stands for no rows.
+        """
+        tasks, shared = self._tasks(function, columns), _shared(merge)
+        while len(tasks) > 1:
+            parts = [tasks[i : i + _MERGED] for i in range(0, len(tasks), _MERGED)]
+            tasks = [_delayed(_merged)(shared, *part) for part in parts]
+        found: list[T | None] = _compute(tasks)
+        return found[0] if found else None
+
+    def apply(self, function: Callable[[Tensor], Tensor], n_features: int) -> DaskFeatures:
+        """Return other features, a function (m, d) -> (m, n_features) of each block's, kept there.
+
+        Parameters
+        ----------
+        function : callable
+            Of features in float64; it returns float64.
+        n_features : int
+            How many it makes of each row.
+        """
+        from .blocks import map_blocks
+
+        def outputs(Z: MappedFeatures, columns: Any) -> NDArray[Any]:
+            blocks = [part.numpy() for part in map_blocks(function, Z)]
+            return np.concatenate(blocks) if blocks else np.empty((0, n_features))
+
+        chunks = _persist(self._tasks(outputs, ()))
+        return DaskFeatures(chunks, self._lengths.tolist(), n_features, np.float64)
+
+    def local(self, limit: int | None, folder: str | Path | None = None) -> Any:
+        """Bring all rows here, chunk by chunk: to memory, or as `allocate_features` beyond a limit.
+
+        Returns
+        -------
+        Tensor or MappedFeatures of shape (n, d)
+        """
+        room, at = allocate_features(self.shape, self.dtype, limit=limit, folder=folder), 0
+        for task in self._tasks(_rows, ()):
+            (part,) = _compute([task])
+            room[at : at + len(part)] = part
+            at += len(part)
+            release_pages(room)
+        return as_features(room)
+
+    @property
+    def _lengths(self) -> NDArray[np.int64]:
+        """Number of these rows in each chunk."""
+        ends = self._ends if self._index is None else np.searchsorted(self._index, self._ends)
+        return np.diff(ends, prepend=0)
+
+    def _numbers(self, rows: Any) -> NDArray[np.int64]:
+        """Return the numbers of some of these rows among those of the chunks."""
+        everything = np.arange(len(self)) if self._index is None else self._index
+        return everything[rows if isinstance(rows, slice) else np.asarray(rows, dtype=np.int64)]
+
+    def _tasks(self, function: Callable[..., Any], columns: Sequence[Tensor | None]) -> list[Any]:
+        """Return what calls a function with each chunk and its part of the columns."""
+        shared = _shared(function)
+        sent = [None if column is None else self._placed(column) for column in columns]
+        kept: list[Any] = [None] * len(self._chunks)
+        if self._index is not None:
+            mask = np.zeros(self._ends[-1], dtype=bool)
+            mask[self._index] = True
+            kept = self._placed(torch.from_numpy(mask), self._ends)
+        return [
+            _delayed(_run)(shared, chunk, rows, *(part and part[i] for part in sent))
+            for i, (chunk, rows) in enumerate(zip(self._chunks, kept, strict=True))
+        ]
+
+    def _placed(self, column: Tensor, ends: NDArray[np.int64] | None = None) -> list[Any]:
+        """Return the parts of a column on the cluster; what was sent already is there."""
+        array = column.detach().contiguous().numpy()
+        digest = xxh3_128(f"{array.dtype} {array.shape}".encode())
+        digest.update(array.data)
+        key = digest.digest()
+        if key not in self._sent:
+            ends = np.cumsum(self._lengths) if ends is None else ends
+            parts = [_Packed.of(part) for part in np.split(array, ends[:-1])]
+            self._sent[key] = _persist([_shared(part) for part in parts])
+            while len(self._sent) > _COLUMNS:
+                self._sent.popitem(last=False)
+        self._sent.move_to_end(key)
+        return self._sent[key]
+
+
+class _Packed(NamedTuple):
+    """Values of some rows: as they are, or as the number of one of a few."""
+
+    values: NDArray[Any]
+    codes: NDArray[np.uint8] | int | None = None  # of one value how often it is there
+
+    @classmethod
+    def of(cls, column: NDArray[Any]) -> _Packed:
+        """Pack a part of a column."""
+        if column.ndim > 1:
+            return cls(column.copy())
+        values, codes = np.unique(column, return_inverse=True)
+        if len(values) == 1:
+            return cls(values, len(column))
+        if len(values) > _FEW_VALUES:
+            return cls(column.copy())
+        return cls(values, codes.astype(np.uint8))
+
+    def tensor(self) -> Tensor:
+        """Unpack it."""
+        if self.codes is None:
+            return torch.from_numpy(self.values.copy())
+        if isinstance(self.codes, int):
+            return torch.from_numpy(np.repeat(self.values, self.codes))
+        return torch.from_numpy(self.values[self.codes])
+
+
+def _run(function: Callable[..., T], chunk: Any, rows: _Packed | None, *columns: Any) -> T:
+    """Call a function with a chunk's rows, at the worker that has them."""
+    index = None if rows is None else np.flatnonzero(rows.tensor().numpy())
+    given = [None if column is None else column.tensor() for column in columns]
+    return function(MappedFeatures(chunk, index), given)
+
+
+def _rows(Z: MappedFeatures, columns: Any) -> NDArray[Any]:
+    return Z[:].numpy()
+
+
+def _picked(chunk: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
+    return np.asarray(chunk[rows])
+
+
+def _merged(merge: Callable[[T, T], T], *parts: T | None) -> T | None:
+    """Merge neighbouring results; the first is copied, for a task may run again."""
+    there = [part for part in parts if part is not None]
+    return reduce(merge, there[1:], copy.deepcopy(there[0])) if there else None
+
+
+def _delayed(function: Callable[..., Any]) -> Any:
+    from dask import delayed
+
+    return delayed(function, pure=False)
+
+
+def _shared(value: Any) -> Any:
+    """Return an object that each worker is sent once, however many tasks take it."""
+    from dask import delayed
+
+    return delayed(value, pure=False, traverse=False)
+
+
+def _persist(tasks: Sequence[Any]) -> list[Any]:
+    import dask
+
+    return list(dask.persist(*tasks))
+
+
+def _compute(tasks: Sequence[Any]) -> list[Any]:
+    import dask
+
+    return list(dask.compute(*tasks))
