@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import _num_samples, check_is_fitted
 from torch import nn
 
+from .backbone.by_chunk import to_send
 from .backbone.extractor import FrozenFeatureExtractor
 from .backbone.forward import device_of
 from .backbone.modes import training_modes
@@ -31,11 +32,13 @@ from .inputs.by_name import by_name
 from .inputs.encoding import known_groups
 from .inputs.exceptions import FairnessWarning
 from .inputs.index_order import warn_of_index_order
+from .inputs.lazy import computed, is_lazy
 from .inputs.warn import warn_user
 from .lowrank.importance import IMPORTANCES
 from .parity.constraints import CONSTRAINTS, parity
 from .parity.judge import JudgedRows
 from .rows.blocks import threads_over_blocks
+from .rows.chunks import by_chunk
 from .solvers.base import Solver
 from .solvers.bound import BoundSearch, rows_in_words, weakest_weight
 from .solvers.checks import check_weight_or_bound, report_idle_folds, report_void
@@ -514,6 +517,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             With two classes the difference of the two logits (positive means
             ``classes_[1]``), otherwise the logits.
         """
+        if is_lazy(X):
+            return self._by_chunk("decision_function", X, sensitive_features)
         logits = self._logits(X, sensitive_features)
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
@@ -536,6 +541,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             ``solver="plug_in"`` and a weight above 0 these are the shares of the votes
             that decide, and no longer estimates of the label's frequency.
         """
+        if is_lazy(X):
+            return self._by_chunk("predict_proba", X, sensitive_features)
         return softmax(self._logits(X, sensitive_features), axis=1)
 
     def predict_log_proba(self, X: Any, *, sensitive_features: Any = None) -> NDArray[np.float64]:
@@ -555,6 +562,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ndarray of shape (n, k), float64
             Of `predict_proba`, and finite where that has rounded to 0.
         """
+        if is_lazy(X):
+            return self._by_chunk("predict_log_proba", X, sensitive_features)
         return log_softmax(self._logits(X, sensitive_features), axis=1)
 
     def predict(self, X: Any, *, sensitive_features: Any = None) -> NDArray[Any]:
@@ -574,6 +583,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ndarray of shape (n,)
             Values of ``classes_``.
         """
+        if is_lazy(X):
+            return self._by_chunk("predict", X, sensitive_features)
         codes = self._logits(X, sensitive_features).argmax(axis=1)
         return self.classes_[codes]
 
@@ -610,6 +621,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             X=X, y=y, sample_weight=sample_weight, sensitive_features=sensitive_features
         )
         predicted = self.predict(X, sensitive_features=sensitive_features)
+        y, predicted, sample_weight = computed(y, predicted, sample_weight)
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     def to_torch(self) -> nn.Module:
@@ -746,6 +758,23 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 FairnessWarning,
             )
 
+    def _by_chunk(self, method: str, X: Any, sensitive_features: Any) -> Any:
+        """Return what a method returns of the chunks of X as an array of Dask."""
+        check_is_fitted(self, "head_")
+        sent = copy.copy(self)
+        if sent.feature_extractor_ is not None:
+            sent.feature_extractor_ = to_send(sent.feature_extractor_)
+        of_classes = method == "predict"
+        one = of_classes or (method == "decision_function" and len(self.classes_) == 2)
+        return by_chunk(
+            _called,
+            (sent, method),
+            X,
+            (sensitive_features, "sensitive_features"),
+            dtype=self.classes_.dtype if of_classes else np.float64,
+            n_columns=None if one else len(self.classes_),
+        )
+
     def _logits(self, X: Any, sensitive_features: Any) -> NDArray[np.float64]:
         check_is_fitted(self, "head_")
         codes = None
@@ -778,3 +807,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 "drop such rows."
             )
         return scores
+
+
+def _called(
+    shared: tuple[FairLowRankHeadClassifier, str], rows: Any, sensitive_features: Any
+) -> NDArray[Any]:
+    """Call a method with the rows of a chunk."""
+    clf, method = shared
+    found: NDArray[Any] = getattr(clf, method)(rows, sensitive_features=sensitive_features)
+    return found

@@ -34,6 +34,7 @@ from .inputs.encoding import column_names, encode_labels, python_value
 from .inputs.exceptions import FairnessWarning
 from .inputs.feature_table import kept_dtypes, read_features, refuse_mapping, refuse_odd_rows
 from .inputs.index_order import warn_of_index_order
+from .inputs.lazy import computed, is_lazy
 from .inputs.warn import warn_user
 from .inputs.words import listed
 from .lowrank.gaps import group_columns
@@ -41,6 +42,8 @@ from .lowrank.importance import heads_of
 from .parity.checks import check_constraint, check_judged
 from .parity.table import TABLE
 from .rows.blocks import Features
+from .rows.chunks import by_chunk, read_chunks
+from .rows.dask import DaskFeatures
 from .rows.folds import read_folds
 from .rows.hold_out import hold_out
 from .rows.mapped import as_features, block_rows, is_mapped, release_pages
@@ -131,9 +134,13 @@ def prepare(
         For data, groups or weights that cannot be fitted.
     """
     solver = resolve_solver(clf.solver)
+    y, sample_weight, sensitive_features = computed(y, sample_weight, sensitive_features)
     classes, labels = encode_labels(y)
-    refuse_mapping(X)
-    refuse_odd_rows(X)
+    if is_lazy(X):
+        X = read_chunks(X)
+    else:
+        refuse_mapping(X)
+        refuse_odd_rows(X)
     check_consistent_length(X, labels)
     warn_of_index_order(
         X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
@@ -197,7 +204,8 @@ def prepare(
     if early_share is not None:  # whether it can be, whatever the rows that are drawn
         for rest in [everything] if folds is None else [fold.train for fold in folds.parts]:
             hold_out(cells[rest], w[rest], early_share, np.random.RandomState(0))
-    Z = as_features(_fit_features(clf, X))
+    Z = _fit_features(clf, X)
+    Z = DaskFeatures.of(Z) if is_lazy(Z) else as_features(Z)
     if isinstance(Z, Tensor) and Z.is_inference():  # X was made in that mode
         Z = Z.clone()
     if isinstance(Z, Tensor) and Z.numel() <= _DOUBLE_LIMIT:
@@ -288,19 +296,24 @@ def _fit_features(clf: Any, X: Any) -> Any:
     extractor = clf.feature_extractor
     if extractor is None:
         clf.feature_extractor_ = None
-        return _read(clf, X, reset=True)
+        return _read_chunks(clf, X) if is_lazy(X) else _read(clf, X, reset=True)
     if isinstance(extractor, nn.Module):
         extractor = FrozenFeatureExtractor(
             extractor, device=clf.device, verbose=min(clf.verbose, 1)
         )
     clf.feature_extractor_ = clone(extractor)
     Z = clf.feature_extractor_.fit_transform(X)
+    _keep_names(clf)
+    return Z
+
+
+def _keep_names(clf: Any) -> None:
+    """Take over what the extractor has seen of X."""
     for name in ("n_features_in_", "feature_names_in_"):
         if hasattr(clf.feature_extractor_, name):
             setattr(clf, name, getattr(clf.feature_extractor_, name))
         elif hasattr(clf, name):
             delattr(clf, name)
-    return Z
 
 
 def features_of(clf: Any, X: Any) -> Features:
@@ -340,6 +353,24 @@ def _read(clf: BaseEstimator, X: Any, *, reset: bool) -> Any:
         return read_features(
             X, lambda rows: validate_data(clf, rows, reset=reset, dtype=kept_dtypes(rows))
         )
+
+
+def _read_chunks(clf: Any, X: Any) -> Any:
+    """Return X, which is features already and lies in chunks, as an array of Dask."""
+    first = _read(clf, X.head(1), reset=True)
+    shared = copy.copy(clf), first.dtype
+    return by_chunk(_read_chunk, shared, X, dtype=first.dtype, n_columns=first.shape[1])
+
+
+def _read_chunk(shared: tuple[Any, Any], rows: Any) -> NDArray[Any]:
+    clf, dtype = shared
+    found = np.asarray(_read(clf, rows, reset=False))
+    if found.dtype != dtype:
+        raise ValueError(
+            f"X holds {found.dtype} here and {dtype} in its first row; expected one dtype. Convert "
+            "X, for example by X.astype('float64')."
+        )
+    return found
 
 
 def _report_group_columns(clf: Any, Z: Features, codes: Tensor) -> None:

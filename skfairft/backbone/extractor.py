@@ -21,7 +21,10 @@ from tqdm.auto import tqdm
 from ..feature_store import DiskStore, MemoryStore, get_store
 from ..feature_store.fingerprint import fingerprint
 from ..feature_store.witness import MOST_ROWS, noise_of
+from ..inputs.lazy import is_lazy
+from ..rows.chunks import read_chunks
 from .box import extractor_block
+from .by_chunk import features_by_chunk
 from .extraction import FIRST_ROWS, Extraction
 from .feature_module import MIXED_PRECISION, POOLINGS, FeatureModule, find_layer
 from .forward import BatchRunner, ambient, device_of
@@ -250,10 +253,12 @@ class FrozenFeatureExtractor(
             floating-point features per row of X, the same whatever rows are beside it.
         """
         self._validate_params()
+        if is_lazy(X):
+            X = read_chunks(X).head(2 * MOST_ROWS)
         with all_or_nothing(self):
             rows = check_rows(self, X, reset=True)
             first = replace(rows, data=rows.load(slice(0, 2 * MOST_ROWS)), of_item=None)
-            self._n_features_out = self._extract(first, None, look=True).shape[1]
+            self._keep(self._extract(first, None, look=True))
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[Any]:
@@ -277,9 +282,12 @@ class FrozenFeatureExtractor(
             The features.
         """
         self._validate_params()
+        if is_lazy(X):
+            X = read_chunks(X)
+            return self.fit(X).transform(X)
         with all_or_nothing(self):
             features = self._extract(check_rows(self, X, reset=True), None, look=True)
-            self._n_features_out = features.shape[1]
+            self._keep(features)
         return features
 
     def transform(self, X: Any) -> NDArray[Any]:
@@ -301,8 +309,14 @@ class FrozenFeatureExtractor(
             As `fit`, and for another number of input columns than at `fit`.
         """
         self._validate_params()
+        if is_lazy(X):
+            return features_by_chunk(self, X)
         rows = check_rows(self, X, reset=False)
         return self._extract(rows, getattr(self, "_n_features_out", None), look=False)
+
+    def _keep(self, features: NDArray[Any]) -> None:
+        """Keep what is known of all features from those of some rows."""
+        self._n_features_out, self._features_dtype = features.shape[1], features.dtype
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

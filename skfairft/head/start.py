@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..inputs.checks import LARGEST
 from ..lowrank.moments import Moments, column_moments
-from ..rows.blocks import Features
+from ..rows.blocks import Features, map_blocks
 from ..rows.dask import DaskFeatures
 from ..rows.mapped import allocate_features, as_features, double_blocks, release_pages
 from ..rows.number_range import check_range
@@ -75,7 +77,12 @@ def _mapped_rows(function: Callable[[Tensor], Tensor], Z: Features) -> Features:
 
     width = outputs(Z[:1].double()).shape[1]
     if isinstance(Z, DaskFeatures):
-        return Z.apply(outputs, width)
+
+        def of_chunk(Z: Features, columns: Any) -> Any:
+            blocks = [block.numpy() for block in map_blocks(outputs, Z)]
+            return np.concatenate([np.empty((0, width)), *blocks])
+
+        return Z.apply(of_chunk, width)
     values = allocate_features((len(Z), width), "float64", limit=_HIDDEN_BYTES)
     for rows, block in double_blocks(Z):
         values[rows] = outputs(block).numpy()

@@ -1,13 +1,24 @@
-"""Collections of Dask, whose rows lie in chunks and come into being where these are.
+"""Collections of Dask: what they are, what they stand for, and calls that stand for results.
 
-Dask is not imported here: who has such a collection has done so.
+Nothing here imports Dask before it is needed: who has such a collection has it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
-__all__ = ["computed", "is_lazy"]
+import numpy as np
+
+__all__ = [
+    "as_one",
+    "compute",
+    "computed",
+    "delayed_call",
+    "is_lazy",
+    "persist",
+]
 
 
 def is_lazy(values: Any) -> bool:
@@ -23,7 +34,7 @@ def is_lazy(values: Any) -> bool:
     """
     if isinstance(values, (list, tuple)):
         return len(values) > 0 and hasattr(type(values[0]), "__dask_graph__")
-    return hasattr(type(values), "__dask_graph__")
+    return hasattr(type(values), "__dask_graph__") or hasattr(type(values), "__dask_chunks__")
 
 
 def computed(*values: Any) -> tuple[Any, ...]:
@@ -35,9 +46,52 @@ def computed(*values: Any) -> tuple[Any, ...]:
     >>> computed(dask.array.arange(3), None)
     (array([0, 1, 2]), None)
     """
-    if not any(map(is_lazy, values)):
+    lazy = [value for value in values if is_lazy(value)]
+    if not lazy:
         return values
+    found = iter(compute(lazy))
+    return tuple(
+        (_joined(next(found)) if isinstance(value, (list, tuple)) else next(found))
+        if is_lazy(value)
+        else value
+        for value in values
+    )
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Return parts of a column as one."""
+    if hasattr(parts[0], "iloc"):
+        import pandas as pd
+
+        return pd.concat(parts)
+    if hasattr(parts[0], "__array__"):
+        return np.concatenate([np.asarray(part) for part in parts])
+    return list(chain.from_iterable(parts))
+
+
+def delayed_call(function: Callable[..., Any], *args: Any) -> Any:
+    """Return what stands for a call; what of its arguments stands for something is computed."""
+    from dask import delayed
+
+    return delayed(function, pure=False)(*args)
+
+
+def as_one(value: Any) -> Any:
+    """Return what stands for an object that each worker is sent once, however often it is used."""
+    from dask import delayed
+
+    return delayed(value, pure=False, traverse=False)
+
+
+def persist(tasks: Sequence[Any]) -> list[Any]:
+    """Return what stands for the results of tasks, which the cluster begins to make and keeps."""
     import dask
 
-    found: tuple[Any, ...] = dask.compute(*values)
-    return found
+    return list(dask.persist(*tasks))
+
+
+def compute(tasks: Sequence[Any]) -> list[Any]:
+    """Return the results of tasks."""
+    import dask
+
+    return list(dask.compute(*tasks))

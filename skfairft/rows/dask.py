@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from xxhash import xxh3_128
 
+from ..inputs.lazy import as_one, compute, delayed_call, persist
 from .mapped import MappedFeatures, allocate_features, as_features, release_pages
 
 __all__ = ["DaskFeatures"]
@@ -74,6 +75,12 @@ class DaskFeatures:
         self.token = uuid.uuid4().bytes
         """Stands for the content: no other features have it."""
 
+    @classmethod
+    def of(cls, array: Any) -> DaskFeatures:
+        """Let the cluster make and keep an array of Dask (n, d), whose chunks are of whole rows."""
+        chunks = persist(array.to_delayed().ravel().tolist())
+        return cls(chunks, array.chunks[0], array.shape[1], array.dtype)
+
     def __len__(self) -> int:
         if self._index is not None:
             return len(self._index)
@@ -92,10 +99,10 @@ class DaskFeatures:
         found = np.empty((len(wanted), self._n_features), self.dtype)
         places = [np.flatnonzero(own == i) for i in np.unique(own)]
         tasks = [
-            _delayed(_picked)(self._chunks[own[at[0]]], wanted[at] - starts[own[at[0]]])
+            delayed_call(_picked, self._chunks[own[at[0]]], wanted[at] - starts[own[at[0]]])
             for at in places
         ]
-        for at, part in zip(places, _compute(tasks), strict=True):
+        for at, part in zip(places, compute(tasks), strict=True):
             found[at] = part
         return torch.from_numpy(found)
 
@@ -104,8 +111,10 @@ class DaskFeatures:
         chosen = self._numbers(rows)
         if (chosen[1:] <= chosen[:-1]).any():
             raise ValueError("Rows that lie on a cluster are taken in their order.")
+        if len(chosen) == len(self):
+            return self
         new = copy.copy(self)
-        new._index = None if len(chosen) == self._ends[-1] else chosen
+        new._index = chosen
         new._sent = OrderedDict()
         new.token = xxh3_128(self.token + chosen.tobytes()).digest()
         return new
@@ -124,7 +133,7 @@ class DaskFeatures:
         columns : sequence of Tensor of n rows, or None
             What else there is of each row.
         """
-        yield from _compute(self._tasks(function, columns))
+        yield from compute(self._tasks(function, columns))
 
     def reduce(
         self,
@@ -136,30 +145,28 @@ class DaskFeatures:
 
         ``merge`` may change its first argument. None stands for no rows.
         """
-        tasks, shared = self._tasks(function, columns), _shared(merge)
+        tasks, shared = self._tasks(function, columns), as_one(merge)
         while len(tasks) > 1:
             parts = [tasks[i : i + _MERGED] for i in range(0, len(tasks), _MERGED)]
-            tasks = [_delayed(_merged)(shared, *part) for part in parts]
-        found: list[T | None] = _compute(tasks)
+            tasks = [delayed_call(_merged, shared, *part) for part in parts]
+        found: list[T | None] = compute(tasks)
         return found[0] if found else None
 
-    def apply(self, function: Callable[[Tensor], Tensor], n_features: int) -> DaskFeatures:
-        """Return other features, a function (m, d) -> (m, n_features) of each block's, kept there.
+    def apply(
+        self,
+        function: Callable[[MappedFeatures, Sequence[Tensor | None]], NDArray[np.float64]],
+        n_features: int,
+    ) -> DaskFeatures:
+        """Return other features, what a function returns of each chunk's, kept where they are.
 
         Parameters
         ----------
         function : callable
-            Of features in float64; it returns float64.
+            As for `map`; it returns an array (m, n_features).
         n_features : int
             How many it makes of each row.
         """
-        from .blocks import map_blocks
-
-        def outputs(Z: MappedFeatures, columns: Any) -> NDArray[Any]:
-            blocks = [part.numpy() for part in map_blocks(function, Z)]
-            return np.concatenate(blocks) if blocks else np.empty((0, n_features))
-
-        chunks = _persist(self._tasks(outputs, ()))
+        chunks = persist(self._tasks(function, ()))
         return DaskFeatures(chunks, self._lengths.tolist(), n_features, np.float64)
 
     def local(self, limit: int | None, folder: str | Path | None = None) -> Any:
@@ -171,7 +178,7 @@ class DaskFeatures:
         """
         room, at = allocate_features(self.shape, self.dtype, limit=limit, folder=folder), 0
         for task in self._tasks(_rows, ()):
-            (part,) = _compute([task])
+            (part,) = compute([task])
             room[at : at + len(part)] = part
             at += len(part)
             release_pages(room)
@@ -190,7 +197,7 @@ class DaskFeatures:
 
     def _tasks(self, function: Callable[..., Any], columns: Sequence[Tensor | None]) -> list[Any]:
         """Return what calls a function with each chunk and its part of the columns."""
-        shared = _shared(function)
+        shared = as_one(function)
         sent = [None if column is None else self._placed(column) for column in columns]
         kept: list[Any] = [None] * len(self._chunks)
         if self._index is not None:
@@ -198,7 +205,7 @@ class DaskFeatures:
             mask[self._index] = True
             kept = self._placed(torch.from_numpy(mask), self._ends)
         return [
-            _delayed(_run)(shared, chunk, rows, *(part and part[i] for part in sent))
+            delayed_call(_run, shared, chunk, rows, *(part and part[i] for part in sent))
             for i, (chunk, rows) in enumerate(zip(self._chunks, kept, strict=True))
         ]
 
@@ -211,7 +218,7 @@ class DaskFeatures:
         if key not in self._sent:
             ends = np.cumsum(self._lengths) if ends is None else ends
             parts = [_Packed.of(part) for part in np.split(array, ends[:-1])]
-            self._sent[key] = _persist([_shared(part) for part in parts])
+            self._sent[key] = persist([as_one(part) for part in parts])
             while len(self._sent) > _COLUMNS:
                 self._sent.popitem(last=False)
         self._sent.move_to_end(key)
@@ -264,28 +271,3 @@ def _merged(merge: Callable[[T, T], T], *parts: T | None) -> T | None:
     """Merge neighbouring results; the first is copied, for a task may run again."""
     there = [part for part in parts if part is not None]
     return reduce(merge, there[1:], copy.deepcopy(there[0])) if there else None
-
-
-def _delayed(function: Callable[..., Any]) -> Any:
-    from dask import delayed
-
-    return delayed(function, pure=False)
-
-
-def _shared(value: Any) -> Any:
-    """Return an object that each worker is sent once, however many tasks take it."""
-    from dask import delayed
-
-    return delayed(value, pure=False, traverse=False)
-
-
-def _persist(tasks: Sequence[Any]) -> list[Any]:
-    import dask
-
-    return list(dask.persist(*tasks))
-
-
-def _compute(tasks: Sequence[Any]) -> list[Any]:
-    import dask
-
-    return list(dask.compute(*tasks))

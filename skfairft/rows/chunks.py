@@ -1,0 +1,238 @@
+"""Rows of X that lie in chunks on other machines: read, cut alike, and called with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..inputs.lazy import as_one, compute, computed, delayed_call, is_lazy
+from ..inputs.words import shown
+
+__all__ = ["Chunks", "Place", "by_chunk", "read_chunks"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where some rows are from.
+
+    Parameters
+    ----------
+    chunk, start, stop : int
+        The number of their chunk, and of the first row and the one after the last.
+    """
+
+    chunk: int
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return f"chunk {self.chunk} of X, rows {self.start} to {self.stop - 1}"
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Rows of X in chunks.
+
+    Parameters
+    ----------
+    parts : tuple of Delayed
+        The rows of each chunk: an array, a frame, or a list.
+    lengths : tuple of int
+        Number of rows of each.
+    index : pandas.Index, optional
+        That of all rows, where they have one.
+    """
+
+    parts: tuple[Any, ...]
+    lengths: tuple[int, ...]
+    index: Any = None
+    __dask_chunks__ = True
+
+    def __len__(self) -> int:
+        return sum(self.lengths)
+
+    def head(self, n: int) -> Any:
+        """Bring the first rows of the first chunk that has some here, n of them at most."""
+        if not len(self):
+            raise ValueError("X has 0 rows; at least one is needed.")
+        first = next(part for part, length in zip(self.parts, self.lengths, strict=True) if length)
+        (rows,) = compute([delayed_call(_taken, first, slice(0, n))])
+        return rows
+
+    def map(self, function: Callable[..., Any], shared: Any, *columns: Any) -> list[Any]:
+        """Return what calls ``function(shared, rows, *columns)`` with each chunk's rows.
+
+        The shared object is sent to each worker once. A column is what a chunk's rows have, chunk
+        by chunk. An error of the function says which chunk it is about, and which row is the first
+        to make it.
+        """
+        once = as_one(shared)
+        starts = np.cumsum([0, *self.lengths]).tolist()
+        return [
+            delayed_call(_called, function, once, part, Place(i, *ends), *rest)
+            for i, (part, ends, *rest) in enumerate(
+                zip(self.parts, pairwise(starts), *columns, strict=True)
+            )
+        ]
+
+    def cut(self, values: Any, name: str) -> list[Any]:
+        """Return a column of as many rows, of Dask or not, in parts like these chunks.
+
+        None is None for each.
+        """
+        if values is None:
+            return [None] * len(self.parts)
+        if hasattr(values, "chunks") and values.chunks[0] == self.lengths:
+            values = values.rechunk(dict.fromkeys(range(1, values.ndim), -1))
+            return list(values.to_delayed().ravel())
+        (values,) = computed(values)
+        n = len(values)
+        if n != len(self):
+            raise ValueError(f"{name} has {n} rows but X has {len(self)}; expected one per row.")
+        starts = np.cumsum([0, *self.lengths]).tolist()
+        return [as_one(_taken(values, slice(*ends))) for ends in pairwise(starts)]
+
+
+def read_chunks(X: Any) -> Chunks:
+    """Return the chunks of rows of a Dask collection.
+
+    An array, whose other axes are put together; a frame or a column of one; a bag, whose items are
+    rows; delayed objects, each of which gives some rows. Lengths that are not known are counted
+    first, for which the chunks come into being once more.
+
+    Examples
+    --------
+    >>> import dask.array
+    >>> read_chunks(dask.array.ones((5, 2), chunks=(3, 1))).lengths
+    (3, 2)
+    """
+    lengths: tuple[Any, ...] = ()
+    if isinstance(X, Chunks):
+        return X
+    if hasattr(X, "rechunk") and hasattr(X, "chunks"):  # an array
+        if X.ndim == 0:
+            raise ValueError(f"X is {shown(X)}, without an axis of rows; expected one per sample.")
+        X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
+        parts, lengths = X.to_delayed().ravel().tolist(), X.chunks[0]
+    elif isinstance(X, (list, tuple)):
+        odd = [each for each in X if not is_lazy(each)]
+        if odd:
+            raise ValueError(
+                f"X is a list of delayed objects and of {type(odd[0]).__name__}; expected delayed "
+                "objects, each of which gives some rows."
+            )
+        parts = list(X)
+    elif hasattr(X, "to_delayed"):  # a frame, a column or a bag
+        parts = list(X.to_delayed())
+        if hasattr(X, "map_partitions") and not hasattr(X, "columns") and not hasattr(X, "dtype"):
+            parts = [delayed_call(list, part) for part in parts]
+    else:
+        parts = [X]
+    index = None
+    if hasattr(X, "npartitions") and hasattr(X, "index"):  # a frame, or a column
+        indices = compute([delayed_call(_index, part) for part in parts])
+        lengths, index = tuple(map(len, indices)), indices[0].append(indices[1:])
+    elif not lengths or any(np.isnan(lengths)):
+        lengths = tuple(compute([delayed_call(len, part) for part in parts]))
+    return Chunks(tuple(parts), tuple(int(n) for n in lengths), index)
+
+
+def by_chunk(
+    call: Callable[..., Any],
+    shared: Any,
+    X: Any,
+    *columns: tuple[Any, str],
+    dtype: Any,
+    n_columns: int | None = None,
+) -> Any:
+    """Return ``call(shared, rows, *columns)`` of all chunks as an array of Dask.
+
+    Parameters
+    ----------
+    call : callable
+        Returns an array (m,) or (m, n_columns), of a chunk of m rows, one at least.
+    shared : object
+        Sent to each worker once.
+    X : collection of Dask
+        See `read_chunks`.
+    *columns : tuple of values and name
+        What else there is of each row, of Dask or not; None stays None.
+    dtype : dtype
+        Of the array.
+    n_columns : int, optional
+        None is an array of one axis.
+    """
+    import dask.array
+
+    X = read_chunks(X)
+    rest = () if n_columns is None else (n_columns,)
+    call = partial(_unless_empty, call, np.empty((0, *rest), dtype))
+    tasks = X.map(call, shared, *(X.cut(values, name) for values, name in columns))
+    return dask.array.concatenate(
+        [
+            dask.array.from_delayed(task, (n, *rest), dtype)
+            for task, n in zip(tasks, X.lengths, strict=True)
+        ]
+    )
+
+
+def _unless_empty(
+    call: Callable[..., Any], empty: NDArray[Any], shared: Any, rows: Any, *columns: Any
+) -> Any:
+    return call(shared, rows, *columns) if len(rows) else empty
+
+
+def _index(rows: Any) -> Any:
+    return rows.index
+
+
+def _taken(rows: Any, part: slice) -> Any:
+    return rows.iloc[part] if hasattr(rows, "iloc") else rows[part]
+
+
+def _called(
+    function: Callable[..., Any], shared: Any, rows: Any, place: Place, *columns: Any
+) -> Any:
+    """Call a function with a chunk's rows, and say which they are where it fails."""
+    try:
+        return function(shared, rows, *columns)
+    except (TypeError, ValueError) as error:
+        row = _first_failing(function, shared, rows, columns)
+        where = f"In {place}" if row is None else f"In {place}, first in row {place.start + row}"
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{where}: {error}") from error
+
+
+def _first_failing(
+    function: Callable[..., Any], shared: Any, rows: Any, columns: Sequence[Any]
+) -> int | None:
+    """Return the number of the first row that a function fails with; None if it is no single one.
+
+    Halves are tried, so that it takes as long as the rows did.
+    """
+    start, stop = 0, len(rows)
+    while stop - start > 1:
+        middle = (start + stop) // 2
+        start, stop = (
+            (start, middle)
+            if _fails(function, shared, rows, columns, slice(start, middle))
+            else (middle, stop)
+        )
+    return start if _fails(function, shared, rows, columns, slice(start, stop)) else None
+
+
+def _fails(
+    function: Callable[..., Any], shared: Any, rows: Any, columns: Sequence[Any], part: slice
+) -> bool:
+    own = [None if column is None else _taken(column, part) for column in columns]
+    try:
+        function(shared, _taken(rows, part), *own)
+    except (TypeError, ValueError):
+        return True
+    return False
