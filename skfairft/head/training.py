@@ -21,10 +21,12 @@ from ..inputs.warn import warn_user
 from ..parity.constraints import cell_counts, mass_table
 from ..parity.penalty import ParityPenalty, weighed_mass
 from ..parity.running_mass import RunningMass
+from ..rows.dask import DaskFeatures
 from ..rows.mapped import block_slices, double_block
 from ..rows.tensor_rows import TensorBatches, TensorRows
 from .modules import RawHead, StandardizedHead
 from .optimization import resolve_optimizer
+from .whole import loss_and_gradient, loss_and_mass
 
 __all__ = ["HeadNet", "TensorBatches", "TensorRows", "fine_tune"]
 
@@ -124,6 +126,8 @@ class HeadNet(NeuralNetClassifier):
         if len(slices) <= 1:
             return super().train_step_single(batch, **fit_params)
         self._set_training(True)
+        if isinstance(Z, DaskFeatures):
+            return self._step_on_cluster(_rows_of(inputs, y))
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         logits: Tensor | None = None
         slope: Tensor | None = None
@@ -156,6 +160,25 @@ class HeadNet(NeuralNetClassifier):
         assert logits is not None
         return {"loss": total, "y_pred": logits}
 
+    def _step_on_cluster(self, rows: TensorRows) -> dict[str, Tensor]:
+        """Return the loss of all rows, and add its gradient; their logits stay where they are."""
+        total, slope = torch.zeros((), dtype=torch.float64), None
+        if self.penalty is not None:
+            n_groups = self.penalty.count.shape[1]
+            _, mass = loss_and_mass(self.module_, rows, n_groups=n_groups)
+            assert mass is not None
+            value, slope = self.penalty.slope(mass)
+            total += value
+        loss, gradient = loss_and_gradient(self.module_, rows, slope)
+        for parameter, own in zip(self.module_.parameters(), gradient, strict=True):
+            parameter.grad = own if parameter.grad is None else parameter.grad + own
+        total += loss
+        if self.l2:
+            shrinkage = self._shrinkage()
+            shrinkage.backward()
+            total += shrinkage.detach()
+        return {"loss": total, "y_pred": torch.empty(0)}
+
     def get_loss(
         self, y_pred: Tensor, y_true: Any, X: Any = None, training: bool = False
     ) -> Tensor:
@@ -173,6 +196,11 @@ class HeadNet(NeuralNetClassifier):
         """Return what training lowers, of all rows at once and without dropout."""
         inputs, y = rows[:]
         self._set_training(False)
+        if isinstance(inputs["Z"], DaskFeatures):
+            n_groups = None if self.penalty is None else self.penalty.count.shape[1]
+            loss, mass = loss_and_mass(self.module_, rows, n_groups=n_groups)
+            value = loss + self.penalty.value(mass) if self.penalty and mass is not None else loss
+            return float(value + self._shrinkage().detach())
         with torch.no_grad():
             logits = self.infer(inputs)
             value = (self.criterion_(logits, y) * rows.w).mean()
@@ -282,7 +310,7 @@ class HeadNet(NeuralNetClassifier):
 
 def _rows_of(inputs: Any, y: Tensor) -> TensorRows:
     """Return the rows of a batch as it comes from `TensorBatches`."""
-    return TensorRows(inputs["Z"], y, inputs["w"], inputs["codes"])
+    return TensorRows(inputs["Z"], y, inputs["w"], inputs.get("codes"))
 
 
 def _weighed(logits: Tensor, y: Tensor, inputs: Any, slope: Tensor) -> Tensor:
@@ -362,6 +390,10 @@ def fine_tune(
         patience=patience,
     )
     batch_size = chosen.rows_per_step(len(train))
+    # A linear head that takes all rows at each step needs sums only. Anything else needs the rows.
+    sums = module.tail is None and valid is None and not callbacks and device.type == "cpu"
+    if max_epochs > 0 and not (sums and not 0 < batch_size < len(train)):
+        train, valid = train.here(), None if valid is None else valid.here()
     own: list[Any] = list(callbacks or [])
     if valid is not None:
         own.append(

@@ -24,7 +24,7 @@ from torch import Tensor
 from xxhash import xxh3_128
 
 from ..inputs.lazy import as_one, compute, delayed_call, persist
-from .mapped import MappedFeatures, allocate_features, as_features, release_pages
+from .mapped import LocalFeatures, MappedFeatures, allocate_features, as_features, release_pages
 
 __all__ = ["DaskFeatures"]
 
@@ -72,6 +72,7 @@ class DaskFeatures:
         # Of all rows of the chunks, the numbers of these; None is all of them.
         self._index: NDArray[np.int64] | None = None
         self._sent: OrderedDict[bytes, list[Any]] = OrderedDict()
+        self._here: LocalFeatures | None = None
         self.token = uuid.uuid4().bytes
         """Stands for the content: no other features have it."""
 
@@ -115,7 +116,7 @@ class DaskFeatures:
             return self
         new = copy.copy(self)
         new._index = chosen
-        new._sent = OrderedDict()
+        new._sent, new._here = OrderedDict(), None
         new.token = xxh3_128(self.token + chosen.tobytes()).digest()
         return new
 
@@ -169,20 +170,25 @@ class DaskFeatures:
         chunks = persist(self._tasks(function, ()))
         return DaskFeatures(chunks, self._lengths.tolist(), n_features, np.float64)
 
-    def local(self, limit: int | None, folder: str | Path | None = None) -> Any:
+    def local(self, limit: int | None, folder: str | Path | None = None) -> LocalFeatures:
         """Bring all rows here, chunk by chunk: to memory, or as `allocate_features` beyond a limit.
+
+        They are brought once, and kept as long as these features are.
 
         Returns
         -------
         Tensor or MappedFeatures of shape (n, d)
         """
+        if self._here is not None:
+            return self._here
         room, at = allocate_features(self.shape, self.dtype, limit=limit, folder=folder), 0
         for task in self._tasks(_rows, ()):
             (part,) = compute([task])
             room[at : at + len(part)] = part
             at += len(part)
             release_pages(room)
-        return as_features(room)
+        self._here = as_features(room)
+        return self._here
 
     @property
     def _lengths(self) -> NDArray[np.int64]:

@@ -19,6 +19,8 @@ __all__ = ["TensorBatches", "TensorRows", "effective_rows"]
 
 # Share of a GPU's free memory that features may take; larger ones go there block by block.
 _DEVICE_SHARE = 0.5
+# Features of a cluster up to this size are brought to memory, larger ones to a temporary file.
+_HERE_BYTES = 2**28
 
 
 def effective_rows(w: Tensor) -> float:
@@ -93,6 +95,12 @@ class TensorRows(torch.utils.data.Dataset[Any]):
         Z = self.Z[index] if isinstance(self.Z, Tensor) else self.Z.take(index)
         codes = None if self.codes is None else self.codes[index]
         return TensorRows(Z, self.y[index], self.w[index], codes)
+
+    def here(self) -> TensorRows:
+        """Return the rows with features that lie on a cluster brought here, in memory or a file."""
+        if not isinstance(self.Z, DaskFeatures):
+            return self
+        return TensorRows(self.Z.local(_HERE_BYTES), self.y, self.w, self.codes)
 
     def with_unit_mean_weights(self) -> TensorRows:
         """Return the rows with weights scaled to mean 1."""

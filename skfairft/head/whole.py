@@ -1,0 +1,118 @@
+"""Loss, gradient and table of all rows at once, summed where their features lie."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..parity.constraints import mass_table
+from ..parity.penalty import weighed_mass
+from ..rows.blocks import reduce_blocks
+from ..rows.tensor_rows import TensorRows
+from .objective import added
+
+__all__ = ["loss_and_gradient", "loss_and_mass"]
+
+
+def loss_and_mass(
+    module: nn.Module, rows: TensorRows, *, n_groups: int | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """Return the mean weighted cross-entropy of a linear head, and the table of its probabilities.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Maps features (m, d) to logits (m, k), each row by itself.
+    rows : TensorRows
+        All rows, with their groups where there is a number of these.
+    n_groups : int, optional
+        Number of groups G; None makes no table.
+
+    Returns
+    -------
+    loss : Tensor
+        Of one number.
+    mass : Tensor of shape (k, G, k), or None
+        As `mass_table` returns it.
+
+    Examples
+    --------
+    >>> rows = TensorRows(torch.zeros(2, 3).double(), torch.tensor([0, 1]))
+    >>> loss_and_mass(nn.Linear(3, 2, bias=False).double(), rows)
+    (tensor(0.6931, dtype=torch.float64), None)
+    """
+    part = partial(_loss_and_mass, module, n_groups)
+    loss, *mass = reduce_blocks(part, added, rows.Z, rows.y, rows.w, rows.codes) or []
+    return loss / len(rows), mass[0] if mass else None
+
+
+def loss_and_gradient(
+    module: nn.Module, rows: TensorRows, slope: Tensor | None = None
+) -> tuple[Tensor, list[Tensor]]:
+    """Return the mean weighted cross-entropy of a linear head, and the gradient of its parameters.
+
+    Parameters
+    ----------
+    module, rows
+        As for `loss_and_mass`.
+    slope : Tensor of shape (k, G, k), optional
+        The gradient is that of the loss and of a penalty, see `ParityPenalty.slope`.
+
+    Returns
+    -------
+    loss : Tensor
+        Of one number, without the penalty.
+    gradient : list of Tensor
+        In the order of the parameters.
+
+    Examples
+    --------
+    >>> rows = TensorRows(torch.ones(1, 1).double(), torch.tensor([1]))
+    >>> module = nn.Linear(1, 2, bias=False).double()
+    >>> _ = nn.init.zeros_(module.weight)
+    >>> loss_and_gradient(module, rows)[1][0].tolist()
+    [[0.5], [-0.5]]
+    """
+    part = partial(_loss_and_gradient, module, slope, len(rows))
+    loss, *gradient = reduce_blocks(part, added, rows.Z, rows.y, rows.w, rows.codes) or []
+    return loss, gradient
+
+
+def _loss_and_mass(
+    module: nn.Module,
+    n_groups: int | None,
+    block: Tensor,
+    y: Tensor,
+    w: Tensor,
+    codes: Tensor | None,
+) -> list[Tensor]:
+    with torch.no_grad():
+        logits = module(block)
+        found = [w @ F.cross_entropy(logits, y, reduction="none")]
+        if n_groups is not None:
+            rows, p = TensorRows(block, y, w, codes), torch.softmax(logits.double(), dim=1)
+            found.append(mass_table(p, rows, n_groups=n_groups)[0])
+    return found
+
+
+def _loss_and_gradient(
+    module: nn.Module,
+    slope: Tensor | None,
+    n_rows: int,
+    block: Tensor,
+    y: Tensor,
+    w: Tensor,
+    codes: Tensor | None,
+) -> list[Tensor]:
+    with torch.enable_grad():
+        logits = module(block)
+        loss = w @ F.cross_entropy(logits, y, reduction="none") / n_rows
+        total = loss
+        if slope is not None:
+            p, rows = torch.softmax(logits.double(), dim=1), TensorRows(block, y, w, codes)
+            total = loss + weighed_mass(p, rows, slope)
+        # Not backward: threads would add to the same gradients.
+        return [loss.detach(), *torch.autograd.grad(total, [*module.parameters()])]
