@@ -32,6 +32,7 @@ from skfairft.parity.moments import moments
 from skfairft.parity.rate_limits import effective_rows
 from skfairft.parity.ratio_limits import ratio_limits
 from skfairft.parity.table import PAPER, split_rate
+from skfairft.parity.tally import Kinds
 
 
 def make_data(seed=0, n=900, n_groups=3, n_classes=2):
@@ -256,13 +257,8 @@ class TestIntervals:
         else:  # two weights only, so that kinds of rows are shared, as well as distinct ones
             weight = np.where(np.arange(60) % 3 == 0, 2.5, 1.0) if weighted else np.ones(60)
         reference = row_bootstrap(y, pred, s, weight, 4000, 0).reshape(4000, -1)
-        (drawn,) = bootstrap_counts(
-            (s * 2 + y) * 2 + pred,
-            weight if weighted else None,
-            (2, 2, 2),
-            4000,
-            np.random.default_rng(0),
-        )
+        kinds = Kinds((s * 2 + y) * 2 + pred, weight if weighted else None, None)
+        (drawn,) = bootstrap_counts(kinds, (2, 2, 2), 4000, np.random.default_rng(0))
         drawn = drawn.reshape(4000, -1)
         error = reference.std(axis=0) * np.sqrt(2 / 4000) + 1e-12
         assert np.all(np.abs(drawn.mean(axis=0) - reference.mean(axis=0)) < 5 * error)

@@ -13,7 +13,7 @@ from weakref import WeakSet
 
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from torch import nn
 from tqdm.auto import tqdm
@@ -310,7 +310,10 @@ class FrozenFeatureExtractor(
         """
         self._validate_params()
         if is_lazy(X):
-            return features_by_chunk(self, X)
+            X = read_chunks(X)
+            # How many features there are is not known otherwise.
+            fitted = self if hasattr(self, "_n_features_out") else clone(self).fit(X)
+            return features_by_chunk(fitted, X, fitted._n_features_out, fitted._features_dtype)
         rows = check_rows(self, X, reset=False)
         return self._extract(rows, getattr(self, "_n_features_out", None), look=False)
 

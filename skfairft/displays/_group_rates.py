@@ -109,7 +109,7 @@ class GroupRatesDisplay(Display):
         y : array-like of shape (n,)
             Labels.
         sensitive_features, sample_weight, pos_label, confidence_level
-            As in `skfairft.metrics.fairness_report`.
+            As in `skfairft.metrics.fairness_report`, which counts collections of Dask by chunk.
         metrics, ax, **kwargs
             As for `from_report`.
 
@@ -160,7 +160,7 @@ class GroupRatesDisplay(Display):
             True and predicted labels. With more than two, each is the positive one in turn, in a
             block of its own; ``pos_label`` takes one of them.
         sensitive_features, sample_weight, pos_label, confidence_level
-            As in `skfairft.metrics.fairness_report`.
+            As in `skfairft.metrics.fairness_report`, which counts collections of Dask by chunk.
         metrics, ax, **kwargs
             As for `from_report`.
 

@@ -14,7 +14,9 @@ from ..fitting import features_of
 from ..inputs.encoding import encode_groups, to_label_array
 from ..inputs.feature_table import refuse_mapping
 from ..inputs.index_order import warn_of_index_order
+from ..inputs.lazy import computed, is_lazy
 from ..inputs.randomness import generator
+from ..rows.chunks import read_chunks
 from ..summary.inside import features_input, final_classifier
 from ._common import (
     Display,
@@ -113,7 +115,7 @@ class FeatureScatterDisplay(Display):
         estimator : FairLowRankHeadClassifier, Pipeline or search
             Fitted.
         X : as for ``estimator.predict``
-            n rows.
+            n rows. Of a collection of Dask the rows that are drawn come here, no others.
         sensitive_features : array-like of shape (n,) or (n, c)
             Group of each row; several columns stand for their intersections.
         y : array-like of shape (n,), default=None
@@ -143,11 +145,12 @@ class FeatureScatterDisplay(Display):
         """
         clf = final_classifier(estimator)
         refuse_mapping(X)
-        n = int(_num_samples(X))
+        y, sensitive_features = computed(y, sensitive_features)
+        n = len(X := read_chunks(X)) if is_lazy(X) else int(_num_samples(X))
         groups, codes = encode_groups(sensitive_features, n)
         warn_of_index_order(X=X, y=y, sensitive_features=sensitive_features)
         chosen = _choose(n, max_rows, random_state)
-        some = X if len(chosen) == n else _take(X, chosen)
+        some = X if len(chosen) == n and not is_lazy(X) else _take(X, chosen)
         predicted = np.asarray(predictions(estimator, some))
         features = features_of(clf, features_input(estimator, some))[:].numpy()
         projection, ratio = _project(features)
@@ -271,12 +274,21 @@ def _choose(n: int, max_rows: int | None, random_state: Any) -> NDArray[np.int64
 
 
 def _take(X: Any, chosen: NDArray[np.int64]) -> Any:
-    """Return some rows of X, of a dataset as a dataset."""
+    """Return some rows of X, of a dataset as a dataset; of Dask's chunks only these come here."""
+    if is_lazy(X):
+        starts = np.cumsum(X.lengths) - X.lengths
+        own = np.split(chosen, np.searchsorted(chosen, starts[1:]))
+        own = [each - start for each, start in zip(own, starts, strict=True)]
+        return computed(X.map(_taken, None, own))[0]
     if is_dataset(X):
         from torch.utils.data import Subset
 
         return Subset(X, chosen.tolist())
     return take(X, chosen)
+
+
+def _taken(_: None, rows: Any, chosen: NDArray[np.int64]) -> Any:
+    return take(rows, chosen)
 
 
 def _project(features: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

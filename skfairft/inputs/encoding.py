@@ -12,6 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from .columns import column_with_missing, plain_column
 from .exceptions import FairnessWarning
+from .lazy import is_lazy
 from .tables import Table, read_table
 from .warn import warn_user
 from .words import listed
@@ -21,8 +22,10 @@ __all__ = [
     "encode_groups",
     "encode_labels",
     "known_groups",
+    "one_column",
     "python_value",
     "to_label_array",
+    "whole_labels",
 ]
 
 
@@ -40,17 +43,51 @@ def to_label_array(y: Any, *, name: str = "y") -> NDArray[Any]:
     """
     table = read_table(y, name)
     if len(table.shape) == 2 and table.shape[1] == 1:
-        warn_user(
-            f"A column-vector {name} was passed when a 1d array was expected. Please change the "
-            f"shape of {name} to (n_samples,), for example by ravel().",
-            DataConversionWarning,
-        )
+        _warn_of_column_vector(name)
     elif len(table.shape) != 1:
         raise ValueError(
             f"{name} should be a 1d array, got an array of shape {table.shape} instead; expected "
             "one label per row."
         )
     return plain_column(table.columns[0], name)
+
+
+def one_column(y: Any, *, name: str = "y") -> Any:
+    """Return labels as `to_label_array`, and those of Dask as they are, flattened as there.
+
+    Examples
+    --------
+    >>> import dask.array
+    >>> one_column(["a", "b"]).tolist(), one_column(dask.array.zeros(2)).shape
+    (['a', 'b'], (2,))
+    """
+    if not is_lazy(y):
+        return to_label_array(y, name=name)
+    # An object that is Delayed has any attribute.
+    if not hasattr(type(y), "ndim") or y.ndim != 2 or y.shape[1] != 1:
+        return y
+    _warn_of_column_vector(name)
+    return y.iloc[:, 0] if hasattr(type(y), "iloc") else y[:, 0]
+
+
+def _warn_of_column_vector(name: str) -> None:
+    warn_user(
+        f"A column-vector {name} was passed when a 1d array was expected. Please change the "
+        f"shape of {name} to (n_samples,), for example by ravel().",
+        DataConversionWarning,
+    )
+
+
+def whole_labels(y: Any, *, name: str = "y") -> NDArray[Any]:
+    """Return labels as `to_label_array`; numbers that are not whole are a ValueError."""
+    labels = to_label_array(y, name=name)
+    if labels.dtype.kind == "f" and not np.array_equal(labels, np.trunc(labels)):
+        raise ValueError(
+            f"{name} holds values that are not whole numbers, such as "
+            f"{labels[labels != np.trunc(labels)][0]:.4g}; expected class labels. Turn scores or "
+            "probabilities into labels first, for example with predict."
+        )
+    return labels
 
 
 def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -252,6 +289,8 @@ def column_names(sensitive_features: Any) -> list[str]:
     >>> column_names(pd.DataFrame({"sex": [0], "age": [1]})), column_names([0, 1])
     (['sex', 'age'], [])
     """
+    if is_lazy(sensitive_features):  # Dask knows a frame's names by an empty one
+        sensitive_features = getattr(sensitive_features, "_meta", [])
     table = read_table(sensitive_features, "sensitive_features")
     names = table.names
     if len(table.shape) == 1:

@@ -5,7 +5,12 @@ Nothing here imports Dask before it is needed: who has such a collection has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any
 
@@ -17,6 +22,7 @@ __all__ = [
     "computed",
     "delayed_call",
     "is_lazy",
+    "n_threads",
     "persist",
 ]
 
@@ -83,6 +89,16 @@ def as_one(value: Any) -> Any:
     return delayed(value, pure=False, traverse=False)
 
 
+def n_threads() -> int:
+    """Return how many tasks run at a time: on the cluster there is, else on this machine."""
+    if "distributed" in sys.modules:
+        from distributed import default_client
+
+        with suppress(ValueError):  # there is no cluster
+            return max(1, sum(default_client().nthreads().values()))
+    return os.cpu_count() or 1
+
+
 def persist(tasks: Sequence[Any]) -> list[Any]:
     """Return what stands for the results of tasks, which the cluster begins to make and keeps."""
     import dask
@@ -91,7 +107,39 @@ def persist(tasks: Sequence[Any]) -> list[Any]:
 
 
 def compute(tasks: Sequence[Any]) -> list[Any]:
-    """Return the results of tasks."""
+    """Return the results of tasks, or what collections hold.
+
+    Raises
+    ------
+    ConnectionError
+        If the cluster is lost meanwhile.
+    RuntimeError
+        If a task ends one worker after the other.
+    """
     import dask
 
-    return list(dask.compute(*tasks))
+    with _explained(), warnings.catch_warnings():  # of arrays beside frames, which it does compute
+        warnings.filterwarnings("ignore", "Computing mixed collections", UserWarning)
+        return list(dask.compute(*tasks))
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Say what to do about a cluster that is lost, or workers that are."""
+    try:
+        yield
+    except Exception as error:
+        # Dask's own are known by name: who has no cluster has not imported them.
+        if isinstance(error, CancelledError) or type(error).__name__ == "CommClosedError":
+            raise ConnectionError(
+                "The Dask cluster was lost, and with it what it kept. Start another one, connect a "
+                "Client, and call again: features that memory= keeps in a folder are not made "
+                f"anew. ({type(error).__name__}: {str(error).splitlines()[0]})"
+            ) from error
+        if type(error).__name__ == "KilledWorker":
+            raise RuntimeError(
+                "A task ended the workers that it ran on, one after the other, most often because "
+                "they have less memory than it takes. Give X smaller chunks, the extractor a "
+                f"smaller batch_size, or the workers more memory. ({error})"
+            ) from error
+        raise

@@ -14,7 +14,14 @@ from .columns import as_array, holds_rows, is_row, plain_column, types_of
 from .tensors import to_array
 from .words import shown
 
-__all__ = ["Table", "number_column", "read_table", "weight_column"]
+__all__ = [
+    "Table",
+    "number_column",
+    "read_table",
+    "refuse_weightless",
+    "weight_column",
+    "weight_values",
+]
 
 
 class Table(NamedTuple):
@@ -80,6 +87,21 @@ def weight_column(
     """Return sample weights (n,), ones for None: finite, at least 0, and some of them positive."""
     if values is None:
         return np.ones(n_rows)
+    w = weight_values(values, name, n_rows, rows_of=rows_of)
+    refuse_weightless(w, name, n_rows)
+    return w
+
+
+def refuse_weightless(w: NDArray[np.float64], name: str, n_rows: int) -> None:
+    """Refuse weights, or sums of them, that are all zero."""
+    if not w.any():
+        raise ValueError(
+            f"{name} is zero for all {n_rows} rows; expected a positive weight in some."
+        )
+
+
+def weight_values(values: Any, name: str, n_rows: int, *, rows_of: str) -> NDArray[np.float64]:
+    """Return the weights (n,) of some rows among others: finite, and at least 0."""
     w = number_column(values, name)
     if len(w) != n_rows:
         raise ValueError(
@@ -90,10 +112,6 @@ def weight_column(
         raise ValueError(
             f"{name} holds {w[wrong][0]:g} in row {np.flatnonzero(wrong)[0]}; expected finite "
             "numbers of at least 0. A row that is not to count has weight 0."
-        )
-    if not w.any():
-        raise ValueError(
-            f"{name} is zero for all {n_rows} rows; expected a positive weight in some."
         )
     return w
 

@@ -72,8 +72,7 @@ def build_report(
     if not 0.0 < confidence_level < 1.0:
         raise ValueError(f"confidence_level={confidence_level!r}; expected a number in (0, 1).")
     groups = cells.groups.tolist()
-    rows = cells.count(None)
-    values = statistics(cells, cells.count(cells.weight))
+    values = statistics(cells, cells.mass)
     metrics = list(values["group"])
     index = exact_index(groups, _group_names(sensitive_features, groups[0], metrics))
     bounds = intervals(cells, n_boot=int(n_boot), level=confidence_level, random_state=random_state)
@@ -84,7 +83,7 @@ def build_report(
 
     both = [(metric, bound) for metric in metrics for bound in ("low", "high")]
     overall = with_bounds("overall")
-    count = rows.sum(axis=(1, 2)).astype(np.int64)
+    count = cells.rows.sum(axis=(1, 2)).astype(np.int64)
     return FairnessReport(
         by_group=pd.DataFrame({"count": count, **values["group"]}, index=index),
         group_intervals=pd.DataFrame(
@@ -99,6 +98,6 @@ def build_report(
         headline=with_bounds("headline"),
         confidence_level=float(confidence_level),
         n_boot=int(n_boot),
-        support=pd.DataFrame(support(cells, rows), index=index).astype(np.int64),
+        support=pd.DataFrame(support(cells, cells.rows), index=index).astype(np.int64),
         positive=cells.labels.tolist()[cells.positives[0]] if len(cells.positives) == 1 else None,
     )

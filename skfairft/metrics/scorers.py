@@ -151,6 +151,8 @@ def fairness_scorer(name: str, *, known_groups: bool = False) -> Any:
     Forgotten groups stop a search with a ValueError, even with ``error_score=nan``: the scorer
     then returns an object that is not a number, which scikit-learn refuses.
 
+    Called with collections of Dask a scorer counts these by chunk, as the metrics do.
+
     Examples
     --------
     >>> import numpy as np, sklearn

@@ -7,6 +7,8 @@ With two classes there is one positive label. With more, each label is the posit
 in turn, against the rest, and a distance is the largest over labels. A rate that is
 undefined, such as the true positive rate of a group without positives, is NaN and a
 `FairnessWarning`, never 0.
+
+So of columns that are Dask's only the table comes here, see `skfairft.parity.tally`.
 """
 
 from __future__ import annotations
@@ -49,7 +51,7 @@ def constraint_distance(
     Parameters
     ----------
     y_true, y_pred
-        As in `demographic_parity_distance`.
+        As in `demographic_parity_distance`, collections of Dask among them.
     constraint : str
         A ``constraint`` of `skfairft.FairLowRankHeadClassifier`, such as "error_rate_parity".
     sensitive_features, sample_weight
@@ -103,9 +105,8 @@ def _distance(
 ) -> float:
     """Return the distance of a constraint, and warn of rates that are undefined."""
     cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
-    counts = cells.count(cells.weight)
-    warn_undefined(cells, counts, TABLE[constraint].rates)
-    return float(distances_of(counts, [constraint], cells.positives)[constraint])
+    warn_undefined(cells, cells.mass, TABLE[constraint].rates)
+    return float(distances_of(cells.mass, [constraint], cells.positives)[constraint])
 
 
 def demographic_parity_distance(
@@ -145,6 +146,14 @@ def demographic_parity_distance(
     ValueError
         For missing groups or labels, other lengths, bad weights, or an unknown ``pos_label``.
 
+    Notes
+    -----
+    Each column may be a collection of Dask: an array, a frame or a column of one, or a list of
+    delayed chunks. Its chunks are counted where they lie; only how many rows there are of each
+    kind comes here, and a column that is not Dask's is sent there. Rows belong together by their
+    place, wherever the chunks of the columns end. Chunks whose lengths Dask does not know are kept
+    until they are counted, so that they come into being once.
+
     Examples
     --------
     >>> from skfairft.metrics import demographic_parity_distance
@@ -177,7 +186,7 @@ def equalized_odds_distance(
     Parameters
     ----------
     y_true, y_pred, sensitive_features, sample_weight, pos_label
-        As in `demographic_parity_distance`.
+        As in `demographic_parity_distance`, collections of Dask among them.
 
     Returns
     -------
@@ -215,7 +224,7 @@ def weighted_f1_error(y_true: Any, y_pred: Any, *, sample_weight: Any = None) ->
     Parameters
     ----------
     y_true, y_pred, sample_weight
-        As in `demographic_parity_distance`.
+        As in `demographic_parity_distance`, collections of Dask among them.
 
     Returns
     -------
@@ -305,6 +314,11 @@ def fairness_report(
     and the ratio of F1 between groups have no interval (NaN): there is no such formula, and
     percentiles hardly ever hold a difference of 0, however many rows there are.
 
+    *Collections of Dask* are counted by chunk, as in `demographic_parity_distance`, and the report
+    is that of the same columns here, resamples and all. These are drawn of the different weights in
+    each cell, which come here, too: where each row has a weight of its own that is a column.
+    ``n_boot=0`` leaves it there.
+
     Examples
     --------
     >>> from skfairft.metrics import fairness_report
@@ -321,10 +335,11 @@ def fairness_report(
     """
     if constraint is not None:
         _check_constraint(constraint)
-    cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
+    columns = y_true, y_pred, sensitive_features, sample_weight
+    cells = count_cells(*columns, pos_label, resampled=n_boot != 0)
     if constraint is not None and constraint not in PAPER:
         cells = replace(cells, constraints=(*PAPER, constraint))
-    warn_undefined(cells, cells.count(cells.weight), REPORTED)
+    warn_undefined(cells, cells.mass, REPORTED)
     return build_report(
         cells,
         sensitive_features,

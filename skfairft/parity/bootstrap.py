@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .cells import Floats
+from .tally import Kinds
 
 __all__ = ["bootstrap_counts", "generator", "percentiles"]
 
@@ -20,11 +20,7 @@ _ROW, _CELL = 0.15, 200.0
 
 
 def bootstrap_counts(
-    code: NDArray[np.int64],
-    weight: Floats | None,
-    shape: tuple[int, ...],
-    n_boot: int,
-    rng: np.random.Generator,
+    kinds: Kinds, shape: tuple[int, ...], n_boot: int, rng: np.random.Generator
 ) -> Iterator[Floats]:
     """Draw the tables of counts that resampling the rows with replacement would give.
 
@@ -33,44 +29,47 @@ def bootstrap_counts(
     resampled rows, at the price of the number of kinds. Where almost each row has a weight of its
     own, it is faster to draw how many rows of each cell there are, and then which ones.
 
-    ``code`` (n,) is the flat index of each row's cell in a table of ``shape`` (G, k, k),
-    ``weight`` (n,) its sample weight. Yields blocks (b, G, k, k), ``n_boot`` tables in all.
+    The ``place`` of the kinds is the flat index of a cell in a table of ``shape`` (G, k, k); one
+    kind may be there several times. Yields blocks (b, G, k, k), ``n_boot`` tables in all.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> (block,) = bootstrap_counts(np.array([0, 0, 3]), None, (1, 2, 2), 5, rng)
+    >>> kinds = Kinds(np.array([0, 0, 3]), None, None)
+    >>> (block,) = bootstrap_counts(kinds, (1, 2, 2), 5, rng)
     >>> block.shape, block.sum(axis=(1, 2, 3)).tolist()
     ((5, 1, 2, 2), [3.0, 3.0, 3.0, 3.0, 3.0])
     """
-    if weight is not None and not weight.all():  # a row of weight zero is none
-        code, weight = code[weight > 0], weight[weight > 0]
-    weight = np.ones(len(code)) if weight is None else weight
+    code = kinds.place
+    weight = np.ones(len(code)) if kinds.weight is None else kinds.weight
+    number = np.ones(len(code), dtype=np.int64) if kinds.number is None else kinds.number
+    if not weight.all():  # a row of weight zero is none
+        code, weight, number = code[weight > 0], weight[weight > 0], number[weight > 0]
     order = np.lexsort((weight, code))
-    code, weight = code[order], weight[order]
+    code, weight, number = code[order], weight[order], number[order]
     new_cell = np.diff(code, prepend=-1) != 0
-    first_row = np.flatnonzero(new_cell | (np.diff(weight, prepend=0.0) != 0))  # of each kind
-    cells = code[new_cell]
-    number = np.diff(first_row, append=len(code))
-    first_kind = np.flatnonzero(new_cell[first_row])  # of each cell
+    first = np.flatnonzero(new_cell | (np.diff(weight, prepend=0.0) != 0))  # of each kind
+    cells, weight, number = code[new_cell], weight[first], np.add.reduceat(number, first)
+    n_rows = int(number.sum())
+    first_kind = np.flatnonzero(new_cell[first])  # of each cell
     size = int(np.prod(shape))
-    rows_are_cheaper = _ROW * len(code) + _CELL * len(cells) < len(number)
+    rows_are_cheaper = _ROW * n_rows + _CELL * len(cells) < len(number)
     block = max(1, BLOCK_ELEMENTS // max(size, 1 if rows_are_cheaper else len(number)))
     for start in range(0, n_boot, block):
         n_tables = min(block, n_boot - start)
         table = np.zeros((n_tables, size))
         if rows_are_cheaper:
             in_cell = np.add.reduceat(number, first_kind)
-            draws = rng.multinomial(len(code), in_cell / len(code), n_tables)
-            weights = np.split(weight, np.cumsum(in_cell)[:-1])
+            draws = rng.multinomial(n_rows, in_cell / n_rows, n_tables)
+            weights = np.split(np.repeat(weight, number), np.cumsum(in_cell)[:-1])
             for row, drawn in zip(table, draws, strict=True):
                 row[cells] = [
                     own[rng.integers(len(own), size=times, dtype=np.uint32)].sum()
                     for own, times in zip(weights, drawn, strict=True)
                 ]
         else:
-            draws = rng.multinomial(len(code), number / len(code), n_tables)
-            table[:, cells] = np.add.reduceat(draws * weight[first_row], first_kind, axis=1)
+            draws = rng.multinomial(n_rows, number / n_rows, n_tables)
+            table[:, cells] = np.add.reduceat(draws * weight, first_kind, axis=1)
         yield table.reshape(-1, *shape)
 
 

@@ -1,8 +1,12 @@
 """Rows counted by group, true label and predicted label, found in one pass over them.
 
-========== ================= ===================================================
-``counts`` (G, k, k)         sum of the weights in the cell [g, true, predicted]
-========== ================= ===================================================
+=========== ================= ====================================================
+``rows``    (G, k, k)         number of rows in the cell [g, true, predicted]
+``mass``    (G, k, k)         sum of their weights
+``squares`` (G, k, k)         sum of the squares of these
+=========== ================= ====================================================
+
+Weights are in units of a power of two, see `skfairft.parity.tally`.
 """
 
 from __future__ import annotations
@@ -13,16 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inputs.encoding import encode_groups, in_order, to_label_array
+from ..inputs.encoding import encode_groups, in_order, whole_labels
 from ..inputs.index_order import warn_of_index_order
-from ..inputs.tables import weight_column
 from ..inputs.words import shown
 from .table import PAPER
+from .tally import Floats, Kinds, sorts_of_rows, tally_rows
 
 __all__ = ["HOW_TO_ROUTE", "Cells", "Floats", "count_cells", "count_labels"]
 
 Array = NDArray[Any]
-Floats = NDArray[np.float64]
 
 HOW_TO_ROUTE = (
     "In a search or cross-validation call sklearn.set_config(enable_metadata_routing=True), use "
@@ -38,33 +41,39 @@ class Cells:
     groups: Array  # (G,)
     labels: Array  # (k,), sorted union of true and predicted labels
     positives: range  # codes of the c labels that are positive in turn
-    code: NDArray[np.int64]  # (n,), flat index of each row's cell
-    weight: Floats | None  # (n,)
+    rows: Floats  # (G, k, k), as are the next two
+    mass: Floats
+    squares: Floats
+    kinds: Kinds | None  # of the rows of each cell, where resamples are wanted
     constraints: tuple[str, ...] = PAPER  # whose distances are wanted
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape (G, k, k) of a table of counts."""
-        return len(self.groups), len(self.labels), len(self.labels)
-
-    def count(self, weight: Floats | None) -> Floats:
-        """Return the table (G, k, k); without weights, of plain row numbers."""
-        flat = np.bincount(self.code, weights=weight, minlength=int(np.prod(self.shape)))
-        return flat.reshape(self.shape).astype(np.float64)
 
 
 def count_cells(
-    y_true: Any, y_pred: Any, sensitive_features: Any, sample_weight: Any, pos_label: Any
+    y_true: Any,
+    y_pred: Any,
+    sensitive_features: Any,
+    sample_weight: Any,
+    pos_label: Any,
+    *,
+    resampled: bool = False,
 ) -> Cells:
-    """Validate, encode, and find each row's cell."""
+    """Validate, encode and count; columns of Dask by chunk, where these lie.
+
+    With ``resampled`` there are kinds of rows to draw resamples from.
+    """
     if sensitive_features is None:
         raise ValueError(
             "sensitive_features is None, but a distance between groups needs the group of each "
             f"row: pass sensitive_features=, an array with one group per row. {HOW_TO_ROUTE}"
         )
-    labels, true, pred = _encode_labels(y_true, y_pred)
+    columns, tally = sorts_of_rows(
+        {"y_true": y_true, "y_pred": y_pred, "sensitive_features": sensitive_features},
+        sample_weight,
+        resampled=resampled,
+    )
+    labels, true, pred = _encode_labels(columns["y_true"], columns["y_pred"])
     n = len(true)
-    groups, codes = encode_groups(sensitive_features, n, rows_of="y_true")
+    groups, codes = encode_groups(columns["sensitive_features"], n, rows_of="y_true")
     warn_of_index_order(
         y_true=y_true,
         y_pred=y_pred,
@@ -72,40 +81,31 @@ def count_cells(
         sample_weight=sample_weight,
     )
     labels, positives = _positive_labels(labels, pos_label)
+    tally = tally or tally_rows(sample_weight, n)
+    shape = len(groups), len(labels), len(labels)
     code = (codes * len(labels) + true) * len(labels) + pred
-    return Cells(groups, labels, positives, code, _weights(sample_weight, n))
+    kinds = tally.kinds and tally.kinds._replace(place=code[tally.kinds.place])
+    return Cells(groups, labels, positives, *tally.tables(code, shape), kinds)
 
 
 def count_labels(y_true: Any, y_pred: Any, sample_weight: Any) -> Floats:
-    """Return the table (k, k) of all rows, without groups."""
-    labels, true, pred = _encode_labels(y_true, y_pred)
-    weight, k = _weights(sample_weight, len(true)), len(labels)
-    counts = np.bincount(true * k + pred, weights=weight, minlength=k * k)
-    return counts.reshape(k, k).astype(np.float64)
-
-
-def _weights(sample_weight: Any, n: int) -> Floats | None:
-    if sample_weight is None:  # plain numbers of rows are counted faster
-        return None
-    return weight_column(sample_weight, "sample_weight", n, rows_of="y_true")
+    """Return the table (k, k) of the weight of all rows, without groups."""
+    columns, tally = sorts_of_rows({"y_true": y_true, "y_pred": y_pred}, sample_weight)
+    labels, true, pred = _encode_labels(columns["y_true"], columns["y_pred"])
+    tally, k = tally or tally_rows(sample_weight, len(true)), len(labels)
+    _, mass, _ = tally.tables(true * k + pred, (k, k))
+    return mass
 
 
 def _encode_labels(y_true: Any, y_pred: Any) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
     """Return the sorted union (k,) of the labels, and both arrays as codes (n,)."""
-    true, pred = to_label_array(y_true, name="y_true"), to_label_array(y_pred, name="y_pred")
+    true, pred = whole_labels(y_true, name="y_true"), whole_labels(y_pred, name="y_pred")
     if len(pred) != len(true):
         raise ValueError(
             f"y_pred has {len(pred)} rows but y_true has {len(true)}; expected one value per row."
         )
     if len(true) == 0:
         raise ValueError("y_true has 0 rows; expected at least one.")
-    for name, y in (("y_true", true), ("y_pred", pred)):
-        if y.dtype.kind == "f" and not np.array_equal(y, np.trunc(y)):
-            raise ValueError(
-                f"{name} holds values that are not whole numbers, such as "
-                f"{y[y != np.trunc(y)][0]:.4g}; expected class labels. Turn scores or "
-                "probabilities into labels first, for example with predict."
-            )
     if _family(true) != _family(pred):
         raise _unlike(true, pred)
     import pandas as pd  # hashes strings, where np.unique sorts them: 20 times faster

@@ -170,12 +170,12 @@ def warn_undefined(cells: Cells, counts: Floats, rates: Sequence[str]) -> None:
     weight = behind(counts)
     if len(cells.groups) > 1 and weight.all():
         return
-    table = cells.count(None)
+    table = cells.rows
     rows = behind(table)
     notes = []
     if len(cells.groups) == 1:
         notes.append(
-            f"all {len(cells.code)} rows belong to the group {shown(cells.groups.tolist()[0])}, "
+            f"all {int(table.sum())} rows belong to the group {shown(cells.groups.tolist()[0])}, "
             "which has no one to be compared with: a distance between groups is NaN"
         )
     undefined = []

@@ -41,10 +41,10 @@ def intervals(cells: Cells, *, n_boot: int, level: float, random_state: Any) -> 
 def _limits(cells: Cells, level: float) -> Statistics:
     """Return the limits of rates, of their differences and ratios, and of distances."""
     names, rule = reported_rates(cells)
-    counts = with_pooled(cells.count(cells.weight))
+    counts, squares = with_pooled(cells.mass), with_pooled(cells.squares)
     mass, confidence = as_mass(counts), (1.0 + level) / 2.0
     rates = rule.rates(mass, mass.sum(dim=-1))  # (m, G + 1)
-    rows = torch.from_numpy(effective_rows(rule, *_scaled(cells)))
+    rows = torch.from_numpy(effective_rows(rule, counts, squares))
     own = torch.stack(wilson_limits(rates, rows, float(norm.ppf(confidence)))).numpy()
     rates, rows = rates[:, :-1], rows[:, :-1]
 
@@ -71,25 +71,11 @@ def _limits(cells: Cells, level: float) -> Statistics:
     }
 
 
-def _scaled(cells: Cells) -> tuple[Floats, Floats]:
-    """Return the table of the weights and that of their squares, the largest weight being 1.
-
-    Squares of weights as they are could be beyond the range of numbers.
-    """
-    if cells.weight is None:
-        counts = with_pooled(cells.count(None))
-        return counts, counts
-    weight = cells.weight / cells.weight.max()
-    return with_pooled(cells.count(weight)), with_pooled(cells.count(weight**2))
-
-
 def _resampled_f1(cells: Cells, *, n_boot: int, level: float, random_state: Any) -> Floats:
     """Return percentile intervals (2, G + 1) of F1, last of all rows; NaN if n_boot is 0."""
-    f1 = weighted_f1(with_pooled(cells.count(cells.weight)))
-    blocks = bootstrap_counts(
-        cells.code, cells.weight, cells.shape, n_boot, generator(random_state)
-    )
-    samples = [weighted_f1(with_pooled(block)) for block in blocks]
-    if not samples:
+    f1 = weighted_f1(with_pooled(cells.mass))
+    if cells.kinds is None or n_boot == 0:
         return np.full((2, len(f1)), np.nan)
+    blocks = bootstrap_counts(cells.kinds, cells.mass.shape, n_boot, generator(random_state))
+    samples = [weighted_f1(with_pooled(block)) for block in blocks]
     return percentiles(f1, np.concatenate(samples), level)

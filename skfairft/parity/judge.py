@@ -18,6 +18,7 @@ from .constraints import Parity, cell_counts, parity
 from .counts import as_mass, distances_of, weighted_f1
 from .limits import DistanceLimits, distance_limits, rows_needed
 from .table import PAPER
+from .tally import Kinds
 
 __all__ = ["REFIT", "JudgedRows", "interval_around", "pareto_front"]
 
@@ -145,7 +146,8 @@ class JudgedRows:
     def resampled(self, cells: NDArray[np.int64], n_boot: int, seed: Any) -> Iterator[Floats]:
         """Yield tables of resampled rows in blocks (b, G, k, k); the same rows for a seed."""
         rng = np.random.default_rng(seed)
-        return bootstrap_counts(cells, self.rows.w.numpy(), self.shape, n_boot, rng)
+        kinds = Kinds(cells, self.rows.w.numpy(), None)
+        return bootstrap_counts(kinds, self.shape, n_boot, rng)
 
     def distances(self, tables: Floats) -> Floats:
         """Return the distance between the groups in each table: (b, G, k, k) -> (b,)."""

@@ -17,14 +17,16 @@ from .._version import __version__
 from ..classifier import FairLowRankHeadClassifier
 from ..displays._tradeoff_points import peer_points
 from ..inputs.by_name import by_name
-from ..inputs.encoding import encode_groups, python_value, to_label_array
+from ..inputs.encoding import encode_groups, one_column, python_value, to_label_array
 from ..inputs.exceptions import FairnessWarning
 from ..inputs.feature_table import refuse_mapping
 from ..inputs.index_order import warn_of_index_order
+from ..inputs.lazy import is_lazy
 from ..inputs.warn import warn_user
 from ..metrics.assembly import free_names
 from ..metrics.report import FairnessReport
 from ..metrics.scores import fairness_report
+from ..parity.tally import sorts_of_rows
 from ..path import FairnessPath
 from ..summary.inside import deciding_wrapper, final_classifier
 from ..summary.read import summarize
@@ -68,9 +70,11 @@ def model_report(
     estimator : FairLowRankHeadClassifier, or Pipeline or search around one
         Fitted.
     X : array-like, tensor, DataFrame or sequence, n rows
-        As for its `predict`, which is called once.
+        As for its `predict`, which is called once. Of a collection of Dask the predictions are made
+        and counted chunk by chunk, where these lie, and once.
     y : array-like of shape (n,)
-        True labels, of the classes of the fit.
+        True labels, of the classes of the fit. As groups and weights they may be a collection of
+        Dask, see `skfairft.metrics.fairness_report`.
     sensitive_features : array-like of shape (n,) or (n, c)
         Group of each row, for the measurement only unless ``known_groups``; several columns stand
         for their intersections. They may be other groups than those of the fit.
@@ -156,18 +160,20 @@ def model_report(
             "sensitive_features is None, but the report compares groups: pass the group of each "
             "row of X, an array, a list or a column such as frame['sex']."
         )
-    labels = to_label_array(y)
-    check_consistent_length(X, labels, sample_weight)
-    groups, codes = encode_groups(sensitive_features, len(labels))
+    truth = one_column(y)
+    check_consistent_length(*(each for each in (X, truth, sample_weight) if not is_lazy(each)))
+    columns, tally = sorts_of_rows({"y": truth, "sensitive_features": sensitive_features})
+    labels, rows = to_label_array(columns["y"]), tally and tally.rows
+    groups, codes = encode_groups(columns["sensitive_features"], len(labels))
     warn_of_index_order(
         X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
     )
-    label_codes = _label_codes(labels, clf.classes_)
+    label_codes = _label_codes(labels, clf.classes_, rows)
     if summary.groups_given:
         _warn_unseen(groups.tolist(), clf.groups_.tolist())
     told = {"sensitive_features": sensitive_features} if known_groups else {}
     fairness = _measured(
-        labels,
+        truth,
         estimator.predict(X, **told),
         sensitive_features=sensitive_features,
         sample_weight=sample_weight,
@@ -181,7 +187,7 @@ def model_report(
         title=title,
         summary=summary,
         fairness=fairness,
-        counts=_counts(label_codes, codes, clf.classes_, fairness),
+        counts=_counts(label_codes, codes, rows, clf.classes_, fairness),
         group_importance=clf.group_importance_,
         importance=clf.importance_,
         singular_values=clf.singular_values_,
@@ -209,8 +215,13 @@ def _check_path(path: Any, peers: Any) -> None:
     peer_points(peers)
 
 
-def _label_codes(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the code of each row's class, shape (n,), or say which labels the model has not."""
+def _label_codes(
+    labels: NDArray[Any], classes: NDArray[Any], rows: NDArray[np.int64] | None
+) -> NDArray[np.int64]:
+    """Return the code of each label's class, shape (m,), or say which labels the model has not.
+
+    ``rows`` (m,) are the numbers of rows that have them; None is one each.
+    """
     number = {label: code for code, label in enumerate(classes.tolist())}
     given, codes = encode_groups(labels, len(labels), name="y")
     unknown = [label for label in given.tolist() if label not in number]
@@ -220,8 +231,9 @@ def _label_codes(labels: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.int6
             "pass the labels in the same form, and leave other rows out."
         )
     if len(given) < 2:
+        n_rows = len(labels) if rows is None else rows.sum()
         raise ValueError(
-            f"y holds one class only, {given.tolist()[0]!r} in all {len(labels)} rows; the report "
+            f"y holds one class only, {given.tolist()[0]!r} in all {n_rows} rows; the report "
             "compares true and false positive rates, which takes rows of at least two classes."
         )
     return np.array([number[label] for label in given.tolist()])[codes]
@@ -251,13 +263,14 @@ def _measured(*args: Any, **kwargs: Any) -> FairnessReport:
 def _counts(
     label_codes: NDArray[np.int64],
     codes: NDArray[np.int64],
+    rows: NDArray[np.int64] | None,
     classes: NDArray[Any],
     fairness: FairnessReport,
 ) -> pd.DataFrame:
     """Return the number of rows by group, in the order of the report, and class."""
     index = fairness.by_group.index
     table = np.zeros((len(index), len(classes)), dtype=np.int64)
-    np.add.at(table, (codes, label_codes), 1)
+    np.add.at(table, (codes, label_codes), 1 if rows is None else rows)
     import pandas as pd
 
     # A group's column may be called as a class is.

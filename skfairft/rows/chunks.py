@@ -202,9 +202,13 @@ def _called(
     """Call a function with a chunk's rows, and say which they are where it fails."""
     try:
         return function(shared, rows, *columns)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         row = _first_failing(function, shared, rows, columns)
         where = f"In {place}" if row is None else f"In {place}, first in row {place.start + row}"
+        if not isinstance(error, (TypeError, ValueError)):
+            error.add_note(f"{where}.")
+            raise
+        # A subclass of the two may take other arguments.
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{where}: {error}") from error
 
@@ -233,6 +237,6 @@ def _fails(
     own = [None if column is None else _taken(column, part) for column in columns]
     try:
         function(shared, _taken(rows, part), *own)
-    except (TypeError, ValueError):
+    except Exception:
         return True
     return False

@@ -23,7 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from xxhash import xxh3_128
 
-from ..inputs.lazy import as_one, compute, delayed_call, persist
+from ..inputs.lazy import as_one, compute, delayed_call, n_threads, persist
 from .mapped import LocalFeatures, MappedFeatures, allocate_features, as_features, release_pages
 
 __all__ = ["DaskFeatures"]
@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 # So many results are merged by one task.
 _MERGED = 8
+# Chunks of features are of about so many bytes, unless they are larger to begin with.
+_CHUNK_BYTES = 2**25
 # Columns that the cluster keeps: those of a few fits at a time.
 _COLUMNS = 32
 # A column with so few different values is sent as a byte per row.
@@ -78,9 +80,23 @@ class DaskFeatures:
 
     @classmethod
     def of(cls, array: Any) -> DaskFeatures:
-        """Let the cluster make and keep an array of Dask (n, d), whose chunks are of whole rows."""
-        chunks = persist(array.to_delayed().ravel().tolist())
-        return cls(chunks, array.chunks[0], array.shape[1], array.dtype)
+        """Let the cluster make and keep an array of Dask (n, d), whose chunks are of whole rows.
+
+        Small neighbouring chunks become one: each costs some milliseconds in each pass.
+        """
+        parts, lengths = array.to_delayed().ravel().tolist(), np.array(array.chunks[0])
+        size = int(lengths.sum()) * array.shape[1] * array.dtype.itemsize
+        wanted = min(len(parts), max(-(-size // _CHUNK_BYTES), n_threads()))
+        # By where the middle of a chunk is among all rows.
+        middles = np.cumsum(lengths) - lengths / 2
+        group = np.floor(middles / max(1, lengths.sum()) * wanted).astype(int)
+        runs = [np.flatnonzero(group == i).tolist() for i in np.unique(group)]
+        chunks = [
+            parts[run[0]] if len(run) == 1 else delayed_call(_joined, *(parts[i] for i in run))
+            for run in runs
+        ]
+        joined = [int(lengths[run].sum()) for run in runs]
+        return cls(persist(chunks), joined, array.shape[1], array.dtype)
 
     def __len__(self) -> int:
         if self._index is not None:
@@ -267,6 +283,10 @@ def _run(function: Callable[..., T], chunk: Any, rows: _Packed | None, *columns:
 
 def _rows(Z: MappedFeatures, columns: Any) -> NDArray[Any]:
     return Z[:].numpy()
+
+
+def _joined(*chunks: Any) -> NDArray[Any]:
+    return np.concatenate(chunks)
 
 
 def _picked(chunk: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
