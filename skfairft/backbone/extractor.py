@@ -254,7 +254,7 @@ class FrozenFeatureExtractor(
         """
         self._validate_params()
         if is_lazy(X):
-            X = read_chunks(X).head(2 * MOST_ROWS)
+            X = read_chunks(X, counted=False).head(2 * MOST_ROWS)
         with all_or_nothing(self):
             rows = check_rows(self, X, reset=True)
             first = replace(rows, data=rows.load(slice(0, 2 * MOST_ROWS)), of_item=None)
@@ -283,7 +283,6 @@ class FrozenFeatureExtractor(
         """
         self._validate_params()
         if is_lazy(X):
-            X = read_chunks(X)
             return self.fit(X).transform(X)
         with all_or_nothing(self):
             features = self._extract(check_rows(self, X, reset=True), None, look=True)
@@ -310,7 +309,7 @@ class FrozenFeatureExtractor(
         """
         self._validate_params()
         if is_lazy(X):
-            X = read_chunks(X)
+            X = read_chunks(X, counted=False)
             # How many features there are is not known otherwise.
             fitted = self if hasattr(self, "_n_features_out") else clone(self).fit(X)
             return features_by_chunk(fitted, X, fitted._n_features_out, fitted._features_dtype)

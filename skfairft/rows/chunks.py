@@ -23,16 +23,23 @@ class Place:
 
     Parameters
     ----------
-    chunk, start, stop : int
-        The number of their chunk, and of the first row and the one after the last.
+    chunk : int
+        The number of their chunk.
+    start, stop : int or None
+        The numbers of the first row and of the one after the last, where they are known.
     """
 
     chunk: int
-    start: int
-    stop: int
+    start: int | None
+    stop: int | None
 
-    def __str__(self) -> str:
-        return f"chunk {self.chunk} of X, rows {self.start} to {self.stop - 1}"
+    def said(self, row: int | None) -> str:
+        """Return where an error is from, and which row of the chunk is the first to make it."""
+        if self.start is None or self.stop is None:
+            first = "" if row is None else f", first in row {row} of it"
+            return f"In chunk {self.chunk} of X{first}"
+        first = "" if row is None else f", first in row {self.start + row}"
+        return f"In chunk {self.chunk} of X, rows {self.start} to {self.stop - 1}{first}"
 
 
 @dataclass(frozen=True)
@@ -44,26 +51,36 @@ class Chunks:
     parts : tuple of Delayed
         The rows of each chunk: an array, a frame, or a list.
     lengths : tuple of int
-        Number of rows of each.
+        Number of rows of each; None where that is not known.
     index : pandas.Index, optional
         That of all rows, where they have one.
     """
 
     parts: tuple[Any, ...]
-    lengths: tuple[int, ...]
+    lengths: tuple[int | None, ...]
     index: Any = None
     __dask_chunks__ = True
 
     def __len__(self) -> int:
-        return sum(self.lengths)
+        return sum(n for n in self.lengths if n is not None)
+
+    @property
+    def ends(self) -> list[tuple[int | None, int | None]]:
+        """The first row of each chunk and the one after its last, as far as they are known."""
+        at: list[int | None] = [0]
+        for n in self.lengths:
+            at.append(None if n is None or at[-1] is None else at[-1] + n)
+        return list(pairwise(at))
 
     def head(self, n: int) -> Any:
         """Bring the first rows of the first chunk that has some here, n of them at most."""
-        if not len(self):
-            raise ValueError("X has 0 rows; at least one is needed.")
-        first = next(part for part, length in zip(self.parts, self.lengths, strict=True) if length)
-        (rows,) = compute([delayed_call(_taken, first, slice(0, n))])
-        return rows
+        for part, length in zip(self.parts, self.lengths, strict=True):
+            if length == 0:
+                continue
+            (rows,) = compute([delayed_call(_taken, part, slice(0, n))])
+            if len(rows):
+                return rows
+        raise ValueError("X has 0 rows; at least one is needed.")
 
     def map(self, function: Callable[..., Any], shared: Any, *columns: Any) -> list[Any]:
         """Return what calls ``function(shared, rows, *columns)`` with each chunk's rows.
@@ -73,11 +90,10 @@ class Chunks:
         to make it.
         """
         once = as_one(shared)
-        starts = np.cumsum([0, *self.lengths]).tolist()
         return [
             delayed_call(_called, function, once, part, Place(i, *ends), *rest)
             for i, (part, ends, *rest) in enumerate(
-                zip(self.parts, pairwise(starts), *columns, strict=True)
+                zip(self.parts, self.ends, *columns, strict=True)
             )
         ]
 
@@ -95,16 +111,15 @@ class Chunks:
         n = len(values)
         if n != len(self):
             raise ValueError(f"{name} has {n} rows but X has {len(self)}; expected one per row.")
-        starts = np.cumsum([0, *self.lengths]).tolist()
-        return [as_one(_taken(values, slice(*ends))) for ends in pairwise(starts)]
+        return [as_one(_taken(values, slice(*ends))) for ends in self.ends]
 
 
-def read_chunks(X: Any) -> Chunks:
+def read_chunks(X: Any, *, counted: bool = True) -> Chunks:
     """Return the chunks of rows of a Dask collection.
 
     An array, whose other axes are put together; a frame or a column of one; a bag, whose items are
-    rows; delayed objects, each of which gives some rows. Lengths that are not known are counted
-    first, for which the chunks come into being once more.
+    rows; delayed objects, each of which gives some rows. Lengths that are not known are ``counted``
+    first, for which the chunks come into being once more, or stay unknown.
 
     Examples
     --------
@@ -112,15 +127,18 @@ def read_chunks(X: Any) -> Chunks:
     >>> read_chunks(dask.array.ones((5, 2), chunks=(3, 1))).lengths
     (3, 2)
     """
-    lengths: tuple[Any, ...] = ()
     if isinstance(X, Chunks):
         return X
-    if hasattr(X, "rechunk") and hasattr(X, "chunks"):  # an array
+    kind = type(X)  # an object that is Delayed has any attribute
+    is_list = isinstance(X, (list, tuple))
+    lengths: tuple[float, ...] = ()
+    indexed = not is_list and hasattr(kind, "index")  # a frame, or a column
+    if hasattr(kind, "rechunk"):  # an array
         if X.ndim == 0:
             raise ValueError(f"X is {shown(X)}, without an axis of rows; expected one per sample.")
         X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
         parts, lengths = X.to_delayed().ravel().tolist(), X.chunks[0]
-    elif isinstance(X, (list, tuple)):
+    elif is_list:
         odd = [each for each in X if not is_lazy(each)]
         if odd:
             raise ValueError(
@@ -128,19 +146,19 @@ def read_chunks(X: Any) -> Chunks:
                 "objects, each of which gives some rows."
             )
         parts = list(X)
-    elif hasattr(X, "to_delayed"):  # a frame, a column or a bag
+    elif hasattr(kind, "to_delayed"):
         parts = list(X.to_delayed())
-        if hasattr(X, "map_partitions") and not hasattr(X, "columns") and not hasattr(X, "dtype"):
+        if not indexed:  # the items of a bag may be known one after the other only
             parts = [delayed_call(list, part) for part in parts]
     else:
         parts = [X]
-    index = None
-    if hasattr(X, "npartitions") and hasattr(X, "index"):  # a frame, or a column
+    lengths, index = lengths or (np.nan,) * len(parts), None
+    if counted and indexed:
         indices = compute([delayed_call(_index, part) for part in parts])
         lengths, index = tuple(map(len, indices)), indices[0].append(indices[1:])
-    elif not lengths or any(np.isnan(lengths)):
+    elif counted and any(map(np.isnan, lengths)):
         lengths = tuple(compute([delayed_call(len, part) for part in parts]))
-    return Chunks(tuple(parts), tuple(int(n) for n in lengths), index)
+    return Chunks(tuple(parts), tuple(None if np.isnan(n) else int(n) for n in lengths), index)
 
 
 def by_chunk(
@@ -170,13 +188,14 @@ def by_chunk(
     """
     import dask.array
 
-    X = read_chunks(X)
+    told = [(values, name) for values, name in columns if values is not None]
+    X = read_chunks(X, counted=bool(told))
     rest = () if n_columns is None else (n_columns,)
     call = partial(_unless_empty, call, np.empty((0, *rest), dtype))
     tasks = X.map(call, shared, *(X.cut(values, name) for values, name in columns))
     return dask.array.concatenate(
         [
-            dask.array.from_delayed(task, (n, *rest), dtype)
+            dask.array.from_delayed(task, (np.nan if n is None else n, *rest), dtype)
             for task, n in zip(tasks, X.lengths, strict=True)
         ]
     )
@@ -204,7 +223,7 @@ def _called(
         return function(shared, rows, *columns)
     except Exception as error:
         row = _first_failing(function, shared, rows, columns)
-        where = f"In {place}" if row is None else f"In {place}, first in row {place.start + row}"
+        where = place.said(row)
         if not isinstance(error, (TypeError, ValueError)):
             error.add_note(f"{where}.")
             raise
