@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from itertools import chain
 from typing import Any
 
@@ -18,10 +18,12 @@ import numpy as np
 
 __all__ = [
     "as_one",
+    "beside",
     "compute",
     "computed",
     "delayed_call",
     "is_lazy",
+    "local_directory",
     "n_threads",
     "persist",
 ]
@@ -97,6 +99,37 @@ def n_threads() -> int:
         with suppress(ValueError):  # there is no cluster
             return max(1, sum(default_client().nthreads().values()))
     return os.cpu_count() or 1
+
+
+def local_directory() -> str | None:
+    """Return the folder of the worker that runs this task; None where there is none."""
+    if "distributed" in sys.modules:
+        from distributed import get_worker
+
+        with suppress(ValueError):  # this is no task of a cluster
+            return str(get_worker().local_directory)
+    return None
+
+
+def beside(kept: Sequence[Any]) -> Iterator[tuple[AbstractContextManager[Any], Any]]:
+    """Yield what the cluster keeps, each with a context: calls made in it run at the same worker.
+
+    Else Dask may send what is kept to a worker that is idle. Once a worker is lost, any other does.
+    """
+    found: dict[Any, Sequence[str]] = {}
+    if "distributed" in sys.modules:
+        from dask import annotate
+        from distributed import futures_of
+
+        if futures := futures_of(list(kept)):
+            with _explained():
+                found = futures[0].client.who_has(futures)
+    for each in kept:
+        workers = found.get(each.key)
+        if workers:
+            yield annotate(workers=list(workers), allow_other_workers=True), each
+        else:
+            yield nullcontext(), each
 
 
 def persist(tasks: Sequence[Any]) -> list[Any]:

@@ -23,7 +23,15 @@ from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 from xxhash import xxh3_128
 
-from ..inputs.lazy import as_one, compute, delayed_call, n_threads, persist
+from ..inputs.lazy import (
+    as_one,
+    beside,
+    compute,
+    delayed_call,
+    local_directory,
+    n_threads,
+    persist,
+)
 from .mapped import LocalFeatures, MappedFeatures, allocate_features, as_features, release_pages
 
 __all__ = ["DaskFeatures"]
@@ -46,7 +54,7 @@ class DaskFeatures:
     Parameters
     ----------
     chunks : sequence of Delayed
-        Arrays of rows, kept by the cluster: they are read in each pass.
+        Rows that the cluster keeps, as `of` makes them: they are read in each pass.
     lengths : sequence of int
         Number of rows of each.
     n_features : int
@@ -56,12 +64,12 @@ class DaskFeatures:
 
     Examples
     --------
-    >>> from dask import delayed
-    >>> Z = DaskFeatures([delayed(np.eye(2)), delayed(np.ones((1, 2)))], [2, 1], 2, "float64")
+    >>> import dask.array
+    >>> Z = DaskFeatures.of(dask.array.from_array(np.eye(3, 2), chunks=2))
     >>> Z.shape, Z[1:].tolist()
-    ((3, 2), [[0.0, 1.0], [1.0, 1.0]])
-    >>> Z.take(np.array([2]))[:].tolist()
-    [[1.0, 1.0]]
+    ((3, 2), [[0.0, 1.0], [0.0, 0.0]])
+    >>> Z.take(np.array([1]))[:].tolist()
+    [[0.0, 1.0]]
     """
 
     def __init__(
@@ -91,10 +99,7 @@ class DaskFeatures:
         middles = np.cumsum(lengths) - lengths / 2
         group = np.floor(middles / max(1, lengths.sum()) * wanted).astype(int)
         runs = [np.flatnonzero(group == i).tolist() for i in np.unique(group)]
-        chunks = [
-            parts[run[0]] if len(run) == 1 else delayed_call(_joined, *(parts[i] for i in run))
-            for run in runs
-        ]
+        chunks = [delayed_call(_kept, *(parts[i] for i in run)) for run in runs]
         joined = [int(lengths[run].sum()) for run in runs]
         return cls(persist(chunks), joined, array.shape[1], array.dtype)
 
@@ -183,7 +188,7 @@ class DaskFeatures:
         n_features : int
             How many it makes of each row.
         """
-        chunks = persist(self._tasks(function, ()))
+        chunks = persist([delayed_call(_kept, task) for task in self._tasks(function, ())])
         return DaskFeatures(chunks, self._lengths.tolist(), n_features, np.float64)
 
     def local(self, limit: int | None, folder: str | Path | None = None) -> LocalFeatures:
@@ -226,10 +231,12 @@ class DaskFeatures:
             mask = np.zeros(self._ends[-1], dtype=bool)
             mask[self._index] = True
             kept = self._placed(torch.from_numpy(mask), self._ends)
-        return [
-            delayed_call(_run, shared, chunk, rows, *(part and part[i] for part in sent))
-            for i, (chunk, rows) in enumerate(zip(self._chunks, kept, strict=True))
-        ]
+        tasks = []
+        for i, (there, chunk) in enumerate(beside(self._chunks)):
+            with there:
+                own = (part and part[i] for part in sent)
+                tasks.append(delayed_call(_run, shared, chunk, kept[i], *own))
+        return tasks
 
     def _placed(self, column: Tensor, ends: NDArray[np.int64] | None = None) -> list[Any]:
         """Return the parts of a column on the cluster; what was sent already is there."""
@@ -274,23 +281,49 @@ class _Packed(NamedTuple):
         return torch.from_numpy(self.values[self.codes])
 
 
-def _run(function: Callable[..., T], chunk: Any, rows: _Packed | None, *columns: Any) -> T:
+def _run(function: Callable[..., T], chunk: _Chunk, rows: _Packed | None, *columns: Any) -> T:
     """Call a function with a chunk's rows, at the worker that has them."""
     index = None if rows is None else np.flatnonzero(rows.tensor().numpy())
     given = [None if column is None else column.tensor() for column in columns]
-    return function(MappedFeatures(chunk, index), given)
+    return function(MappedFeatures(chunk.array, index), given)
 
 
 def _rows(Z: MappedFeatures, columns: Any) -> NDArray[Any]:
     return Z[:].numpy()
 
 
-def _joined(*chunks: Any) -> NDArray[Any]:
-    return np.concatenate(chunks)
+class _Chunk:
+    """Rows that a worker keeps, and that are kept likewise where Dask sends them.
+
+    They lie in a file without a name, among what Dask itself puts on the worker's disk, and are
+    read block by block: how many they are does not matter to its memory. Dask, which would move
+    large objects to disk and back as a whole, takes this for a small one.
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.array = array
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _kept, (np.array(self.array),)
 
 
-def _picked(chunk: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
-    return np.asarray(chunk[rows])
+def _kept(*parts: NDArray[Any]) -> _Chunk:
+    """Keep parts of neighbouring rows as one: in memory, if this is no worker of a cluster."""
+    folder = local_directory()
+    limit = None if folder is None else 0
+    shape = sum(map(len, parts)), parts[0].shape[1]
+    room, at = allocate_features(shape, parts[0].dtype, limit=limit, folder=folder), 0
+    for part in parts:
+        room[at : at + len(part)] = part
+        at += len(part)
+    release_pages(room)
+    return _Chunk(room)
+
+
+def _picked(chunk: _Chunk, rows: NDArray[np.int64]) -> NDArray[Any]:
+    found = np.array(chunk.array[rows])
+    release_pages(chunk.array)
+    return found
 
 
 def _merged(merge: Callable[[T, T], T], *parts: T | None) -> T | None:
