@@ -2,7 +2,10 @@ import subprocess
 import sys
 
 # What only some uses need, each of it slow to import.
-HEAVY = ["fairlearn", "matplotlib", "sklearn.linear_model", "sklearn.pipeline"]
+HEAVY = [
+    *("dask", "distributed", "fairlearn", "matplotlib"),
+    *("sklearn.linear_model", "sklearn.pipeline"),
+]
 
 SCRIPT = f"""
 import sys

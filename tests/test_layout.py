@@ -30,6 +30,7 @@ LOOKS_INTO = {
     "compression": "inputs rows backbone parity lowrank",
     "path": "inputs rows backbone parity head solvers fitting classifier",
     "metrics": "inputs parity",
+    "distributed": "inputs feature_store backbone",
     "displays": "inputs rows backbone parity lowrank summary fitting path metrics",
     "report": "_version inputs backbone parity summary classifier path metrics displays",
     "datasets": "inputs",
