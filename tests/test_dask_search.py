@@ -208,7 +208,7 @@ class TestSearch:
         (backbone.folder / "deadly").touch()
         with on_cluster(backbone, X, y, s):
             found = search_of(backbone, "there").fit(X, y, sensitive_features=s)
-            cluster.wait_for_workers(2)
+            cluster.wait_for_workers(2, timeout=60)
             assert len(pids(cluster) - before) == 1
             # The one in its place holds what the others hold.
             assert set(pids(cluster)) <= set(backbone.read("unpickled"))

@@ -16,7 +16,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-MODULES = ["skfairft", "skfairft.metrics", "skfairft.datasets", "skfairft.preprocessing"]
+MODULES = [
+    "skfairft",
+    *(f"skfairft.{name}" for name in ("datasets", "distributed", "metrics", "preprocessing")),
+]
 
 # Folders of docs/ that a build makes.
 BUILT = {"_build", "auto_examples", "generated", "backreferences"}
