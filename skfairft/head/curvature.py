@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..lowrank.moments import Moments
 from ..rows.blocks import reduce_runs
+from ..rows.dask import DaskFeatures
 from ..rows.mapped import block_rows
 from .descent import Solve
 from .objective import Objective, Problem, pieces
@@ -265,7 +266,9 @@ def _gram(objective: Objective, problem: Problem) -> Tensor | None:
     """
     counted, (mean, scale) = torch.nonzero(problem.share)[:, 0], problem.moments
     n, d = len(counted), len(mean)
-    n_rows = n if n * d**2 <= _SAMPLE_PRODUCTS else min(n, _SAMPLE_ROWS * d)
+    # Rows of a cluster are brought here for it: these are few.
+    everything = n * d**2 <= _SAMPLE_PRODUCTS and not isinstance(objective.rows.Z, DaskFeatures)
+    n_rows = n if everything else min(n, _SAMPLE_ROWS * d)
     cost = (n_rows * d**2 / 35.0 + d**3 / 70.0) / _pass_cost(objective)
     if cost > _SAMPLE_SAVES or d > _SAMPLE_FEATURES or problem.l2 > _ALONE:
         return None

@@ -115,4 +115,5 @@ def _loss_and_gradient(
             p, rows = torch.softmax(logits.double(), dim=1), TensorRows(block, y, w, codes)
             total = loss + weighed_mass(p, rows, slope)
         # Not backward: threads would add to the same gradients.
-        return [loss.detach(), *torch.autograd.grad(total, [*module.parameters()])]
+        gradient = torch.autograd.grad(total, [*module.parameters()])
+        return [loss.detach(), *(each.contiguous() for each in gradient)]
