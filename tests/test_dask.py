@@ -190,7 +190,7 @@ def test_three_classes_of_text_and_groups_of_two_columns(data):
     more=st.lists(st.integers(0, N), max_size=6),
     by_group=st.booleans(),
 )
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=8)
 def test_how_rows_are_cut_does_not_matter(data, cuts, more, by_group):
     """Chunks may be empty, of one row, of one group or class; those of X and y differ."""
     X, y, s = data

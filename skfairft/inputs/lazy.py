@@ -133,10 +133,21 @@ def beside(kept: Sequence[Any]) -> Iterator[tuple[AbstractContextManager[Any], A
 
 
 def persist(tasks: Sequence[Any]) -> list[Any]:
-    """Return what stands for the results of tasks, which the cluster begins to make and keeps."""
+    """Return what stands for the results of tasks, once the cluster has made them: it keeps them.
+
+    Errors are those of `compute`. The first one ends the others.
+    """
     import dask
 
-    return list(dask.persist(*tasks))
+    kept = list(dask.persist(*tasks))
+    if "distributed" in sys.modules:
+        from distributed import as_completed, futures_of
+
+        with _explained():
+            for future in as_completed(futures_of(kept)):
+                if future.status != "finished":
+                    future.result()
+    return kept
 
 
 def compute(tasks: Sequence[Any]) -> list[Any]:
@@ -163,11 +174,13 @@ def _explained() -> Iterator[None]:
         yield
     except Exception as error:
         # Dask's own are known by name: who has no cluster has not imported them.
-        if isinstance(error, CancelledError) or type(error).__name__ == "CommClosedError":
+        cancelled = isinstance(error, CancelledError)
+        cancelled = cancelled and getattr(error, "reason", "") != "lost dependencies"
+        if cancelled or type(error).__name__ == "CommClosedError":
             raise ConnectionError(
                 "The Dask cluster was lost, and with it what it kept. Start another one, connect a "
                 "Client, and call again: features that memory= keeps in a folder are not made "
-                f"anew. ({type(error).__name__}: {str(error).splitlines()[0]})"
+                f"anew. ({error!r})"
             ) from error
         if type(error).__name__ == "KilledWorker":
             raise RuntimeError(
