@@ -41,7 +41,9 @@ def chunked(n: int, d: int, chunk: int) -> tuple[Any, Any, Any]:
     ]
     pairs = [delayed(columns, nout=2, pure=False)(m, seed) for seed, m in enumerate(sizes)]
     y, s = (
-        da.concatenate([da.from_delayed(pair[i], (m,), np.int8) for pair, m in zip(pairs, sizes)])
+        da.concatenate(
+            [da.from_delayed(pair[i], (m,), np.int8) for pair, m in zip(pairs, sizes, strict=True)]
+        )
         for i in (0, 1)
     )
     return da.concatenate(X), y, s
@@ -51,5 +53,6 @@ def here(n: int, d: int, chunk: int) -> tuple[Any, Any, Any]:
     """Return the same rows in memory."""
     sizes = [min(chunk, n - start) for start in range(0, n, chunk)]
     X = np.concatenate([features(m, d, seed) for seed, m in enumerate(sizes)])
-    y, s = (np.concatenate(each) for each in zip(*map(columns, sizes, range(len(sizes)))))
+    pairs = map(columns, sizes, range(len(sizes)))
+    y, s = (np.concatenate(each) for each in zip(*pairs, strict=True))
     return X, y, s

@@ -25,7 +25,6 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +33,18 @@ import numpy as np
 import sklearn
 import torch
 from _shared.timing import machine
-from distributed import Client, LocalCluster
-from distributed.comm.tcp import TCP
+from distributed import Client
 from sklearn.model_selection import GridSearchCV
 from torch import nn
 
+from _scaling.traffic import counted_cluster, total
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
 from skfairft.datasets import make_biased_classification
 from skfairft.distributed import on_cluster
 from skfairft.feature_store.witness import MOST_ROWS
 from skfairft.metrics import fairness_scorer
 
-WEIGHTS, FOLDS, WORKERS, PIECES = [0.0, 0.3, 0.6, 0.9], 3, 2, 8
+WEIGHTS, FOLDS, PIECES = [0.0, 0.3, 0.6, 0.9], 3, 8
 
 Row = dict[str, Any]
 Data = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -72,43 +71,6 @@ class Backbone(nn.Module):
             with self.log.open("a") as file:
                 file.write("".join(f"{value!r}\n" for value in x[:, 0].tolist()))
         return self.layers(x)
-
-
-def count_bytes() -> None:
-    """Have this process count, from here on, what it writes to others."""
-    write = TCP.write
-    if write.__name__ == "counted":
-        return
-    TCP.written = 0
-
-    async def counted(comm: TCP, *args: Any, **kwargs: Any) -> int:
-        found = await write(comm, *args, **kwargs)
-        TCP.written += found
-        return found
-
-    TCP.write = counted
-
-
-def written() -> int:
-    """Return how many bytes this process has written to others."""
-    return TCP.written
-
-
-def total(client: Client) -> int:
-    """Return how many bytes all processes have written."""
-    return written() + sum(client.run(written).values())
-
-
-@contextmanager
-def counted_cluster() -> Iterator[Client]:
-    """Start a cluster whose bytes are counted, and hand out its client."""
-    with (
-        LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
-        count_bytes()
-        client.run(count_bytes)  # and so all have imported what is needed
-        yield client
 
 
 def search_of(extractor: FrozenFeatureExtractor | None) -> GridSearchCV:
