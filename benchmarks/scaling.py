@@ -7,6 +7,7 @@ All on two processes of one thread each on this machine, unless it says otherwis
   demographic parity at half its weight, and the plug-in rule with a bound of .05 at a confidence of
   95 %, by five folds;
 - **workers**: the closed form, and a network over images, by one worker and by two;
+- **here**: what a row takes of the memory of this process, client and scheduler, at its peak;
 - **passes**: the same sum over all rows, by as many workers as threads of one process and chunks of
   a few rows: what the scheduler takes for each chunk.
 
@@ -59,6 +60,9 @@ FITS: dict[str, dict[str, Any]] = {
         "solver": "plug_in",
     },
 }
+
+# Whose memory here is measured.
+HERE = {**FITS, "plug-in, a bound by a tenth": {**FITS["plug-in, a bound"], "cv": 0.1}}
 
 Row = dict[str, Any]
 
@@ -163,9 +167,26 @@ def _images(small: bool) -> None:
     FairLowRankHeadClassifier(extractor, **FITS["closed form"]).fit(X, y, sensitive_features=s)
 
 
+def of_here(small: bool) -> Iterator[tuple[str, Callable[[], Row]]]:
+    """Yield fits whose rows are many and small."""
+    for name in HERE:
+        yield name, lambda name=name: _here(20_000 if small else 4_000_000, name)
+
+
+def _here(n: int, name: str) -> Row:
+    with counted_cluster() as client:
+        clf = FairLowRankHeadClassifier(**HERE[name])
+        for rows in (2000, n):
+            X, y, s = generated.chunked(rows, 4, rows // 8)
+            before = _resident()
+            with peaks(client, own=True) as found:
+                clf.fit(X, y, sensitive_features=s)
+        return {"rows": n, "bytes per row": max(0, found[-1] - before) / n}
+
+
 def of_passes(small: bool) -> Iterator[tuple[str, Callable[[], Row]]]:
     """Yield sums over many small chunks."""
-    for workers, chunks in [(2, 8)] if small else [(2, 100), (20, 1000), (100, 1000), (100, 4000)]:
+    for workers, chunks in [(2, 8)] if small else [(2, 100), (2, 1000), (20, 1000)]:
         yield f"{workers} workers, {chunks:,} chunks", lambda w=workers, c=chunks: _pass(w, c)
 
 
@@ -173,7 +194,7 @@ def _pass(workers: int, chunks: int) -> Row:
     import dask.array as da
 
     # In one process: of the workers only what they say to the scheduler is of interest.
-    with counted_cluster(workers, processes=False), Passes() as passes:
+    with counted_cluster(workers, processes=False, memory_limit=0), Passes() as passes:
         X = da.zeros((chunks * 10, 4), chunks=(10, 4))
         chunked._CHUNK_BYTES, before = 10 * 4 * 8, chunked._CHUNK_BYTES
         Z = chunked.DaskFeatures.of(X)
@@ -194,7 +215,7 @@ def _resident() -> int:
     return psutil.Process().memory_info().rss
 
 
-TASKS = {"rows": of_rows, "workers": of_workers, "passes": of_passes}
+TASKS = {"rows": of_rows, "workers": of_workers, "here": of_here, "passes": of_passes}
 
 
 def measured(task: str, small: bool, done: set[str]) -> Iterator[Row]:
@@ -234,6 +255,10 @@ def tables(rows: list[Row]) -> dict[str, str]:
             one, two = (row["seconds"] for row in own["workers"] if row["name"].startswith(what))
             lines.append(f"| {what} | {one:.3g} | {two:.3g} | {one / two:.2f} |")
         found["workers"] = "\n".join(lines)
+    if own["here"]:
+        lines = ["| | bytes per row |", "|---|---|"]
+        lines += [f"| {row['name']} | {row['bytes per row']:.0f} |" for row in own["here"]]
+        found["here"] = "\n".join(lines)
     if own["passes"]:
         lines = ["| workers | chunks | seconds of a pass | ms per chunk |", "|---|---|---|---|"]
         lines += [
@@ -242,7 +267,34 @@ def tables(rows: list[Row]) -> dict[str, str]:
             for row in own["passes"]
         ]
         found["passes"] = "\n".join(lines)
+    if any(row["key"] == "passes|20 workers, 1,000 chunks" for row in rows):
+        lines = ["| 100,000,000 rows x 2,048 features, 100 workers | |", "|---|---|"]
+        plan = planned(rows, 100_000_000, 2048, 100, 50_000)
+        found["plan"] = "\n".join([*lines, *(f"| {what} | {much} |" for what, much in plan)])
     return found
+
+
+def planned(rows: list[Row], n: int, d: int, workers: int, chunk: int) -> Iterator[tuple[str, str]]:
+    """Yield what the closed form would take of n rows x d features, by what was measured."""
+    by_key = {row["key"]: row for row in rows}
+    most = by_key["rows|10,000,000 rows, closed form"]
+    per_number = 2 * most["seconds of a pass"] / (most["rows"] * most["features"])
+    chunks, passes = -(-n // chunk), most["passes"]
+    work = n * d * per_number / workers
+    of_chunks = chunks * by_key["passes|20 workers, 1,000 chunks"]["per chunk"]
+    chunk_bytes = 4 * chunk * d
+    of_worker = most["idle"] + (most["peak"] - most["idle"]) / (4 * CHUNK * D) * chunk_bytes
+    scores = most["bytes per row"]
+    yield "features, on the disks of the workers", f"{4 * n * d / workers / 1e9:.1f} GB each"
+    yield f"chunks of {chunk:,} rows", f"{chunks:,}, of {chunk_bytes / 1e6:.0f} MB"
+    yield "a pass: the products, one thread per worker", f"{work:.1f} s"
+    yield "a pass: what the scheduler takes for its chunks", f"{of_chunks:.1f} s"
+    yield f"{passes} passes, whichever is longer", f"{passes * max(work, of_chunks) / 60:.0f} min"
+    yield "memory of a worker", f"{of_worker / 1e9:.1f} GB"
+    yield "bytes over the network", f"{scores * n / 1e9:.0f} GB, through the scheduler"
+    for name in HERE:
+        here = by_key[f"here|{name}"]["bytes per row"]
+        yield f"memory of client and scheduler, {name}", f"{here * n / 1e9:.0f} GB"
 
 
 def _share(value: float) -> str:

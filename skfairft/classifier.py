@@ -436,7 +436,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Parameters
         ----------
         X : array-like, tensor, DataFrame or sequence, n rows
-            Inputs of the feature extractor; without one, features (n, d).
+            Inputs of the feature extractor; without one, features (n, d). Of a collection of
+            Dask the features are made and stay where its chunks lie, and ``y``, groups and
+            weights may be such collections, too.
         y : array-like of shape (n,)
             Class labels of any dtype, without missing values.
         sensitive_features : array-like of shape (n,) or (n, c), default=None
@@ -505,7 +507,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Parameters
         ----------
         X : as for `fit`
-            n rows.
+            n rows. Of a collection of Dask the result is an array of Dask, not computed yet.
         sensitive_features : array-like of shape (n,) or (n, c), default=None
             Groups of the rows, as in `fit`, of a solver that can use them ("plug_in"). Where one is
             missing (None or NaN) the row is decided as without; so are those of groups that `fit`
@@ -528,7 +530,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Parameters
         ----------
         X : as for `fit`
-            n rows.
+            n rows. Of a collection of Dask the result is an array of Dask, not computed yet.
         sensitive_features : array-like of shape (n,) or (n, c), default=None
             Groups of the rows, as in `fit`, of a solver that can use them ("plug_in"). Where one is
             missing (None or NaN) the row is decided as without; so are those of groups that `fit`
@@ -551,7 +553,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Parameters
         ----------
         X : as for `fit`
-            n rows.
+            n rows. Of a collection of Dask the result is an array of Dask, not computed yet.
         sensitive_features : array-like of shape (n,) or (n, c), default=None
             Groups of the rows, as in `fit`, of a solver that can use them ("plug_in"). Where one is
             missing (None or NaN) the row is decided as without; so are those of groups that `fit`
@@ -572,7 +574,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Parameters
         ----------
         X : as for `fit`
-            n rows.
+            n rows. Of a collection of Dask the result is an array of Dask, not computed yet.
         sensitive_features : array-like of shape (n,) or (n, c), default=None
             Groups of the rows, as in `fit`, of a solver that can use them ("plug_in"). Where one is
             missing (None or NaN) the row is decided as without; so are those of groups that `fit`

@@ -28,6 +28,7 @@ NAMES = [
     "plot_hugging_face",
     "plot_deploy",
     "plot_compress",
+    "plot_scaling_out",
 ]
 MOST_SECONDS = 60.0
 DOCUMENTS = [path for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts]

@@ -53,9 +53,9 @@ def counted_cluster(n_workers: int = WORKERS, **settings: Any) -> Iterator[Clien
 
 
 @contextmanager
-def peaks(client: Client, seconds: float = 0.05) -> Iterator[list[int]]:
-    """Watch the resident bytes of each worker's process; the largest are known at the end."""
-    pids = client.run(_pid).values()
+def peaks(client: Client, seconds: float = 0.05, *, own: bool = False) -> Iterator[list[int]]:
+    """Watch the resident bytes of workers, and of this process; in the end the largest."""
+    pids = [*client.run(_pid).values(), *([_pid()] if own else [])]
     processes = [psutil.Process(pid) for pid in pids]
     found, over = [0] * len(processes), threading.Event()
 

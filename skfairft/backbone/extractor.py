@@ -295,7 +295,8 @@ class FrozenFeatureExtractor(
         Parameters
         ----------
         X : array-like, tensor, DataFrame or sequence, n rows
-            Inputs of the module, or of ``preprocess``.
+            Inputs of the module, or of ``preprocess``. Of a collection of Dask
+            the features are an array of Dask, not computed yet.
 
         Returns
         -------

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "LazyRows",
     "as_one",
     "beside",
     "compute",
@@ -27,6 +28,10 @@ __all__ = [
     "n_threads",
     "persist",
 ]
+
+
+class LazyRows:
+    """Rows that Dask has, as `is_lazy` says of those that inherit from it."""
 
 
 def is_lazy(values: Any) -> bool:
@@ -42,7 +47,7 @@ def is_lazy(values: Any) -> bool:
     """
     if isinstance(values, (list, tuple)):
         return len(values) > 0 and hasattr(type(values[0]), "__dask_graph__")
-    return hasattr(type(values), "__dask_graph__") or hasattr(type(values), "__dask_chunks__")
+    return isinstance(values, LazyRows) or hasattr(type(values), "__dask_graph__")
 
 
 def computed(*values: Any) -> tuple[Any, ...]:

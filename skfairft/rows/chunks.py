@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inputs.lazy import as_one, compute, computed, delayed_call, is_lazy
+from ..inputs.lazy import LazyRows, as_one, compute, computed, delayed_call, is_lazy
 from ..inputs.words import shown
 
 __all__ = ["Chunks", "Place", "by_chunk", "read_chunks"]
@@ -43,7 +43,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Chunks:
+class Chunks(LazyRows):
     """Rows of X in chunks.
 
     Parameters
@@ -59,7 +59,6 @@ class Chunks:
     parts: tuple[Any, ...]
     lengths: tuple[int | None, ...]
     index: Any = None
-    __dask_chunks__ = True
 
     def __len__(self) -> int:
         return sum(n for n in self.lengths if n is not None)

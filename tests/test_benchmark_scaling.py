@@ -1,0 +1,60 @@
+"""The benchmark of clusters: the page's tables are those of its rows; a small run ends."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import scaling
+from _scaling import generated
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS = json.loads((ROOT / "docs" / "scaling.json").read_text())
+PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+
+
+def row(key):
+    return next(row for row in ROWS if row["key"] == key)
+
+
+def test_the_page_s_tables_are_those_of_the_rows():
+    assert scaling.filled(PAGE, scaling.tables(ROWS)) == PAGE
+    assert len(scaling.tables(ROWS)) == PAGE.count("<!-- end -->") == 5
+
+
+def test_the_page_s_sentences_are_those_of_the_rows():
+    rows = [row for row in ROWS if row["task"] == "rows"]
+    assert max(row["peak"] for row in rows) < 1e9
+    assert all(abs(row["idle"] - 410e6) < 5e6 for row in rows)
+    peaks = [row(f"rows|{n} rows, closed form")["peak"] for n in ("1,000,000", "10,000,000")]
+    assert round((peaks[1] - peaks[0]) / 1e6) == 13
+    beside = [row for row in rows if "alike" in row]
+    assert all(row["alike"] == 1.0 for row in beside)
+    assert all(row["seconds in memory"] < 0.55 * row["seconds"] for row in beside)
+    assert max(row["scores apart"] for row in beside) < 1.1e-7
+    assert max(row["bytes per row"] for row in rows) < 1024
+    here = [row(f"here|{name}")["bytes per row"] / 10 for name in scaling.HERE]
+    assert all(bytes_ < most for bytes_, most in zip(here, (16, 64, 24), strict=True))
+
+
+def test_generated_rows_are_the_same_in_chunks_and_here():
+    X, y, s = generated.chunked(50, 3, 20)
+    for lazy, whole in zip((X, y, s), generated.here(50, 3, 20), strict=True):
+        assert np.array_equal(lazy.compute(scheduler="synchronous"), whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["rows", "workers", "here"])
+def test_a_small_run_measures_each(task):
+    rows = list(scaling.measured(task, True, set()))
+    assert rows
+    assert not list(scaling.measured(task, True, {row["key"] for row in rows}))
+
+
+def test_a_small_run_counts_passes():
+    (found,) = scaling.measured("passes", True, set())
+    assert found["chunks"] == 8
+    assert found["seconds"] > 0.0
