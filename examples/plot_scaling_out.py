@@ -80,16 +80,17 @@ apart = (numbers[0] - numbers[1]).abs().max().max()
 print(f"the two tables of {len(path.table)} points are {apart:.1g} apart at most")
 
 # %%
-# The two curves are one.
+# The two fronts are one.
 
 import matplotlib.pyplot as plt
 
 from skfairft import FairnessTradeoffDisplay
 
 display = FairnessTradeoffDisplay.from_path(path)
+front = in_memory.table[in_memory.table["on_front"]]
 display.ax_.plot(
-    in_memory.table["weighted_f1_error"],
-    in_memory.table["difference"],
+    front["weighted_f1_error"],
+    front["difference"],
     "x",
     color="0.4",
     markersize=4,

@@ -73,12 +73,6 @@ def data():
     return X.astype(np.float32), y, s
 
 
-@pytest.fixture(scope="module")
-def here(data):
-    X, y, s = data
-    return FairLowRankHeadClassifier(**BOUND).fit(X, y, sensitive_features=s)
-
-
 def kill_one(client):
     """End a worker's process; its nanny starts another one."""
     os.kill(min(client.run(os.getpid).values()), signal.SIGKILL)
@@ -145,25 +139,14 @@ def test_features_lie_in_files_of_the_workers_and_are_gone_with_them(cluster, da
     assert sum(cluster.run(held).values()) == 0
 
 
-def test_a_worker_dies_while_features_are_made(cluster, data, tmp_path):
+def test_workers_die_while_features_are_made_and_between_passes(
+    cluster, data, tmp_path, monkeypatch
+):
     X, y, s = data
-    module = Slow(tmp_path / "module", seconds=0.02)
-    extractor = FrozenFeatureExtractor(module, batch_size=50, memory=str(tmp_path / "store"))
+    module = Slow(tmp_path / "module", seconds=0.01)
     here = FairLowRankHeadClassifier(FrozenFeatureExtractor(module, memory=False), **BOUND)
     here.fit(X, y, sensitive_features=s)
-    before = sum(module.noted("rows"))
-    with when(
-        lambda: sum(module.noted("rows")) > before + N // 3, lambda: kill_one(cluster)
-    ) as killed:
-        there = FairLowRankHeadClassifier(extractor, **BOUND)
-        there.fit(da.from_array(X, chunks=(300, -1)), y, sensitive_features=s)
-    assert killed
-    np.testing.assert_allclose(there.decision_function(X), here.decision_function(X), atol=1e-7)
-
-
-def test_a_worker_dies_between_passes(cluster, data, here, monkeypatch):
-    X, y, s = data
-    calls, original = [], chunked.compute
+    before, calls, original = sum(module.noted("rows")), [], chunked.compute
 
     def counted(tasks):
         calls.append(1)
@@ -172,8 +155,13 @@ def test_a_worker_dies_between_passes(cluster, data, here, monkeypatch):
         return original(tasks)
 
     monkeypatch.setattr(chunked, "compute", counted)
-    there = FairLowRankHeadClassifier(**BOUND)
-    there.fit(da.from_array(X, chunks=(300, -1)), y, sensitive_features=s)
+    extractor = FrozenFeatureExtractor(module, batch_size=50, memory=str(tmp_path / "store"))
+    there = FairLowRankHeadClassifier(extractor, **BOUND)
+    with when(
+        lambda: sum(module.noted("rows")) > before + N // 3, lambda: kill_one(cluster)
+    ) as killed:
+        there.fit(da.from_array(X, chunks=(300, -1)), y, sensitive_features=s)
+    assert killed
     assert len(calls) > 12
     np.testing.assert_allclose(there.decision_function(X), here.decision_function(X), atol=1e-7)
 

@@ -6,6 +6,7 @@ import dask
 import dask.array as da
 import dask.bag as db
 import dask.dataframe as dd
+import distributed  # noqa: F401 (imported, but there is no cluster)
 import numpy as np
 import pandas as pd
 import pytest

@@ -1,9 +1,7 @@
 """Metrics of Dask's collections: those of the same columns in memory, counted where chunks lie."""
 
-import os
 import pickle
 import sys
-import warnings
 
 import dask
 import dask.array as da
@@ -11,7 +9,6 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-from clusters import local_cluster
 from sklearn.exceptions import DataConversionWarning
 
 from skfairft import (
@@ -456,37 +453,6 @@ class TestOnlyCountsTravel:
         made.clear()  # Dask looks at what an empty one becomes
         fairness_report(*lazy[:2], sensitive_features=lazy[2], sample_weight=lazy[3], n_boot=0)
         assert sorted(made) == sorted("yyyyppppssswwwww")
-
-    def test_chunks_stay_on_a_cluster(self):
-        y, pred, s, w = make_columns(0)
-        here = os.getpid()
-
-        def there(block):
-            assert os.getpid() != here
-            return block
-
-        def apart(values, size):
-            whole = da.from_array(values, chunks=size)
-            return whole.map_blocks(there, dtype=values.dtype, meta=values[:0])
-
-        frame = dd.from_pandas(pd.DataFrame({"sex": s, "age": s % 2}), npartitions=3)
-        groups = frame.map_partitions(there, meta=frame._meta)
-        with local_cluster(n_workers=1), dask.config.set(scheduler=None), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)
-            found = fairness_report(
-                apart(y, 90), apart(pred, 60), sensitive_features=groups, n_boot=20, random_state=0
-            )
-            with pytest.raises(ValueError, match=r"chunk 1 of sample_weight .* holds -1 in row 5"):
-                fairness_report(
-                    y,
-                    pred,
-                    sensitive_features=s,
-                    sample_weight=apart(changed(w, 95, -1.0), 90),
-                )
-        expected = fairness_report(
-            y, pred, sensitive_features=frame.compute(), n_boot=20, random_state=0
-        )
-        same_reports(found, expected, exact=True)
 
 
 def test_columns_in_memory_do_not_need_dask(monkeypatch):

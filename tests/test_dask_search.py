@@ -29,7 +29,7 @@ from skfairft.feature_store.witness import MOST_ROWS
 from skfairft.metrics import fairness_scorer
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from _scaling import search_bytes
+from _scaling import search_bytes, traffic
 
 N = 600
 WEIGHTS = [0.0, 0.3, 0.6, 0.9]
@@ -191,14 +191,14 @@ class TestSearch:
         """To the scheduler, and from there to each worker; joblib so for each fit."""
         monkeypatch.setattr(TCP, "write", TCP.write)
         monkeypatch.setattr(TCP, "written", 0, raising=False)
-        search_bytes.count_bytes()
-        cluster.run(search_bytes.count_bytes)
+        traffic.count_bytes()
+        cluster.run(traffic.count_bytes)
         X, y, s = make_biased_classification(N, 20, disparity=0.4, random_state=0)
         backbone = search_bytes.Backbone(2**21, tmp_path / "log")
         extractor = FrozenFeatureExtractor(backbone, memory=tmp_path / "features")
-        before = search_bytes.total(cluster)
+        before = traffic.total(cluster)
         search_bytes.WAYS[way](cluster, extractor, (X.astype(np.float32), y, s))
-        sent = search_bytes.total(cluster) - before
+        sent = traffic.total(cluster) - before
         assert least <= sent / len(pickle.dumps(backbone)) <= most
 
     def test_a_killed_worker_costs_no_result(self, cluster, data, backbone):

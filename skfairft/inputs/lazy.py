@@ -148,8 +148,9 @@ def persist(tasks: Sequence[Any]) -> list[Any]:
     if "distributed" in sys.modules:
         from distributed import as_completed, futures_of
 
+        futures = futures_of(kept)  # none where there is no cluster
         with _explained():
-            for future in as_completed(futures_of(kept)):
+            for future in as_completed(futures) if futures else ():
                 if future.status != "finished":
                     future.result()
     return kept
