@@ -264,7 +264,7 @@ def tables(rows: list[Row]) -> dict[str, str]:
         lines += [
             f"| {row['workers']} | {row['chunks']:,} | {row['seconds']:.2g} | "
             f"{1e3 * row['per chunk']:.2g} |"
-            for row in own["passes"]
+            for row in sorted(own["passes"], key=lambda row: (row["workers"], row["chunks"]))
         ]
         found["passes"] = "\n".join(lines)
     if any(row["key"] == "passes|20 workers, 1,000 chunks" for row in rows):

@@ -92,10 +92,10 @@ display.ax_.plot(
     front["weighted_f1_error"],
     front["difference"],
     "x",
-    color="0.4",
+    color="black",
     markersize=4,
-    label="in memory",
-    zorder=1,
+    label="front, in memory",
+    zorder=5,
 )
 display.ax_.legend(loc="upper right")
 plt.show()

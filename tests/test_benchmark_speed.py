@@ -28,7 +28,12 @@ def test_the_exponent_is_that_of_the_power():
     assert exponent(sizes, [3.0 * size**1.7 for size in sizes]) == pytest.approx(1.7)
 
 
-@pytest.mark.parametrize("task", speed.TASKS)
+SLOW = {"memory"}  # which starts processes
+
+
+@pytest.mark.parametrize(
+    "task", [pytest.param(each, marks=[pytest.mark.slow] * (each in SLOW)) for each in speed.TASKS]
+)
 def test_a_small_run_measures_each_way_once(task):
     if task == "memory" and not Path("/proc/self/clear_refs").exists():
         pytest.skip("peaks are measured on Linux")
