@@ -38,7 +38,7 @@ from .lowrank.importance import IMPORTANCES
 from .parity.constraints import CONSTRAINTS, parity
 from .parity.judge import JudgedRows
 from .rows.blocks import threads_over_blocks
-from .rows.chunks import by_chunk
+from .rows.chunks import by_chunk, read_chunks
 from .solvers.base import Solver
 from .solvers.bound import BoundSearch, rows_in_words, weakest_weight
 from .solvers.checks import check_weight_or_bound, report_idle_folds, report_void
@@ -519,10 +519,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             With two classes the difference of the two logits (positive means
             ``classes_[1]``), otherwise the logits.
         """
-        if is_lazy(X):
-            return self._by_chunk("decision_function", X, sensitive_features)
-        logits = self._logits(X, sensitive_features)
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        found: NDArray[np.float64] = self._outputs("decision_function", X, sensitive_features)
+        return found
 
     def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> NDArray[np.float64]:
         """Return the class probabilities of X.
@@ -543,9 +541,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             ``solver="plug_in"`` and a weight above 0 these are the shares of the votes
             that decide, and no longer estimates of the label's frequency.
         """
-        if is_lazy(X):
-            return self._by_chunk("predict_proba", X, sensitive_features)
-        return softmax(self._logits(X, sensitive_features), axis=1)
+        found: NDArray[np.float64] = self._outputs("predict_proba", X, sensitive_features)
+        return found
 
     def predict_log_proba(self, X: Any, *, sensitive_features: Any = None) -> NDArray[np.float64]:
         """Return the logarithms of the class probabilities of X.
@@ -564,9 +561,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ndarray of shape (n, k), float64
             Of `predict_proba`, and finite where that has rounded to 0.
         """
-        if is_lazy(X):
-            return self._by_chunk("predict_log_proba", X, sensitive_features)
-        return log_softmax(self._logits(X, sensitive_features), axis=1)
+        found: NDArray[np.float64] = self._outputs("predict_log_proba", X, sensitive_features)
+        return found
 
     def predict(self, X: Any, *, sensitive_features: Any = None) -> NDArray[Any]:
         """Return the most probable class of each row of X.
@@ -585,10 +581,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ndarray of shape (n,)
             Values of ``classes_``.
         """
-        if is_lazy(X):
-            return self._by_chunk("predict", X, sensitive_features)
-        codes = self._logits(X, sensitive_features).argmax(axis=1)
-        return self.classes_[codes]
+        found: NDArray[Any] = self._outputs("predict", X, sensitive_features)
+        return found
 
     def score(
         self,
@@ -619,11 +613,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         float
             Share of the rows whose class is right.
         """
+        if is_lazy(X):
+            X = read_chunks(X)
+        y, sample_weight, sensitive_features = computed(y, sample_weight, sensitive_features)
         warn_of_index_order(
             X=X, y=y, sample_weight=sample_weight, sensitive_features=sensitive_features
         )
-        predicted = self.predict(X, sensitive_features=sensitive_features)
-        y, predicted, sample_weight = computed(y, predicted, sample_weight)
+        (predicted,) = computed(self.predict(X, sensitive_features=sensitive_features))
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
     def to_torch(self) -> nn.Module:
@@ -760,47 +756,63 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 FairnessWarning,
             )
 
-    def _by_chunk(self, method: str, X: Any, sensitive_features: Any) -> Any:
-        """Return what a method returns of the chunks of X as an array of Dask."""
+    def _outputs(self, method: str, X: Any, sensitive_features: Any) -> Any:
+        """Return what a method does; of rows of Dask an array of Dask, not computed yet."""
         check_is_fitted(self, "head_")
+        lazy = is_lazy(X)
+        if lazy:
+            X = read_chunks(X, counted=sensitive_features is not None)
+        codes = None if sensitive_features is None else self._told_codes(X, sensitive_features)
+        if not lazy:
+            return self._outputs_here(method, X, codes)
         sent = copy.copy(self)
         if sent.feature_extractor_ is not None:
             sent.feature_extractor_ = to_send(sent.feature_extractor_)
         of_classes = method == "predict"
         one = of_classes or (method == "decision_function" and len(self.classes_) == 2)
         return by_chunk(
-            _called,
+            _outputs_there,
             (sent, method),
             X,
-            (sensitive_features, "sensitive_features"),
+            codes,
             dtype=self.classes_.dtype if of_classes else np.float64,
             n_columns=None if one else len(self.classes_),
         )
 
-    def _logits(self, X: Any, sensitive_features: Any) -> NDArray[np.float64]:
-        check_is_fitted(self, "head_")
-        codes = None
-        if sensitive_features is not None:  # before the extractor runs
-            warn_of_index_order(X=X, sensitive_features=sensitive_features)
-            if not self.solver_.votes:
-                raise ValueError(
-                    "sensitive_features were given to a prediction, but heads of "
-                    f"{self.solver_.label()} cannot use them; leave them out, or set "
-                    'solver="plug_in".'
-                )
-            found = known_groups(
-                sensitive_features, self.groups_, _num_samples(X), self.sensitive_names_in_
+    def _outputs_here(self, method: str, X: Any, codes: NDArray[np.int64] | None) -> NDArray[Any]:
+        logits = self._logits(X, codes)
+        if method == "predict":
+            return self.classes_[logits.argmax(axis=1)]
+        if method == "decision_function":
+            return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        return {"predict_proba": softmax, "predict_log_proba": log_softmax}[method](logits, axis=1)
+
+    def _told_codes(self, X: Any, sensitive_features: Any) -> NDArray[np.int64]:
+        """Return the groups (n,) of the rows among those of `fit`, -1 where one is not known."""
+        (sensitive_features,) = computed(sensitive_features)
+        warn_of_index_order(X=X, sensitive_features=sensitive_features)
+        if not self.solver_.votes:
+            raise ValueError(
+                "sensitive_features were given to a prediction, but heads of "
+                f"{self.solver_.label()} cannot use them; leave them out, or set "
+                'solver="plug_in".'
             )
-            told = getattr(self, "known_groups_", None)  # of a bound
-            if told is not None and not told.met:
-                warn_user(
-                    "The difference_bound of fit was not met for predictions that are told the "
-                    f"groups: their difference is {told.difference:.3f}, the upper end of its "
-                    f"interval {told.interval[1]:.3f}. See known_groups_.",
-                    FairnessWarning,
-                )
-            codes = torch.from_numpy(found)
-        scores = head_scores(self.head_, features_of(self, X), codes).numpy()
+        found = known_groups(
+            sensitive_features, self.groups_, _num_samples(X), self.sensitive_names_in_
+        )
+        told = getattr(self, "known_groups_", None)  # of a bound
+        if told is not None and not told.met:
+            warn_user(
+                "The difference_bound of fit was not met for predictions that are told the "
+                f"groups: their difference is {told.difference:.3f}, the upper end of its "
+                f"interval {told.interval[1]:.3f}. See known_groups_.",
+                FairnessWarning,
+            )
+        return found
+
+    def _logits(self, X: Any, codes: NDArray[np.int64] | None) -> NDArray[np.float64]:
+        told = None if codes is None else torch.from_numpy(np.array(codes))
+        scores = head_scores(self.head_, features_of(self, X), told).numpy()
         beyond = np.flatnonzero(~np.isfinite(scores).all(axis=1))
         if len(beyond):
             raise ValueError(
@@ -811,10 +823,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         return scores
 
 
-def _called(
-    shared: tuple[FairLowRankHeadClassifier, str], rows: Any, sensitive_features: Any
+def _outputs_there(
+    shared: tuple[FairLowRankHeadClassifier, str], rows: Any, codes: NDArray[np.int64] | None
 ) -> NDArray[Any]:
-    """Call a method with the rows of a chunk."""
+    """Return what a method does of the rows of a chunk."""
     clf, method = shared
-    found: NDArray[Any] = getattr(clf, method)(rows, sensitive_features=sensitive_features)
-    return found
+    return clf._outputs_here(method, rows, codes)

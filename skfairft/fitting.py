@@ -302,6 +302,8 @@ def _fit_features(clf: Any, X: Any) -> Any:
             extractor, device=clf.device, verbose=min(clf.verbose, 1)
         )
     clf.feature_extractor_ = clone(extractor)
+    if is_lazy(X):  # a frame would be made here
+        clf.feature_extractor_.set_output(transform="default")
     Z = clf.feature_extractor_.fit_transform(X)
     _keep_names(clf)
     return Z

@@ -40,6 +40,21 @@ def test_the_page_s_sentences_are_those_of_the_rows():
     assert all(bytes_ < most for bytes_, most in zip(here, (16, 64, 24), strict=True))
 
 
+@pytest.mark.parametrize("page", ["docs/guide/scaling_out.md", "benchmarks/README.md"])
+def test_what_a_search_sends_is_what_was_counted(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rows = json.loads((ROOT / "docs" / "search_bytes.json").read_text())["rows"]
+    named = {"joblib": "parallel_config", "on_cluster": "on_cluster(", "here": "of 51.5 MB"}
+    for each in rows:
+        assert each["largest difference"] == 0.0
+        assert each["times each row ran"] == 1
+        lines = [line for line in text.splitlines() if named.get(each["way"], each["way"]) in line]
+        if each["way"] == "here":
+            assert f"{each['backbone'] / 1e6:.1f} MB" in lines[0]
+        else:
+            assert any(f"| {each['ratio']:.2f} |" in line for line in lines)
+
+
 def test_generated_rows_are_the_same_in_chunks_and_here():
     X, y, s = generated.chunked(50, 3, 20)
     for lazy, whole in zip((X, y, s), generated.here(50, 3, 20), strict=True):

@@ -1,5 +1,6 @@
 """Fits on a cluster of Dask on this machine: what goes where, and what if some of it dies."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -166,14 +167,44 @@ def test_workers_die_while_features_are_made_and_between_passes(
     np.testing.assert_allclose(there.decision_function(X), here.decision_function(X), atol=1e-7)
 
 
-def test_a_bad_row_is_named(cluster, data):
+def test_a_bad_row_is_named_and_nothing_is_left(cluster, data):
     X, y, s = data
     bad = X.copy()
     bad[1234, 0] = np.inf
-    with pytest.raises(ValueError, match=r"In chunk 4 of X, rows 1200 to 1499, first in row 1234"):
-        FairLowRankHeadClassifier(nn.Linear(D, 3)).fit(
-            da.from_array(bad, chunks=(300, -1)), y, sensitive_features=s
-        )
+    gc.collect()
+    before = len(cluster.futures)
+    for _ in range(3):
+        with pytest.raises(
+            ValueError, match=r"In chunk 4 of X, rows 1200 to 1499, first in row 1234"
+        ):
+            FairLowRankHeadClassifier(nn.Linear(D, 3)).fit(
+                da.from_array(bad, chunks=(300, -1)), y, sensitive_features=s
+            )
+        gc.collect()
+    assert len(cluster.futures) <= before
+
+
+def test_a_fit_may_be_a_task_of_the_cluster(cluster, data):
+    """Each worker has one thread: the fit gives it up while it waits."""
+    X, y, s = data
+
+    def fit():
+        clf = FairLowRankHeadClassifier(**BOUND)
+        return clf.fit(da.from_array(X, chunks=(300, -1)), y, sensitive_features=s).difference_
+
+    found = cluster.gather([cluster.submit(fit, pure=False) for _ in range(2)])
+    here = FairLowRankHeadClassifier(**BOUND).fit(X, y, sensitive_features=s)
+    assert found == pytest.approx([here.difference_] * 2)
+
+
+def test_rows_of_another_cluster_are_said(cluster, data):
+    X, y, s = data
+    lazy = cluster.persist(da.from_array(X, chunks=(300, -1)))
+    with (
+        local_cluster(n_workers=1, processes=False, host=None),
+        pytest.raises(RuntimeError, match="another cluster than that of the client"),
+    ):
+        FairLowRankHeadClassifier().fit(lazy, y, sensitive_features=s)
 
 
 def test_a_task_that_ends_its_workers_says_what_to_do(cluster):

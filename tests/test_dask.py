@@ -10,6 +10,7 @@ import distributed  # noqa: F401 (imported, but there is no cluster)
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from skfairft import FairLowRankHeadClassifier, FineTune, FrozenFeatureExtractor
 from skfairft.datasets import make_biased_classification
 from skfairft.head.measure import measure
 from skfairft.inputs.exceptions import FairnessWarning
+from skfairft.inputs.lazy import is_lazy
 from skfairft.rows import dask as chunked
 from skfairft.rows import mapped
 from skfairft.rows.blocks import map_blocks, reduce_blocks
@@ -367,6 +369,23 @@ class TestPredictions:
         assert np.array_equal(found.compute(), fitted.predict(X, sensitive_features=s))
         assert not np.array_equal(found.compute(), fitted.predict(X))
 
+    def test_a_group_that_only_one_chunk_lacks_is_only_warned_of(self, fitted, data):
+        X, _, s = data
+        strange = np.where(np.arange(N) < 170, 9, s)
+        with pytest.warns(FairnessWarning, match="170 of 600 rows"):
+            found = fitted.predict(da.from_array(X, chunks=(170, -1)), sensitive_features=strange)
+        with pytest.warns(FairnessWarning, match="170 of 600 rows"):
+            here = fitted.predict(X, sensitive_features=strange)
+        assert np.array_equal(found.compute(), here)
+
+    def test_another_order_of_the_rows_is_said(self, fitted, data):
+        X, y, s = data
+        frame = dd.from_pandas(pd.DataFrame(X), npartitions=3)
+        with pytest.warns(FairnessWarning, match="in another order"):
+            fitted.predict(frame, sensitive_features=pd.Series(s)[::-1])
+        with pytest.warns(FairnessWarning, match="in another order"):
+            fitted.score(frame, pd.Series(y)[::-1])
+
     def test_groups_of_other_rows_are_refused(self, fitted, lazy):
         with pytest.raises(ValueError, match="sensitive_features has 10 rows but X has 600"):
             fitted.predict(lazy[0], sensitive_features=np.zeros(10))
@@ -378,6 +397,59 @@ class TestPredictions:
 
     def test_the_score(self, fitted, data, lazy):
         assert fitted.score(lazy[0], lazy[1]) == fitted.score(*data[:2])
+
+
+class TestParts:
+    """Columns as lists of delayed parts."""
+
+    def fit(self, data, y, s):
+        return FairLowRankHeadClassifier().fit(
+            da.from_array(data[0], chunks=(170, -1)), y, sensitive_features=s
+        )
+
+    @pytest.mark.parametrize("column", ["y", "sensitive_features"])
+    def test_masked_values_are_missing(self, data, column):
+        _, y, s = data
+        values = y if column == "y" else s
+        masked = np.ma.masked_where(np.arange(200) < 5, values[:200])
+        parts = [dask.delayed(masked), dask.delayed(values[200:])]
+        with pytest.raises(ValueError, match=f"{column} holds 5 missing values"):
+            self.fit(data, *((parts, s) if column == "y" else (y, parts)))
+
+    def test_values_of_several_types_stay_what_they_are(self, data):
+        _, y, s = data
+        clf = self.fit(data, y, [dask.delayed(s[:200]), dask.delayed(s[200:].astype(str))])
+        assert set(clf.groups_.tolist()) == {0, 1, "0", "1"}
+        with pytest.raises(ValueError, match="parts of several kinds, Series and ndarray"):
+            self.fit(data, y, [dask.delayed(pd.Series(s[:200])), dask.delayed(s[200:])])
+
+    def test_the_last_may_be_the_only_one_that_is_delayed(self, data):
+        X, y, s = data
+        with pytest.raises(ValueError, match="a list of delayed objects and of ndarray"):
+            FairLowRankHeadClassifier().fit([X[:9], dask.delayed(X[9:])], y, sensitive_features=s)
+
+    def test_a_mapping_is_no_row(self):
+        with pytest.raises(ValueError, match="X is a dict with"):
+            read_chunks([dask.delayed({"a": [1, 2]})])
+
+
+def test_what_only_looks_like_dask_is_not():
+    class InMemory:
+        def __dask_graph__(self):
+            return None
+
+    assert not is_lazy(InMemory())
+    assert not is_lazy([])
+
+
+def test_features_stay_whatever_is_set_for_output(data, lazy):
+    X, y, s = data
+    here = FairLowRankHeadClassifier(nn.Linear(D, 3)).fit(X, y, sensitive_features=s)
+    extractor = FrozenFeatureExtractor(here.feature_extractor).set_output(transform="pandas")
+    with sklearn.config_context(transform_output="pandas"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DaskFeatures, "local", None)
+        there = FairLowRankHeadClassifier(extractor).fit(lazy[0], y, sensitive_features=s)
+    assert_same(here, there, X, lazy[0])
 
 
 class TestErrors:

@@ -590,3 +590,11 @@ class TestOthersThatCount:
         np.testing.assert_array_equal(found.groups, expected.groups)
         np.testing.assert_array_equal(found.wrong, expected.wrong)
         assert found.total == 600
+
+
+def test_columns_of_groups_in_another_order_are_refused():
+    y = np.arange(40) % 2
+    frame = pd.DataFrame({"a": np.arange(40) // 3 % 2, "b": np.arange(40) % 2})
+    parts = [dask.delayed(frame[:20]), dask.delayed(frame[20:][["b", "a"]])]
+    with pytest.raises(ValueError, match=r"\['a', 'b'\] in some chunks and \['b', 'a'\] in others"):
+        fairness_report(y, y, sensitive_features=parts, n_boot=0)

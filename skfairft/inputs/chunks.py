@@ -83,7 +83,7 @@ def _chunks_of(values: Any) -> tuple[list[Any], Any]:
     if isinstance(values, np.ndarray):
         return [values], [len(values)]
     kind = type(values)  # an object that is Delayed has any attribute
-    if hasattr(kind, "chunks"):
+    if hasattr(kind, "rechunk"):
         whole = values.rechunk(dict.fromkeys(range(1, values.ndim), -1))
         return whole.to_delayed().ravel().tolist(), (*whole.chunks, (1,))[0]
     if hasattr(kind, "to_delayed"):

@@ -45,9 +45,13 @@ def is_lazy(values: Any) -> bool:
     >>> is_lazy(dask.array.ones(3))
     True
     """
-    if isinstance(values, (list, tuple)):
-        return len(values) > 0 and hasattr(type(values[0]), "__dask_graph__")
-    return isinstance(values, LazyRows) or hasattr(type(values), "__dask_graph__")
+    if sys.modules.get("dask") is None:
+        return False
+    from dask import is_dask_collection
+
+    if isinstance(values, (list, tuple)) and len(values):
+        return any(map(is_dask_collection, (values[0], values[-1])))
+    return isinstance(values, LazyRows) or bool(is_dask_collection(values))
 
 
 def computed(*values: Any) -> tuple[Any, ...]:
@@ -72,14 +76,24 @@ def computed(*values: Any) -> tuple[Any, ...]:
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    """Return parts of a column as one."""
+    """Return parts of a column as one, in which values of several types stay what they are."""
+    arrays = [isinstance(part, np.ndarray) for part in parts]
+    kinds = sorted({type(part).__name__ for part in parts})
+    if len(kinds) > 1 and not all(arrays):
+        raise ValueError(
+            f"A list of delayed objects gives parts of several kinds, {' and '.join(kinds)}; "
+            "expected one. Convert them, for example each to an array."
+        )
     if hasattr(parts[0], "iloc"):
         import pandas as pd
 
         return pd.concat(parts)
-    if hasattr(parts[0], "__array__"):
-        return np.concatenate([np.asarray(part) for part in parts])
-    return list(chain.from_iterable(parts))
+    if not hasattr(parts[0], "__array__"):
+        return list(chain.from_iterable(parts))
+    parts = [part if np.ma.isMaskedArray(part) else np.asarray(part) for part in parts]
+    if len({part.dtype.kind for part in parts}) > 1:
+        parts = [part.astype(object) for part in parts]
+    return (np.ma if any(map(np.ma.isMaskedArray, parts)) else np).concatenate(parts)
 
 
 def delayed_call(function: Callable[..., Any], *args: Any) -> Any:
@@ -98,7 +112,7 @@ def as_one(value: Any) -> Any:
 
 def n_threads() -> int:
     """Return how many tasks run at a time: on the cluster there is, else on this machine."""
-    if "distributed" in sys.modules:
+    if sys.modules.get("distributed"):
         from distributed import default_client
 
         with suppress(ValueError):  # there is no cluster
@@ -108,7 +122,7 @@ def n_threads() -> int:
 
 def local_directory() -> str | None:
     """Return the folder of the worker that runs this task; None where there is none."""
-    if "distributed" in sys.modules:
+    if sys.modules.get("distributed"):
         from distributed import get_worker
 
         with suppress(ValueError):  # this is no task of a cluster
@@ -122,7 +136,7 @@ def beside(kept: Sequence[Any]) -> Iterator[tuple[AbstractContextManager[Any], A
     Else Dask may send what is kept to a worker that is idle. Once a worker is lost, any other does.
     """
     found: dict[Any, Sequence[str]] = {}
-    if "distributed" in sys.modules:
+    if sys.modules.get("distributed"):
         from dask import annotate
         from distributed import futures_of
 
@@ -145,15 +159,33 @@ def persist(tasks: Sequence[Any]) -> list[Any]:
     import dask
 
     kept = list(dask.persist(*tasks))
-    if "distributed" in sys.modules:
-        from distributed import as_completed, futures_of
-
-        futures = futures_of(kept)  # none where there is no cluster
+    error = _first_error(kept) if sys.modules.get("distributed") else None
+    if error is not None:
+        kept.clear()  # the error, which the cluster's client keeps, would keep these
         with _explained():
-            for future in as_completed(futures) if futures else ():
-                if future.status != "finished":
-                    future.result()
+            raise error
     return kept
+
+
+def _first_error(kept: Sequence[Any]) -> Exception | None:
+    """Wait until a cluster has made what it is to keep, or could not."""
+    from distributed import as_completed, futures_of, rejoin, secede
+
+    futures = futures_of(list(kept))  # none where there is no cluster
+    if not futures:
+        return None
+    in_task = local_directory() is not None
+    if in_task:  # which would wait for others that wait for its place
+        secede()
+    try:
+        with _explained():
+            for future in as_completed(futures):
+                if future.status != "finished":
+                    return future.exception() or CancelledError()
+    finally:
+        if in_task:
+            rejoin()
+    return None
 
 
 def compute(tasks: Sequence[Any]) -> list[Any]:
@@ -179,10 +211,14 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:
+        if getattr(error, "reason", "") == "lost dependencies":
+            raise RuntimeError(
+                "The Dask cluster does not have what the rows are made of: it lies on another "
+                "cluster than that of the client that was made last, or was given up. Call inside "
+                f"``with client.as_current():`` of the client that has it. ({error!r})"
+            ) from error
         # Dask's own are known by name: who has no cluster has not imported them.
-        cancelled = isinstance(error, CancelledError)
-        cancelled = cancelled and getattr(error, "reason", "") != "lost dependencies"
-        if cancelled or type(error).__name__ == "CommClosedError":
+        if isinstance(error, CancelledError) or type(error).__name__ == "CommClosedError":
             raise ConnectionError(
                 "The Dask cluster was lost, and with it what it kept. Start another one, connect a "
                 "Client, and call again: features that memory= keeps in a folder are not made "

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..inputs.chunks import map_chunks
-from ..inputs.encoding import encode_groups, one_column, whole_labels
+from ..inputs.encoding import column_names, encode_groups, one_column, whole_labels
 from ..inputs.lazy import is_lazy
 from ..inputs.tables import (
     number_column,
@@ -130,6 +130,13 @@ def sorts_of_rows(
         return columns, None
     ready = {name: _ready(name, values) for name, values in given.items()}
     parts = map_chunks(partial(_count, resampled=resampled), ready)
+    orders = list(dict.fromkeys(part.names for part in parts if part.names))
+    if len(orders) > 1:
+        first, other = (list(names) for names in orders[:2])
+        raise ValueError(
+            f"{_GROUPS} has the columns {first} in some chunks and {other} in others; expected the "
+            "same in all, in one order."
+        )
     return {name: _joined([part.sorts[name] for part in parts]) for name in columns}, _merged(parts)
 
 
@@ -151,6 +158,7 @@ class _Counted(NamedTuple):
     """The sorts of a chunk's rows, and what they count; see `Tally`."""
 
     sorts: dict[str, Array]
+    names: tuple[str, ...]  # of the columns of groups, where they have some
     rows: Counts
     moments: Floats | None = None
     kinds: Kinds | None = None
@@ -162,6 +170,7 @@ def _count(rows: dict[str, Any], called: dict[str, str], *, resampled: bool) -> 
     import pandas as pd
 
     weight = rows.pop(_WEIGHT, None)
+    names = tuple(column_names(rows[_GROUPS])) if _GROUPS in rows else ()
     columns = {
         name: values if name == _GROUPS else whole_labels(values, name=called[name])
         for name, values in rows.items()
@@ -177,14 +186,14 @@ def _count(rows: dict[str, Any], called: dict[str, str], *, resampled: bool) -> 
     sorts = {name: values[places[name]] for name, (values, _) in coded.items()}
     number = np.bincount(sort)
     if weight is None:
-        return _Counted(sorts, number)
+        return _Counted(sorts, names, number)
     w, exponent = _scaled(weight_values(weight, called[_WEIGHT], **among))
     moments = np.array([np.bincount(sort, w), np.bincount(sort, w**2)], dtype=np.float64)
     if not resampled:
-        return _Counted(sorts, number, moments, None, exponent)
+        return _Counted(sorts, names, number, moments, None, exponent)
     alike = pd.Series(sort).groupby([sort, w]).size()
     place, own = (alike.index.get_level_values(level).to_numpy() for level in (0, 1))
-    return _Counted(sorts, number, moments, Kinds(place, own, np.asarray(alike)), exponent)
+    return _Counted(sorts, names, number, moments, Kinds(place, own, np.asarray(alike)), exponent)
 
 
 def _scaled(w: Floats) -> tuple[Floats, int]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inputs.lazy import LazyRows, as_one, compute, computed, delayed_call, is_lazy
+from ..inputs.feature_table import refuse_mapping
+from ..inputs.lazy import LazyRows, as_one, compute, delayed_call, is_lazy
 from ..inputs.words import shown
 
 __all__ = ["Chunks", "Place", "by_chunk", "read_chunks"]
@@ -61,6 +62,8 @@ class Chunks(LazyRows):
     index: Any = None
 
     def __len__(self) -> int:
+        if any(n is None for n in self.lengths):
+            raise TypeError("The lengths of some chunks are not known.")
         return sum(n for n in self.lengths if n is not None)
 
     @property
@@ -96,21 +99,11 @@ class Chunks(LazyRows):
             )
         ]
 
-    def cut(self, values: Any, name: str) -> list[Any]:
-        """Return a column of as many rows, of Dask or not, in parts like these chunks.
-
-        None is None for each.
-        """
-        if values is None:
+    def cut(self, column: NDArray[Any] | None) -> list[Any]:
+        """Return a column of as many rows in parts like these chunks; None is None for each."""
+        if column is None:
             return [None] * len(self.parts)
-        if hasattr(values, "chunks") and values.chunks[0] == self.lengths:
-            values = values.rechunk(dict.fromkeys(range(1, values.ndim), -1))
-            return list(values.to_delayed().ravel())
-        (values,) = computed(values)
-        n = len(values)
-        if n != len(self):
-            raise ValueError(f"{name} has {n} rows but X has {len(self)}; expected one per row.")
-        return [as_one(_taken(values, slice(*ends))) for ends in self.ends]
+        return [as_one(column[slice(*ends)]) for ends in self.ends]
 
 
 def read_chunks(X: Any, *, counted: bool = True) -> Chunks:
@@ -156,7 +149,7 @@ def read_chunks(X: Any, *, counted: bool = True) -> Chunks:
         indices = compute([delayed_call(_index, part) for part in parts])
         lengths, index = tuple(map(len, indices)), indices[0].append(indices[1:])
     elif counted and any(map(np.isnan, lengths)):
-        lengths = tuple(compute([delayed_call(len, part) for part in parts]))
+        lengths = tuple(compute([delayed_call(_length, part) for part in parts]))
     return Chunks(tuple(parts), tuple(None if np.isnan(n) else int(n) for n in lengths), index)
 
 
@@ -164,7 +157,7 @@ def by_chunk(
     call: Callable[..., Any],
     shared: Any,
     X: Any,
-    *columns: tuple[Any, str],
+    *columns: NDArray[Any] | None,
     dtype: Any,
     n_columns: int | None = None,
 ) -> Any:
@@ -178,8 +171,8 @@ def by_chunk(
         Sent to each worker once.
     X : collection of Dask
         See `read_chunks`.
-    *columns : tuple of values and name
-        What else there is of each row, of Dask or not; None stays None.
+    *columns : ndarray of n rows, or None
+        What else there is of each row; None stays None. Lengths of chunks have to be known then.
     dtype : dtype
         Of the array.
     n_columns : int, optional
@@ -187,11 +180,10 @@ def by_chunk(
     """
     import dask.array
 
-    told = [(values, name) for values, name in columns if values is not None]
-    X = read_chunks(X, counted=bool(told))
+    X = read_chunks(X, counted=any(column is not None for column in columns))
     rest = () if n_columns is None else (n_columns,)
     call = partial(_unless_empty, call, np.empty((0, *rest), dtype))
-    tasks = X.map(call, shared, *(X.cut(values, name) for values, name in columns))
+    tasks = X.map(call, shared, *map(X.cut, columns))
     return dask.array.concatenate(
         [
             dask.array.from_delayed(task, (np.nan if n is None else n, *rest), dtype)
@@ -204,6 +196,11 @@ def _unless_empty(
     call: Callable[..., Any], empty: NDArray[Any], shared: Any, rows: Any, *columns: Any
 ) -> Any:
     return call(shared, rows, *columns) if len(rows) else empty
+
+
+def _length(rows: Any) -> int:
+    refuse_mapping(rows)
+    return rows.shape[0] if hasattr(rows, "shape") else len(rows)
 
 
 def _index(rows: Any) -> Any:
