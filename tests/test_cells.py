@@ -185,19 +185,19 @@ class TestKnownGroups:
         assert clf.score(X, y, **told) == (predicted == y).mean()
 
     def test_names_and_several_columns(self):
-        X, y, s = make_biased_classification(1000, 10, disparity=0.6, random_state=0)
+        X, y, s = make_biased_classification(600, 10, disparity=0.6, random_state=0)
         names = np.array(["b", "a"])[s]
         pairs = np.column_stack([names, np.where(X[:, 0] > 0, "old", "young")])
-        clf = FairLowRankHeadClassifier(constraint=DP, fairness_weight=1.0, solver="plug_in")
+        clf = FairLowRankHeadClassifier(constraint=DP, fairness_weight=0.5, solver="plug_in")
         one = clf.fit(X, y, sensitive_features=names).predict(X, sensitive_features=names.tolist())
         numbers = clf.fit(X, y, sensitive_features=s).predict(X, sensitive_features=s.astype(float))
         assert (one != numbers).mean() < 0.01  # groups in another order: rounding
         clf.fit(X, y, sensitive_features=pairs)
         partly = pairs.astype(object)
-        partly[:500, 1] = None
+        partly[:300, 1] = None
         found = clf.predict(X, sensitive_features=partly)
-        np.testing.assert_array_equal(found[:500], clf.predict(X)[:500])
-        np.testing.assert_array_equal(found[500:], clf.predict(X, sensitive_features=pairs)[500:])
+        np.testing.assert_array_equal(found[:300], clf.predict(X)[:300])
+        np.testing.assert_array_equal(found[300:], clf.predict(X, sensitive_features=pairs)[300:])
 
     def test_strange_groups_are_said(self):
         clf, X, _, s = fit_known(n=500)

@@ -360,8 +360,15 @@ class TestCalibration:
         assert more > 0.75
         assert less < 0.35
 
-    @pytest.mark.parametrize("constraint", DISTINCT)
-    @pytest.mark.parametrize("data", DATA)
+    @pytest.mark.parametrize(
+        ("data", "constraint"),
+        [
+            # Each once here; all pairs in the slow run.
+            pytest.param(data, constraint, marks=[pytest.mark.slow] * ((i + j) % 2))
+            for i, data in enumerate(DATA)
+            for j, constraint in enumerate(DISTINCT)
+        ],
+    )
     def test_all_of_it_is_parity_with_predictions_that_differ(self, data, constraint):
         rows = make_data(data)
         share, module = self.removed(rows, constraint, 1.0)

@@ -124,8 +124,7 @@ def spread(net, X, y=None):
 
 
 class TestSameAsInMemory:
-    @pytest.mark.parametrize("n_classes", [2, 3])
-    @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.parametrize(("n_classes", "dtype"), [(2, np.float32), (3, np.float64)])
     @pytest.mark.parametrize("settings", SETTINGS)
     def test_for_every_setting(self, settings, dtype, n_classes, tmp_path, reads):
         X, y, s = make_biased_classification(
