@@ -65,6 +65,7 @@ class TestThePage:
         mean, std = rows["DDP"].mean(), rows["DDP"].std()
         assert f"{mean:.3f} ± {std:.3f}" in (DOCS / "reproduction.md").read_text(encoding="utf-8")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", neutralization.FORMS)
     def test_counts_what_another_form_of_the_method_does(self, stored, name):
         frame, about = stored

@@ -195,6 +195,7 @@ def test_a_task_that_ends_its_workers_says_what_to_do(cluster):
         assert client.status == "running"
 
 
+@pytest.mark.slow
 def test_workers_die_while_features_are_made_and_between_passes(
     cluster, data, tmp_path, monkeypatch
 ):

@@ -482,6 +482,7 @@ print(json.dumps([full, batches, growth(X.sum)]))
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's /proc")
+@pytest.mark.slow
 def test_resident_memory_stays_far_below_the_size_of_the_features(tmp_path):
     rows, width, limit = 70_000, 512, 70e6
     X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", np.float32, (rows, width))

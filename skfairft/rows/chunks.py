@@ -217,15 +217,16 @@ def _called(
     """Call a function with a chunk's rows, and say which they are where it fails."""
     try:
         return function(shared, rows, *columns)
+    except MemoryError:
+        raise
     except Exception as error:
         row = _first_failing(function, shared, rows, columns)
         where = place.said(row)
-        if not isinstance(error, (TypeError, ValueError)):
-            error.add_note(f"{where}.")
-            raise
-        # A subclass of the two may take other arguments.
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{where}: {error}") from error
+        # What others raise may take other arguments than a text.
+        for kind in (TypeError, ValueError):
+            if isinstance(error, kind):
+                raise kind(f"{where}: {error}") from error
+        raise RuntimeError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def _first_failing(
