@@ -13,23 +13,20 @@ from typing import Any, ClassVar, NamedTuple, ParamSpec, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .backbone.by_chunk import to_send
 from .backbone.extractor import FrozenFeatureExtractor
 from .backbone.forward import device_of
 from .backbone.modes import training_modes
 from .backbone.module_copy import copy_module, switch_to_evaluation
 from .backbone.modules import ModuleParamsMixin, all_or_nothing
-from .fitting import check_parameters, features_of, prepare, store
+from .fitting import check_parameters, prepare, store
 from .head.modules import DeployedModel, head_scores, single_score_head
 from .inputs.by_name import by_name
-from .inputs.encoding import known_groups
 from .inputs.exceptions import FairnessWarning
 from .inputs.index_order import warn_of_index_order
 from .inputs.lazy import computed, is_lazy
@@ -37,8 +34,9 @@ from .inputs.warn import warn_user
 from .lowrank.importance import IMPORTANCES
 from .parity.constraints import CONSTRAINTS, parity
 from .parity.judge import JudgedRows
+from .predicting import outputs
 from .rows.blocks import threads_over_blocks
-from .rows.chunks import by_chunk, read_chunks
+from .rows.chunks import read_chunks
 from .solvers.base import Solver
 from .solvers.bound import BoundSearch, rows_in_words, weakest_weight
 from .solvers.checks import check_weight_or_bound, report_idle_folds, report_void
@@ -519,7 +517,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             With two classes the difference of the two logits (positive means
             ``classes_[1]``), otherwise the logits.
         """
-        found: NDArray[np.float64] = self._outputs("decision_function", X, sensitive_features)
+        found: NDArray[np.float64] = outputs(self, "decision_function", X, sensitive_features)
         return found
 
     def predict_proba(self, X: Any, *, sensitive_features: Any = None) -> NDArray[np.float64]:
@@ -541,7 +539,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             ``solver="plug_in"`` and a weight above 0 these are the shares of the votes
             that decide, and no longer estimates of the label's frequency.
         """
-        found: NDArray[np.float64] = self._outputs("predict_proba", X, sensitive_features)
+        found: NDArray[np.float64] = outputs(self, "predict_proba", X, sensitive_features)
         return found
 
     def predict_log_proba(self, X: Any, *, sensitive_features: Any = None) -> NDArray[np.float64]:
@@ -561,7 +559,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ndarray of shape (n, k), float64
             Of `predict_proba`, and finite where that has rounded to 0.
         """
-        found: NDArray[np.float64] = self._outputs("predict_log_proba", X, sensitive_features)
+        found: NDArray[np.float64] = outputs(self, "predict_log_proba", X, sensitive_features)
         return found
 
     def predict(self, X: Any, *, sensitive_features: Any = None) -> NDArray[Any]:
@@ -581,7 +579,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ndarray of shape (n,)
             Values of ``classes_``.
         """
-        found: NDArray[Any] = self._outputs("predict", X, sensitive_features)
+        found: NDArray[Any] = outputs(self, "predict", X, sensitive_features)
         return found
 
     def score(
@@ -755,77 +753,3 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 f"{found.distance:.3f}. {more[0].upper()}{more[1:]}. This head is kept.",
                 FairnessWarning,
             )
-
-    def _outputs(self, method: str, X: Any, sensitive_features: Any) -> Any:
-        """Return what a method does; of rows of Dask an array of Dask, not computed yet."""
-        check_is_fitted(self, "head_")
-        lazy = is_lazy(X)
-        if lazy:
-            X = read_chunks(X, counted=sensitive_features is not None)
-        codes = None if sensitive_features is None else self._told_codes(X, sensitive_features)
-        if not lazy:
-            return self._outputs_here(method, X, codes)
-        sent = copy.copy(self)
-        if sent.feature_extractor_ is not None:
-            sent.feature_extractor_ = to_send(sent.feature_extractor_)
-        of_classes = method == "predict"
-        one = of_classes or (method == "decision_function" and len(self.classes_) == 2)
-        return by_chunk(
-            _outputs_there,
-            (sent, method),
-            X,
-            codes,
-            dtype=self.classes_.dtype if of_classes else np.float64,
-            n_columns=None if one else len(self.classes_),
-        )
-
-    def _outputs_here(self, method: str, X: Any, codes: NDArray[np.int64] | None) -> NDArray[Any]:
-        logits = self._logits(X, codes)
-        if method == "predict":
-            return self.classes_[logits.argmax(axis=1)]
-        if method == "decision_function":
-            return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
-        return {"predict_proba": softmax, "predict_log_proba": log_softmax}[method](logits, axis=1)
-
-    def _told_codes(self, X: Any, sensitive_features: Any) -> NDArray[np.int64]:
-        """Return the groups (n,) of the rows among those of `fit`, -1 where one is not known."""
-        (sensitive_features,) = computed(sensitive_features)
-        warn_of_index_order(X=X, sensitive_features=sensitive_features)
-        if not self.solver_.votes:
-            raise ValueError(
-                "sensitive_features were given to a prediction, but heads of "
-                f"{self.solver_.label()} cannot use them; leave them out, or set "
-                'solver="plug_in".'
-            )
-        found = known_groups(
-            sensitive_features, self.groups_, _num_samples(X), self.sensitive_names_in_
-        )
-        told = getattr(self, "known_groups_", None)  # of a bound
-        if told is not None and not told.met:
-            warn_user(
-                "The difference_bound of fit was not met for predictions that are told the "
-                f"groups: their difference is {told.difference:.3f}, the upper end of its "
-                f"interval {told.interval[1]:.3f}. See known_groups_.",
-                FairnessWarning,
-            )
-        return found
-
-    def _logits(self, X: Any, codes: NDArray[np.int64] | None) -> NDArray[np.float64]:
-        told = None if codes is None else torch.from_numpy(np.array(codes))
-        scores = head_scores(self.head_, features_of(self, X), told).numpy()
-        beyond = np.flatnonzero(~np.isfinite(scores).all(axis=1))
-        if len(beyond):
-            raise ValueError(
-                f"The scores of {len(beyond)} rows of X, row {beyond[0]} first, are beyond double "
-                "precision: their features are far outside of what the head was fitted on. Mend or "
-                "drop such rows."
-            )
-        return scores
-
-
-def _outputs_there(
-    shared: tuple[FairLowRankHeadClassifier, str], rows: Any, codes: NDArray[np.int64] | None
-) -> NDArray[Any]:
-    """Return what a method does of the rows of a chunk."""
-    clf, method = shared
-    return clf._outputs_here(method, rows, codes)

@@ -35,6 +35,15 @@ def _no_memory_of_other_tests():
     measure.forget()
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """Hand out the client of two worker processes."""
+    from clusters import local_cluster
+
+    with local_cluster() as client:
+        yield client
+
+
 @pytest.fixture
 def tight(monkeypatch):
     """Fit logistic regressions to the last digits, those of folds, too."""

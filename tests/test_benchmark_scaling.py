@@ -55,6 +55,17 @@ def test_what_a_search_sends_is_what_was_counted(page):
             assert any(f"| {each['ratio']:.2f} |" in line for line in lines)
 
 
+def test_what_shards_do_is_what_was_measured():
+    text = (ROOT / "docs" / "guide" / "scaling_out.md").read_text(encoding="utf-8")
+    found = json.loads((ROOT / "docs" / "shards.json").read_text())["rows"]
+    even, uneven, penalty, lbfgs = (row["apart"] for row in found)
+    assert max(even) < 2e-16
+    assert f".{uneven[0] * 1000:03.0f} apart" in text
+    assert f".{penalty[0] * 1000:03.0f} apart" in text
+    assert sum(isinstance(each, str) for each in lbfgs) == 1
+    assert f".{next(each for each in lbfgs if isinstance(each, float)) * 1000:03.0f} away" in text
+
+
 def test_generated_rows_are_the_same_in_chunks_and_here():
     X, y, s = generated.chunked(50, 3, 20)
     for lazy, whole in zip((X, y, s), generated.here(50, 3, 20), strict=True):

@@ -63,12 +63,6 @@ class Slow(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    with local_cluster() as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def data():
     X, y, s = make_biased_classification(n_samples=N, n_features=D, disparity=0.4, random_state=0)
     return X.astype(np.float32), y, s

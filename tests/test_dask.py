@@ -637,7 +637,7 @@ class TestFeatures:
     def test_small_chunks_are_joined_up_to_a_size(self, data):
         X = data[0]
         Z = DaskFeatures.of(da.from_array(X, chunks=(10, -1)))
-        assert len(Z._chunks) == max(6, chunked.n_threads())
+        assert len(Z._chunks) == 6
         assert len(DaskFeatures.of(da.from_array(X, chunks=(300, -1)))._chunks) == 2
 
     @pytest.mark.parametrize("offset", [0.0, 1e4])
@@ -670,5 +670,5 @@ def test_chunks_of_more_axes_are_of_whole_rows():
     chunks = read_chunks(X)
     assert chunks.lengths == (4, 2)
     assert chunks.head(2).shape == (2, 4, 5)
-    with pytest.raises(ValueError, match="without an axis of rows"):
+    with pytest.raises(ValueError, match=r"X is .* a single value"):
         read_chunks(da.ones(3).sum())

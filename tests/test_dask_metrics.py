@@ -361,7 +361,7 @@ BAD = {
         {"y_pred": da.from_array(np.column_stack([PRED, PRED]), chunks=(70, 1))},
         r"chunk \d of y_pred \(rows \d+ to \d+\) should be a 1d array, got .* \(\d+, 2\)",
     ),
-    "one value": ({"y_pred": da.ones(())}, "y_pred has 1 rows but y_true has 200"),
+    "one value": ({"y_pred": da.ones(())}, "y_pred is .* a single value; expected one per row"),
     "no rows": (
         {name: column[:0] for name, column in GOOD.items()},
         "y_true has 0 rows; expected at least one",

@@ -13,7 +13,6 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from clusters import local_cluster
 from distributed import Client
 from distributed.comm.tcp import TCP
 from sklearn.linear_model import LogisticRegression
@@ -82,12 +81,6 @@ class WithCopy(LogisticRegression):
 class Unpicklable:
     def __reduce__(self):
         raise TypeError("there is no pickle of this")
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with local_cluster() as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

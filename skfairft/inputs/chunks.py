@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .lazy import compute, delayed_call, persist
+from .lazy import compute, delayed_call, parts_of, persist
 from .tables import read_table
 
 __all__ = ["map_chunks"]
@@ -58,7 +58,11 @@ def map_chunks(
     >>> map_chunks(lambda rows, called: (rows["s"].tolist(), called["y"]), {"y": y, "s": s})
     [([0, 0, 1], 'chunk 0 of y (rows 0 to 2)'), ([1, 1], 'chunk 1 of y (rows 3 to 4)')]
     """
-    found = _measured({name: _chunks_of(values) for name, values in columns.items()})
+    parts: dict[str, tuple[list[Any], Any]] = {}
+    for name, values in columns.items():
+        here = isinstance(values, np.ndarray)
+        parts[name] = ([values], (len(values),)) if here else parts_of(values, name)
+    found = _measured(parts)
     ends = [column.ends for column in found.values()]
     first, n_rows = next(iter(found)), ends[0][-1]
     for name, own in zip(found, ends, strict=True):
@@ -78,20 +82,6 @@ def map_chunks(
     return compute(tasks)
 
 
-def _chunks_of(values: Any) -> tuple[list[Any], Any]:
-    """Return the chunks of a column, and their lengths, NaN where Dask does not know them."""
-    if isinstance(values, np.ndarray):
-        return [values], [len(values)]
-    kind = type(values)  # an object that is Delayed has any attribute
-    if hasattr(kind, "rechunk"):
-        whole = values.rechunk(dict.fromkeys(range(1, values.ndim), -1))
-        return whole.to_delayed().ravel().tolist(), (*whole.chunks, (1,))[0]
-    if hasattr(kind, "to_delayed"):
-        values = values.to_delayed()
-    chunks = list(values) if isinstance(values, (list, tuple)) else [values]
-    return chunks, [np.nan] * len(chunks)
-
-
 def _measured(columns: dict[str, tuple[list[Any], Any]]) -> dict[str, _Column]:
     """Return the columns with the ends of their chunks, which are computed if these are unknown."""
     unknown = [name for name, (_, lengths) in columns.items() if np.isnan(lengths).any()]
@@ -99,7 +89,7 @@ def _measured(columns: dict[str, tuple[list[Any], Any]]) -> dict[str, _Column]:
     for name in unknown:
         chunks = [next(kept) for _ in columns[name][0]]
         called = [f"chunk {i} of {name}" for i in range(len(chunks))]
-        columns = columns | {name: (chunks, list(map(_counted, chunks, called)))}
+        columns = columns | {name: (chunks, tuple(map(_counted, chunks, called)))}
     (known,) = compute([[lengths for _, lengths in columns.values()]])
     return {
         name: _Column(chunks, np.cumsum(lengths))

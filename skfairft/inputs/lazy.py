@@ -5,7 +5,6 @@ Nothing here imports Dask before it is needed: who has such a collection has it.
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from .words import shown
+
 __all__ = [
     "LazyRows",
     "as_one",
@@ -25,7 +26,7 @@ __all__ = [
     "delayed_call",
     "is_lazy",
     "local_directory",
-    "n_threads",
+    "parts_of",
     "persist",
 ]
 
@@ -96,6 +97,43 @@ def _joined(parts: Sequence[Any]) -> Any:
     return (np.ma if any(map(np.ma.isMaskedArray, parts)) else np).concatenate(parts)
 
 
+def parts_of(values: Any, name: str) -> tuple[list[Any], tuple[float, ...]]:
+    """Return the chunks of a collection, of whole rows, and how many rows each has.
+
+    That is NaN where Dask does not know it. An array, whose other axes are put together; a frame or
+    a column of one; a bag, whose items are rows; delayed objects, each of which gives some rows.
+    Errors call it by its name.
+
+    Examples
+    --------
+    >>> import dask.array
+    >>> parts, lengths = parts_of(dask.array.ones((5, 2), chunks=(3, 1)), "X")
+    >>> len(parts), lengths
+    (2, (3, 2))
+    """
+    kind = type(values)  # an object that is Delayed has any attribute
+    if isinstance(values, (list, tuple)):
+        odd = [each for each in values if not is_lazy(each)]
+        if odd:
+            raise ValueError(
+                f"{name} is a list of delayed objects and of {type(odd[0]).__name__}; expected "
+                "delayed objects, each of which gives some rows."
+            )
+        parts = list(values)
+    elif hasattr(kind, "rechunk"):  # an array
+        if values.ndim == 0:
+            raise ValueError(f"{name} is {shown(values)}, a single value; expected one per row.")
+        whole = values.rechunk(dict.fromkeys(range(1, values.ndim), -1))
+        return whole.to_delayed().ravel().tolist(), whole.chunks[0]
+    elif hasattr(kind, "to_delayed"):
+        parts = list(values.to_delayed())
+        if not hasattr(kind, "index"):  # the items of a bag may be known one by one only
+            parts = [delayed_call(list, part) for part in parts]
+    else:
+        parts = [values]
+    return parts, (np.nan,) * len(parts)
+
+
 def delayed_call(function: Callable[..., Any], *args: Any) -> Any:
     """Return what stands for a call; what of its arguments stands for something is computed."""
     from dask import delayed
@@ -108,16 +146,6 @@ def as_one(value: Any) -> Any:
     from dask import delayed
 
     return delayed(value, pure=False, traverse=False)
-
-
-def n_threads() -> int:
-    """Return how many tasks run at a time: on the cluster there is, else on this machine."""
-    if sys.modules.get("distributed"):
-        from distributed import default_client
-
-        with suppress(ValueError):  # there is no cluster
-            return max(1, sum(default_client().nthreads().values()))
-    return os.cpu_count() or 1
 
 
 def local_directory() -> str | None:
@@ -215,7 +243,7 @@ def _explained() -> Iterator[None]:
             raise RuntimeError(
                 "The Dask cluster does not have what the rows are made of: it lies on another "
                 "cluster than that of the client that was made last, or was given up. Call inside "
-                f"``with client.as_current():`` of the client that has it. ({error!r})"
+                f"`with client.as_current():` of the client that has it. ({error!r})"
             ) from error
         # Dask's own are known by name: who has no cluster has not imported them.
         if isinstance(error, CancelledError) or type(error).__name__ == "CommClosedError":

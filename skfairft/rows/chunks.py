@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..inputs.feature_table import refuse_mapping
-from ..inputs.lazy import LazyRows, as_one, compute, delayed_call, is_lazy
-from ..inputs.words import shown
+from ..inputs.lazy import LazyRows, as_one, compute, delayed_call, parts_of
 
 __all__ = ["Chunks", "Place", "by_chunk", "read_chunks"]
 
@@ -107,11 +106,10 @@ class Chunks(LazyRows):
 
 
 def read_chunks(X: Any, *, counted: bool = True) -> Chunks:
-    """Return the chunks of rows of a Dask collection.
+    """Return the chunks of rows of a Dask collection, see `parts_of`.
 
-    An array, whose other axes are put together; a frame or a column of one; a bag, whose items are
-    rows; delayed objects, each of which gives some rows. Lengths that are not known are ``counted``
-    first, for which the chunks come into being once more, or stay unknown.
+    Lengths that are not known are ``counted`` first, for which the chunks come into being once
+    more, or stay unknown.
 
     Examples
     --------
@@ -121,31 +119,9 @@ def read_chunks(X: Any, *, counted: bool = True) -> Chunks:
     """
     if isinstance(X, Chunks):
         return X
-    kind = type(X)  # an object that is Delayed has any attribute
-    is_list = isinstance(X, (list, tuple))
-    lengths: tuple[float, ...] = ()
-    indexed = not is_list and hasattr(kind, "index")  # a frame, or a column
-    if hasattr(kind, "rechunk"):  # an array
-        if X.ndim == 0:
-            raise ValueError(f"X is {shown(X)}, without an axis of rows; expected one per sample.")
-        X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
-        parts, lengths = X.to_delayed().ravel().tolist(), X.chunks[0]
-    elif is_list:
-        odd = [each for each in X if not is_lazy(each)]
-        if odd:
-            raise ValueError(
-                f"X is a list of delayed objects and of {type(odd[0]).__name__}; expected delayed "
-                "objects, each of which gives some rows."
-            )
-        parts = list(X)
-    elif hasattr(kind, "to_delayed"):
-        parts = list(X.to_delayed())
-        if not indexed:  # the items of a bag may be known one after the other only
-            parts = [delayed_call(list, part) for part in parts]
-    else:
-        parts = [X]
-    lengths, index = lengths or (np.nan,) * len(parts), None
-    if counted and indexed:
+    parts, lengths = parts_of(X, "X")
+    index = None
+    if counted and hasattr(type(X), "npartitions") and hasattr(type(X), "index"):  # a frame
         indices = compute([delayed_call(_index, part) for part in parts])
         lengths, index = tuple(map(len, indices)), indices[0].append(indices[1:])
     elif counted and any(map(np.isnan, lengths)):

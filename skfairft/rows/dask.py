@@ -29,7 +29,6 @@ from ..inputs.lazy import (
     compute,
     delayed_call,
     local_directory,
-    n_threads,
     persist,
 )
 from .mapped import LocalFeatures, MappedFeatures, allocate_features, as_features, release_pages
@@ -40,8 +39,9 @@ T = TypeVar("T")
 
 # So many results are merged by one task.
 _MERGED = 8
-# Chunks of features are of about so many bytes, unless they are larger to begin with.
-_CHUNK_BYTES = 2**25
+# Chunks of features are of about so many bytes, unless they are larger to begin with, or would be
+# fewer than can share the work.
+_CHUNK_BYTES, _LEAST_CHUNKS = 2**25, 4
 # Columns that the cluster keeps: those of a few fits at a time.
 _COLUMNS = 32
 # A column with so few different values is sent as a byte per row.
@@ -90,11 +90,12 @@ class DaskFeatures:
     def of(cls, array: Any) -> DaskFeatures:
         """Let the cluster make and keep an array of Dask (n, d), whose chunks are of whole rows.
 
-        Small neighbouring chunks become one: each costs some milliseconds in each pass.
+        Small neighbouring chunks become one: each costs some milliseconds in each pass. Which ones
+        depends on the array alone, and so do the last digits of sums.
         """
         parts, lengths = array.to_delayed().ravel().tolist(), np.array(array.chunks[0])
         size = int(lengths.sum()) * array.shape[1] * array.dtype.itemsize
-        wanted = min(len(parts), max(-(-size // _CHUNK_BYTES), n_threads()))
+        wanted = min(len(parts), max(-(-size // _CHUNK_BYTES), _LEAST_CHUNKS))
         # By where the middle of a chunk is among all rows.
         middles = np.cumsum(lengths) - lengths / 2
         group = np.floor(middles / max(1, lengths.sum()) * wanted).astype(int)

@@ -1,0 +1,111 @@
+"""From rows, and their groups if these are told, to what a fitted classifier says of them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
+from sklearn.utils.validation import _num_samples, check_is_fitted
+
+from .backbone.by_chunk import to_send
+from .fitting import features_of
+from .head.modules import head_scores
+from .inputs.encoding import known_groups
+from .inputs.exceptions import FairnessWarning
+from .inputs.index_order import warn_of_index_order
+from .inputs.lazy import computed, is_lazy
+from .inputs.warn import warn_user
+from .rows.chunks import by_chunk, read_chunks
+
+__all__ = ["outputs"]
+
+
+def outputs(clf: Any, method: str, X: Any, sensitive_features: Any) -> Any:
+    """Return what a method of a fitted classifier does.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        Fitted.
+    method : {"predict", "predict_proba", "predict_log_proba", "decision_function"}
+        Which one.
+    X, sensitive_features
+        As for the method.
+
+    Returns
+    -------
+    ndarray or dask.array.Array
+        Of rows of Dask it is not computed yet. Groups that are told are looked up at once, in all
+        rows.
+    """
+    check_is_fitted(clf, "head_")
+    lazy = is_lazy(X)
+    if lazy:
+        X = read_chunks(X, counted=sensitive_features is not None)
+    codes = None if sensitive_features is None else _told_codes(clf, X, sensitive_features)
+    if not lazy:
+        return _of_rows((clf, method), X, codes)
+    sent = copy.copy(clf)
+    if sent.feature_extractor_ is not None:
+        sent.feature_extractor_ = to_send(sent.feature_extractor_)
+    of_classes, k = method == "predict", len(clf.classes_)
+    one = of_classes or (method == "decision_function" and k == 2)
+    return by_chunk(
+        _of_rows,
+        (sent, method),
+        X,
+        codes,
+        dtype=clf.classes_.dtype if of_classes else np.float64,
+        n_columns=None if one else k,
+    )
+
+
+def _of_rows(shared: tuple[Any, str], X: Any, codes: NDArray[np.int64] | None) -> NDArray[Any]:
+    """Return what the method of a classifier does, of rows that are here."""
+    clf, method = shared
+    logits = _logits(clf, X, codes)
+    if method == "predict":
+        return clf.classes_[logits.argmax(axis=1)]
+    if method == "decision_function":
+        return logits[:, 1] - logits[:, 0] if len(clf.classes_) == 2 else logits
+    return {"predict_proba": softmax, "predict_log_proba": log_softmax}[method](logits, axis=1)
+
+
+def _told_codes(clf: Any, X: Any, sensitive_features: Any) -> NDArray[np.int64]:
+    """Return the groups (n,) of the rows among those of `fit`, -1 where one is not known."""
+    (sensitive_features,) = computed(sensitive_features)
+    warn_of_index_order(X=X, sensitive_features=sensitive_features)
+    if not clf.solver_.votes:
+        raise ValueError(
+            "sensitive_features were given to a prediction, but heads of "
+            f"{clf.solver_.label()} cannot use them; leave them out, or set "
+            'solver="plug_in".'
+        )
+    found = known_groups(sensitive_features, clf.groups_, _num_samples(X), clf.sensitive_names_in_)
+    told = getattr(clf, "known_groups_", None)  # of a bound
+    if told is not None and not told.met:
+        warn_user(
+            "The difference_bound of fit was not met for predictions that are told the "
+            f"groups: their difference is {told.difference:.3f}, the upper end of its "
+            f"interval {told.interval[1]:.3f}. See known_groups_.",
+            FairnessWarning,
+        )
+    return found
+
+
+def _logits(clf: Any, X: Any, codes: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """Return the scores (n, k) of rows; they are finite."""
+    told = None if codes is None else torch.from_numpy(np.array(codes))
+    scores: NDArray[np.float64] = head_scores(clf.head_, features_of(clf, X), told).numpy()
+    beyond = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(beyond):
+        raise ValueError(
+            f"The scores of {len(beyond)} rows of X, row {beyond[0]} first, are beyond double "
+            "precision: their features are far outside of what the head was fitted on. Mend or "
+            "drop such rows."
+        )
+    return scores
