@@ -244,6 +244,12 @@ class TestWithABackbone:
         assert module.ran() == N
         np.testing.assert_allclose(found, extractor.transform(data[0]), atol=1e-6)
 
+    def test_no_bar_is_drawn_at_a_worker(self, lazy, module, capsys):
+        Z = FrozenFeatureExtractor(module, verbose=1).fit(lazy[0]).transform(lazy[0])
+        capsys.readouterr()
+        Z.compute()
+        assert capsys.readouterr().err == ""
+
     def test_without_a_fit(self, data, lazy, module):
         extractor = FrozenFeatureExtractor(module)
         found = extractor.transform(lazy[0]).compute()
@@ -390,6 +396,12 @@ class TestPredictions:
         with pytest.raises(ValueError, match="sensitive_features has 10 rows but X has 600"):
             fitted.predict(lazy[0], sensitive_features=np.zeros(10))
 
+    def test_chunks_that_turn_out_to_be_empty(self, fitted, data):
+        X, *_ = data
+        lazy = da.from_array(X, chunks=(170, -1))
+        some = lazy[da.arange(N, chunks=170) >= 200]
+        assert np.array_equal(fitted.predict(some).compute(), fitted.predict(X[200:]))
+
     def test_empty_chunks(self, fitted, data):
         X, *_ = data
         lazy = da.from_array(X).rechunk(((0, 300, 0, 300, 0), -1))
@@ -446,9 +458,11 @@ def test_features_stay_whatever_is_set_for_output(data, lazy):
     X, y, s = data
     here = FairLowRankHeadClassifier(nn.Linear(D, 3)).fit(X, y, sensitive_features=s)
     extractor = FrozenFeatureExtractor(here.feature_extractor).set_output(transform="pandas")
+    kept, original = [], DaskFeatures.of
     with sklearn.config_context(transform_output="pandas"), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DaskFeatures, "local", None)
+        patch.setattr(DaskFeatures, "of", lambda Z: kept.append(Z) or original(Z))
         there = FairLowRankHeadClassifier(extractor).fit(lazy[0], y, sensitive_features=s)
+    assert len(kept) == 1
     assert_same(here, there, X, lazy[0])
 
 
@@ -527,6 +541,25 @@ class TestErrors:
 
 
 class TestWhatTravels:
+    @pytest.mark.parametrize(
+        ("name", "parts"),
+        [("a hidden layer", 2), ("minibatches", 1), ("early stopping", 2), ("a penalty", 0)],
+    )
+    def test_a_training_that_takes_the_rows_gets_them_once(self, name, parts, lazy, monkeypatch):
+        """Those to train with, and those held out."""
+        brought, original = [], DaskFeatures.local
+
+        def counted(Z, *args):
+            brought.append(len(Z))
+            return original(Z, *args)
+
+        monkeypatch.setattr(DaskFeatures, "local", counted)
+        FairLowRankHeadClassifier(random_state=0, **FITS[name]).fit(
+            lazy[0], lazy[1], sensitive_features=lazy[2]
+        )
+        assert len(brought) == parts
+        assert sum(brought) == (N if parts else 0)
+
     @pytest.fixture
     def came(self, monkeypatch):
         """List the bytes of what each computation brings here."""
@@ -626,9 +659,16 @@ class TestFeatures:
             assert found.dtype == column.dtype
             assert torch.equal(found, column)
 
+    def test_many_values_of_a_column_come_as_they_are(self, data):
+        Z = DaskFeatures.of(da.from_array(data[0], chunks=(500, -1)))
+        column = torch.arange(N).double()
+        assert torch.equal(torch.cat([*map_blocks(lambda block, own: own, Z, column)]), column)
+
     def test_are_brought_here_once(self, both, monkeypatch):
         rows = TensorRows(both[1])
         here = rows.here()
+        some = rows.take(np.array([3, 500]))
+        assert torch.equal(some.here().Z, both[0][[3, 500]])
         monkeypatch.setattr(chunked, "compute", None)
         assert rows.here().Z is here.Z
         assert torch.equal(here.Z, both[0])

@@ -171,7 +171,7 @@ class HeadNet(NeuralNetClassifier):
             total += value
         loss, gradient = loss_and_gradient(self.module_, rows, slope)
         for parameter, own in zip(self.module_.parameters(), gradient, strict=True):
-            parameter.grad = own if parameter.grad is None else parameter.grad + own
+            parameter.grad = own  # skorch has cleared it before
         total += loss
         if self.l2:
             shrinkage = self._shrinkage()
