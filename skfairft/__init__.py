@@ -13,6 +13,7 @@ from .displays import (
     SingularSpectrumDisplay,
 )
 from .inputs.exceptions import FairnessWarning
+from .loading import load
 from .path import FairnessPath, fairness_path
 from .report import ModelReport, model_report
 from .solvers import ClosedForm, FineTune, PlugIn
@@ -35,6 +36,7 @@ __all__ = [
     "compress",
     "compression_report",
     "fairness_path",
+    "load",
     "model_report",
     "split_head",
 ]

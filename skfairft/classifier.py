@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial, wraps
 from numbers import Integral, Real
-from typing import Any, ClassVar, NamedTuple, ParamSpec, Self
+from typing import Any, ClassVar, ParamSpec, Self
 
 import numpy as np
 import torch
@@ -23,7 +24,8 @@ from .backbone.extractor import FrozenFeatureExtractor
 from .backbone.forward import device_of
 from .backbone.modes import training_modes
 from .backbone.module_copy import copy_module, switch_to_evaluation
-from .backbone.modules import ModuleParamsMixin, all_or_nothing
+from .backbone.modules import ModuleParamsMixin, all_or_nothing, around
+from .backbone.plain import plain_module
 from .fitting import check_parameters, prepare, store
 from .head.modules import DeployedModel, head_scores, single_score_head
 from .inputs.by_name import by_name
@@ -37,8 +39,9 @@ from .parity.judge import JudgedRows
 from .predicting import outputs
 from .rows.blocks import threads_over_blocks
 from .rows.chunks import read_chunks
+from .saving import write_classifier
 from .solvers.base import Solver
-from .solvers.bound import BoundSearch, rows_in_words, weakest_weight
+from .solvers.bound import BoundSearch, KnownGroups, rows_in_words, weakest_weight
 from .solvers.checks import check_weight_or_bound, report_idle_folds, report_void
 from .solvers.fine_tune import FineTune
 from .solvers.problem import FittedHead, Problem
@@ -62,16 +65,6 @@ _OF_BOUND = (
 # A weight that takes away less than this share of what it says is reported, unless the weight or
 # the distance without a constraint is small.
 _LEAST_SHARE, _SMALL_WEIGHT, _SMALL_DISTANCE = 0.2, 0.25, 0.02
-
-
-class KnownGroups(NamedTuple):
-    """What a bound led to for predictions that are told the groups."""
-
-    fairness_weight: float
-    difference: float
-    interval: tuple[float, float]
-    limit: float
-    met: bool
 
 
 def _moved(names: Sequence[str], solver: Any) -> str:
@@ -646,6 +639,65 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             switch_to_evaluation(deployed)
             vars(deployed)["constraint"] = self.constraint  # for what changes it, as `compress`
             return deployed
+
+    def save(self, folder: str | os.PathLike[str], *, backbone: bool = False) -> None:
+        """Write the fitted classifier to a folder, without code; `skfairft.load` reads it.
+
+        ``model.json`` holds parameters, classes, groups and what `fit` found, each in plain text,
+        a file of safetensors the numbers of the head. Of the backbone there is a fingerprint, by
+        which `load` knows it. The rows of the fit are not in it, nor where features are remembered.
+
+        Parameters
+        ----------
+        folder : str or path-like
+            Made where it is not there. A model that is in it is replaced, at once and as a whole;
+            other files stay.
+        backbone : bool, default=False
+            Whether to write the backbone's weights (its ``state_dict``), too. Its code, and
+            ``preprocess``, are never written.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            If classes, groups, the head or the solver are of kinds that can only be written as
+            code, such as a custom activation; or if the backbone was exchanged after `fit`.
+
+        Warns
+        -----
+        FairnessWarning
+            If parameters are left out that are code, such as callbacks. Predictions do not need
+            them; `fit` of what was loaded says that they are missing.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from skfairft import FairLowRankHeadClassifier
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=500, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     clf.save(folder)
+        ...     sorted(path.suffix for path in Path(folder).iterdir())
+        ['.json', '.safetensors']
+        """
+        write_classifier(self, folder, backbone=backbone)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("net_", None)  # an optimizer in the middle of its steps, and code
+        used, given = state.get("feature_extractor_"), self.feature_extractor
+        if used is not None:
+            # The parameter and what fit made of it hold one module, and are to be written so.
+            plain = plain_module(used.module)
+            if given is used.module:
+                state["feature_extractor"] = plain
+            elif isinstance(given, FrozenFeatureExtractor) and given.module is used.module:
+                state["feature_extractor"] = around(given, plain)
+            state["feature_extractor_"] = around(used, plain)
+        return state
 
     def _sk_visual_block_(self) -> Any:
         return classifier_block(self, summarize(self))

@@ -25,9 +25,13 @@ LOOKS_INTO = {
     "head": "inputs rows feature_store backbone parity lowrank",
     "solvers": "inputs rows backbone parity lowrank head",
     "summary": "inputs backbone parity head solvers",
+    "saving": "_version inputs backbone lowrank head solvers summary",
     "fitting": "inputs rows backbone parity lowrank head solvers",
     "predicting": "inputs rows backbone head fitting",
-    "classifier": "inputs rows backbone parity lowrank head solvers summary fitting predicting",
+    "classifier": (
+        "inputs rows backbone parity lowrank head solvers summary saving fitting predicting"
+    ),
+    "loading": "backbone saving classifier",
     "compression": "inputs rows backbone parity lowrank",
     "path": "inputs rows backbone parity head solvers fitting classifier",
     "metrics": "inputs parity",
@@ -35,7 +39,7 @@ LOOKS_INTO = {
     "displays": "inputs rows backbone parity lowrank summary fitting path metrics",
     "report": "_version inputs backbone parity summary classifier path metrics displays",
     "datasets": "inputs",
-    "__init__": "_version inputs backbone solvers classifier compression path displays report",
+    "__init__": "_version inputs backbone solvers classifier loading compression path displays report",
 }
 
 # Libraries that a room must not know, by the prefix of what is imported.

@@ -26,7 +26,7 @@ from ..rows.chunks import read_chunks
 from .box import extractor_block
 from .by_chunk import features_by_chunk
 from .extraction import FIRST_ROWS, Extraction
-from .feature_module import MIXED_PRECISION, POOLINGS, FeatureModule, find_layer
+from .feature_module import MIXED_PRECISION, POOLINGS, FeatureModule, find_layer, picks_of
 from .forward import BatchRunner, ambient, device_of
 from .frozen import frozen, locked
 from .items import InputRows, check_rows
@@ -219,17 +219,7 @@ class FrozenFeatureExtractor(
         nn.Module
             It shares the module; see `to_torch` of the classifier for a copy.
         """
-        return FeatureModule(self.module, **self._picks())
-
-    def _picks(self) -> dict[str, Any]:
-        """Return the settings that the features depend on besides module and preprocess."""
-        dtype = next((name for name, value in MIXED_PRECISION.items() if value is self.dtype), None)
-        return {
-            "layer": self.layer,
-            "output": self.output,
-            "pool": self.pool,
-            "dtype": dtype or self.dtype,
-        }
+        return FeatureModule(self.module, **picks_of(self))
 
     def fit(self, X: Any, y: Any = None) -> Self:
         """Check X and run its first rows through the module; nothing is learned.
@@ -375,5 +365,5 @@ class FrozenFeatureExtractor(
 
     def _name(self, kind: str = "numbers") -> bytes:
         """Return what the features depend on besides the rows, in 16 bytes."""
-        settings = self._picks(), kind, _PICKING, ambient()
+        settings = picks_of(self), kind, _PICKING, ambient()
         return fingerprint(self.module, self.preprocess, *settings)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .calling import arguments_of, call, named_argument
 from .pooling import POOLINGS, pool_features
 
-__all__ = ["MIXED_PRECISION", "POOLINGS", "FeatureModule", "contents"]
+__all__ = ["MIXED_PRECISION", "POOLINGS", "FeatureModule", "contents", "find_layer", "picks_of"]
 
 MIXED_PRECISION = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -107,6 +107,19 @@ class _Reached(BaseException):
     def __init__(self, output: Any) -> None:
         super().__init__()
         self.output = output
+
+
+def picks_of(extractor: Any) -> dict[str, Any]:
+    """Return the settings that features depend on besides module and preprocess."""
+    dtype = next(
+        (name for name, value in MIXED_PRECISION.items() if value is extractor.dtype), None
+    )
+    return {
+        "layer": extractor.layer,
+        "output": extractor.output,
+        "pool": extractor.pool,
+        "dtype": dtype or extractor.dtype,
+    }
 
 
 def find_layer(module: nn.Module, layer: str) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -14,12 +15,21 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..feature_store import DiskStore, MemoryStore
+from ..inputs.requests import requests_of, set_requests
 from ..onnx import OnnxModule
+from .plain import plain_module, torch_module
 
 # What clones share with their original.
 _SHARED = (nn.Module, MemoryStore, DiskStore)
 
-__all__ = ["ModuleParamsMixin", "all_or_nothing", "count_parameters", "resolve_device"]
+__all__ = [
+    "ModuleParamsMixin",
+    "all_or_nothing",
+    "around",
+    "count_parameters",
+    "resolve_device",
+    "without_tensors",
+]
 
 
 @contextmanager
@@ -116,6 +126,29 @@ class ModuleParamsMixin:
             new._skl_callbacks = self._skl_callbacks  # type: ignore[attr-defined]
         return new
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes as plain ones, for who writes objects by them, as skops does."""
+        state = without_tensors(vars(self))
+        if "_metadata_request" in state:  # it holds the estimator itself
+            state["_metadata_request"] = requests_of(self)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = {
+            name: torch_module(value) if isinstance(value, nn.Module) else value
+            for name, value in state.items()
+        }
+        requests = state.get("_metadata_request")
+        if isinstance(requests, dict):
+            del state["_metadata_request"]
+        super().__setstate__(state)  # type: ignore[misc]
+        if isinstance(requests, dict):
+            set_requests(self, requests)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Return what pickles and copies hold: the modules as they are."""
+        return copyreg.__newobj__, (type(self),), dict(vars(self))  # type: ignore[attr-defined]
+
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         return BaseEstimator.__repr__(self._with_short_modules(), N_CHAR_MAX)
 
@@ -135,6 +168,21 @@ class ModuleParamsMixin:
             elif isinstance(value, ModuleParamsMixin):
                 setattr(shown, name, value._with_short_modules(size=size))
         return shown
+
+
+def without_tensors(state: dict[str, Any]) -> dict[str, Any]:
+    """Return attributes with plain modules in place of torch's."""
+    return {
+        name: plain_module(value) if isinstance(value, nn.Module) else value
+        for name, value in state.items()
+    }
+
+
+def around(extractor: Any, module: nn.Module) -> Any:
+    """Return an extractor with the same attributes around another module."""
+    new = copy.copy(extractor)
+    new.module = module
+    return new
 
 
 @cache

@@ -35,12 +35,24 @@ from .library import library, library_of_function
 __all__ = ["UnknownContentError", "fingerprint"]
 
 
-def fingerprint(*parts: Any) -> bytes:
+def fingerprint(*parts: Any, versions: bool = True) -> bytes:
     """Return 16 bytes that stand for modules, functions, tokenizers, settings, containers of them.
 
     The same parts have the same fingerprint in every process, and so have copies
     and pickles of them. Device, ``requires_grad``, docstrings, annotations and line
     numbers do not count.
+
+    Parameters
+    ----------
+    *parts
+        What to look at.
+    versions : bool, default=True
+        Whether those of installed libraries count, or only their names.
+
+    Returns
+    -------
+    bytes of length 16
+        The fingerprint.
 
     Raises
     ------
@@ -66,7 +78,7 @@ def fingerprint(*parts: Any) -> bytes:
     False
     """
     try:
-        return _Encoder().encode(parts)
+        return _Encoder(versions).encode(parts)
     except UnknownContentError:
         raise
     except RecursionError as error:
@@ -94,7 +106,8 @@ _FUNCTIONS = (types.FunctionType, classmethod, staticmethod, property)
 class _Encoder:
     """Digests of values, each computed once."""
 
-    def __init__(self) -> None:
+    def __init__(self, versions: bool = True) -> None:
+        self.versions = versions
         self.known: dict[int, bytes] = {}
         self.open: dict[int, int] = {}
         self.alive: list[Any] = []  # so that no identity is given twice
@@ -115,6 +128,10 @@ class _Encoder:
         self.alive.append(value)
         return digest
 
+    def _source(self, library: str | None) -> str:
+        """Return name and version of a library as they count; nothing of the user's own code."""
+        return library or "" if self.versions else (library or "").partition(" ")[0]
+
     def _all(self, values: Iterable[Any]) -> Iterator[bytes]:
         return map(self.encode, values)
 
@@ -131,7 +148,7 @@ class _Encoder:
             return _code(value)
         if isinstance(value, types.ModuleType):
             if (source := library(value.__name__)) is not None:
-                return node(b"module", f"{source} {value.__name__}".encode())
+                return node(b"module", f"{self._source(source)} {value.__name__}".encode())
             return self._attributes({k: v for k, v in vars(value).items() if k[:2] != "__"})
         container = isinstance(value, (dict, list, tuple, set, frozenset, deque))
         if container and not isinstance(value, Enum):
@@ -151,7 +168,7 @@ class _Encoder:
             children = [each for item in value.items() for each in self._all(item)]
         elif isinstance(value, (set, frozenset)):
             # Alone, for the order of a set differs between processes and a cycle would tell.
-            children = sorted(_Encoder().encode(item) for item in value)
+            children = sorted(_Encoder(self.versions).encode(item) for item in value)
         else:
             children = [*self._all(value), *self._all([value.maxlen] if kind is deque else [])]
         # A subclass, such as a namedtuple or a Counter, may have a state of its own.
@@ -177,7 +194,8 @@ class _Encoder:
         own.append(self._attributes(vars(function)))
         code = function.__code__
         if source is not None:
-            name = f"{source} {function.__globals__['__name__']} {code.co_qualname}"
+            home = function.__globals__["__name__"]
+            name = f"{self._source(source)} {home} {code.co_qualname}"
             return node(b"function", name.encode(), own)
         return node(b"function", _code(code), [*own, *self._globals(function)])
 
@@ -215,7 +233,7 @@ class _Encoder:
 
     def _class(self, kind: type) -> bytes:
         source = library(kind.__module__)
-        name = f"{source or ''} {kind.__qualname__}"
+        name = f"{self._source(source)} {kind.__qualname__}"
         # A class that a library made of the user's own is not found under its name.
         found = getattr(sys.modules.get(kind.__module__), kind.__qualname__, kind)
         if source is not None and found is kind:

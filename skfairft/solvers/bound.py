@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from ..inputs.warn import warn_user
 from ..parity.judge import JudgedRows
 from .trials import Trial, Trials
 
-__all__ = ["BoundSearch", "rows_in_words", "weakest_weight"]
+__all__ = ["BoundSearch", "KnownGroups", "rows_in_words", "weakest_weight"]
 
 # A grid first, because the distance of judged decisions is not monotone in the weight; then
 # the interval before the weight found is halved this often: steps of 0.003 in the weight.
@@ -23,6 +24,16 @@ _HALVINGS = 4
 _STEPS = 4
 
 _LEVEL = 0.95
+
+
+class KnownGroups(NamedTuple):
+    """What a bound led to for predictions that are told the groups."""
+
+    fairness_weight: float
+    difference: float
+    interval: tuple[float, float]
+    limit: float
+    met: bool
 
 
 @dataclass(frozen=True)

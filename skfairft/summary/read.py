@@ -52,10 +52,10 @@ def summarize(estimator: Any) -> ModelSummary:
     """
     clf = path_inside(estimator)[-1]
     fitted = hasattr(clf, "head_")
+    solver = clf.solver_ if fitted else resolve_solver(clf.solver)
     if not fitted:
         clf._validate_params()
-    solver = clf.solver_ if fitted else resolve_solver(clf.solver)
-    solver._validate_params()
+        solver._validate_params()
     constrained = clf.constraint is not None and fitted and clf.fairness_weight_ > 0
     extractor = clf.feature_extractor_ if fitted else clf.feature_extractor
     wrapped = isinstance(extractor, FrozenFeatureExtractor)

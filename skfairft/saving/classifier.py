@@ -1,0 +1,176 @@
+"""A fitted classifier and its backbone to a folder, and from there."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from ..backbone.extractor import FrozenFeatureExtractor
+from ..backbone.module_copy import copy_module
+from ..backbone.reference import BackboneReference
+from .folder import read_folder, write_folder
+from .modules import Tensors
+from .record import classifier_of, written_classifier
+from .values import pack, unpack
+
+__all__ = ["read_classifier", "write_classifier"]
+
+# Of an extractor: how it runs, and what it has seen of X. Not where features are remembered.
+_SETTINGS = (
+    *("layer", "output", "pool", "batch_size", "device", "dtype", "channels_last", "compile"),
+    *("num_workers", "max_nbytes", "verbose"),
+)
+_SEEN: dict[str, type] = {
+    "n_features_in_": int,
+    "feature_names_in_": np.ndarray,
+    "_n_features_out": int,
+    "_features_dtype": np.dtype,
+    "_sklearn_output_config": dict,
+}
+
+
+def write_classifier(clf: Any, folder: str | os.PathLike[str], *, backbone: bool) -> None:
+    """Write a fitted classifier to a folder; see its method ``save``."""
+    check_is_fitted(clf, "head_")
+    content, tensors = written_classifier(clf)
+    files = {"head": tensors}
+    content["backbone"] = None
+    extractor = clf.feature_extractor_
+    if extractor is not None:
+        content["backbone"] = _written_backbone(clf)
+        if backbone:
+            files["backbone"] = _weights(extractor.module)
+    elif backbone:
+        raise ValueError(
+            "backbone=True, but the classifier has no feature extractor: X holds its features. "
+            "Leave backbone out."
+        )
+    write_folder(folder, content, files)
+
+
+def _weights(module: nn.Module) -> Tensors:
+    state = module.state_dict()
+    odd = [name for name, value in state.items() if not hasattr(value, "numel")]
+    if odd:
+        raise ValueError(
+            f"backbone=True, but the state of {type(module).__name__} holds more than tensors "
+            f"({', '.join(odd[:3])}). Save without it, and keep the backbone apart."
+        )
+    return dict(state)
+
+
+def _written_backbone(clf: Any) -> dict[str, Any]:
+    extractor, given = clf.feature_extractor_, clf.feature_extractor
+    wrapped = isinstance(given, FrozenFeatureExtractor)
+    if (given.module if wrapped else given) is not extractor.module:
+        raise ValueError(
+            "feature_extractor was set to another one after fit; the head belongs to the one "
+            "before. Fit again, or set it back."
+        )
+    return {
+        "reference": {k: pack(v) for k, v in BackboneReference.of(extractor).to_dict().items()},
+        "settings": _settings(extractor),
+        "given": _settings(given) if wrapped else None,
+        "seen": {name: pack(vars(extractor)[name]) for name in _SEEN if name in vars(extractor)},
+    }
+
+
+def _settings(extractor: FrozenFeatureExtractor) -> dict[str, Any]:
+    return {name: pack(getattr(extractor, name)) for name in _SETTINGS}
+
+
+def read_classifier(kind: type, folder: str | os.PathLike[str], feature_extractor: Any) -> Any:
+    """Return the classifier that `write_classifier` was given; see `skfairft.load`."""
+    content, files = read_folder(folder)
+    try:
+        clf = classifier_of(kind, content, files["head"])
+        written = content["backbone"]
+        if written is not None:
+            reference = BackboneReference(
+                **{key: unpack(value) for key, value in written["reference"].items()}
+            )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(
+            f"What {os.fspath(folder)} holds is no classifier as save writes it: {error} Nothing "
+            "was loaded; save the model again."
+        ) from error
+    if written is None:
+        if feature_extractor is not None:
+            raise ValueError(
+                f"A feature_extractor was passed, but the classifier in {os.fspath(folder)} has "
+                "none: its X holds features. Pass none, or load another folder."
+            )
+        clf.feature_extractor = clf.feature_extractor_ = None
+        return clf
+    _attach(clf, written, reference, feature_extractor, files.get("backbone"))
+    return clf
+
+
+def _attach(
+    clf: Any,
+    written: dict[str, Any],
+    reference: BackboneReference,
+    given: Any,
+    weights: Tensors | None,
+) -> None:
+    """Give a classifier its backbone, if it is the one of the fit."""
+    wrapped = isinstance(given, FrozenFeatureExtractor)
+    if not wrapped and not isinstance(given, nn.Module):
+        arrived = "None was passed" if given is None else f"{type(given).__name__} was passed"
+        raise TypeError(
+            f"The classifier was fitted on the features of a {reference.title}, and as "
+            f"feature_extractor {arrived}; expected that module, or a FrozenFeatureExtractor "
+            f"around it{' (any weights: its own are in the folder)' if weights else ''}."
+        )
+    if not wrapped and reference.preprocess is not None:
+        raise ValueError(
+            f"preprocess ({reference.preprocess}) made the inputs of the {reference.title}, which "
+            "a module alone does not say; pass FrozenFeatureExtractor(module, preprocess=...)."
+        )
+    used = clone(given) if wrapped else _extractor(given, written["settings"])
+    if weights is not None:
+        used = _with_weights(used, reference, weights)
+    reference.check(used)
+    for name, value in written["seen"].items():
+        value = unpack(value)
+        if not isinstance(value, _SEEN[name]):
+            raise ValueError(f"{name} is a {type(value).__name__}; expected {_SEEN[name]}.")
+        setattr(used, name, value)
+    if wrapped:
+        clf.feature_extractor = given.set_params(module=used.module)
+    elif written["given"] is None:
+        clf.feature_extractor = used.module
+    else:
+        clf.feature_extractor = _extractor(used.module, written["given"])
+    clf.feature_extractor_ = used
+
+
+def _extractor(module: nn.Module, settings: dict[str, Any]) -> FrozenFeatureExtractor:
+    extractor = FrozenFeatureExtractor(
+        module, **{name: unpack(settings[name]) for name in _SETTINGS}
+    )
+    extractor._validate_params()
+    return extractor
+
+
+def _with_weights(
+    extractor: FrozenFeatureExtractor, reference: BackboneReference, weights: Tensors
+) -> FrozenFeatureExtractor:
+    """Return an extractor whose module has the weights; it is copied if it has others."""
+    module = extractor.module
+    if BackboneReference.of(extractor).weights == reference.weights:
+        return extractor
+    module = copy_module(module, type(module).__name__)
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights of the {reference.title} that was saved do not fit the "
+            f"{type(module).__name__} that was passed: {error}. Build the module as for the fit."
+        ) from error
+    return clone(extractor).set_params(module=module)

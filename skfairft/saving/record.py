@@ -1,0 +1,178 @@
+"""A fitted classifier as content of JSON and numbers, and back, whatever the files are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from skorch.history import History
+
+from ..inputs.exceptions import FairnessWarning
+from ..inputs.requests import requests_of, set_requests
+from ..inputs.warn import warn_user
+from ..solvers.base import Solver
+from ..solvers.bound import KnownGroups
+from ..summary.read import summarize
+from .modules import Tensors, module_of, written_module
+from .parameters import read_parameter, written_parameter
+from .values import CannotWriteError, pack, unpack
+
+__all__ = ["classifier_of", "written_classifier"]
+
+# Attributes of a fit by their type; an array (n,) is of any dtype.
+_VALUES: dict[str, Any] = {
+    "classes_": np.ndarray,
+    "groups_": np.ndarray,
+    "groups_given_": bool,
+    "sensitive_names_in_": list,
+    "n_features_in_": int,
+    "feature_names_in_": np.ndarray,
+    "rank_": int,
+    "C_": float,
+    "fairness_weight_": float,
+    "n_iter_": int,
+    "difference_": float,
+    "difference_interval_": np.ndarray,
+    "difference_limit_": float,
+    "bound_met_": bool,
+    "known_groups_": tuple,
+}
+_NUMBERS = ("group_importance_", "importance_", "group_weights_", "singular_values_")
+_MAY_LACK = {
+    *("n_features_in_", "feature_names_in_", "difference_", "difference_interval_"),
+    *("difference_limit_", "bound_met_", "known_groups_"),
+}
+# Otherwise written, or not to be: what trained the head holds its optimizer and code.
+_OTHERS = {"head_", "solver_", "history_", "net_", "feature_extractor_", "_metadata_request"}
+
+
+def written_classifier(clf: Any) -> tuple[dict[str, Any], Tensors]:
+    """Return all of a fitted classifier but its backbone: content of JSON, and numbers by name.
+
+    Raises
+    ------
+    ValueError
+        If classes, groups or the head are of kinds that these files do not hold.
+
+    Warns
+    -----
+    FairnessWarning
+        If parameters or attributes are left out, with their names.
+    """
+    tensors: Tensors = {}
+    lost: list[str] = []
+    parameters = {
+        name: written_parameter(name, value, tensors, lost)
+        for name, value in clf.get_params(deep=False).items()
+        if name != "feature_extractor"
+    }
+    solver = written_parameter("solver_", clf.solver_, tensors, [])
+    fitted: dict[str, Any] = {}
+    for name in [*_VALUES, "head_", "history_"]:
+        if not hasattr(clf, name):
+            continue
+        value = getattr(clf, name)
+        try:
+            if name == "head_":
+                fitted[name] = written_module(value, name, tensors)
+            elif name == "history_":
+                fitted[name] = pack(list(value))
+            else:
+                # Python's own numbers in place of NumPy's scalars, a tuple in that of a named one.
+                plain = isinstance(value, np.ndarray)
+                fitted[name] = pack(value if plain else _VALUES[name](value))
+        except CannotWriteError as error:
+            raise ValueError(
+                f"{name} holds {error}, which cannot be written without code; expected text, "
+                "numbers, dates or tuples of them, and torch's own layers. Convert it, for example "
+                "to text, and fit again, or keep the classifier by joblib."
+            ) from error
+    if "not saved" in solver:
+        raise ValueError(
+            f"The solver {solver['not saved']} is none of skfairft's and cannot be written without "
+            "code; keep the classifier by joblib."
+        )
+    tensors.update({name: torch.from_numpy(np.array(getattr(clf, name))) for name in _NUMBERS})
+    known = {*clf.get_params(deep=False), *_VALUES, *_NUMBERS, *_OTHERS}
+    lost += sorted(vars(clf).keys() - known)
+    if lost:
+        warn_user(
+            f"Not saved, for it is code or no attribute of this class: {', '.join(lost)}. The "
+            "saved classifier predicts the same; set such parameters again before fitting it.",
+            FairnessWarning,
+        )
+    content = {
+        "summary": dict(summarize(clf).lines()),
+        "parameters": parameters,
+        "solver_": solver,
+        "fitted": fitted,
+        "requests": requests_of(clf),
+    }
+    return content, tensors
+
+
+def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
+    """Return the classifier that `written_classifier` was given, without a backbone yet.
+
+    Anything else is a ValueError.
+
+    Parameters
+    ----------
+    kind : type
+        Its class.
+    content, tensors
+        As returned there.
+    """
+    try:
+        parameters = content["parameters"]
+        if set(parameters) != set(kind().get_params(deep=False)) - {"feature_extractor"}:
+            raise ValueError(f"the parameters are {sorted(parameters)}")
+        clf = kind(
+            **{key: read_parameter(key, value, tensors) for key, value in parameters.items()}
+        )
+        fitted = content["fitted"]
+        for name, type_ in _VALUES.items():
+            if name in fitted or name not in _MAY_LACK:
+                setattr(clf, name, _of_type(type_, unpack(fitted[name]), name))
+        if hasattr(clf, "known_groups_"):
+            weight, difference, (low, high), limit, met = clf.known_groups_
+            clf.known_groups_ = KnownGroups(
+                float(weight), float(difference), (float(low), float(high)), float(limit), bool(met)
+            )
+        for name in _NUMBERS:
+            setattr(clf, name, tensors[name].numpy())
+        clf.head_ = module_of(fitted["head_"], "head_", tensors)
+        clf.history_ = History(_of_type(list, unpack(fitted["history_"]), "history_"))
+        clf.solver_ = _of_type(Solver, read_parameter("solver_", content["solver_"], tensors), "")
+        set_requests(clf, content["requests"])
+        _check_shapes(clf)
+    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, AssertionError) as error:
+        raise ValueError(f"The files hold no {kind.__name__} ({error!r}).") from error
+    return clf
+
+
+def _of_type(kind: type, value: Any, name: str) -> Any:
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{name} is a {type(value).__name__}; expected a {kind.__name__}.")
+    return value
+
+
+def _check_shapes(clf: Any) -> None:
+    """Refuse what does not fit together: a file may be whole and wrong."""
+    k, G = len(clf.classes_), len(clf.groups_)
+    d = len(clf.importance_)
+    expected = {
+        "classes_": (k,),
+        "groups_": (G,),
+        "group_importance_": (G, d),
+        "importance_": (d,),
+        "group_weights_": (G,),
+    }
+    for name, shape in expected.items():
+        if getattr(clf, name).shape != shape:
+            raise ValueError(f"{name} has shape {getattr(clf, name).shape}; expected {shape}.")
+    with torch.no_grad():
+        scores = clf.head_(torch.zeros(1, d))
+    if scores.shape != (1, k) or k < 2 or clf.singular_values_.ndim != 1:
+        raise ValueError(f"The head gives {tuple(scores.shape)} for a row; expected (1, {k}).")
