@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
@@ -21,7 +21,9 @@ from tqdm.auto import tqdm
 from ..feature_store import DiskStore, MemoryStore, get_store
 from ..feature_store.fingerprint import fingerprint
 from ..feature_store.witness import MOST_ROWS, noise_of
+from ..inputs.exceptions import FeatureStoreWarning
 from ..inputs.lazy import is_lazy
+from ..inputs.warn import warn_user
 from ..rows.chunks import read_chunks
 from .box import extractor_block
 from .by_chunk import features_by_chunk
@@ -40,6 +42,9 @@ _PICKING = 2
 
 # Modules that run in less time than it takes to look their rows up.
 _cheap: WeakSet[nn.Module] = WeakSet()
+
+# Folders of which it was said that they are not here.
+_missing: set[str] = set()
 
 
 class FrozenFeatureExtractor(
@@ -102,7 +107,9 @@ class FrozenFeatureExtractor(
         Where features are remembered. None is the memory of this process, up to
         512 MiB, least recently used first out; features of one module that outgrow
         it go to temporary files. A folder keeps them on disk, up to 10 GiB,
-        shared between processes (``n_jobs > 1``) and kept for later ones. False
+        shared between processes (``n_jobs > 1``) and kept for later ones. `fit` makes it, and
+        decides where a relative one is; a fitted extractor that finds it gone, perhaps on
+        another machine, warns and takes the memory of the process. False
         remembers nothing. A store of `skfairft.feature_store` has a bound of your own.
     max_nbytes : int or None, default=2**29
         Features of more bytes are returned as a memory-mapped array, on a temporary
@@ -209,7 +216,23 @@ class FrozenFeatureExtractor(
         ``info()`` tells its size, and the rows that were found (``hits``) and that were
         not and had to run (``misses``); ``clear()`` forgets everything.
         """
-        return None if self.memory is False else get_store(self.memory)
+        if self.memory is False:
+            return None
+        known, folder = getattr(self, "_kept_in", ("", None))
+        if folder is None or known != repr(self.memory):
+            return get_store(self.memory)
+        # What fit took it for, wherever the working directory is now. A model that was brought
+        # elsewhere does not make folders there: features are personal data.
+        if os.path.isdir(folder):
+            return self.memory if isinstance(self.memory, DiskStore) else get_store(folder)
+        if folder not in _missing:
+            _missing.add(folder)
+            warn_user(
+                f"{folder}, in which features were kept at fit, is not here. They are kept in the "
+                "memory of this process; make the folder, or set memory, to keep them otherwise.",
+                FeatureStoreWarning,
+            )
+        return get_store(None)
 
     def feature_module(self) -> nn.Module:
         """Return what maps a batch to features: the module itself, or with what picks them.
@@ -246,6 +269,7 @@ class FrozenFeatureExtractor(
         if is_lazy(X):
             X = read_chunks(X, counted=False).head(2 * MOST_ROWS)
         with all_or_nothing(self):
+            self._make_folder()
             rows = check_rows(self, X, reset=True)
             first = replace(rows, data=rows.load(slice(0, 2 * MOST_ROWS)), of_item=None)
             self._keep(self._extract(first, None, look=True))
@@ -275,6 +299,7 @@ class FrozenFeatureExtractor(
         if is_lazy(X):
             return self.fit(X).transform(X)
         with all_or_nothing(self):
+            self._make_folder()
             features = self._extract(check_rows(self, X, reset=True), None, look=True)
             self._keep(features)
         return features
@@ -306,6 +331,15 @@ class FrozenFeatureExtractor(
             return features_by_chunk(fitted, X, fitted._n_features_out, fitted._features_dtype)
         rows = check_rows(self, X, reset=False)
         return self._extract(rows, getattr(self, "_n_features_out", None), look=False)
+
+    def _make_folder(self) -> None:
+        """Make the folder of the features and note which it is, for it may be a relative one."""
+        self.__dict__.pop("_kept_in", None)
+        store = self.store
+        if isinstance(store, DiskStore):
+            with suppress(OSError):  # the store says so where it cannot write
+                store.folder.mkdir(parents=True, exist_ok=True)
+                self._kept_in = repr(self.memory), str(store.folder)
 
     def _keep(self, features: NDArray[Any]) -> None:
         """Keep what is known of all features from those of some rows."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import copyreg
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -17,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from ..feature_store import DiskStore, MemoryStore
 from ..inputs.requests import requests_of, set_requests
 from ..onnx import OnnxModule
+from .named import by_name, rebuilt
 from .plain import plain_module, torch_module
 
 # What clones share with their original.
@@ -147,7 +147,8 @@ class ModuleParamsMixin:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Return what pickles and copies hold: the modules as they are."""
-        return copyreg.__newobj__, (type(self),), dict(vars(self))  # type: ignore[attr-defined]
+        state = dict(vars(self))
+        return rebuilt, (type(self), by_name(state)), state
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         return BaseEstimator.__repr__(self._with_short_modules(), N_CHAR_MAX)

@@ -7,6 +7,7 @@ take a block each meet once in a pass.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import deque
@@ -37,6 +38,20 @@ T = TypeVar("T")
 
 # (n, d): in memory, in a mapped file, or in chunks on other machines.
 Features = LocalFeatures | DaskFeatures
+
+
+def _after_fork_in_child() -> None:
+    """Let torch work with one thread: its others are not in the child, and it would wait for them.
+
+    So it is with whoever used torch with threads before a fork, such as a server that loads a model
+    and then starts its workers. torch's own loaders of data do the same in theirs.
+    """
+    torch.set_num_threads(1)
+    _pool.set(None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 _pool: ContextVar[tuple[ThreadPoolExecutor, int] | None] = ContextVar("pool", default=None)
 

@@ -53,10 +53,10 @@ def write_folder(
         digest = hashlib.sha256(data).hexdigest()
         names[kind] = {"file": f"{kind}-{digest[:16]}.safetensors", "sha256": digest}
         if not _is_whole(path / names[kind]["file"], digest):
-            _replace(path / names[kind]["file"], data)
+            _put(path / names[kind]["file"], data)
     whole = {"format": FORMAT, "skfairft": __version__, "files": names, **content}
     text = json.dumps({"sha256": _sum_of(whole), **whole}, indent=1, allow_nan=False)
-    _replace(path / _MODEL, text.encode("ascii"))
+    _put(path / _MODEL, text.encode("ascii"))
     kept = {each["file"] for each in names.values()}
     for old in path.glob("*.safetensors"):  # of the model that was there
         kind, _, digest = old.stem.rpartition("-")
@@ -64,7 +64,7 @@ def write_folder(
             old.unlink(missing_ok=True)
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _put(path: Path, data: bytes) -> None:
     unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
         with open(unfinished, "xb") as file:
