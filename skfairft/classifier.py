@@ -663,6 +663,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ValueError
             If classes, groups, the head or the solver are of kinds that can only be written as
             code, such as a custom activation; or if the backbone was exchanged after `fit`.
+        TypeError
+            For a subclass.
 
         Warns
         -----
@@ -683,6 +685,11 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ...     sorted(path.suffix for path in Path(folder).iterdir())
         ['.json', '.safetensors']
         """
+        if type(self) is not FairLowRankHeadClassifier:
+            raise TypeError(
+                f"{type(self).__name__} is a class of your own, and what is loaded would be a "
+                "FairLowRankHeadClassifier; keep it by joblib."
+            )
         write_classifier(self, folder, backbone=backbone)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -39,7 +39,9 @@ LOOKS_INTO = {
     "displays": "inputs rows backbone parity lowrank summary fitting path metrics",
     "report": "_version inputs backbone parity summary classifier path metrics displays",
     "datasets": "inputs",
-    "__init__": "_version inputs backbone solvers classifier loading compression path displays report",
+    "__init__": (
+        "_version inputs backbone solvers classifier loading compression path displays report"
+    ),
 }
 
 # Libraries that a room must not know, by the prefix of what is imported.

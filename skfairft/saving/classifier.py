@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
@@ -90,16 +90,13 @@ def read_classifier(kind: type, folder: str | os.PathLike[str], feature_extracto
     try:
         clf = classifier_of(kind, content, files["head"])
         written = content["backbone"]
-        if written is not None:
-            reference = BackboneReference(
-                **{key: unpack(value) for key, value in written["reference"].items()}
-            )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        backbone = None if written is None else _Backbone.read(written)
+    except Exception as error:  # whatever comes of values that do not belong there
         raise ValueError(
-            f"What {os.fspath(folder)} holds is no classifier as save writes it: {error} Nothing "
-            "was loaded; save the model again."
+            f"{os.fspath(folder)} is whole, but not as save writes it: {error}. Nothing was "
+            "loaded; save the model again."
         ) from error
-    if written is None:
+    if backbone is None:
         if feature_extractor is not None:
             raise ValueError(
                 f"A feature_extractor was passed, but the classifier in {os.fspath(folder)} has "
@@ -107,18 +104,43 @@ def read_classifier(kind: type, folder: str | os.PathLike[str], feature_extracto
             )
         clf.feature_extractor = clf.feature_extractor_ = None
         return clf
-    _attach(clf, written, reference, feature_extractor, files.get("backbone"))
+    _attach(clf, backbone, feature_extractor, files.get("backbone"))
     return clf
 
 
-def _attach(
-    clf: Any,
-    written: dict[str, Any],
-    reference: BackboneReference,
-    given: Any,
-    weights: Tensors | None,
-) -> None:
+class _Backbone(NamedTuple):
+    """What was written of a backbone."""
+
+    reference: BackboneReference
+    used: dict[str, Any]  # parameters of the fitted extractor
+    given: dict[str, Any] | None  # those of the parameter, if that was one, too
+    seen: dict[str, Any]  # of X
+
+    @classmethod
+    def read(cls, written: dict[str, Any]) -> _Backbone:
+        reference = {key: unpack(value) for key, value in written["reference"].items()}
+        seen = {name: unpack(value) for name, value in written["seen"].items()}
+        for name, value in seen.items():
+            if not isinstance(value, _SEEN[name]):
+                raise ValueError(f"{name} is a {type(value).__name__}")
+        given = written["given"]
+        return cls(
+            BackboneReference(**reference),
+            _read_settings(written["settings"]),
+            None if given is None else _read_settings(given),
+            seen,
+        )
+
+
+def _read_settings(written: dict[str, Any]) -> dict[str, Any]:
+    settings = {name: unpack(written[name]) for name in _SETTINGS}
+    FrozenFeatureExtractor(nn.Identity(), **settings)._validate_params()
+    return settings
+
+
+def _attach(clf: Any, backbone: _Backbone, given: Any, weights: Tensors | None) -> None:
     """Give a classifier its backbone, if it is the one of the fit."""
+    reference = backbone.reference
     wrapped = isinstance(given, FrozenFeatureExtractor)
     if not wrapped and not isinstance(given, nn.Module):
         arrived = "None was passed" if given is None else f"{type(given).__name__} was passed"
@@ -132,30 +154,20 @@ def _attach(
             f"preprocess ({reference.preprocess}) made the inputs of the {reference.title}, which "
             "a module alone does not say; pass FrozenFeatureExtractor(module, preprocess=...)."
         )
-    used = clone(given) if wrapped else _extractor(given, written["settings"])
+    used = clone(given) if wrapped else FrozenFeatureExtractor(given, **backbone.used)
     if weights is not None:
         used = _with_weights(used, reference, weights)
     reference.check(used)
-    for name, value in written["seen"].items():
-        value = unpack(value)
-        if not isinstance(value, _SEEN[name]):
-            raise ValueError(f"{name} is a {type(value).__name__}; expected {_SEEN[name]}.")
+    for name, value in backbone.seen.items():
         setattr(used, name, value)
     if wrapped:
-        clf.feature_extractor = given.set_params(module=used.module)
-    elif written["given"] is None:
+        same = given.module is used.module
+        clf.feature_extractor = given if same else clone(given).set_params(module=used.module)
+    elif backbone.given is None:
         clf.feature_extractor = used.module
     else:
-        clf.feature_extractor = _extractor(used.module, written["given"])
+        clf.feature_extractor = FrozenFeatureExtractor(used.module, **backbone.given)
     clf.feature_extractor_ = used
-
-
-def _extractor(module: nn.Module, settings: dict[str, Any]) -> FrozenFeatureExtractor:
-    extractor = FrozenFeatureExtractor(
-        module, **{name: unpack(settings[name]) for name in _SETTINGS}
-    )
-    extractor._validate_params()
-    return extractor
 
 
 def _with_weights(

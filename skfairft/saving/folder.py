@@ -55,8 +55,7 @@ def write_folder(
         if not _is_whole(path / names[kind]["file"], digest):
             _put(path / names[kind]["file"], data)
     whole = {"format": FORMAT, "skfairft": __version__, "files": names, **content}
-    text = json.dumps({"sha256": _sum_of(whole), **whole}, indent=1, allow_nan=False)
-    _put(path / _MODEL, text.encode("ascii"))
+    _put(path / _MODEL, _text({"sha256": _sum_of(whole), **whole}).encode("ascii"))
     kept = {each["file"] for each in names.values()}
     for old in path.glob("*.safetensors"):  # of the model that was there
         kind, _, digest = old.stem.rpartition("-")
@@ -75,6 +74,14 @@ def _put(path: Path, data: bytes) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def _text(value: Any, levels: int = 2) -> str:
+    """Return JSON with a line for each entry of the outer objects, for people to read."""
+    if levels == 0 or not isinstance(value, dict) or not value:
+        return json.dumps(value, allow_nan=False)
+    entries = [f"{json.dumps(key)}: {_text(each, levels - 1)}" for key, each in value.items()]
+    return "{\n" + ",\n".join(entries) + "\n}"
 
 
 def _is_whole(path: Path, digest: str) -> bool:

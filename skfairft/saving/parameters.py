@@ -82,16 +82,12 @@ def _written(name: str, value: Any, tensors: Tensors, lost: list[str]) -> Any:
     if isinstance(value, np.random.RandomState):
         return {"RandomState": pack(value.get_state(legacy=False))}
     if _SPLITTERS.get(kind.__name__) is kind:
-        names = [each for each in inspect.signature(kind).parameters if hasattr(value, each)]
-        return {
-            "splitter": [
-                kind.__name__,
-                {
-                    each: _written(f"{name}.{each}", getattr(value, each), tensors, lost)
-                    for each in names
-                },
-            ]
+        held = {**getattr(value, "cvargs", {}), **vars(value)}  # the first of repeated ones
+        settings = {key: held[key] for key in inspect.signature(kind).parameters}
+        written = {
+            key: _written(f"{name}.{key}", each, tensors, lost) for key, each in settings.items()
         }
+        return {"splitter": [kind.__name__, written]}
     if kind.__module__.partition(".")[0] == "pandas" and kind.__name__ == "Series":
         value = dict(zip(value.index.tolist(), value.tolist(), strict=True))
     return pack(value)

@@ -13,9 +13,10 @@ from ..inputs.requests import requests_of, set_requests
 from ..inputs.warn import warn_user
 from ..solvers.base import Solver
 from ..solvers.bound import KnownGroups
+from ..solvers.registry import resolve_solver
 from ..summary.read import summarize
 from .modules import Tensors, module_of, written_module
-from .parameters import read_parameter, written_parameter
+from .parameters import NotSaved, read_parameter, written_parameter
 from .values import CannotWriteError, pack, unpack
 
 __all__ = ["classifier_of", "written_classifier"]
@@ -60,6 +61,7 @@ def written_classifier(clf: Any) -> tuple[dict[str, Any], Tensors]:
     FairnessWarning
         If parameters or attributes are left out, with their names.
     """
+    clf._validate_params()
     tensors: Tensors = {}
     lost: list[str] = []
     parameters = {
@@ -147,8 +149,12 @@ def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
         clf.solver_ = _of_type(Solver, read_parameter("solver_", content["solver_"], tensors), "")
         set_requests(clf, content["requests"])
         _check_shapes(clf)
-    except (KeyError, TypeError, AttributeError, IndexError, RuntimeError, AssertionError) as error:
-        raise ValueError(f"The files hold no {kind.__name__} ({error!r}).") from error
+        for estimator in (clf, resolve_solver(clf.solver), clf.solver_):
+            _check_parameters(estimator)
+    except Exception as error:  # whatever comes of values that do not belong there
+        raise ValueError(
+            f"it holds no {kind.__name__} ({type(error).__name__}: {error})"
+        ) from error
     return clf
 
 
@@ -156,6 +162,12 @@ def _of_type(kind: type, value: Any, name: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise ValueError(f"{name} is a {type(value).__name__}; expected a {kind.__name__}.")
     return value
+
+
+def _check_parameters(estimator: Any) -> None:
+    given = estimator.get_params(deep=False)
+    saved = {name: value for name, value in given.items() if not isinstance(value, NotSaved)}
+    type(estimator)(**saved)._validate_params()
 
 
 def _check_shapes(clf: Any) -> None:
@@ -172,7 +184,11 @@ def _check_shapes(clf: Any) -> None:
     for name, shape in expected.items():
         if getattr(clf, name).shape != shape:
             raise ValueError(f"{name} has shape {getattr(clf, name).shape}; expected {shape}.")
+    for name, count in (("classes_", k), ("groups_", G)):
+        if len(set(getattr(clf, name).tolist())) != count:
+            raise ValueError(f"{name} names one twice.")
     with torch.no_grad():
         scores = clf.head_(torch.zeros(1, d))
-    if scores.shape != (1, k) or k < 2 or clf.singular_values_.ndim != 1:
+    fits = scores.shape == (1, k) and scores.is_floating_point() and k >= 2
+    if not fits or clf.singular_values_.ndim != 1:
         raise ValueError(f"The head gives {tuple(scores.shape)} for a row; expected (1, {k}).")

@@ -40,6 +40,8 @@ _BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
 }
 _NUMBERS = "biuf"
 _DATES = "mM"
+# Of an array of texts that are all shorter than its dtype has room for.
+_MOST_BYTES = 2**24
 
 
 def pack(value: Any) -> Any:
@@ -140,7 +142,7 @@ def _array(content: Any) -> np.ndarray[Any, Any]:
         if any(type(each) is not str or len(each) * 4 > dtype.itemsize for each in values):
             raise ValueError(f"An array of dtype {name} holds other or longer values.")
         longest = max((len(each) for each in values), default=0)
-        if dtype.itemsize > 4 * max(longest, 1):
+        if dtype.itemsize > 4 * max(longest, 1) and dtype.itemsize * len(values) > _MOST_BYTES:
             raise ValueError(f"An array of dtype {name} holds texts of {longest} characters.")
         return np.array(values, dtype=dtype).reshape(shape)
     if dtype.kind not in _NUMBERS + _DATES + "c" or dtype.hasobject or dtype.itemsize > 16:
@@ -158,6 +160,13 @@ def _number(content: Any) -> float:
     if content not in ("nan", "inf", "-inf"):
         raise ValueError(f"The number {content!r} is none that is written as text.")
     return float(content)
+
+
+def _dtype(content: Any) -> np.dtype[Any]:
+    found = np.dtype(content) if isinstance(content, str) else None
+    if found is None or found.kind not in _NUMBERS:
+        raise ValueError(f"{content!r} is no dtype of numbers.")
+    return found
 
 
 def _torch_dtype(content: Any) -> torch.dtype:
@@ -229,7 +238,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "dict": lambda content: {unpack(key): unpack(each) for key, each in content},
     "array": _array,
     "scalar": lambda content: _array(content)[()],
-    "dtype": lambda content: _array([content, [0], []]).dtype,
+    "dtype": _dtype,
     "torch dtype": _torch_dtype,
     **{kind: _by_text(read) for kind, (_, _, read) in _BY_TEXT.items()},
     **{kind: _of_pandas(make) for kind, (_, make) in _OF_PANDAS.items()},
