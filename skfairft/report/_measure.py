@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import warnings
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,7 @@ def model_report(
     >>> report.save("report.html")
     """
     clf = final_classifier(estimator)
-    summary, wrapper = summarize(clf), deciding_wrapper(estimator)
+    summary, wrapper = summarize(estimator), deciding_wrapper(estimator)
     if known_groups:
         check_told(clf, wrapper)
         # A search passes nothing on to the predict of what it found.
@@ -196,7 +197,7 @@ def model_report(
         chosen=None if path is None or wrapper is not None else _row_of(path, clf),
         peers=peers,
         parameters=_parameters(clf),
-        versions=_versions(),
+        versions=_versions(clf),
         weighted=sample_weight is not None,
         known_groups=known_groups,
         wrapper=wrapper,
@@ -311,11 +312,15 @@ def _parameters(clf: FairLowRankHeadClassifier) -> dict[str, tuple[str, bool]]:
             given[f"solver__{name}"] = value
             # What is not given may be anything but what is.
             defaults[f"solver__{name}"] = ... if name in changed else value
-    return {
+    found = {
         name: (_as_text(value), _as_text(value) != _as_text(defaults[name]))
         for name, value in given.items()
     }
 
+    if not isinstance(clf.C, Number):  # the fit has found one, or taken its solver's
+        text, is_set = found["C"]
+        found["C"] = f"{text} ({clf.C_:.6g} in use)", is_set
+    return found
 
 def _as_text(value: Any) -> str:
     """Return a parameter in a few characters; of an object, its class: its repr may hold paths."""
@@ -331,6 +336,13 @@ def _as_text(value: Any) -> str:
     return text if len(text) <= _MOST_CHARACTERS else text[: _MOST_CHARACTERS - 3] + "..."
 
 
-def _versions() -> dict[str, str]:
-    libraries = {name: version(name) for name in _LIBRARIES}
+def _versions(clf: FairLowRankHeadClassifier) -> dict[str, str]:
+    """Return the versions of what was used, also of what the backbone and preprocess come from."""
+    extractor = clf.feature_extractor_
+    parts = [] if extractor is None else [extractor.preprocess, *extractor.module.modules()]
+    homes = {str(getattr(part, "__module__", None)).partition(".")[0] for part in parts}
+    libraries = {}
+    for name in [*_LIBRARIES, *sorted(homes - {__name__.partition(".")[0]})]:
+        with suppress(PackageNotFoundError):  # such as the user's own module
+            libraries[name] = version(name)
     return {"skfairft": __version__, "Python": platform.python_version(), **libraries}

@@ -36,6 +36,11 @@ class ModelSummary:
         are not parameters of torch; a lazy module that has not run yet).
     layer, output, pool : str, int or None
         What is taken from the module, see `FrozenFeatureExtractor`.
+    prepared_by : tuple of str, default=()
+        What the rows go through before the module, or the head, gets them, in this order: steps of
+        a pipeline, and ``preprocess`` of the extractor.
+    dtype : str or None, default=None
+        Of mixed precision, see `FrozenFeatureExtractor`.
     n_features_in : int or None
         Columns of X; None also for texts, files and datasets.
     n_features : int or None
@@ -116,6 +121,8 @@ class ModelSummary:
     layer: str | None
     output: str | int | None
     pool: str | None
+    prepared_by: tuple[str, ...] = ()
+    dtype: str | None = None
     n_features_in: int | None = None
     n_features: int | None = None
     classes: tuple[Any, ...] | None = None
@@ -187,7 +194,10 @@ class ModelSummary:
         list of (str, str)
             Plain text; names of classes and groups are as they came, not escaped.
         """
-        rows = [("backbone", self.describe_backbone())]
+        rows = []
+        if self.prepared_by:
+            rows.append(("inputs", f"through {', then '.join(self.prepared_by)}"))
+        rows.append(("backbone", self.describe_backbone()))
         if self.n_features is not None:
             rows.append(("features", f"{self.n_features:,}"))
         if self.classes is not None:
@@ -263,6 +273,7 @@ class ModelSummary:
         if self.backbone_parameters is not None:
             count = f"{self.backbone_parameters:,} parameters"
         taken = {"layer": self.layer, "output": self.output, "pool": self.pool}
+        taken["dtype"] = self.dtype
         settings = [f"{name} {value!r}" for name, value in taken.items() if value is not None]
         return ", ".join([self.backbone, *settings, count, "frozen: never trained here"])
 

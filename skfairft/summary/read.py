@@ -13,6 +13,7 @@ from ..head.modules import split_tail
 from ..solvers.registry import resolve_solver
 from .inside import path_inside
 from .model import ModelSummary
+from .prepared import called
 
 __all__ = ["summarize"]
 
@@ -50,7 +51,7 @@ def summarize(estimator: Any) -> ModelSummary:
     constraint  none
     solver      fine_tune
     """
-    clf = path_inside(estimator)[-1]
+    *around, clf = path_inside(estimator)
     fitted = hasattr(clf, "head_")
     solver = clf.solver_ if fitted else resolve_solver(clf.solver)
     if not fitted:
@@ -63,11 +64,15 @@ def summarize(estimator: Any) -> ModelSummary:
     taken: dict[str, Any] = {
         name: getattr(extractor, name) if wrapped else None for name in ("layer", "output", "pool")
     }
+    before = [step for outer in around for _, step in getattr(outer, "steps", ())[:-1]]
+    before.append(extractor.preprocess if wrapped else None)
     return ModelSummary(
         fitted=fitted,
+        prepared_by=tuple(map(called, filter(_acts, before))),
         backbone=None if module is None else type(module).__name__,
         backbone_parameters=0 if module is None else count_parameters(module),
         **taken,
+        dtype=_dtype_of(extractor) if wrapped else None,
         rank_asked=clf.rank,
         importance=clf.importance,
         solver=solver.label(),
@@ -78,6 +83,16 @@ def summarize(estimator: Any) -> ModelSummary:
         confidence=clf.confidence,
         **(_of_fit(clf) if fitted else {"fairness_weight": clf.fairness_weight}),
     )
+
+
+def _acts(step: Any) -> bool:
+    """Tell whether a step of a pipeline, or what stands for one, does something."""
+    return step is not None and not (isinstance(step, str) and step == "passthrough")
+
+
+def _dtype_of(extractor: FrozenFeatureExtractor) -> str | None:
+    """Return the dtype of mixed precision, "bfloat16" for ``torch.bfloat16``, too."""
+    return None if extractor.dtype is None else str(extractor.dtype).removeprefix("torch.")
 
 
 def _of_fit(clf: Any) -> dict[str, Any]:
