@@ -22,6 +22,7 @@ from ..backbone.modules import count_parameters
 from ..inputs.by_name import by_name
 from ..inputs.encoding import encode_groups
 from ..inputs.index_order import warn_of_index_order
+from ..inputs.words import group_name
 from ..parity.rate_limits import wilson_limits
 from .checks import check_labels, check_module
 from .outputs import Meaning, meaning_of
@@ -37,7 +38,7 @@ _RATES = ("selection_rate", "selection_rate_small")
 _SHOWN = ("divergence", "agreement", "loss_rise", "accuracy_rise")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CompressionReport:
     """What a smaller model changes for each group; made by `compression_report`.
 
@@ -90,8 +91,9 @@ class CompressionReport:
             apart = [groups[name].max() - groups[name].min() for name in _RATES]
             lines.append(f"demographic parity distance: {apart[0]:.3f} -> {apart[1]:.3f}")
         if len(groups) > 1:
-            lines.append(f"worst: {self.worst}")
+            lines.append(f"worst: {group_name(self.worst)}")
         shown = self.by_group[["n"]].astype(str)
+        shown.index = [group_name(group) for group in shown.index]
         for name in [name for name in _SHOWN if name in self.by_group]:
             columns = (self.by_group[f"{name}{end}"] for end in ("", "_low", "_high"))
             shown[name] = [
@@ -99,6 +101,8 @@ class CompressionReport:
                 for value, low, high in zip(*columns, strict=True)
             ]
         return "\n".join([*lines, shown.to_string()])
+
+    __repr__ = __str__
 
 
 @by_name

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..inputs import words as _words
+from ..inputs.unseen import escaped
 
 __all__ = [
     "COLOURS",
@@ -21,6 +22,7 @@ __all__ = [
     "check_known",
     "check_shape",
     "entry",
+    "free_text",
     "group_name",
     "literal",
     "look",
@@ -152,20 +154,29 @@ def literal(name: Any) -> str:
     r"""Return a name as matplotlib shows it letter for letter.
 
     It takes text between dollar signs for formulas, and leaves labels that begin with an
-    underscore out of legends.
+    underscore out of legends. What is unseen in the name is written as in a Python string.
 
     Examples
     --------
     >>> literal("$10 to $20"), literal("_other")
     ('\\$10 to \\$20', ' _other')
     """
-    text = str(name).replace("$", r"\$")
-    return f" {text}" if text.startswith("_") else text
+    return _as_it_is(_words.one_line(name))
 
 
 def group_name(group: Any) -> str:
     """Return what a group is called in a plot, letter for letter."""
-    return literal(_words.group_name(group))
+    return _as_it_is(_words.group_name(group))
+
+
+def free_text(text: Any) -> str:
+    """Return a user's name of an axis or a line, which may have several lines and formulas."""
+    return escaped(str(text), keep="\n")
+
+
+def _as_it_is(text: str) -> str:
+    text = text.replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def check_known(name: Any, known: Collection[str], what: str) -> None:

@@ -12,7 +12,17 @@ from numpy.typing import ArrayLike, NDArray
 from ..summary.inside import final_classifier
 from ..summary.model import ModelSummary
 from ..summary.read import summarize
-from ._common import Display, check_shape, entry, group_name, look, new_axes, place_legend, styled
+from ._common import (
+    Display,
+    check_shape,
+    entry,
+    free_text,
+    group_name,
+    look,
+    new_axes,
+    place_legend,
+    styled,
+)
 
 __all__ = ["FisherImportanceDisplay"]
 
@@ -143,7 +153,7 @@ class FisherImportanceDisplay(Display):
                 ax.plot(x, row[order], **styled(line, kwargs))
         if importance is not None:
             mean = {"color": "black", "linestyle": "--", "linewidth": 1.8, "zorder": 3}
-            mean |= {"label": self.importance_name}
+            mean |= {"label": free_text(self.importance_name)}
             ax.plot(x, importance[order], **styled(mean, kwargs))
         each = f" (marks: means over {len(stretches[0]):,} features)" if wide else ""
         ax.set_xlabel(f"feature, most important first{each}")

@@ -16,6 +16,7 @@ from ._common import (
     Display,
     check_known,
     check_shape,
+    free_text,
     literal,
     new_axes,
     place_legend,
@@ -373,7 +374,7 @@ class FairnessTradeoffDisplay(Display):
             draw_path(ax, self.table, self.chosen, systems, kwargs)
         else:
             draw_systems(ax, systems, self.chosen, kwargs)
-        ax.set(xlabel=self.error_name, ylabel=self.disparity_name)
+        ax.set(xlabel=free_text(self.error_name), ylabel=free_text(self.disparity_name))
         # Parity is 0, and must be in sight. Another plot on these axes may still raise the top.
         ax.axhline(0.0, color="0.8", linewidth=0.8, zorder=0)
         ax.set_ylim(bottom=-_BELOW_PARITY * ax.get_ylim()[1], auto=None)

@@ -1,10 +1,16 @@
-"""Values, names and groups in sentences: in errors, plots, summaries and reports alike."""
+"""Values, names and groups in sentences: in errors, plots, summaries and reports alike.
+
+Each name goes through `one_line` once on its way to a reader, and each repr through `shown`.
+"""
 
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from .unseen import doubled, escaped
 
 __all__ = [
     "did_you_mean",
@@ -33,7 +39,7 @@ def shown(value: Any) -> str:
     >>> shown("a"), len(shown("a" * 1000))
     ("'a'", 200)
     """
-    text = repr(value).replace("\n", " ")
+    text = escaped(repr(value).replace("\n", " "))
     half = _LONGEST // 2
     return text if len(text) <= _LONGEST else f"{text[: half - 5]} ... {text[-half:]}"
 
@@ -57,8 +63,18 @@ def joined(notes: Sequence[str], *, separator: str = "; ") -> str:
 
 
 def one_line(value: Any) -> str:
-    """Return a value as text without line breaks."""
-    return " ".join(str(value).splitlines())
+    r"""Return a name as text of one line, in which nothing is unseen.
+
+    Line breaks, control characters and the like are written as in a Python string. Backslashes that
+    would then be read as such an escape are doubled, so that two names are never one text; once
+    only, as a second time would double them again.
+
+    Examples
+    --------
+    >>> print(one_line("a\nb"), one_line(r"a\x0ab"), one_line(r"C:\new"))
+    a\x0ab a\\x0ab C:\new
+    """
+    return escaped(doubled(str(value)))
 
 
 def group_parts(group: Any) -> list[str]:
@@ -89,14 +105,17 @@ def did_you_mean(name: Any, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def named(names: Iterable[Any]) -> str:
+def named(names: Iterable[Any], *, longest: int = sys.maxsize) -> str:
     """Return names of groups or classes in a sentence; of many, the first and how many more.
+
+    Names of more letters than ``longest`` are cut.
 
     Examples
     --------
-    >>> named("ab"), named(range(10))
-    ('a, b', '0, 1, 2, 3, 4, 5, 6, 7 and 2 more')
+    >>> named("ab"), named(range(10)), named(["abcdef"], longest=5)
+    ('a, b', '0, 1, 2, 3, 4, 5, 6, 7 and 2 more', 'ab...')
     """
     texts = [group_name(name) for name in names]
+    texts = [text if len(text) <= longest else f"{text[: longest - 3]}..." for text in texts]
     more = len(texts) - _MOST_NAMES
     return ", ".join(texts[:_MOST_NAMES]) + (f" and {more:,} more" if more > 0 else "")

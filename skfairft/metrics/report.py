@@ -108,7 +108,7 @@ class FairnessReport:
     @property
     def notes(self) -> tuple[str, ...]:
         """A note on each group with few rows, in all or behind one of its rates."""
-        found = few_rows(self, lambda rate: f"for {rate}")
+        found = few_rows(self, lambda rate: f"for {one_line(rate)}")
         return tuple(f"few rows: {group_name(group)} has {text}" for group, text in found)
 
     @cached_property
@@ -253,13 +253,14 @@ class FairnessReport:
         ]
         both = self.differences.to_numpy(), self.ratios.to_numpy()
         compared: list[Row] = [
-            [metric, *measured(*difference), *measured(*ratio)]
+            [one_line(metric), *measured(*difference), *measured(*ratio)]
             for metric, difference, ratio in zip(self.differences.index, *both, strict=True)
         ]
+        header = [*names, *map(one_line, self.by_group)]
         between = ["between groups", "difference", "[low, high]", "ratio", "[low, high]"]
         return [
             Table("", ["headline", "value", "[low, high]"], headline),
-            Table("", [*names, *self.by_group], group_rows(self, pooled, str, 2), len(names)),
+            Table("", header, group_rows(self, pooled, str, 2), len(names)),
             Table("", between, compared),
         ]
 

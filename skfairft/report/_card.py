@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..inputs.words import did_you_mean, group_name, named
+from ..inputs.unseen import escaped
+from ..inputs.words import did_you_mean, group_name, named, one_line, shown
 from ..metrics.tables import Table, pipe_table
 from . import _tables
 from ._caveat import Caveat
@@ -47,13 +48,19 @@ _FIGURES = {
 _ETHICAL = ("The group is inferred", "The group is used", "Labels", "Decisions")
 
 
-def card(facts: Facts, figures: str | os.PathLike[str] | None, filled: dict[str, str]) -> Any:
+def card(
+    facts: Facts, figures: str | os.PathLike[str] | None, filled: dict[str, str | None]
+) -> Any:
     """Return the card; ``figures`` is a folder, ``filled`` Markdown by the keys of ``_TO_FILL``."""
-    for name in filled:
+    for name, text in filled.items():
         if name not in _TO_FILL:
             raise TypeError(
                 f"The card has no line {name!r}.{did_you_mean(name, _TO_FILL)} Its lines are "
                 f"{sorted(_TO_FILL)}; add other sections with card.add."
+            )
+        if not isinstance(text, str | None):
+            raise TypeError(
+                f"{name}={shown(text)}; expected Markdown, a str, or None to leave the line open."
             )
     try:
         from skops.card import Card  # type: ignore[import-untyped]
@@ -67,17 +74,19 @@ def card(facts: Facts, figures: str | os.PathLike[str] | None, filled: dict[str,
     return made
 
 
-def _sections(facts: Facts, filled: dict[str, str]) -> dict[str, str]:
+def _sections(facts: Facts, filled: dict[str, str | None]) -> dict[str, str]:
     """Return the text of each section by its heading; a slash leads to a subsection."""
-    ask = {name: filled.get(name, f"To be filled in: {what}") for name, what in _TO_FILL.items()}
+    ask = {name: f"To be filled in: {what}" for name, what in _TO_FILL.items()}
+    # Markdown of the author's own: its lines and tabs mean something, and so do its backslashes.
+    ask |= {name: escaped(text, keep="\n\t") for name, text in filled.items() if text is not None}
     summary, caveats = facts.summary, find_caveats(facts)
     compared = ", ".join(map(group_name, facts.fairness.by_group.index.tolist()))
-    columns = ", ".join(map(str, facts.fairness.by_group.index.names))
+    columns = ", ".join(map(one_line, facts.fairness.by_group.index.names))
     said = "\n".join(f"- {name}: {markdown(text)}" for name, text in summary.lines())
     parameters, tradeoff = _tables.parameters(facts), _tables.tradeoff(facts)
     return {
-        "Model details": f"{markdown(facts.title)}"
-        + (f", {markdown(facts.date)}" if facts.date else ""),
+        "Model details": markdown(facts.heading)
+        + (f", {markdown(one_line(facts.date))}" if facts.date else ""),
         "Model details/Description": said,
         "Model details/Parameters": _table(parameters)
         if parameters.rows

@@ -142,9 +142,9 @@ def base_rates(facts: Facts) -> Iterator[Caveat]:
     )
     yield Caveat(
         "The labels differ between groups",
-        f"The share of class {facts.counts.columns[1]} among the labels is {low} and {high}. "
-        "With such labels equal shares of decisions mean unequal true or false positive rates, "
-        "unless the decisions have nothing to do with the labels.",
+        f"The share of class {group_name(facts.counts.columns[1])} among the labels is {low} and "
+        f"{high}. With such labels equal shares of decisions mean unequal true or false positive "
+        "rates, unless the decisions have nothing to do with the labels.",
     )
 
 

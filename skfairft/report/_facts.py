@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..displays import FisherImportanceDisplay, SingularSpectrumDisplay
+from ..inputs.words import one_line
 from ..metrics.report import FairnessReport
 from ..path import FairnessPath
 from ..summary.model import ModelSummary
@@ -16,14 +17,16 @@ from ..summary.model import ModelSummary
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Facts"]
+__all__ = ["TITLE", "Facts"]
+
+TITLE = "Model report"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Facts:
     """What was measured of a model, field by field as `ModelReport` describes it."""
 
-    title: str
+    title: str | None
     summary: ModelSummary
     fairness: FairnessReport
     counts: pd.DataFrame
@@ -39,7 +42,12 @@ class Facts:
     weighted: bool
     known_groups: bool
     wrapper: str | None
-    date: str | None
+    date: Any
+
+    @property
+    def heading(self) -> str:
+        """The title in one line, or what such a page is called where it has none."""
+        return one_line(self.title) if self.title else TITLE
 
     @property
     def similarity(self) -> NDArray[np.float64]:

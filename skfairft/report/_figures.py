@@ -19,7 +19,6 @@ from ..displays import (
     SingularSpectrumDisplay,
 )
 from ..displays._importance import neutralized_mean
-from ..inputs.words import group_name
 from ..parity.table import TABLE
 from ..path import FairnessPath
 from ._facts import Facts
@@ -125,7 +124,7 @@ def _importance(facts: Facts) -> _Plan:
     groups = facts.summary.groups or ()
     display = FisherImportanceDisplay(
         group_importance=facts.group_importance,
-        groups=[_short(group_name(group), _LONGEST) for group in groups],
+        groups=[_short(_whole(group), _LONGEST) for group in groups],
         **neutralized_mean(facts.summary, facts.importance),
     )
     return _Plan(
@@ -162,6 +161,11 @@ def _tradeoff(facts: Facts, path: FairnessPath) -> _Plan:
         ),
         4.6,
     )
+
+
+def _whole(group: Any) -> str:
+    """Return the name of a group as it came: the display makes visible what is unseen in it."""
+    return " / ".join(map(str, group)) if isinstance(group, tuple) else str(group)
 
 
 def _short(name: str, longest: int) -> str:

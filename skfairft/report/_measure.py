@@ -31,6 +31,7 @@ from ..parity.tally import sorts_of_rows
 from ..path import FairnessPath
 from ..summary.inside import deciding_wrapper, final_classifier
 from ..summary.read import summarize
+from ._facts import TITLE
 from ._result import ModelReport
 from ._told import as_told, check_told
 
@@ -56,8 +57,8 @@ def model_report(
     known_groups: bool = False,
     path: FairnessPath | None = None,
     peers: Any = None,
-    title: str = "Model report",
-    date: str | None = None,
+    title: str | None = TITLE,
+    date: Any = None,
     n_boot: int = 1000,
     confidence_level: float = 0.95,
     random_state: Any = None,
@@ -88,9 +89,9 @@ def model_report(
         The trade-off to show. If the model is one of its points, that point is marked.
     peers : mapping, DataFrame or None, default=None
         Other systems to draw beside the path, as for `FairnessTradeoffDisplay.from_path`.
-    title : str, default="Model report"
-        Heading of the page.
-    date : str, default=None
+    title : str or None, default="Model report"
+        Heading of the page; None, and an empty text, are the default.
+    date : str or date, default=None
         Shown as given. None shows none, so that the same report is the same text.
     n_boot : int, default=1000
         Resamples behind the intervals of F1 and of the error, 100 - F1; 0 for none.
@@ -316,11 +317,11 @@ def _parameters(clf: FairLowRankHeadClassifier) -> dict[str, tuple[str, bool]]:
         name: (_as_text(value), _as_text(value) != _as_text(defaults[name]))
         for name, value in given.items()
     }
-
     if not isinstance(clf.C, Number):  # the fit has found one, or taken its solver's
         text, is_set = found["C"]
         found["C"] = f"{text} ({clf.C_:.6g} in use)", is_set
     return found
+
 
 def _as_text(value: Any) -> str:
     """Return a parameter in a few characters; of an object, its class: its repr may hold paths."""

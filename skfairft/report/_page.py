@@ -51,7 +51,7 @@ def page(facts: Facts) -> str:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light"),
-        tag("title", facts.title),
+        tag("title", facts.heading),
         tag("style", Html(STYLE)),
     )
     foot = tag("footer", f"Made by skfairft {facts.versions['skfairft']}.")
@@ -65,7 +65,7 @@ def frame(facts: Facts) -> str:
     return tag(
         "iframe",
         srcdoc=page(facts),
-        title=facts.title,
+        title=facts.heading,
         style="width:100%;height:42rem;border:1px solid #d8dde4;border-radius:4px;background:#fff",
     )
 

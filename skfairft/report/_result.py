@@ -22,8 +22,8 @@ class ModelReport(Facts):
 
     Parameters
     ----------
-    title : str
-        Heading of the page.
+    title : str or None
+        Heading of the page, if it has one of its own.
     summary : ModelSummary
         What the model is made of.
     fairness : FairnessReport
@@ -54,7 +54,7 @@ class ModelReport(Facts):
         Whether the model was told the groups where it decided.
     wrapper : str or None
         Class of what decides around the classifier, such as ``TunedThresholdClassifierCV``.
-    date : str or None
+    date : str, date or None
         As passed.
 
     See Also
@@ -120,7 +120,9 @@ class ModelReport(Facts):
         """
         Path(path).write_text(self.to_html(), encoding="utf-8")
 
-    def to_card(self, *, figures: str | os.PathLike[str] | None = None, **filled: str) -> Any:
+    def to_card(
+        self, *, figures: str | os.PathLike[str] | None = None, **filled: str | None
+    ) -> Any:
         """Return the report as a model card, to be completed and saved.
 
         The headings are those of model cards in common use. What only you can know, such as the
@@ -135,7 +137,7 @@ class ModelReport(Facts):
         **filled : str
             Markdown in place of a line to be filled in, by its name: ``developers``,
             ``license``, ``contact``, ``intended_use``, ``out_of_scope``, ``evaluation_data``,
-            ``training_data``, ``ethics``, ``get_started``, ``citation``.
+            ``training_data``, ``ethics``, ``get_started``, ``citation``. None leaves it open.
 
         Returns
         -------
@@ -150,7 +152,7 @@ class ModelReport(Facts):
             Without skops (``pip install 'skfairft[card]'``), or with ``figures`` without
             matplotlib.
         TypeError
-            For a name that the card has no line for.
+            For a name that the card has no line for, or what is no text.
 
         Notes
         -----
@@ -174,7 +176,7 @@ class ModelReport(Facts):
         """
         return card(self, figures, filled)
 
-    def to_markdown(self, **filled: str) -> str:
+    def to_markdown(self, **filled: str | None) -> str:
         """Return the text of the model card.
 
         Parameters

@@ -38,7 +38,7 @@ _MOST_GROUPS = 20
 def counts(facts: Facts) -> Table:
     """Return the rows by group and class; with two classes also the share of the second."""
     table = facts.counts
-    classes = [" ".join(group_parts(label)) for label in table.columns]
+    classes = [group_name(label) for label in table.columns]
     binary = len(classes) == 2
 
     def line(name: list[str], row: NDArray[np.int64]) -> Row:
@@ -103,7 +103,7 @@ def importance(facts: Facts) -> Table:
     names = facts.features
     body: list[Row] = []
     for j in order.tolist():
-        name = f"feature\N{NO-BREAK SPACE}{j}" if names is None else names[j]
+        name = f"feature\N{NO-BREAK SPACE}{j}" if names is None else one_line(names[j])
         body.append([name, f"{used[j]:#.3g}", *(f"{row[j]:#.3g}" for row in shown)])
     header = ["", "neutralized" if neutralized else "plain mean", *map(group_name, groups)]
     total = len(facts.importance)

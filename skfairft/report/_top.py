@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..inputs.words import group_name
+from ..inputs.words import group_name, one_line
 from ..metrics.markup import Html, tag
 from ..metrics.tables import measured
 from ..parity.table import split_rate
@@ -17,11 +17,11 @@ __all__ = ["header"]
 
 def header(facts: Facts, caveats: tuple[Caveat, ...], nav: Html) -> Html:
     """Return the head of the page, with the links to its sections at the end."""
-    eyebrow = "skfairft" if facts.date is None else f"skfairft · {facts.date}"
+    eyebrow = f"skfairft · {one_line(facts.date)}" if facts.date else "skfairft"
     return tag(
         "header",
         tag("p", eyebrow, class_="eyebrow"),
-        tag("h1", facts.title),
+        tag("h1", facts.heading),
         tag("p", _lead(facts), class_="lead"),
         _tiles(facts),
         _found(caveats),
@@ -45,7 +45,8 @@ def _lead(facts: Facts) -> str:
     if differences.isna().all():
         return f"Measured on {rows}; rates are defined in one group only. {error}"
     widest = str(differences.idxmax())
-    label = split_rate(widest)[1] or group_name(fairness.positive)
+    label = split_rate(widest)[1]
+    label = group_name(fairness.positive) if label is None else one_line(label)
     values = table[widest].to_numpy(dtype=np.float64)
     low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
     if values[low] == values[high]:

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from ..displays._tradeoff_points import ERROR_NAME
-from ..inputs.words import group_name
+from ..inputs.words import group_name, one_line
 from ..metrics.tables import Cell, measured, number
 from ..parity.table import RATES, TABLE, split_rate
 from ._facts import Facts
@@ -40,7 +40,7 @@ def rate_name(metric: str) -> str:
     ('true positive rate', 'true positive rate, class a')
     """
     name, label = split_rate(metric)
-    return _COLUMNS[name] + ("" if label is None else f", class {label}")
+    return _COLUMNS[name] + ("" if label is None else f", class {one_line(label)}")
 
 
 def headline_name(metric: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from ..inputs.words import group_name, named
+from ..inputs.words import named
 from .weighting import WEIGHTINGS, Weighting
 
 if TYPE_CHECKING:
@@ -192,7 +192,8 @@ class ModelSummary:
         Returns
         -------
         list of (str, str)
-            Plain text; names of classes and groups are as they came, not escaped.
+            Plain text; in names of classes and groups, what is unseen is written as in a Python
+            string, and markup is as it came.
         """
         rows = []
         if self.prepared_by:
@@ -343,7 +344,4 @@ class ModelSummary:
 
 def _listed(names: tuple[Any, ...]) -> str:
     """Return the first of some names, long ones cut, and how many more there are."""
-    texts = map(group_name, names)
-    return named(
-        text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 3]}..." for text in texts
-    )
+    return named(names, longest=_LONGEST_NAME)
