@@ -1108,6 +1108,7 @@ class TestCard:
     def test_without_skops_it_says_what_to_install(self, report, monkeypatch):
         monkeypatch.setitem(sys.modules, "skops", None)
         monkeypatch.setitem(sys.modules, "skops.card", None)
+        monkeypatch.delitem(sys.modules, "skfairft.report._pictured", raising=False)
         with pytest.raises(ImportError, match=r"pip install 'skfairft\[card\]'"):
             report.to_markdown()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +64,12 @@ def card(
                 f"{name}={shown(text)}; expected Markdown, a str, or None to leave the line open."
             )
     try:
-        from skops.card import Card  # type: ignore[import-untyped]
+        from ._pictured import PicturedCard
     except ImportError as error:
         raise ImportError(
             "A model card needs skops, which is not installed: pip install 'skfairft[card]'."
         ) from error
-    made = Card(None, model_diagram=False, template=_sections(facts, filled))
+    made = PicturedCard(None, model_diagram=False, template=_sections(facts, filled))
     if figures is not None:
         _add_figures(made, facts, Path(figures))
     return made
@@ -144,7 +145,7 @@ def _table(table: Table) -> str:
 
 
 def _add_figures(made: Any, facts: Facts, folder: Path) -> None:
-    """Write the figures, and point the card to them."""
+    """Write the figures, each under a name that no other picture has, and show them in the card."""
     if not have_matplotlib():
         raise ImportError(
             "The card's figures need matplotlib, which is not installed: pip install "
@@ -152,7 +153,8 @@ def _add_figures(made: Any, facts: Facts, folder: Path) -> None:
         )
     folder.mkdir(parents=True, exist_ok=True)
     for key, figure in draw(facts, "png").items():
-        file = folder / f"{key}.png"
+        # In a folder that several cards share, none must show, or replace, another's picture.
+        file = folder / f"{key}-{sha256(figure.data).hexdigest()[:12]}.png"
         file.write_bytes(figure.data)
         section = f"Quantitative analyses/{_FIGURES[key]}/Figure"
-        made.add_plot(description=figure.caption, alt_text=figure.alt, **{section: file})
+        made.add_picture(section, file, figure.caption, figure.alt)

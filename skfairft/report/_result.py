@@ -133,7 +133,8 @@ class ModelReport(Facts):
         ----------
         figures : str or path-like, default=None
             A folder for the card's figures, PNG files that the card then points to; it is made
-            if it does not exist. None: a card without figures. Needs matplotlib.
+            if it does not exist. Their names hold a digest of what they show, so that cards can
+            share a folder. None: a card without figures. Needs matplotlib.
         **filled : str
             Markdown in place of a line to be filled in, by its name: ``developers``,
             ``license``, ``contact``, ``intended_use``, ``out_of_scope``, ``evaluation_data``,
@@ -142,9 +143,12 @@ class ModelReport(Facts):
         Returns
         -------
         skops.card.Card
-            With ``add``, ``add_table``, ``add_plot``, ``render`` and ``save``. It holds no
-            model; set ``card.model`` to your estimator before its ``add_model_plot`` or
-            ``add_hyperparams``.
+            With ``add``, ``add_table``, ``add_plot``, ``render`` and ``save``. ``save(file)``
+            points to these figures as from the folder of that file: put them in it, or below,
+            and it can be moved with all that is in it. ``save(file, copy_files=True)`` copies
+            them there. ``render()``, which knows no file, points to them as from the working
+            directory. The card holds no model; set ``card.model`` to your estimator before its
+            ``add_model_plot`` or ``add_hyperparams``.
 
         Raises
         ------
