@@ -27,16 +27,23 @@ from .backbone.module_copy import copy_module, switch_to_evaluation
 from .backbone.modules import ModuleParamsMixin, all_or_nothing, around
 from .backbone.plain import plain_module
 from .fitting import check_parameters, prepare, store
-from .head.modules import DeployedModel, head_scores, single_score_head
+from .head.modules import (
+    DeployedModel,
+    DeployedModelWithGroups,
+    HeadWithGroups,
+    head_scores,
+    single_score_head,
+)
 from .inputs.by_name import by_name
 from .inputs.exceptions import FairnessWarning
 from .inputs.index_order import warn_of_index_order
 from .inputs.lazy import computed, is_lazy
 from .inputs.warn import warn_user
+from .inputs.words import shown
 from .lowrank.importance import IMPORTANCES
 from .parity.constraints import CONSTRAINTS, parity
 from .parity.judge import JudgedRows
-from .predicting import outputs
+from .predicting import check_told, outputs
 from .rows.blocks import threads_over_blocks
 from .rows.chunks import read_chunks
 from .saving import write_classifier
@@ -613,8 +620,16 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         (predicted,) = computed(self.predict(X, sensitive_features=sensitive_features))
         return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
-    def to_torch(self) -> nn.Module:
+    def to_torch(self, *, known_groups: bool = False) -> nn.Module:
         """Return extractor and head as one module, for deployment.
+
+        Parameters
+        ----------
+        known_groups : bool, default=False
+            Whether the module can be told the groups of the rows, of a solver that can use them
+            ("plug_in"). It then takes a second input ``groups``, an integer tensor of shape (n,):
+            the index of each row's group in ``groups_``. -1, and any other number that is none, is
+            a row whose group is not known. Without that input it decides as without groups.
 
         Returns
         -------
@@ -623,18 +638,54 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             maps what the extractor takes (after ``preprocess``; a mapping's entries as
             keywords) to what `decision_function` gives: (n,) with two classes,
             otherwise (n, k). Its attribute ``constraint`` is the classifier's.
+
+        Raises
+        ------
+        ValueError
+            If ``known_groups`` is asked of a head that cannot use groups, or the extractor cannot
+            be copied.
+
+        Warns
+        -----
+        FairnessWarning
+            If the bound of `fit` was not met for predictions that are told the groups, and
+            ``known_groups`` is asked for.
+
+        Examples
+        --------
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=400, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(solver="plug_in").fit(X, y, sensitive_features=s)
+        >>> rows, codes = torch.from_numpy(X), torch.from_numpy(s)  # the groups are 0 and 1
+        >>> with torch.no_grad():
+        ...     plain = clf.to_torch()(rows)
+        ...     told = clf.to_torch(known_groups=True)(rows, codes)
+        >>> np.allclose(plain, clf.decision_function(X))
+        True
+        >>> np.allclose(told, clf.decision_function(X, sensitive_features=s))
+        True
         """
         check_is_fitted(self, "head_")
+        if not isinstance(known_groups, bool):
+            raise ValueError(f"known_groups={shown(known_groups)}; expected True or False.")
+        if known_groups:
+            check_told(self, "known_groups=True makes a module that is told the groups")
         with training_modes():  # so that the module can be trained, whatever mode it is made in
             head = copy.deepcopy(self.head_)
             if len(self.classes_) == 2:
                 head = single_score_head(head)
             given = self.feature_extractor_
-            if given is None:
-                deployed: nn.Module = nn.Sequential(OrderedDict(head=head))
-            else:
+            extractor: nn.Module | None = None
+            if given is not None:
                 extractor = copy_module(given.feature_module(), type(given.module).__name__)
                 head.to(device_of(extractor))
+            if known_groups:
+                before = nn.Identity() if extractor is None else extractor
+                told = HeadWithGroups(*head.children())
+                deployed: nn.Module = DeployedModelWithGroups(before, told)
+            elif extractor is None:
+                deployed = nn.Sequential(OrderedDict(head=head))
+            else:
                 deployed = DeployedModel(extractor, head)
             switch_to_evaluation(deployed)
             vars(deployed)["constraint"] = self.constraint  # for what changes it, as `compress`

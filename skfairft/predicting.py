@@ -21,7 +21,7 @@ from .inputs.lazy import computed, is_lazy
 from .inputs.warn import warn_user
 from .rows.chunks import by_chunk, read_chunks
 
-__all__ = ["outputs"]
+__all__ = ["check_told", "outputs"]
 
 
 def outputs(clf: Any, method: str, X: Any, sensitive_features: Any) -> Any:
@@ -79,13 +79,35 @@ def _told_codes(clf: Any, X: Any, sensitive_features: Any) -> NDArray[np.int64]:
     """Return the groups (n,) of the rows among those of `fit`, -1 where one is not known."""
     (sensitive_features,) = computed(sensitive_features)
     warn_of_index_order(X=X, sensitive_features=sensitive_features)
+    check_told(clf, "sensitive_features were given to a prediction")
+    return known_groups(sensitive_features, clf.groups_, _num_samples(X), clf.sensitive_names_in_)
+
+
+def check_told(clf: Any, given: str) -> None:
+    """Look whether a fitted classifier may be told the groups of the rows that it decides.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        Fitted.
+    given : str
+        What asks for it, for the error.
+
+    Raises
+    ------
+    ValueError
+        If its head cannot use them.
+
+    Warns
+    -----
+    FairnessWarning
+        If its bound is not met when it is told them.
+    """
     if not clf.solver_.votes:
         raise ValueError(
-            "sensitive_features were given to a prediction, but heads of "
-            f"{clf.solver_.label()} cannot use them; leave them out, or set "
+            f"{given}, but heads of {clf.solver_.label()} cannot use them; leave that out, or set "
             'solver="plug_in".'
         )
-    found = known_groups(sensitive_features, clf.groups_, _num_samples(X), clf.sensitive_names_in_)
     told = getattr(clf, "known_groups_", None)  # of a bound
     if told is not None and not told.met:
         warn_user(
@@ -94,7 +116,6 @@ def _told_codes(clf: Any, X: Any, sensitive_features: Any) -> NDArray[np.int64]:
             f"interval {told.interval[1]:.3f}. See known_groups_.",
             FairnessWarning,
         )
-    return found
 
 
 def _logits(clf: Any, X: Any, codes: NDArray[np.int64] | None) -> NDArray[np.float64]:

@@ -56,13 +56,23 @@ class CellVote(nn.Module):
         return safe_log(torch.softmax(scores, dim=1) @ self.vote) + self.bias
 
     def with_groups(self, scores: Tensor, codes: Tensor) -> Tensor:
-        """Map scores (n, c) of rows of known groups (n,) to scores of classes; -1 is unknown."""
-        within = scores.masked_fill(self.groups != codes[:, None], -torch.inf)
-        known = codes >= 0
-        out = self(scores)
-        p = torch.softmax(within[known], dim=1)
-        out[known] = safe_log(p @ self.known_vote) + self.known_bias
-        return out
+        """Map scores (n, c) of rows of known groups (n,) to scores of classes.
+
+        A code that no cell has, such as -1, is of a row whose group is not known.
+        """
+        if codes.ndim != 1 or codes.shape[0] != scores.shape[0]:
+            raise ValueError(
+                f"The groups have shape {tuple(codes.shape)}, for {scores.shape[0]} rows; expected "
+                f"one number for each row, shape ({scores.shape[0]},), -1 where its group is not "
+                "known."
+            )
+        own = self.groups == codes[:, None]
+        known = own.any(dim=1, keepdim=True)
+        # Both ways for all rows, so that no shape depends on the codes, which torch.export refuses.
+        # Where no cell is a row's own all are left in: a softmax of nothing but -inf is NaN.
+        p = torch.softmax(scores.masked_fill(known & ~own, -torch.inf), dim=1)
+        told = safe_log(p @ self.known_vote) + self.known_bias
+        return torch.where(known, told, self(scores))
 
     def extra_repr(self) -> str:
         """Return both widths, for torch's repr."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from .cells import CellVote
 
 __all__ = [
     "DeployedModel",
+    "DeployedModelWithGroups",
+    "HeadWithGroups",
     "RawHead",
     "StandardizedHead",
     "head_scores",
@@ -227,6 +230,9 @@ def head_scores(head: nn.Module, Z: Features, codes: Tensor | None = None) -> Te
 class DeployedModel(nn.Sequential):
     """Extractor and head as one module; it takes a batch, or the batch's parts by name.
 
+    A mapping is its entries, by name: `torch.export` can leave the number of rows free in the one
+    form only, ``model(batch)``, and not in the other, ``model(**batch)``.
+
     Examples
     --------
     >>> import torch
@@ -242,8 +248,55 @@ class DeployedModel(nn.Sequential):
     def forward(self, input: Any = None, /, **named: Any) -> Any:
         """Return the head's output for the extractor's inputs, such as a tokenizer's by name."""
         extractor, head = self
-        given = () if input is None else (input,)
-        return head(extractor(*given, **named))
+        return head(_features(extractor, input, named))
+
+
+def _features(extractor: nn.Module, input: Any, named: dict[str, Any]) -> Any:
+    if isinstance(input, Mapping):
+        return extractor(**input, **named)
+    return extractor(**named) if input is None else extractor(input, **named)
+
+
+class HeadWithGroups(nn.Sequential):
+    """A head whose cells vote, which takes the groups of the rows, too.
+
+    Examples
+    --------
+    >>> import torch
+    >>> vote = CellVote(torch.eye(2), torch.tensor([0, 1]))
+    >>> head = HeadWithGroups(nn.Identity(), vote)
+    >>> head(torch.zeros(2, 2)).exp().tolist()
+    [[0.5, 0.5], [0.5, 0.5]]
+    >>> head(torch.zeros(2, 2), torch.tensor([1, -1])).exp()[:, 1].tolist()
+    [1.0, 0.5]
+    """
+
+    def forward(self, Z: Tensor, groups: Tensor | None = None) -> Tensor:
+        """Map features (n, d) to scores, with the codes of the rows' groups (n,) if given."""
+        for layer in self:
+            if groups is not None and isinstance(layer, CellVote):
+                Z = layer.with_groups(Z, groups)
+            else:
+                Z = layer(Z)
+        return Z
+
+
+class DeployedModelWithGroups(DeployedModel):
+    """A `DeployedModel` that takes the codes of the rows' groups, too; its head can use them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = HeadWithGroups(CellVote(torch.eye(2), torch.tensor([0, 1])))
+    >>> model = DeployedModelWithGroups(nn.Linear(3, 2), head)
+    >>> model(torch.ones(1, 3), groups=torch.tensor([0])).exp()[:, 0].tolist()
+    [1.0]
+    """
+
+    def forward(self, input: Any = None, /, groups: Tensor | None = None, **named: Any) -> Any:
+        """Return the head's output for the extractor's inputs and, if known, the groups."""
+        extractor, head = self
+        return head(_features(extractor, input, named), groups)
 
 
 def single_score_head(head: nn.Module) -> nn.Module:
