@@ -123,6 +123,7 @@ html_sidebars = {
     "tradeoff_tables": [],
     "changelog": [],
     "contributing": [],
+    "security": [],
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
