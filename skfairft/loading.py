@@ -35,8 +35,9 @@ def load(
     Returns
     -------
     FairLowRankHeadClassifier
-        Fitted, without ``net_``. It remembers features where the extractor that is passed says,
-        and else in the memory of this process.
+        Fitted, without ``net_``. It runs, and remembers features, where the extractor that is
+        passed says; around a module alone on the device of the fit, and in the memory of this
+        process.
 
     Raises
     ------

@@ -358,6 +358,40 @@ class TestRoundTrip:
         assert_same(load(tmp_path), first, data[0])
         assert not list(tmp_path.glob("*.part"))
 
+    def test_two_at_a_time_leave_a_whole_model(self, data, tmp_path, monkeypatch):
+        """The second is written whole just before the first clears up."""
+        first, second = fit(data), fit(data, rank=1)
+        fit(data, rank=1, importance="covariance").save(tmp_path)
+        real = files._put
+
+        def put(path, content):
+            if path.name == "model.json":
+                monkeypatch.undo()
+                second.save(tmp_path)
+            real(path, content)
+
+        monkeypatch.setattr(files, "_put", put)
+        first.save(tmp_path)
+        assert_same(load(tmp_path), first, data[0])
+
+    def test_a_file_in_place_of_a_folder(self, data, tmp_path):
+        (tmp_path / "file").touch()
+        with pytest.raises(ValueError, match="is a file; expected a folder"):
+            fit(data).save(tmp_path / "file")
+
+    def test_classifiers_of_a_path(self, data, tmp_path):
+        X, y, s = data
+        path = skfairft.fairness_path(
+            FairLowRankHeadClassifier(constraint="demographic_parity", solver="plug_in"),
+            X,
+            y,
+            sensitive_features=s,
+            weights=3,
+        )
+        for i in (0, len(path.table) - 1):
+            path.classifiers[i].save(tmp_path)
+            assert_same(load(tmp_path), path.classifiers[i], X)
+
     def test_before_fit(self, tmp_path):
         with pytest.raises(NotFittedError):
             FairLowRankHeadClassifier().save(tmp_path)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ FORMAT = 1
 """Counted up with what older versions could not read."""
 
 _MODEL = "model.json"
+# No other name is ever deleted, whatever is in a folder.
+_OWN = re.compile(r"(head|backbone)-[0-9a-f]{16}\.safetensors")
 
 
 def write_folder(
@@ -42,9 +46,17 @@ def write_folder(
         Of what JSON holds.
     files : dict of dict of Tensor
         Numbers by name, for each file.
+
+    Raises
+    ------
+    ValueError
+        If there is a file of that name.
     """
     path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; expected a folder, which is made if it is not there.")
     path.mkdir(parents=True, exist_ok=True)
+    before = _files_of(path)
     names = {}
     for kind, tensors in files.items():
         # Copies, for tensors that share memory are not to be written as one.
@@ -56,11 +68,17 @@ def write_folder(
             _put(path / names[kind]["file"], data)
     whole = {"format": FORMAT, "skfairft": __version__, "files": names, **content}
     _put(path / _MODEL, _text({"sha256": _sum_of(whole), **whole}).encode("ascii"))
-    kept = {each["file"] for each in names.values()}
-    for old in path.glob("*.safetensors"):  # of the model that was there
-        kind, _, digest = old.stem.rpartition("-")
-        if kind in ("head", "backbone") and len(digest) == 16 and old.name not in kept:
-            old.unlink(missing_ok=True)
+    # Only those of the model that was there: another process may be writing its own.
+    for name in before - {each["file"] for each in names.values()}:
+        (path / name).unlink(missing_ok=True)
+
+
+def _files_of(path: Path) -> set[str]:
+    """Return the names of the files of a model, as far as there is one."""
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        files = json.loads((path / _MODEL).read_bytes())["files"]
+        return {each["file"] for each in files.values() if _OWN.fullmatch(each["file"])}
+    return set()
 
 
 def _put(path: Path, data: bytes) -> None:
