@@ -34,7 +34,7 @@ from strategies import (
 )
 
 import skfairft
-from skfairft import FairnessWarning
+from skfairft import FairnessWarning, load
 from skfairft.fitting import features_of
 from skfairft.head.modules import split_tail
 from skfairft.head.optimization import Optimization, resolve_optimizer
@@ -172,6 +172,12 @@ def test_a_fit_works_or_says_why_not(rows, params):
     again = clone(clf)
     assert fitted(again, X, y, s, w)
     np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    with tempfile.TemporaryDirectory() as folder:
+        with only_own_warnings():
+            clf.save(folder)
+        found = load(folder)
+    np.testing.assert_array_equal(found.predict_proba(X), clf.predict_proba(X))
+    assert same(found.groups_, clf.groups_)
 
 
 @property_of(any_rows(), any_params(bad=False), examples=10)
