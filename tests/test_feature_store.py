@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from filelock import FileLock
 from processes import finish, start
 
 from skfairft.feature_store import (
@@ -29,6 +28,7 @@ from skfairft.feature_store import (
     block_file,
     disk,
     get_store,
+    plain_file,
 )
 from skfairft.feature_store.key_index import ROW_BITS, KeyIndex, distinct
 
@@ -275,7 +275,7 @@ class TestContents:
 
 class TestBound:
     def test_least_recently_used_goes_first(self, make_store, monkeypatch):
-        monkeypatch.setattr(disk, "TOUCH_SECONDS", 0.0)
+        monkeypatch.setattr(plain_file, "TOUCH_SECONDS", 0.0)
         a, b, c = make_keys(10, 0), make_keys(10, 1), make_keys(10, 2)
         store = make_store(max_bytes=2 * 10 * (6 * 4 + 16) + 128)
         store.put(A, a, compute(a))
@@ -439,16 +439,6 @@ class TestProcesses:
         with store.working(A):
             assert time.monotonic() - begun > 0.1  # the control: there was something to wait for
         os.waitpid(pid, 0)
-
-    def test_a_process_that_was_stopped_is_not_waited_for(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(disk, "PATIENCE_SECONDS", 0.1)
-        monkeypatch.setattr(disk, "GLANCE_SECONDS", 0.04)
-        store = DiskStore(tmp_path)
-        store.put(A, make_keys(2), compute(make_keys(2)))
-        with FileLock(tmp_path / f"module-{A.hex()}" / "lock"):
-            other = DiskStore(tmp_path)
-            with pytest.warns(FeatureStoreWarning, match="may have been stopped"), other.working(A):
-                pass
 
     def test_killed_writers(self, tmp_path):
         keys = make_keys(4000)

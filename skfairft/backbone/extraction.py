@@ -62,7 +62,7 @@ class Extraction:
 
     def __post_init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
-        self._noted = False
+        self._noted = self._warned = False
         self._work_seconds = self._store_seconds = 0.0
         self._rows_computed = self._rows_keyed = 0
         # Filled in at the end: rows that repeat another, with that one's number.
@@ -158,7 +158,7 @@ class Extraction:
         known = keys[first].any(axis=1)
         if not known.all():
             self._compute(index, loaded, first[~known], None)
-        todo = self._serve(index, keys, first[known])
+        todo = self._serve(index, loaded, keys, first[known])
         if len(todo) and len(self.rows) <= MOST_ROWS:
             # To look at rows again, as storing takes, would cost more than to run so few anew.
             self._compute(index, loaded, todo, None)
@@ -166,11 +166,11 @@ class Extraction:
             with store.working(self.backbone.name):
                 while len(todo):
                     # Another process may have been at them; or they are known by another name.
-                    todo = self._serve(index, keys, todo, again=True)
+                    todo = self._serve(index, loaded, keys, todo, again=True)
                     todo = todo[self._compute(index, loaded, todo, keys) :]
 
     def _serve(
-        self, index: Numbers, keys: Keys, wanted: Numbers, *, again: bool = False
+        self, index: Numbers, loaded: Any, keys: Keys, wanted: Numbers, *, again: bool = False
     ) -> Numbers:
         """Fill in the loaded rows at some positions that are stored; return the others."""
         store = self.store
@@ -185,8 +185,31 @@ class Extraction:
         # Another process may have put another witness in between: these are not its rows.
         if not np.array_equal(self.backbone.mark(store), mark):
             return wanted
+        if self._is_foreign(features):
+            if self.features is not None:
+                return wanted
+            # Rows of another size may have features of another width: one row tells.
+            self._compute(index, loaded, wanted[:1], None)
+            return self._serve(index, loaded, keys, wanted[1:], again=True)
         self._fill(index[wanted[known]], features)
         return wanted[~known]
+
+    def _is_foreign(self, features: NDArray[Any]) -> bool:
+        """Tell whether stored features are unlike those that the module is known to give."""
+        width, dtype = self.backbone.gives
+        if self.features is not None:
+            width, dtype = self.features.shape[1], self.features.dtype
+        if (features.shape[1], features.dtype) == (width, dtype):
+            return False
+        if self.features is not None and not self._warned:
+            self._warned = True
+            warn_user(
+                f"The store holds {features.shape[1]} features ({features.dtype}) of some rows, "
+                f"but the module gives {width} ({dtype}). They are not used, and these rows run "
+                "again. If that comes each time, clear the store.",
+                FeatureStoreWarning,
+            )
+        return True
 
     def _compute(self, index: Numbers, loaded: Any, todo: Numbers, keys: Keys | None) -> int:
         """Run the loaded rows at some positions, remember them, and return how many are done.

@@ -21,6 +21,7 @@ from ..feature_store.explain import changes
 from ..feature_store.fingerprint import UnknownContentError
 from ..feature_store.witness import (
     FLOAT_EPS,
+    LARGEST_BYTES,
     MOST_BYTES,
     TIGHT,
     Noise,
@@ -55,6 +56,7 @@ class BackboneRun:
     name: bytes = b""  # the fingerprint, as of the last look
     # Whether this pass has seen that what is stored under this name is what the module gives.
     vouched: bool = False
+    gives: tuple[int, Any] = (0, None)  # width and dtype, of the rows that vouch for the others
     _content: bytes = b""
     _renamed: int = 0
     _run_again: Callable[[], Any] = lambda: None  # the last few rows
@@ -109,8 +111,14 @@ class BackboneRun:
             return False
         try:
             witness = Witness.from_bytes(self._content)
-        except Exception:  # of another version, whatever that may raise
+        except Exception as error:  # of another version, or made up, whatever that may raise
             store.forget(self.name)
+            warn_user(
+                f"What is stored of {self._title} cannot be read: {str(error)[:200]!r}. Another "
+                "version of this package has written it, or another program. It is forgotten, and "
+                "all rows run again.",
+                FeatureStoreWarning,
+            )
             return False
         self._run_again = partial(self._run_written, witness.batch, inputs, len(witness.features))
         same = witness.where == self._where()
@@ -119,8 +127,9 @@ class BackboneRun:
             apart = witness.distance(found, tight=same)
             what = f"they differ by {apart:.2g} of the columns' spread"
         except Exception as error:  # whatever preprocess may raise
-            apart, what = float("inf"), f"its first rows do not run any more ({error})"
-        if apart > (TIGHT if same else max(TIGHT, witness.limit)):
+            apart, what = float("inf"), f"its first rows do not run any more ({str(error)[:200]})"
+        # Not what the witness says would be near enough. NaN is not near, either.
+        if not apart <= (TIGHT if same else max(TIGHT, self.find_noise().limit)):
             store.forget(self.name)
             warn_user(
                 f"The features that were stored of {self._title} are not what it gives now: "
@@ -139,7 +148,7 @@ class BackboneRun:
                 "all of them here.",
                 FeatureStoreWarning,
             )
-        self.vouched = True
+        self.vouched, self.gives = True, (found.shape[1], found.dtype)
         return True
 
     def look(
@@ -187,9 +196,9 @@ class BackboneRun:
         apart = distance(found, features[chosen], spread, noise.eps)
         if apart > noise.limit:
             raise ValueError(self._depends(apart, len(features), found))
-        if batch is None:
+        if batch is None or batch.nbytes + found.nbytes + spread.nbytes > LARGEST_BYTES // 2:
             return None
-        return Witness(batch, found, spread, noise.limit, self._where())
+        return Witness(batch, found, spread, self._where())
 
     def vouch(self, store: Store, witness: Witness) -> None:
         """Keep a witness for what is stored from here on."""
@@ -205,7 +214,7 @@ class BackboneRun:
         return conditions(self.runner.device)
 
     def _run_written(self, batch: WrittenBatch, inputs: Inputs, n_rows: int) -> Any:
-        return self._run_alone(batch.input(inputs), n_rows)
+        return self._run_alone(batch.input(inputs, n_rows), n_rows)
 
     def _run_alone(self, inputs: Any, n_rows: int) -> Any:
         """Return the features of a batch that may be of another width than those before."""

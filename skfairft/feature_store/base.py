@@ -17,14 +17,20 @@ from numpy.typing import NDArray
 
 from .key_index import ROW_BITS, KeyIndex, Keys, distinct
 
-__all__ = ["KEY_BYTES", "BaseStore", "Found", "StoreInfo", "gather", "portions"]
+__all__ = ["KEY_BYTES", "BaseStore", "Found", "Kind", "StoreInfo", "gather", "portions"]
 
 BLOCK_BYTES = 2**21
 """Most bytes of features in a block (of several rows): what is read and evicted at once."""
 
+ROW_BYTES = 3 * 2**24
+"""Rows of more bytes of features are not kept."""
+
 KEY_BYTES = 16
 
 Found: TypeAlias = tuple[NDArray[np.bool_], NDArray[Any] | None]
+
+Kind: TypeAlias = tuple[int, int]
+"""Width of a block and bytes per number."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +114,13 @@ class BaseStore(ABC):
         keys : ndarray of shape (n, 2), uint64
             Row keys.
         features : ndarray of shape (n, d), float32 or float64
-            Copied. If they alone exceed ``max_bytes``, the first of them are kept.
+            Copied. If they alone exceed ``max_bytes``, the first of them are kept. Rows of more
+            than 48 MiB are not.
 
         Raises
         ------
         ValueError
-            If shapes or dtypes do not fit.
+            If shapes or dtypes do not fit, or features are not finite.
         """
         _check_keys(keys)
         features = np.asarray(features)
@@ -123,6 +130,8 @@ class BaseStore(ABC):
             )
         if features.dtype not in (np.float32, np.float64):
             raise ValueError(f"features are {features.dtype}; expected float32 or float64.")
+        if not np.isfinite(features).all():
+            raise ValueError("features hold NaN or infinity; expected finite numbers.")
         if len(keys):
             with self._lock:
                 self._store(namespace, keys, features)
@@ -147,31 +156,40 @@ class BaseStore(ABC):
     def _store(self, namespace: bytes, keys: Keys, features: NDArray[Any]) -> None: ...
 
 
-def gather(index: KeyIndex, keys: Keys, read: Callable[[int], NDArray[Any] | None]) -> Found:
-    """Collect rows block by block; ``read`` returns a block's features, None if it is lost."""
+def gather(
+    index: KeyIndex,
+    keys: Keys,
+    kind: Callable[[int], Kind],
+    read: Callable[[int], NDArray[Any] | None],
+) -> Found:
+    """Collect rows block by block.
+
+    ``kind`` tells a block's width and bytes per number; only those like the first count, so that
+    no more room is made than there is to read. ``read`` returns its features, None if it is lost.
+    """
     places = index.find(keys)
     rows = np.flatnonzero(places >= 0)
     rows = rows[np.argsort(places[rows], kind="stable")]
     blocks = places[rows] >> ROW_BITS
-    within = places[rows] & ((1 << ROW_BITS) - 1)
-    target = np.cumsum(places >= 0)[rows] - 1
+    bounds = pairwise([*np.flatnonzero(np.diff(blocks, prepend=-1)), len(rows)])
+    parts = [(int(blocks[start]), rows[start:stop]) for start, stop in bounds]
+    kinds = [kind(block) for block, _ in parts]
+    wanted = np.zeros(len(keys), dtype=bool)
+    for (_, part), each in zip(parts, kinds, strict=True):
+        wanted[part] = each == kinds[0]
+    found, target = wanted.copy(), np.cumsum(wanted) - 1
     out: NDArray[Any] | None = None
-    for start, stop in pairwise([*np.flatnonzero(np.diff(blocks, prepend=-1)), len(rows)]):
-        features = read(int(blocks[start]))
-        if features is not None and out is None:
-            out = np.empty((len(rows), features.shape[1]), dtype=features.dtype)
-        if features is None or out is None or _kind(features) != _kind(out):
-            places[rows[start:stop]] = -1
-        else:
-            out[target[start:stop]] = features[within[start:stop]]
-    found = places >= 0
-    if out is not None and len(out) > found.sum():
-        out = out[found[np.sort(rows)]]
+    for (block, part), each in zip(parts, kinds, strict=True):
+        features = read(block) if each == kinds[0] else None
+        if features is None:
+            found[part] = False
+            continue
+        if out is None:
+            out = np.empty((int(wanted.sum()), features.shape[1]), dtype=features.dtype)
+        out[target[part]] = features[places[part] & ((1 << ROW_BITS) - 1)]
+    if out is not None and not found[wanted].all():
+        out = out[found[wanted]]
     return found, out
-
-
-def _kind(features: NDArray[Any]) -> tuple[int, Any]:
-    return features.shape[1], features.dtype
 
 
 def portions(
@@ -180,7 +198,7 @@ def portions(
     """Iterate over the row numbers of blocks: new keys only, as many as the bound allows."""
     row_bytes = features.shape[1] * features.dtype.itemsize
     rows = np.flatnonzero(distinct(keys) & (index.find(keys) < 0))
-    rows = rows[: max_bytes // (row_bytes + KEY_BYTES)]
+    rows = rows[: max_bytes // (row_bytes + KEY_BYTES) if row_bytes <= ROW_BYTES else 0]
     step = min(max(1, BLOCK_BYTES // row_bytes), 1 << (ROW_BITS - 1))
     for start in range(0, len(rows), step):
         yield rows[start : start + step]

@@ -10,16 +10,31 @@ from __future__ import annotations
 import os
 import struct
 import uuid
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
-from .key_index import ROW_BITS, Keys
+from .base import Kind
+from .key_index import Keys
+from .plain_file import open_plain
 
-__all__ = ["DamageError", "Head", "read_features", "read_head", "read_keys", "replace", "write"]
+__all__ = [
+    "LARGEST_BYTES",
+    "DamageError",
+    "Head",
+    "read_features",
+    "read_head",
+    "read_keys",
+    "replace",
+    "write",
+]
+
+LARGEST_BYTES = 2**26
+"""Larger files are not written, and not read."""
 
 _FORMAT = b"skfairft rows 1\n"
 _HEADER = struct.Struct("<16sQII16s16s")
@@ -42,6 +57,11 @@ class Head(NamedTuple):
     def bytes(self) -> int:
         """Size of the file."""
         return _HEADER.size + self.n * (16 + self.width * self.size)
+
+    @property
+    def kind(self) -> Kind:
+        """Width and bytes per number."""
+        return self.width, self.size
 
 
 def write(path: Path, namespace: bytes, keys: Keys, features: NDArray[Any]) -> None:
@@ -68,22 +88,22 @@ def replace(path: Path, *parts: Any) -> None:
         raise
 
 
-def read_head(file: IO[bytes]) -> Head:
+def read_head(file: BufferedReader) -> Head:
     """Return the header of an open file, checked against its size."""
     header = file.read(_HEADER.size)
     if len(header) < _HEADER.size or not header.startswith(_FORMAT):
         raise DamageError("it does not begin as such a file does")
     head = Head(*_HEADER.unpack(header)[1:])
     # Before room is made for what a header promises.
-    plausible = head.size in (4, 8) and head.width and 0 < head.n < 1 << ROW_BITS
-    if not plausible or os.fstat(file.fileno()).st_size != head.bytes:
+    plausible = head.size in (4, 8) and head.width and head.n
+    if not plausible or head.bytes > LARGEST_BYTES or os.fstat(file.fileno()).st_size != head.bytes:
         raise DamageError("its size is not what its header says")
     return head
 
 
 def read_keys(path: Path, namespace: bytes) -> tuple[Head, Keys]:
     """Return the header and keys of a file, or raise a DamageError."""
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         head = read_head(file)
         key_bytes = file.read(16 * head.n)
     if head.keys_sum != _sum_of_keys(head, namespace, key_bytes):
@@ -95,11 +115,13 @@ def read_keys(path: Path, namespace: bytes) -> tuple[Head, Keys]:
 def read_features(path: Path, head: Head) -> NDArray[Any]:
     """Return the features (n, d) of a file whose header is known, or raise a DamageError."""
     features = np.empty((head.n, head.width), dtype=f"<f{head.size}")
-    with open(path, "rb", buffering=0) as file:
+    with open_plain(path) as file:
         file.seek(_HEADER.size + 16 * head.n)
         count = file.readinto(features.data.cast("B"))
     if count != features.nbytes or head.sum != _sum_of_all(head.keys_sum, features):
         raise DamageError("the checksum of its features is another one")
+    if not np.isfinite(features).all():
+        raise DamageError("it holds numbers that are not finite")
     return features.astype(features.dtype.newbyteorder("="), copy=False)
 
 

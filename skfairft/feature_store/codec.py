@@ -1,11 +1,16 @@
-"""Rows as bytes that hold no code: numbers, texts, arrays, tensors, and what holds such."""
+"""Rows as bytes that hold no code: numbers, texts, arrays, tensors, and what holds such.
+
+The bytes may come from a folder to which others may write. Whatever they are, reading them runs no
+code, ends, takes room in proportion to their size, and gives a value or an Exception.
+"""
 
 from __future__ import annotations
 
 import datetime
 import json
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,6 +20,20 @@ from torch import Tensor
 
 __all__ = ["CannotEncodeError", "decode", "encode"]
 
+_MOST_TEXT = 2**24
+"""Bytes of all that is no array: as objects they take up to fifty times as much."""
+
+_MOST_KEYS = 1000
+"""Keys of a dict that are no texts: of numbers it may be known how to make all of them collide."""
+
+# Arrays that hold no objects, by their dtype.str, and tensors that hold plain numbers.
+_ARRAYS = re.compile(r"[<>|][biufcmMSU]\d{1,9}(\[\w+\])?")
+_NAMES = {
+    kind: str(kind).removeprefix("torch.")
+    for kind in vars(torch).values()
+    if type(kind) is torch.dtype and not str(kind).startswith(("torch.q", "torch.bits"))
+}
+_DTYPES = {name: kind for kind, name in _NAMES.items()}
 
 _TIMES: dict[str, Any] = {
     kind.__name__: kind for kind in (datetime.date, datetime.datetime, datetime.time)
@@ -48,19 +67,33 @@ def encode(value: Any) -> bytes:
         text = json.dumps(_packed(value, keep)).encode("ascii")
     except (ValueError, RecursionError) as error:
         raise CannotEncodeError(str(error)) from error
+    if len(text) > _MOST_TEXT:
+        raise CannotEncodeError(f"{len(text)} bytes beside arrays; expected up to {_MOST_TEXT}")
     return b"".join([struct.pack("<Q", len(text)), text, *buffers])
 
 
 def decode(content: bytes) -> Any:
-    """Return what `encode` was given; arrays and tensors are new, in main memory."""
-    start = 8 + struct.unpack_from("<Q", content)[0]
+    """Return what `encode` was given; arrays and tensors are new, in main memory.
+
+    Raises
+    ------
+    Exception
+        Of any kind, if the bytes are not what `encode` returned.
+    """
+    size = struct.unpack_from("<Q", content)[0]
+    start = 8 + size
+    if size > _MOST_TEXT or start > len(content):
+        raise ValueError(f"{size} bytes beside arrays; expected up to {_MOST_TEXT}")
 
     def take(size: int) -> bytearray:  # in the order in which they were kept
         nonlocal start
+        # Each byte once: else a few of them could stand for any number.
+        if not 0 <= size <= len(content) - start:
+            raise ValueError(f"{size} bytes; {len(content) - start} are left")
         start += size
-        return bytearray(content[start - size : start])
+        return bytearray(memoryview(content)[start - size : start])
 
-    return _unpacked(json.loads(content[8:start]), take)
+    return _unpacked(json.loads(content[8 : 8 + size]), take)
 
 
 def _packed(value: Any, keep: Callable[[bytes], int]) -> Any:
@@ -72,6 +105,7 @@ def _packed(value: Any, keep: Callable[[bytes], int]) -> Any:
     if kind is tuple:
         return {"tuple": [_packed(each, keep) for each in value]}
     if kind is dict:
+        _check_keys(value)
         return {"dict": [[_packed(key, keep), _packed(each, keep)] for key, each in value.items()]}
     if kind is bytes:
         return {"bytes": keep(value)}
@@ -79,11 +113,11 @@ def _packed(value: Any, keep: Callable[[bytes], int]) -> Any:
         return str(value)
     if isinstance(value, PurePath):
         return {"path": str(value)}
-    if isinstance(value, Tensor) and value.layout is torch.strided and not value.is_quantized:
+    if isinstance(value, Tensor) and value.layout is torch.strided and value.dtype in _NAMES:
         flat = value.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-        name = str(value.dtype).removeprefix("torch.")
+        name = _NAMES[value.dtype]
         return {"tensor": [name, list(value.shape), keep(flat.view(torch.uint8).numpy().tobytes())]}
-    if kind in (np.ndarray, np.memmap) and value.dtype.kind in "biufcmMSU":
+    if kind in (np.ndarray, np.memmap) and _ARRAYS.fullmatch(value.dtype.str):
         return {"array": [value.dtype.str, list(value.shape), keep(value.tobytes())]}
     if kind is np.ndarray and value.dtype.kind == "O":
         return {"objects": [list(value.shape), [_packed(each, keep) for each in value.ravel()]]}
@@ -111,6 +145,11 @@ def _packed(value: Any, keep: Callable[[bytes], int]) -> Any:
     raise CannotEncodeError(f"{kind.__module__}.{kind.__qualname__}")
 
 
+def _check_keys(keys: Iterable[Any]) -> None:
+    if sum(not isinstance(key, (str, bytes)) for key in keys) > _MOST_KEYS:
+        raise CannotEncodeError(f"a dict of more than {_MOST_KEYS} keys that are no texts")
+
+
 def _values_of(column: Any) -> Any:
     """Return the values of a Series of pandas."""
     dtype = column.dtype
@@ -133,17 +172,23 @@ def _unpacked(value: Any, take: Callable[[int], bytearray]) -> Any:
     if kind == "tuple":
         return tuple(_unpacked(each, take) for each in content)
     if kind == "dict":
-        return {_unpacked(key, take): _unpacked(each, take) for key, each in content}
+        pairs = [(_unpacked(key, take), _unpacked(each, take)) for key, each in content]
+        _check_keys([key for key, _ in pairs])
+        return dict(pairs)
     if kind == "bytes":
         return bytes(take(content))
     if kind == "path":
         return Path(content)
     if kind == "tensor":
         name, shape, size = content
-        flat = torch.frombuffer(take(size), dtype=torch.uint8) if size else torch.empty(0)
-        return flat.view(getattr(torch, name)).reshape(shape)
+        dtype = _DTYPES[name]
+        if not size:
+            return torch.empty(0, dtype=dtype).reshape(shape)
+        return torch.frombuffer(take(size), dtype=torch.uint8).view(dtype).reshape(shape)
     if kind == "array":
         dtype, shape, size = content
+        if not _ARRAYS.fullmatch(dtype):
+            raise ValueError(f"an array of {dtype[:80]}")
         return np.frombuffer(take(size), dtype=dtype).reshape(shape)
     if kind == "objects":
         objects = np.empty(len(content[1]), dtype=object)
@@ -163,25 +208,47 @@ def _series(name: Any, dtype: Any, values: Any, index: Any) -> Any:
         codes, categories, ordered = values
         values = pd.Categorical.from_codes(codes, categories, ordered=ordered)
         dtype = values.dtype
+    if len(values) != len(index):  # one value would be repeated
+        raise ValueError(f"{len(values)} values for {len(index)} rows")
     return pd.Series(values, index=index, name=name, dtype=dtype)
 
 
 def _frame(*columns: Any) -> Any:
     import pandas as pd
 
+    index = columns[0].index
+    # Columns of one table have one index; of others concat would make a table of all their rows.
+    if not all(column.index.equals(index) for column in columns):
+        raise ValueError("columns whose index is not the same")
     return pd.concat(columns, axis=1)
 
 
 def _polars(name: str, items: Any) -> Any:
     import polars  # whoever wrote it had it
 
+    _check_plain(items)
     return polars.Series(name, items)
+
+
+def _check_plain(item: Any) -> None:
+    """Refuse what polars takes for an object: some of these end the program."""
+    if isinstance(item, dict):
+        item = [*item, *item.values()]
+    if isinstance(item, list):
+        for each in item:
+            _check_plain(each)
+    elif item is not None and type(item) not in {bool, int, float, str, bytes, *_TIMES.values()}:
+        raise TypeError(f"a {type(item).__name__} in a column of polars")
 
 
 def _image(mode: str, size: Any, content: bytes, palette: Any, info: Any) -> Any:
     from PIL import Image
 
-    image = Image.frombytes(mode, size, content)
+    width, height = map(int, size)
+    # Before room is made for what a size promises: a pixel has a byte, or a bit in mode "1".
+    if width * height > len(content) * (8 if mode == "1" else 1):
+        raise ValueError(f"{len(content)} bytes for an image of {width} x {height}")
+    image = Image.frombytes(mode, (width, height), content)
     if palette:
         image.putpalette(palette)
     image.info.update(info)

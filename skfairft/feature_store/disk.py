@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,30 +11,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from ..inputs.exceptions import FeatureStoreWarning
 from ..inputs.warn import warn_user
 from . import block_file
-from .base import BaseStore, Found, StoreInfo, gather, portions
+from .base import BaseStore, Found, Kind, StoreInfo, gather, portions
 from .block_file import DamageError, Head
 from .key_index import KeyIndex, Keys
+from .plain_file import (
+    MOST_FILES,
+    PART,
+    ROWS,
+    WITNESS,
+    empty,
+    files_in,
+    is_there,
+    make_room,
+    open_plain,
+    room_of,
+    rooms_in,
+    touch,
+)
+from .waiting import Waiting
+from .witness import LARGEST_BYTES
 
 __all__ = ["DiskStore", "resolved"]
 
-TOUCH_SECONDS = 10.0
-"""That a file was used is noted at most this often."""
-
-SMALL_BYTES, SMALL_FILES = 2**16, 32
-"""So many files of less than this size are joined into one."""
-
-PATIENCE_SECONDS, GLANCE_SECONDS = 300.0, 1.0
-"""How long to wait for a process that stores no rows while it works, and how often to look."""
-
-# No other name is ever deleted, whatever folder a user gives.
-_ROOM, _SUFFIX = "module-", ".rows"
+SMALL_BYTES, SMALL_FILES, MOST_JOINED = 2**16, 32, 512
+"""So many files of less than this size are joined into one, and how many at most."""
 
 _warn = partial(warn_user, category=FeatureStoreWarning)
 
@@ -47,7 +53,7 @@ class _Known:
         self.index = KeyIndex()
         self.numbers: dict[str, int] = {}  # of the blocks, by the names of their files
         self.blocks: dict[int, tuple[str, Head]] = {}
-        self.bad: set[str] = set()  # damaged, warned of, and perhaps not to be deleted
+        self.bad: set[str] = set()  # damaged, warned of, and not to be deleted
 
     def add(self, name: str, head: Head, keys: Keys) -> None:
         number = self.index.next
@@ -59,6 +65,7 @@ class _Known:
         number = self.numbers.pop(name, number)
         if number is not None:
             self.index.drop(number)
+            self.blocks.pop(number, None)
 
 
 class DiskStore(BaseStore):
@@ -74,7 +81,8 @@ class DiskStore(BaseStore):
     Parameters
     ----------
     folder : str or path-like
-        Made when first needed.
+        Made when first needed, for its owner alone. Who may write to it decides what the
+        features are.
     max_bytes : int, default=10 * 2**30
         Bound on the bytes of all files of rows; the least recently used go first. Besides, up
         to four rows of X are kept for each module, to be looked at again.
@@ -96,6 +104,7 @@ class DiskStore(BaseStore):
         super().__init__(max_bytes)
         self.folder = resolved(folder)
         self._known: dict[bytes, _Known] = {}
+        self._waiting = Waiting()
         self._stopped = False
 
     def __repr__(self) -> str:
@@ -114,94 +123,69 @@ class DiskStore(BaseStore):
         """
         rows = size = 0
         for path, status in self._files():
-            with suppress(DamageError, OSError), open(path, "rb") as file:
+            with suppress(DamageError, OSError), open_plain(path) as file:
                 rows += block_file.read_head(file).n
                 size += status.st_size
         folder = str(self.folder)
         return StoreInfo(rows, size, self.max_bytes, self._hits, self._misses, folder)
 
     def _forget_all(self) -> None:
-        for room in self._rooms():
-            _empty(room)
+        for room in rooms_in(self.folder):
+            empty(room)
         self._known.clear()
 
     def forget(self, namespace: bytes) -> None:
         """Forget the rows and the witness of a namespace."""
         with self._lock:
-            _empty(self._room(namespace))
+            empty(room_of(self.folder, namespace))
             self._known.pop(namespace, None)
 
     def witness(self, namespace: bytes) -> bytes | None:
         """Return what `put_witness` kept for a namespace, None if there is nothing."""
-        with suppress(OSError):
-            content = self._room(namespace).joinpath("witness").read_bytes()
-            if xxh3_128_digest(content[16:]) == content[:16]:
-                return content[16:]
-            _warn(f"A file in {self._room(namespace)} was damaged: all its rows run again.")
+        room = room_of(self.folder, namespace)
+        if not is_there(room):
+            return None
+        with suppress(OSError), open_plain(room / WITNESS) as file:
+            known = 16 <= os.fstat(file.fileno()).st_size <= 16 + LARGEST_BYTES
+            digest, content = (file.read(16), file.read(LARGEST_BYTES)) if known else (b"", b"")
+            if xxh3_128_digest(content) == digest:
+                return content
+            (room / WITNESS).unlink()
+            _warn(f"A file in {room} was damaged: all its rows run again.")
         return None
 
     def put_witness(self, namespace: bytes, content: bytes) -> None:
         """Keep some bytes with a namespace, in place of earlier ones."""
         with self._writing():
-            self._room(namespace).mkdir(parents=True, exist_ok=True)
-            path = self._room(namespace) / "witness"
+            path = make_room(self.folder, namespace) / WITNESS
             block_file.replace(path, xxh3_128_digest(content), content)
 
     @contextmanager
     def working(self, namespace: bytes) -> Iterator[None]:
         """Return a context in which no other process computes rows of the namespace.
 
-        Who comes later waits. If the other one stores nothing for five minutes (it may have
-        been stopped), the wait ends with a warning: rows may then be computed twice.
+        Who comes later waits: for one that does not get on with a `FeatureStoreWarning` after
+        ten seconds, for five minutes in all, and for one that is stopped, as far as this can
+        be known, not at all. Rows may then be computed twice. After that it does not wait
+        again until the other one gets on.
         """
-        lock = None
-        # A folder that is read only, or that has no locks, is used without.
-        with suppress(OSError, NotImplementedError):
-            if not self._stopped:
-                self._room(namespace).mkdir(parents=True, exist_ok=True)
-                lock = self._acquired(self._room(namespace))
+        lock = FileLock(room_of(self.folder, namespace) / "lock", thread_local=False)
         try:
+            # A folder that is read only, or that has no locks, is used without.
+            with suppress(OSError, NotImplementedError):
+                if not self._stopped:
+                    make_room(self.folder, namespace)
+                    self._waiting.acquire(lock)
             yield
         finally:
-            if lock is not None:
-                lock.release()
-
-    def _acquired(self, room: Path) -> FileLock | None:
-        lock = FileLock(room / "lock", thread_local=False)
-        seen, since = set[str](), time.monotonic()
-        while True:
-            try:
-                lock.acquire(timeout=GLANCE_SECONDS, poll_interval=0.02)
-                return lock
-            except Timeout:
-                names = _files_in(room, _SUFFIX)
-                if names != seen:
-                    seen, since = names, time.monotonic()
-            if time.monotonic() - since > PATIENCE_SECONDS:
-                _warn(
-                    f"Another process works on the same rows in {self.folder} and has stored none "
-                    f"for {PATIENCE_SECONDS:.0f} seconds; it may have been stopped. This one does "
-                    "not wait any longer: some rows may be computed twice."
-                )
-                return None
-
-    def _room(self, namespace: bytes) -> Path:
-        return self.folder / f"{_ROOM}{namespace.hex()}"
-
-    def _rooms(self) -> list[Path]:
-        with suppress(OSError), os.scandir(self.folder) as entries:
-            return [
-                Path(entry.path)
-                for entry in entries
-                if entry.name.startswith(_ROOM) and entry.is_dir(follow_symlinks=False)
-            ]
-        return []
+            lock.release()
+            self._waiting.leave(lock)
 
     def _files(self) -> list[tuple[Path, os.stat_result]]:
         """Return all files of rows, and what killed writers left."""
         found = []
-        for room in self._rooms():
-            for name in _files_in(room, _SUFFIX, ".part"):
+        for room in rooms_in(self.folder):
+            for name in files_in(room, ROWS, PART):
                 with suppress(OSError):
                     found.append((room / name, (room / name).lstat()))
         return found
@@ -222,58 +206,75 @@ class DiskStore(BaseStore):
     def _refresh(self, namespace: bytes) -> _Known:
         """Return what the folder holds of a namespace now."""
         known = self._known.setdefault(namespace, _Known())
-        room = self._room(namespace)
-        names = _files_in(room, _SUFFIX)
+        room = room_of(self.folder, namespace)
+        names = files_in(room, ROWS)
         for name in known.numbers.keys() - names:
             known.drop(name)
+        known.bad &= names
+        damaged = {}
         for name in names - known.numbers.keys() - known.bad:
             try:
                 known.add(name, *block_file.read_keys(room / name, namespace))
             except DamageError as error:
-                self._discard(known, room / name, error)
+                damaged[name] = error
             except OSError:
                 continue  # removed just now, or not to be opened now
+        self._discard(known, room, damaged)
+        if len(names) == MOST_FILES:
+            _warn(
+                f"There are more than {MOST_FILES} files in {room}; the others are not looked at. "
+                "Delete those that you do not know, or clear the store."
+            )
         return known
 
-    def _discard(self, known: _Known, path: Path, error: BaseException) -> None:
-        """Delete a damaged file and say so."""
-        known.bad.add(path.name)
-        if path.name in known.numbers:
-            known.drop(path.name)
-        with suppress(OSError):
-            path.unlink()
-        _warn(f"{path} was damaged: {error}. It is dropped, and its features are computed again.")
+    def _discard(self, known: _Known, room: Path, damaged: dict[str, DamageError]) -> None:
+        """Delete damaged files and say so."""
+        for name in damaged:
+            known.bad.add(name)
+            known.drop(name)
+            with suppress(OSError):
+                os.unlink(room / name)
+        for name, error in list(damaged.items())[:1]:
+            others = f", and so were {len(damaged) - 1} others there" if len(damaged) > 1 else ""
+            _warn(
+                f"{room / name} was damaged: {error}{others}. What is damaged is dropped, and its "
+                "features are computed again."
+            )
 
     def _find(self, namespace: bytes, keys: Keys) -> Found:
-        gone: list[str] = []
+        room, known = room_of(self.folder, namespace), self._refresh(namespace)
+        gone, damaged = False, {}
 
         def read(number: int) -> NDArray[Any] | None:
+            nonlocal gone
             name, head = known.blocks[number]
-            path = self._room(namespace) / name
             try:
-                features = block_file.read_features(path, head)
+                features = block_file.read_features(room / name, head)
             except DamageError as error:
-                self._discard(known, path, error)
+                damaged[name] = error
                 return None
             except OSError:  # joined with others, evicted, or not to be opened now
-                gone.append(name)
+                gone = True
                 known.drop(name, number)
                 return None
-            _touch(path)
+            touch(room / name)
             return features
 
-        known = self._refresh(namespace)
-        found, features = gather(known.index, keys, read)
+        def kind(number: int) -> Kind:
+            return known.blocks[number][1].kind
+
+        found, features = gather(known.index, keys, kind, read)
         if gone:
             known = self._refresh(namespace)
-            found, features = gather(known.index, keys, read)
+            found, features = gather(known.index, keys, kind, read)
+        self._discard(known, room, damaged)
         return found, features
 
     def _store(self, namespace: bytes, keys: Keys, features: NDArray[Any]) -> None:
         if self._stopped:
             return
         with self._writing():
-            self._room(namespace).mkdir(parents=True, exist_ok=True)
+            make_room(self.folder, namespace)
             known = self._refresh(namespace)
             for rows in portions(known.index, keys, features, self.max_bytes * 15 // 16):  # headers
                 self._write(namespace, keys[rows], features[rows])
@@ -281,22 +282,24 @@ class DiskStore(BaseStore):
 
     def _write(self, namespace: bytes, keys: Keys, features: NDArray[Any]) -> None:
         """Write a block, after the least recently used files made room for it."""
-        files = self._files()
+        room, files = room_of(self.folder, namespace), self._files()
         size = Head(len(features), features.shape[1], features.dtype.itemsize).bytes
         size += sum(status.st_size for _, status in files)
-        for path, status in sorted(files, key=lambda each: each[1].st_mtime_ns):
+        # Those first that are larger than any that is written here.
+        for path, status in sorted(
+            files, key=lambda each: (each[1].st_size <= block_file.LARGEST_BYTES, each[1].st_mtime)
+        ):
             if size <= self.max_bytes:
                 break
             path.unlink(missing_ok=True)
             size -= status.st_size
-            if path.parent != self._room(namespace) and not _files_in(path.parent, _SUFFIX):
-                (path.parent / "witness").unlink(missing_ok=True)
-        path = self._room(namespace) / f"{uuid.uuid4().hex}{_SUFFIX}"
-        block_file.write(path, namespace, keys, features)
+            if path.parent != room and not files_in(path.parent, ROWS):
+                (path.parent / WITNESS).unlink(missing_ok=True)
+        block_file.write(room / f"{uuid.uuid4().hex}{ROWS}", namespace, keys, features)
 
     def _join_small(self, namespace: bytes, known: _Known) -> None:
         """Make one file of many small ones, such as single predictions leave."""
-        room = self._room(namespace)
+        room = room_of(self.folder, namespace)
         small: dict[tuple[int, int], list[str]] = {}
         for number in known.numbers.values():
             name, head = known.blocks[number]
@@ -307,11 +310,12 @@ class DiskStore(BaseStore):
                 continue
             keys, features = [], []
             with suppress(DamageError, OSError):  # whoever reads it will say so
+                names = names[:MOST_JOINED]
                 for name in names:
                     head, own = block_file.read_keys(room / name, namespace)
                     features.append(block_file.read_features(room / name, head))
                     keys.append(own)
-                path = room / f"{uuid.uuid4().hex}{_SUFFIX}"
+                path = room / f"{uuid.uuid4().hex}{ROWS}"
                 block_file.write(path, namespace, np.concatenate(keys), np.concatenate(features))
                 for name in names:
                     room.joinpath(name).unlink(missing_ok=True)
@@ -331,29 +335,3 @@ def resolved(folder: str | os.PathLike[str]) -> Path:
     if is_file:
         raise ValueError(f"{path} is a file; expected a folder to keep features in.")
     return path
-
-
-def _files_in(room: Path, *suffixes: str) -> set[str]:
-    """Return the names of files; none if there is no such folder."""
-    with suppress(OSError), os.scandir(room) as entries:
-        # Neither links, which lead elsewhere, nor pipes, which would block.
-        return {
-            entry.name
-            for entry in entries
-            if entry.name.endswith(suffixes) and entry.is_file(follow_symlinks=False)
-        }
-    return set()
-
-
-def _touch(path: Path) -> None:
-    """Note that a file was used, now and then, and only if that is possible."""
-    with suppress(OSError):
-        if time.time() - path.stat().st_mtime > TOUCH_SECONDS:
-            os.utime(path)
-
-
-def _empty(room: Path) -> None:
-    """Delete the files of a namespace, but not its lock, which another process may hold."""
-    for name in _files_in(room, _SUFFIX, ".part", "witness"):
-        with suppress(OSError):
-            os.unlink(room / name)

@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..rows.mapped import allocate_features, is_mapped, release_pages
-from .base import KEY_BYTES, BaseStore, Found, StoreInfo, gather, portions
+from .base import KEY_BYTES, BaseStore, Found, Kind, StoreInfo, gather, portions
 from .key_index import KeyIndex, Keys
 
 __all__ = ["MemoryStore"]
@@ -103,7 +103,11 @@ class MemoryStore(BaseStore):
             self._blocks.move_to_end(key)
             return self._blocks[key]
 
-        found, features = gather(index, keys, read)
+        def kind(number: int) -> Kind:
+            block = self._blocks.get((namespace, number))
+            return (0, 0) if block is None else (block.shape[1], block.itemsize)
+
+        found, features = gather(index, keys, kind, read)
         for key in [key for key in self._blocks if key[0] == namespace]:
             release_pages(self._blocks[key])
         return found, features

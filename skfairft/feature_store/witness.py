@@ -27,6 +27,7 @@ from .row_keys import row_keys
 
 __all__ = [
     "FLOAT_EPS",
+    "LARGEST_BYTES",
     "MOST_BYTES",
     "MOST_ROWS",
     "TIGHT",
@@ -45,6 +46,9 @@ MOST_ROWS = 4
 
 MOST_BYTES = 2**24
 """Of larger rows one is enough."""
+
+LARGEST_BYTES = 2**28
+"""Larger ones are not read, and none is made of more than half of it."""
 
 TIGHT = 256 * float(np.finfo(np.float32).eps)
 """Distance that the same batch may have under the same conditions."""
@@ -153,7 +157,6 @@ class Witness:
     batch: WrittenBatch
     features: NDArray[Any]  # (m, d)
     spread: NDArray[np.float64]  # (d,), over the batch that the rows came with
-    limit: float  # of `Noise`, for other conditions
     where: str  # see `conditions`
 
     def distance(self, found: NDArray[Any], *, tight: bool) -> float:
@@ -162,12 +165,13 @@ class Witness:
         Where it comes back to the bit, as under the same conditions, all that is more than the
         last two digits counts, in units of what these rows differ by: others may lie far away.
         """
-        if not tight:
-            return distance(found, self.features, self.spread, FLOAT_EPS)
-        eps = float(np.finfo(self.features.dtype).eps) / 4
-        apart = np.abs(self.features - np.median(self.features, axis=0))
-        middle = np.square(np.median(apart, axis=0, keepdims=True)).astype(np.float64)
-        return distance(found, self.features, _floored(middle[0]), eps)
+        with np.errstate(all="ignore"):  # of numbers too large to be features
+            if not tight:
+                return distance(found, self.features, self.spread, FLOAT_EPS)
+            eps = float(np.finfo(self.features.dtype).eps) / 4
+            apart = np.abs(self.features - np.median(self.features, axis=0))
+            middle = np.square(np.median(apart, axis=0, keepdims=True)).astype(np.float64)
+            return distance(found, self.features, _floored(middle[0]), eps)
 
     def to_bytes(self) -> bytes:
         """Return all of it as bytes."""
@@ -175,9 +179,20 @@ class Witness:
 
     @staticmethod
     def from_bytes(content: bytes) -> Witness:
-        """Return the witness that `to_bytes` wrote."""
-        batch, *others = decode(content)
-        return Witness(WrittenBatch(*batch), *others)
+        """Return the witness that `to_bytes` wrote; an Exception if it cannot be one."""
+        batch, features, spread, where = decode(content)
+        found = Witness(WrittenBatch(*batch), features, spread, where)
+        numbers = features.dtype in (np.float32, np.float64) and spread.dtype == np.float64
+        shaped = features.ndim == 2 and 0 < len(features) <= MOST_ROWS
+        if not numbers or not shaped or spread.shape != features.shape[1:]:
+            raise ValueError(f"features {features.dtype} {features.shape}, spread {spread.shape}")
+        if not np.isfinite(features).all() or not np.isfinite(spread).all() or (spread < 0).any():
+            raise ValueError("features or a spread that are not finite")
+        if not all(type(each) is bytes for each in astuple(found.batch)):
+            raise TypeError("rows that are not written down")
+        if type(where) is not str or not where.isprintable() or len(where) > 1000:
+            raise ValueError("conditions that are no line of text")
+        return found
 
 
 @dataclass(frozen=True)
@@ -202,8 +217,10 @@ class WrittenBatch:
         """Bytes of all of it."""
         return len(self.rows) + len(self.inputs)
 
-    def input(self, inputs: Callable[[Any], Any]) -> Any:
+    def input(self, inputs: Callable[[Any], Any], n_rows: int) -> Any:
         """Return the module's input: made anew from the rows, if they are still the same."""
         rows = decode(self.rows)
+        if len(rows) != n_rows:
+            raise ValueError(f"{len(rows)} rows are written down; expected {n_rows}")
         same = not self.inputs or row_keys(rows).tobytes() == self.keys
         return inputs(rows) if same else decode(self.inputs)
