@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import time
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
@@ -306,3 +307,16 @@ def test_rows_too_large_to_be_looked_at_again_are_not_stored(tmp_path, monkeypat
     assert len(said) == 1
     assert "cannot be kept" in said[0]
     assert DiskStore(tmp_path / "store").info().rows == 0
+
+
+def test_no_more_room_is_made_than_there_is_to_read():
+    """One row of many features does not make the others as wide."""
+    store, keys = MemoryStore(), np.arange(4000, dtype=np.uint64).reshape(-1, 2)
+    store.put(b"a", keys[:1], np.ones((1, 2**18), np.float32))
+    store.put(b"a", keys[1:], np.ones((1999, 4), np.float32))
+    tracemalloc.start()
+    found, features = store.lookup(b"a", keys)
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
+    assert found.sum() == 1
+    assert features.shape == (1, 2**18)
