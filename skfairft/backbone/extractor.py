@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
@@ -337,9 +337,8 @@ class FrozenFeatureExtractor(
         self.__dict__.pop("_kept_in", None)
         store = self.store
         if isinstance(store, DiskStore):
-            with suppress(OSError):  # the store says so where it cannot write
-                store.folder.mkdir(parents=True, exist_ok=True)
-                self._kept_in = repr(self.memory), str(store.folder)
+            store.make()
+            self._kept_in = repr(self.memory), str(store.folder)
 
     def _keep(self, features: NDArray[Any]) -> None:
         """Keep what is known of all features from those of some rows."""

@@ -29,6 +29,7 @@ from .plain_file import (
     empty,
     files_in,
     is_there,
+    make_folder,
     make_room,
     open_plain,
     room_of,
@@ -112,6 +113,11 @@ class DiskStore(BaseStore):
 
     def __reduce__(self) -> Any:
         return DiskStore, (self.folder, self.max_bytes)
+
+    def make(self) -> None:
+        """Make the folder if it is not there; where it cannot be made, it is used without."""
+        with suppress(OSError):
+            make_folder(self.folder)
 
     def info(self) -> StoreInfo:
         """Return what the folder holds, and the hits and misses of this object.

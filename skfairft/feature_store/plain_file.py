@@ -24,6 +24,7 @@ __all__ = [
     "empty",
     "files_in",
     "is_there",
+    "make_folder",
     "make_room",
     "open_plain",
     "room_of",
@@ -68,15 +69,20 @@ def is_there(room: Path) -> bool:
     return False
 
 
-def make_room(folder: Path, namespace: bytes) -> Path:
-    """Return the folder of a module, made if it was not there, or raise an OSError.
+def make_folder(folder: Path) -> None:
+    """Make the folder of a store if it is not there, or raise an OSError.
 
     Features are personal data: a folder that is made here is its owner's alone. One that was
     there, such as that of a team, stays as it is, and what is made in it follows the umask.
     """
-    room = room_of(folder, namespace)
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def make_room(folder: Path, namespace: bytes) -> Path:
+    """Return the folder of a module, made if it was not there, or raise an OSError."""
+    room = room_of(folder, namespace)
+    make_folder(folder)
     room.mkdir(exist_ok=True)
     if not is_there(room):
         raise OSError(errno.ENOTDIR, "a link, where a folder was expected", str(room))
