@@ -719,7 +719,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
 
         Warns
         -----
-        FairnessWarning
+        UserWarning
             If parameters are left out that are code, such as callbacks. Predictions do not need
             them; `fit` of what was loaded says that they are missing.
 

@@ -52,7 +52,7 @@ def load(
 
     Warns
     -----
-    FairnessWarning
+    UserWarning
         If the backbone's weights are those of the fit, and its code cannot be compared, for Python
         or torch are of another version, or it holds something whose content cannot be told.
 

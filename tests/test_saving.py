@@ -26,7 +26,6 @@ from torch import nn
 import skfairft
 from skfairft import (
     FairLowRankHeadClassifier,
-    FairnessWarning,
     FineTune,
     FrozenFeatureExtractor,
     PlugIn,
@@ -419,7 +418,7 @@ class TestNotSaved:
         from skorch.callbacks import EpochScoring
 
         clf = fit(data, solver=FineTune(callbacks=[EpochScoring("accuracy", on_train=True)]))
-        with pytest.warns(FairnessWarning, match=r"Not saved.*solver\.callbacks"):
+        with pytest.warns(UserWarning, match=r"Not saved.*solver\.callbacks"):
             clf.save(tmp_path)
         found = load(tmp_path)
         np.testing.assert_array_equal(found.predict(data[0]), clf.predict(data[0]))
@@ -436,7 +435,7 @@ class TestNotSaved:
     def test_what_a_user_set(self, data, tmp_path):
         clf = fit(data)
         clf.note = "mine"
-        with pytest.warns(FairnessWarning, match=r"Not saved.*note"):
+        with pytest.warns(UserWarning, match=r"Not saved.*note"):
             clf.save(tmp_path)
 
     def test_a_generator_of_folds(self, data, tmp_path):
@@ -448,7 +447,7 @@ class TestNotSaved:
             difference_bound=0.3,
             cv=iter(list(folds)),
         )
-        with pytest.warns(FairnessWarning, match=r"Not saved.*cv"):
+        with pytest.warns(UserWarning, match=r"Not saved.*cv"):
             clf.save(tmp_path)
         with pytest.raises(ValueError, match="not saved"):
             load(tmp_path).fit(*data[:2], sensitive_features=data[2])
@@ -618,7 +617,7 @@ class TestBackbone:
         fit(data, feature_extractor=network).save(tmp_path)
         edit(tmp_path, lambda content: content["backbone"]["reference"].update(torch="1.0"))
         load(tmp_path, network)  # nothing differs, whatever the versions
-        with pytest.warns(FairnessWarning, match=r"torch 1\.0, and here"):
+        with pytest.warns(UserWarning, match=r"torch 1\.0, and here"):
             load(tmp_path, Halved(network[0]))
 
     def test_missing_or_needless(self, data, backbone, tmp_path):

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from ..feature_store.fingerprint import UnknownContentError, fingerprint
-from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from .extractor import FrozenFeatureExtractor
 from .feature_module import picks_of
@@ -46,7 +45,8 @@ class BackboneReference:
 
     Examples
     --------
-    >>>     >>> from skfairft import FrozenFeatureExtractor
+    >>> from torch import nn
+    >>> from skfairft import FrozenFeatureExtractor
     >>> extractor = FrozenFeatureExtractor(nn.Linear(3, 2))
     >>> known = BackboneReference.of(extractor)
     >>> known.check(extractor)
@@ -104,7 +104,7 @@ weights, or buffers, have other values. Pass the one that the classifier was fit
         """Refuse an extractor that is another one, with a ValueError that says in what.
 
         Where only code differs, and Python or torch are of another version than at the fit, whose
-        bytecode or attributes may be what differs, a FairnessWarning says that it was not compared.
+        bytecode or attributes may be what differs, a UserWarning says that it was not compared.
 
         Parameters
         ----------
@@ -149,7 +149,7 @@ weights, or buffers, have other values. Pass the one that the classifier was fit
             f"{what} could not be compared: the fit was with Python {self.python} and torch "
             f"{self.torch}, and here are Python {found.python} and torch {found.torch}. Compare "
             "some predictions with earlier ones; saving the model anew ends this warning.",
-            FairnessWarning,
+            UserWarning,
         )
 
     def _refused(self, why: str) -> ValueError:

@@ -52,7 +52,7 @@ def write_folder(
     ValueError
         If there is a file of that name.
     """
-    path = Path(folder)
+    path = Path(folder).expanduser()
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; expected a folder, which is made if it is not there.")
     path.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def read_folder(
     ValueError
         If a file is damaged, was changed, or is of a later format.
     """
-    path = Path(folder)
+    path = Path(folder).expanduser()
     if not (path / _MODEL).is_file():
         there = "is no folder" if not path.is_dir() else f"has no {_MODEL}"
         raise FileNotFoundError(

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from skorch.history import History
 
-from ..inputs.exceptions import FairnessWarning
 from ..inputs.requests import requests_of, set_requests
 from ..inputs.warn import warn_user
 from ..solvers.base import Solver
@@ -58,7 +57,7 @@ def written_classifier(clf: Any) -> tuple[dict[str, Any], Tensors]:
 
     Warns
     -----
-    FairnessWarning
+    UserWarning
         If parameters or attributes are left out, with their names.
     """
     clf._validate_params()
@@ -102,7 +101,7 @@ def written_classifier(clf: Any) -> tuple[dict[str, Any], Tensors]:
         warn_user(
             f"Not saved, for it is code or no attribute of this class: {', '.join(lost)}. The "
             "saved classifier predicts the same; set such parameters again before fitting it.",
-            FairnessWarning,
+            UserWarning,
         )
     content = {
         "summary": dict(summarize(clf).lines()),
@@ -153,7 +152,7 @@ def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
             _check_parameters(estimator)
     except Exception as error:  # whatever comes of values that do not belong there
         raise ValueError(
-            f"it holds no {kind.__name__} ({type(error).__name__}: {error})"
+            f"it holds no {kind.__name__} ({type(error).__name__}: {str(error).rstrip('.')})"
         ) from error
     return clf
 
