@@ -20,7 +20,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from .backbone.extractor import FrozenFeatureExtractor
+from .backbone.extractor import FrozenFeatureExtractor, changed_since_fit
 from .backbone.forward import device_of
 from .backbone.modes import training_modes
 from .backbone.module_copy import copy_module, switch_to_evaluation
@@ -677,6 +677,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             given = self.feature_extractor_
             extractor: nn.Module | None = None
             if given is not None:
+                if said := changed_since_fit(given):
+                    warn_user(said, UserWarning)
                 extractor = copy_module(given.feature_module(), type(given.module).__name__)
                 head.to(device_of(extractor))
             if known_groups:
@@ -713,7 +715,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             Before `fit`.
         ValueError
             If classes, groups, the head or the solver are of kinds that can only be written as
-            code, such as a custom activation; or if the backbone was exchanged after `fit`.
+            code, such as a custom activation; if the backbone was exchanged or trained after `fit`;
+            or if the folder holds a ``model.json`` of another program.
         TypeError
             For a subclass.
 

@@ -54,6 +54,9 @@ class TestFolderOfFeatures:
         # A change of the working directory does not move it.
         monkeypatch.chdir(there)
         assert clf.feature_extractor_.store.folder == here / "features"
+        if isinstance(memory, str):
+            with pytest.warns(FeatureStoreWarning, match=r"There is no folder .*there/features"):
+                clf.feature_extractor.store.clear()
         np.testing.assert_array_equal(pickle.loads(content).predict_proba(X), expected)
         assert not list(there.iterdir())
         # Nor does anything make it again, once it is gone.

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from torch import nn
 
-from skfairft import FrozenFeatureExtractor, split_head
+from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor, load, split_head
+from skfairft.feature_store import FeatureStoreWarning
 
 # What happens when the module runs; test_once.py is about rows that need not run.
 extractor_of = partial(FrozenFeatureExtractor, memory=False)
@@ -398,3 +400,65 @@ class TestSplitHead:
     def test_what_cannot_be_cut(self, model):
         with pytest.raises(ValueError, match=r"cannot be cut: expected a model with an nn\.Linear"):
             split_head(model)
+
+
+class TestWeightsThatChangeAfterFit:
+    @pytest.fixture
+    def fitted(self):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4))
+        X = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+        return FrozenFeatureExtractor(module).fit(X), X
+
+    @pytest.mark.parametrize("later", [lambda each: each, lambda e: pickle.loads(pickle.dumps(e))])
+    def test_are_said_and_their_return_is_not(self, fitted, later):
+        extractor, X = later(fitted[0]), fitted[1]
+        before = extractor.transform(X)
+        for tensor in (extractor.module[0].weight, extractor.module[1].running_mean):
+            kept = tensor.detach().clone()
+            tensor.data += 1.0
+            with pytest.warns(UserWarning, match="weights of Sequential are others than at fit"):
+                assert np.abs(extractor.transform(X) - before).max() > 0.1
+            tensor.data.copy_(kept)
+            np.testing.assert_array_equal(extractor.transform(X), before)
+
+    def test_are_not_said_of_a_new_fit_or_of_no_memory(self, fitted):
+        extractor, X = fitted
+        extractor.module[0].weight.data += 1.0
+        extractor.fit(X).transform(X)
+        silent = FrozenFeatureExtractor(extractor.module, memory=False).fit(X)
+        extractor.module[0].weight.data += 1.0
+        silent.transform(X)  # nothing is looked at
+
+    def test_what_is_filled_in_as_a_module_runs_is_no_weight(self, fitted):
+        class Cached(nn.Linear):
+            def forward(self, x):
+                self.register_buffer("table", torch.arange(len(x)), persistent=False)
+                return super().forward(x)
+
+        _, X = fitted
+        extractor = FrozenFeatureExtractor(Cached(5, 3), memory=False).fit(X)
+        extractor.set_params(memory=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            warnings.simplefilter("ignore", FeatureStoreWarning)
+            extractor.transform(X[:20])
+
+    def test_a_classifier_says_so_and_does_not_save(self, fitted, tmp_path):
+        extractor, X = fitted
+        y, s = np.arange(30) % 2, np.arange(30) // 2 % 2
+        clf = FairLowRankHeadClassifier(extractor.module).fit(X, y, sensitive_features=s)
+        clf.save(tmp_path)
+        before = extractor.module[0].weight.detach().clone()
+        extractor.module[0].weight.data += 1.0
+        with pytest.warns(UserWarning, match="others than at fit"):
+            clf.predict(X)
+        with pytest.warns(UserWarning, match="others than at fit"):
+            clf.to_torch()
+        with pytest.raises(ValueError, match="others than at fit"):
+            clf.save(tmp_path)
+        extractor.module[0].weight.data.copy_(before)
+        found = load(tmp_path, extractor.module)
+        extractor.module[0].weight.data *= 2.0
+        with pytest.raises(ValueError, match="others than at fit"):
+            found.save(tmp_path)

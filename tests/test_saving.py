@@ -373,6 +373,14 @@ class TestRoundTrip:
         first.save(tmp_path)
         assert_same(load(tmp_path), first, data[0])
 
+    def test_what_another_program_calls_so_is_neither_read_nor_written_over(self, data, tmp_path):
+        (tmp_path / "model.json").write_text('{"columns": []}')
+        with pytest.raises(ValueError, match=r"not written by the save method.*another folder"):
+            fit(data).save(tmp_path)
+        with pytest.raises(ValueError, match="was not written by the save method"):
+            load(tmp_path)
+        assert (tmp_path / "model.json").read_text() == '{"columns": []}'
+
     def test_a_file_in_place_of_a_folder(self, data, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(ValueError, match="is a file; expected a folder"):
@@ -622,9 +630,9 @@ class TestBackbone:
 
     def test_missing_or_needless(self, data, backbone, tmp_path):
         fit(data, feature_extractor=backbone).save(tmp_path / "a")
-        with pytest.raises(TypeError, match=r"features of a Sequential.*None was passed"):
+        with pytest.raises(TypeError, match=r"Sequential, and feature_extractor is None.*load\("):
             load(tmp_path / "a")
-        with pytest.raises(TypeError, match="str was passed"):
+        with pytest.raises(TypeError, match="is a str; expected"):
             load(tmp_path / "a", "resnet18")
         fit(data).save(tmp_path / "b")
         with pytest.raises(ValueError, match="has none: its X holds features"):
@@ -708,6 +716,9 @@ class TestDamage:
             path.write_bytes(content[:length])
             with pytest.raises(ValueError, match="damaged or was changed"):
                 load(tmp_path, backbone)
+            if kind == "model":  # nor is what may be another's written over
+                with pytest.raises(ValueError, match="not written by the save method"):
+                    saved[0].save(tmp_path)
         path.unlink()
         with pytest.raises((ValueError, FileNotFoundError), match=r"damaged|has no model\.json"):
             load(tmp_path, backbone)

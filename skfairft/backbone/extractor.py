@@ -32,10 +32,10 @@ from .feature_module import MIXED_PRECISION, POOLINGS, FeatureModule, find_layer
 from .forward import BatchRunner, ambient, device_of
 from .frozen import frozen, locked
 from .items import InputRows, check_rows
-from .modules import ModuleParamsMixin, all_or_nothing, resolve_device
+from .modules import ModuleParamsMixin, all_or_nothing, digest_of_weights, resolve_device
 from .run import BackboneRun
 
-__all__ = ["FrozenFeatureExtractor"]
+__all__ = ["FrozenFeatureExtractor", "changed_since_fit"]
 
 # To be counted up when `FeatureModule` makes other features of the same settings.
 _PICKING = 2
@@ -272,7 +272,7 @@ class FrozenFeatureExtractor(
             self._make_folder()
             rows = check_rows(self, X, reset=True)
             first = replace(rows, data=rows.load(slice(0, 2 * MOST_ROWS)), of_item=None)
-            self._keep(self._extract(first, None, look=True))
+            self._keep(*self._extract(first, None, look=True))
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[Any]:
@@ -300,8 +300,8 @@ class FrozenFeatureExtractor(
             return self.fit(X).transform(X)
         with all_or_nothing(self):
             self._make_folder()
-            features = self._extract(check_rows(self, X, reset=True), None, look=True)
-            self._keep(features)
+            features, name = self._extract(check_rows(self, X, reset=True), None, look=True)
+            self._keep(features, name)
         return features
 
     def transform(self, X: Any) -> NDArray[Any]:
@@ -322,6 +322,11 @@ class FrozenFeatureExtractor(
         ------
         ValueError
             As `fit`, and for another number of input columns than at `fit`.
+
+        Warns
+        -----
+        UserWarning
+            If the module has other weights than at `fit`, unless ``memory`` is False.
         """
         self._validate_params()
         if is_lazy(X):
@@ -330,7 +335,14 @@ class FrozenFeatureExtractor(
             fitted = self if hasattr(self, "_n_features_out") else clone(self).fit(X)
             return features_by_chunk(fitted, X, fitted._n_features_out, fitted._features_dtype)
         rows = check_rows(self, X, reset=False)
-        return self._extract(rows, getattr(self, "_n_features_out", None), look=False)
+        features, name = self._extract(rows, getattr(self, "_n_features_out", None), look=False)
+        if self.memory is not False and name not in getattr(self, "_names", ()):
+            # A fingerprint of more than weights; one that is new may be of the same ones.
+            if said := changed_since_fit(self):
+                warn_user(said, UserWarning)
+            elif name:
+                self._names = {*getattr(self, "_names", ()), name}
+        return features
 
     def _make_folder(self) -> None:
         """Make the folder of the features and note which it is, for it may be a relative one."""
@@ -340,9 +352,10 @@ class FrozenFeatureExtractor(
             store.make()
             self._kept_in = repr(self.memory), str(store.folder)
 
-    def _keep(self, features: NDArray[Any]) -> None:
-        """Keep what is known of all features from those of some rows."""
+    def _keep(self, features: NDArray[Any], name: bytes) -> None:
+        """Keep what is known of all features from those of some rows, and whose they are."""
         self._n_features_out, self._features_dtype = features.shape[1], features.dtype
+        self._weights, self._names = _weights_now(self), {name} - {b""}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -354,8 +367,13 @@ class FrozenFeatureExtractor(
     def _sk_visual_block_(self) -> Any:
         return extractor_block(self)
 
-    def _extract(self, rows: InputRows, width: int | None, *, look: bool) -> NDArray[Any]:
-        """Return the features of the rows; ``width`` None takes any number of them."""
+    def _extract(
+        self, rows: InputRows, width: int | None, *, look: bool
+    ) -> tuple[NDArray[Any], bytes]:
+        """Return the features of the rows, and the module's fingerprint if it was looked at.
+
+        ``width`` None takes any number of features.
+        """
         module = self.feature_module()
         if self.layer is not None:
             find_layer(self.module, self.layer)
@@ -394,9 +412,27 @@ class FrozenFeatureExtractor(
             features = extraction()
         if extraction.stopped_storing:
             _cheap.add(self.module)
-        return features
+        return features, b"" if extraction.store is None else extraction.backbone.name
 
     def _name(self, kind: str = "numbers") -> bytes:
         """Return what the features depend on besides the rows, in 16 bytes."""
         settings = picks_of(self), kind, _PICKING, ambient()
         return fingerprint(self.module, self.preprocess, *settings)
+
+
+def changed_since_fit(extractor: FrozenFeatureExtractor) -> str | None:
+    """Return a sentence if the module of a fitted extractor has other weights than at fit."""
+    fitted = getattr(extractor, "_weights", None)
+    if fitted is None or fitted == _weights_now(extractor):
+        return None
+    return (
+        f"The weights of {type(extractor.module).__name__} are others than at fit. What was fitted "
+        "on its features, such as a head, does not go with those that it gives now: fit again, or "
+        "give it the earlier weights."
+    )
+
+
+def _weights_now(extractor: FrozenFeatureExtractor) -> str:
+    module = extractor.module
+    with locked(module), frozen(module, device_of(module)):
+        return digest_of_weights(module)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from ..feature_store import DiskStore, MemoryStore
+from ..feature_store.fingerprint import fingerprint
 from ..inputs.requests import requests_of, set_requests
 from ..onnx import OnnxModule
 from .named import by_name, rebuilt
@@ -27,6 +28,7 @@ __all__ = [
     "all_or_nothing",
     "around",
     "count_parameters",
+    "digest_of_weights",
     "resolve_device",
     "without_tensors",
 ]
@@ -67,6 +69,32 @@ def count_parameters(module: nn.Module) -> int | None:
     if any(is_lazy(parameter) for parameter in module.parameters()):
         return None
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def digest_of_weights(module: nn.Module) -> str:
+    """Return 32 hexadecimal digits that stand for names and values of parameters and buffers.
+
+    Buffers that are not saved with a module do not count: some are filled in as it runs.
+
+    Examples
+    --------
+    >>> module = nn.BatchNorm1d(2)
+    >>> before = digest_of_weights(module)
+    >>> _ = module(torch.ones(3, 2))  # in training mode that fills the buffers
+    >>> digest_of_weights(module) == before
+    False
+    """
+    module = getattr(module, "_orig_mod", module)  # of torch.compile
+    named = [
+        *module.named_parameters(remove_duplicate=False),
+        *(
+            (f"{prefix}.{name}", buffer)
+            for prefix, part in module.named_modules(remove_duplicate=False)
+            for name, buffer in part._buffers.items()
+            if buffer is not None and name not in part._non_persistent_buffers_set
+        ),
+    ]
+    return fingerprint(named, versions=False).hex()
 
 
 def resolve_device(device: str | torch.device | None, default: torch.device) -> torch.device:

@@ -14,7 +14,7 @@ from .extractor import FrozenFeatureExtractor
 from .feature_module import picks_of
 from .forward import device_of
 from .frozen import frozen, locked
-from .modules import count_parameters
+from .modules import count_parameters, digest_of_weights
 
 __all__ = ["BackboneReference"]
 
@@ -54,7 +54,8 @@ class BackboneReference:
     Traceback (most recent call last):
     ...
     ValueError: The feature extractor is not that of the fit, a Linear with 8 parameters: its \
-weights, or buffers, have other values. Pass the one that the classifier was fitted with.
+weights, or buffers, have other values. Pass the one that the classifier was fitted with, or save \
+the classifier with backbone=True, which sends them along.
     """
 
     title: str
@@ -87,7 +88,7 @@ weights, or buffers, have other values. Pass the one that the classifier was fit
                 title=type(module).__name__,
                 n_parameters=count_parameters(module),
                 parts=_digest(parts, shapes) or "",
-                weights=_digest([(name, each.detach()) for name, each in tensors]) or "",
+                weights=digest_of_weights(module),
                 code=_digest(module),
                 preprocess=None if preprocess is None else _title(preprocess),
                 preprocess_code=None if preprocess is None else _digest(preprocess),
@@ -122,7 +123,11 @@ weights, or buffers, have other values. Pass the one that the classifier was fit
                 f"it is a {found.title} with {count} parameters, of other submodules or tensors"
             )
         if found.weights != self.weights:
-            raise self._refused("its weights, or buffers, have other values")
+            raise self._refused(
+                "its weights, or buffers, have other values",
+                "Pass the one that the classifier was fitted with, or save the classifier with "
+                "backbone=True, which sends them along.",
+            )
         if found.preprocess != self.preprocess:
             raise self._refused(
                 f"its preprocess is {found.preprocess or None}, and {self.preprocess or None} "
@@ -142,7 +147,9 @@ weights, or buffers, have other values. Pass the one that the classifier was fit
         told = None not in [getattr(each, name) for each in (self, found) for name in unlike]
         if told and (self.python, self.torch) == (found.python, found.torch):
             raise self._refused(
-                f"code or settings of {what} are others, though weights are the same"
+                f"code or settings of {what} are others, though weights are the same",
+                "Pass the one that the classifier was fitted with, its code as it was then, or fit "
+                "again.",
             )
         warn_user(
             "The weights of the feature extractor are those of the fit. Code and settings of "
@@ -152,11 +159,13 @@ weights, or buffers, have other values. Pass the one that the classifier was fit
             UserWarning,
         )
 
-    def _refused(self, why: str) -> ValueError:
+    def _refused(
+        self, why: str, do: str = "Pass the one that the classifier was fitted with."
+    ) -> ValueError:
         count = f"{self.n_parameters:,}" if self.n_parameters is not None else "unknown"
         return ValueError(
             f"The feature extractor is not that of the fit, a {self.title} with {count} "
-            f"parameters: {why}. Pass the one that the classifier was fitted with."
+            f"parameters: {why}. {do}"
         )
 
 

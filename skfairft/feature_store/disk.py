@@ -136,6 +136,11 @@ class DiskStore(BaseStore):
         return StoreInfo(rows, size, self.max_bytes, self._hits, self._misses, folder)
 
     def _forget_all(self) -> None:
+        if not self.folder.is_dir():
+            _warn(
+                f"There is no folder {self.folder}: nothing is cleared. Of a fitted classifier the "
+                "features are in that of feature_extractor_.store."
+            )
         for room in rooms_in(self.folder):
             empty(room)
         self._known.clear()

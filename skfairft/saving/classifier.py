@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ..backbone.extractor import FrozenFeatureExtractor
+from ..backbone.extractor import FrozenFeatureExtractor, changed_since_fit
 from ..backbone.module_copy import copy_module
 from ..backbone.reference import BackboneReference
 from .folder import read_folder, write_folder
@@ -31,6 +31,7 @@ _SEEN: dict[str, type] = {
     "_n_features_out": int,
     "_features_dtype": np.dtype,
     "_sklearn_output_config": dict,
+    "_weights": str,
 }
 
 
@@ -72,6 +73,8 @@ def _written_backbone(clf: Any) -> dict[str, Any]:
             "feature_extractor was set to another one after fit; the head belongs to the one "
             "before. Fit again, or set it back."
         )
+    if said := changed_since_fit(extractor):
+        raise ValueError(said)
     return {
         "reference": {k: pack(v) for k, v in BackboneReference.of(extractor).to_dict().items()},
         "settings": _settings(extractor),
@@ -143,11 +146,12 @@ def _attach(clf: Any, backbone: _Backbone, given: Any, weights: Tensors | None) 
     reference = backbone.reference
     wrapped = isinstance(given, FrozenFeatureExtractor)
     if not wrapped and not isinstance(given, nn.Module):
-        arrived = "None was passed" if given is None else f"{type(given).__name__} was passed"
+        arrived = "None" if given is None else f"a {type(given).__name__}"
         raise TypeError(
-            f"The classifier was fitted on the features of a {reference.title}, and as "
-            f"feature_extractor {arrived}; expected that module, or a FrozenFeatureExtractor "
-            f"around it{' (any weights: its own are in the folder)' if weights else ''}."
+            f"The classifier was fitted on the features of a {reference.title}, and "
+            f"feature_extractor is {arrived}; expected that module, or a FrozenFeatureExtractor "
+            f"around it{' (with any weights: its own are in the folder)' if weights else ''}: "
+            f"load(folder, feature_extractor=...)."
         )
     if not wrapped and reference.preprocess is not None:
         raise ValueError(
@@ -183,6 +187,7 @@ def _with_weights(
     except RuntimeError as error:
         raise ValueError(
             f"The weights of the {reference.title} that was saved do not fit the "
-            f"{type(module).__name__} that was passed: {error}. Build the module as for the fit."
+            f"{type(module).__name__} that was passed. Build the module as for the fit. "
+            f"{' '.join(str(error).split())}"
         ) from error
     return clone(extractor).set_params(module=module)

@@ -12,11 +12,9 @@ import json
 import os
 import re
 import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
@@ -29,6 +27,7 @@ FORMAT = 1
 """Counted up with what older versions could not read."""
 
 _MODEL = "model.json"
+_KEYS = {"sha256", "format", "skfairft", "files"}
 # No other name is ever deleted, whatever is in a folder.
 _OWN = re.compile(r"(head|backbone)-[0-9a-f]{16}\.safetensors")
 
@@ -56,7 +55,7 @@ def write_folder(
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; expected a folder, which is made if it is not there.")
     path.mkdir(parents=True, exist_ok=True)
-    before = _files_of(path)
+    before = _files_of(path / _MODEL)
     names = {}
     for kind, tensors in files.items():
         # Copies, for tensors that share memory are not to be written as one.
@@ -73,12 +72,20 @@ def write_folder(
         (path / name).unlink(missing_ok=True)
 
 
-def _files_of(path: Path) -> set[str]:
-    """Return the names of the files of a model, as far as there is one."""
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        files = json.loads((path / _MODEL).read_bytes())["files"]
-        return {each["file"] for each in files.values() if _OWN.fullmatch(each["file"])}
-    return set()
+def _files_of(model: Path) -> set[str]:
+    """Return the names of the files of the model that is there; refuse what is none of ours."""
+    if not model.exists():
+        return set()
+    try:
+        whole = json.loads(model.read_bytes())
+        if not whole.keys() >= _KEYS:
+            raise ValueError("it has not the keys of one")
+        return {each["file"] for each in whole["files"].values() if _OWN.fullmatch(each["file"])}
+    except Exception as error:  # whatever is in it
+        raise ValueError(
+            f"{model} was not written by the save method of a classifier, or is damaged "
+            f"({str(error).rstrip('.')}). Save to another folder, or delete it first."
+        ) from error
 
 
 def _put(path: Path, data: bytes) -> None:
@@ -131,41 +138,44 @@ def read_folder(
         )
     try:
         whole = json.loads((path / _MODEL).read_bytes())
-        if not isinstance(whole, dict):
-            raise ValueError("it is no object of JSON")
-        digest = whole.pop("sha256", None)
-        version = whole.pop("format", None)
-        if type(version) is int and version > FORMAT:
-            raise _NewerError(
-                f"{path / _MODEL} is of format {version}, written by skfairft "
-                f"{str(whole.get('skfairft'))[:40]}; skfairft {__version__} reads up to format "
-                f"{FORMAT}. Upgrade skfairft, or save the model with this version."
-            )
-        if version != FORMAT or digest != _sum_of({"format": version, **whole}):
-            raise ValueError("its checksum is another one")
-        files = {
-            str(kind): _tensors(path / Path(each["file"]).name, each["sha256"])
-            for kind, each in whole.pop("files").items()
-        }
-    except _NewerError:
-        raise
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OSError) as error:
+        ours = whole.keys() >= _KEYS
+        later = ours and type(whole["format"]) is int and whole["format"] > FORMAT
+        if ours and not later:
+            return _checked(path, whole)
+        why = "it has not the keys of one"
+    except Exception as error:  # whatever a damaged file makes of what reads it
+        ours, later, why = True, False, str(error).rstrip(".")
+    if later:
         raise ValueError(
-            f"{path / _MODEL}, or a file that it names, is damaged or was changed ({error}). "
-            "Nothing was loaded; take a copy that is whole, or save the model again."
-        ) from error
-    return whole, files
+            f"{path / _MODEL} is of format {whole['format']}, written by skfairft "
+            f"{str(whole['skfairft'])[:40]}; skfairft {__version__} reads up to format "
+            f"{FORMAT}. Upgrade skfairft, or save the model with this version."
+        )
+    whose = "is damaged or was changed" if ours else "was not written by the save method"
+    raise ValueError(
+        f"{path / _MODEL}, or a file that it names, {whose} ({why}). "
+        "Nothing was loaded; take a copy that is whole, or save the model again."
+    )
 
 
-class _NewerError(ValueError):
-    """The files are of a later version."""
+def _checked(
+    path: Path, whole: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """Return content and numbers, or raise whatever there is."""
+    digest = whole.pop("sha256")
+    if whole["format"] != FORMAT or digest != _sum_of(whole):
+        raise ValueError("its checksum is another one")
+    del whole["format"]
+    return whole, {
+        str(kind): _tensors(path / Path(each["file"]).name, each["sha256"])
+        for kind, each in whole.pop("files").items()
+    }
 
 
 def _tensors(path: Path, digest: str) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise ValueError(f"{path.name} is missing")
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
         raise ValueError(f"the checksum of {path.name} is another one")
-    try:
-        return tensors_from_bytes(data)
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path.name} holds no tensors ({error})") from error
+    return tensors_from_bytes(data)
