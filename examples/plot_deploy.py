@@ -163,7 +163,7 @@ pd.DataFrame.from_dict(sizes, orient="index").round(1)
 # %%
 # Files
 # -----
-# Three ways to keep a model, for three readers.
+# Ways to keep a model, for several readers.
 #
 # For torch: the program and its weights in one file, without any Python code of this package. The
 # number of rows is left free. **The example input is kept in the file, with all the memory behind
@@ -194,17 +194,37 @@ print(f"the same scores: {torch.equal(again(rows), deployed(rows))}")
 
 # %%
 # For scikit-learn: the whole estimator, which can be fitted further, inspected and reported on.
-# joblib and pickle keep it. **A pickle runs code when it is loaded**: load none but those that you
-# or people whom you trust have made, and with the versions that wrote it. skops.io, which runs no
-# code that it does not know, cannot read torch modules back, and so not this estimator.
+# ``save`` writes it without any code, in JSON and safetensors; the backbone is known by its
+# weights and code, and another one is refused.
+
+import skfairft
+
+fair.save(place / "estimator")
+restored = skfairft.load(place / "estimator", feature_extractor=model[:-1])
+print(f"the same decisions: {np.array_equal(restored.predict(X[test]), decided)}")
+try:
+    skfairft.load(place / "estimator", feature_extractor=model[:-2])
+except ValueError as error:
+    print(error)
+
+# %%
+# joblib and pickle keep the backbone with it. **A pickle runs code when it is loaded**: load none
+# but those that you or people whom you trust have made, and with the versions that wrote it.
+# skops.io asks which classes may be made.
 
 import joblib
+import skops.io
 
 joblib.dump(fair, place / "estimator.joblib")
-restored = joblib.load(place / "estimator.joblib")
-print(f"the same decisions: {np.array_equal(restored.predict(X[test]), decided)}")
-for file in sorted(place.iterdir()):
-    print(f"{file.name:<17} {file.stat().st_size / 1000:6.0f} kB")
+skops.io.dump(fair, place / "estimator.skops")
+asked = skops.io.get_untrusted_types(file=place / "estimator.skops")
+for restored in (
+    joblib.load(place / "estimator.joblib"),
+    skops.io.load(place / "estimator.skops", trusted=asked),
+):
+    print(f"the same decisions: {np.array_equal(restored.predict(X[test]), decided)}")
+for file in sorted(place.rglob("*.*")):
+    print(f"{file.name:<35} {file.stat().st_size / 1000:6.0f} kB")
 
 # %%
 # The numbers of kB are larger than those of the table: each file also holds the program, names, or
@@ -270,7 +290,7 @@ facts = {
     "versions": {name: version(name) for name in ("skfairft", "torch", "scikit-learn")},
 }
 joblib.dump(encoder, place / "encoder.joblib")
-(place / "model.json").write_text(json.dumps(facts, indent=2))
+(place / "facts.json").write_text(json.dumps(facts, indent=2))
 pprint(facts, compact=True, sort_dicts=False, width=76)
 
 # %%

@@ -81,7 +81,7 @@ def build(folder: Path) -> Any:
         "constraint": clf.constraint,
         "measured": measured(report, clf.constraint),
     }
-    (folder / "model.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
+    (folder / "facts.json").write_text(json.dumps(facts, indent=2), encoding="utf-8")
     return clf
 
 
@@ -114,7 +114,7 @@ def measured(report: Any, constraint: str) -> dict[str, Any]:
 def open_model(folder: Path) -> Model:
     """Read what `build` wrote. It needs torch alone, and so does what is served."""
     program = torch.export.load(folder / "model.pt2").module()
-    facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    facts = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
 
     def scores(X: Tensor) -> Tensor:
         with torch.inference_mode():  # of this thread, so not set once for all

@@ -561,9 +561,10 @@ class TestBackbone:
         ("other", "why"),
         [
             (lambda b: nn.Sequential(nn.Linear(8, 12), *b[1:]), "weights, or buffers"),
-            (lambda b: nn.Sequential(b[0], b[1]), "Sequential with 132 parameters, of other"),
-            (lambda b: nn.Sequential(*b[:2], nn.Tanh()), "of other submodules"),
-            (lambda b: nn.Sequential(*b[:2], nn.ReLU6()), "of other submodules"),
+            (lambda b: nn.Sequential(b[0]), "it is a Sequential with 108 parameters"),
+            (lambda b: nn.Sequential(b[0], b[1]), "its submodules, or names"),
+            (lambda b: nn.Sequential(*b[:2], nn.Tanh()), "its submodules, or names"),
+            (lambda b: nn.Sequential(*b[:2], nn.ReLU6()), "its submodules, or names"),
             (lambda b: FrozenFeatureExtractor(b, layer="1"), r"layer is '1', and None"),
             (lambda b: FrozenFeatureExtractor(b, dtype="bfloat16"), "dtype is 'bfloat16'"),
             (

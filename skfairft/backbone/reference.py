@@ -118,10 +118,10 @@ the classifier with backbone=True, which sends them along.
             if mine != other:
                 raise self._refused(f"its {name} is {other!r}, and {mine!r} was fitted with")
         if found.title != self.title or found.parts != self.parts:
-            count = f"{found.n_parameters:,}" if found.n_parameters is not None else "unknown"
-            raise self._refused(
-                f"it is a {found.title} with {count} parameters, of other submodules or tensors"
-            )
+            why = "its submodules, or names, dtypes or shapes of its tensors, are others"
+            if (found.title, found.n_parameters) != (self.title, self.n_parameters):
+                why = f"it is {found._described()}"
+            raise self._refused(why)
         if found.weights != self.weights:
             raise self._refused(
                 "its weights, or buffers, have other values",
@@ -162,11 +162,13 @@ the classifier with backbone=True, which sends them along.
     def _refused(
         self, why: str, do: str = "Pass the one that the classifier was fitted with."
     ) -> ValueError:
-        count = f"{self.n_parameters:,}" if self.n_parameters is not None else "unknown"
         return ValueError(
-            f"The feature extractor is not that of the fit, a {self.title} with {count} "
-            f"parameters: {why}. {do}"
+            f"The feature extractor is not that of the fit, {self._described()}: {why}. {do}"
         )
+
+    def _described(self) -> str:
+        count = "unknown" if self.n_parameters is None else f"{self.n_parameters:,}"
+        return f"a {self.title} with {count} parameters"
 
 
 def _digest(*parts: Any) -> str | None:
