@@ -683,7 +683,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                 head.to(device_of(extractor))
             if known_groups:
                 before = nn.Identity() if extractor is None else extractor
-                told = HeadWithGroups(*head.children())
+                assert isinstance(head, nn.Sequential)
+                told = HeadWithGroups(*head)
                 deployed: nn.Module = DeployedModelWithGroups(before, told)
             elif extractor is None:
                 deployed = nn.Sequential(OrderedDict(head=head))

@@ -16,6 +16,8 @@ __all__ = ["load"]
 def load(
     folder: str | os.PathLike[str],
     feature_extractor: nn.Module | FrozenFeatureExtractor | None = None,
+    *,
+    check_code: bool = True,
 ) -> FairLowRankHeadClassifier:
     """Load a classifier that `FairLowRankHeadClassifier.save` wrote.
 
@@ -31,6 +33,10 @@ def load(
         was told ``backbone=True``, a module of the same kind with any weights: a copy gets those of
         the folder. Where ``preprocess`` made the module's inputs, a `FrozenFeatureExtractor`
         with it. None: the classifier has none, and X holds features.
+    check_code : bool, default=True
+        Whether code and settings of the backbone and of ``preprocess`` must be those of the fit,
+        too. False takes your word for it that they give the same features: after an edit that
+        changes nothing, or for a module that keeps something whenever it runs.
 
     Returns
     -------
@@ -72,6 +78,6 @@ def load(
     True
     """
     clf: FairLowRankHeadClassifier = read_classifier(
-        FairLowRankHeadClassifier, folder, feature_extractor
+        FairLowRankHeadClassifier, folder, feature_extractor, check_code
     )
     return clf

@@ -168,6 +168,20 @@ class TestSkops:
         assert found.steps == 3
         assert "steps" not in found.state_dict()
 
+    def test_a_tensor_among_the_attributes(self, data):
+        network = nn.Linear(8, 3)
+        network.scale = torch.tensor([2.0])
+        content = skops.io.dumps(FrozenFeatureExtractor(network))
+        found = skops.io.loads(content, trusted=skops.io.get_untrusted_types(data=content)).module
+        assert torch.equal(found.scale, network.scale)
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_modules_of_torch_s_runtime_are_refused(self, data, backbone):
+        scripted = torch.jit.script(backbone.eval())
+        with pytest.raises(TypeError, match="lives in torch's own runtime"):
+            skops.io.dumps(FrozenFeatureExtractor(scripted))
+        pickle.loads(pickle.dumps(FairLowRankHeadClassifier(backbone)))
+
     def test_pickles_and_copies_hold_all(self, data, backbone):
         clf = FairLowRankHeadClassifier(backbone).fit(*data[:2], sensitive_features=data[2])
         found = pickle.loads(pickle.dumps(clf))

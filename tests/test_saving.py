@@ -1,12 +1,16 @@
 """What is saved comes back the same; what is damaged, changed or another's does not come back."""
 
+import copy
 import datetime
 import decimal
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import threading
+import time
 import uuid
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +43,7 @@ from skfairft.saving.values import CannotWriteError, pack, unpack
 VALUES = [
     *(None, True, 0, -1, 2**70, 1.5, -0.0, float("inf"), float("-inf"), "a", "\0\x1b\ud800\u202e"),
     *([], [1, [2]], (), (1, (2.0,)), {}, {1: "a", None: (2,), (3, "b"): [4]}, b"\0a", 1 - 2j),
+    pd.Timestamp("2020-01-02", tz=datetime.timezone(datetime.timedelta(hours=-3, minutes=-30))),
     *(datetime.date(2020, 1, 2), datetime.time(3, 4, 5, 6), datetime.datetime(2020, 1, 2, 3)),
     datetime.datetime(2020, 1, 2, 3, tzinfo=datetime.UTC),
     *(decimal.Decimal("1.10"), Fraction(1, 3), uuid.UUID(int=5)),
@@ -60,6 +65,18 @@ ARRAYS = [
 
 def through_json(value):
     return unpack(json.loads(json.dumps(pack(value), allow_nan=False)))
+
+
+def test_texts_that_are_much_shorter_than_their_dtype():
+    long = np.array(["a", "bc"], dtype="U100000")
+    assert through_json(long).tolist() == ["a", "bc"]
+    assert through_json(np.array(["a"], dtype="U9")).dtype == "U9"
+
+
+@pytest.mark.parametrize("name", ["dateutil//etc/passwd", "tzlocal()", "UTC+01:30:20", "../x"])
+def test_zones_that_are_no_names_of_zones(name):
+    with pytest.raises(ValueError, match=r"."):
+        unpack({"Timestamp": [0, "ns", name]})
 
 
 class TestValues:
@@ -682,6 +699,172 @@ def saved(data, backbone, tmp_path_factory):
     return clf, folder
 
 
+class TestSameBackbone:
+    """What is the same is not refused: in another place, by another name, after it ran."""
+
+    def test_compiled_or_not(self, data, backbone, tmp_path):
+        X = data[0].astype(np.float32)
+        compiled = torch.compile(copy.deepcopy(backbone), backend="eager")
+        clf = fit((X, *data[1:]), feature_extractor=compiled)
+        expected = clf.predict_proba(X)
+        clf.save(tmp_path, backbone=True)
+        for again in (backbone, torch.compile(copy.deepcopy(backbone), backend="eager")):
+            np.testing.assert_allclose(load(tmp_path, again).predict_proba(X), expected, atol=1e-6)
+        torch.manual_seed(1)
+        fresh = nn.Sequential(nn.Linear(8, 12), nn.BatchNorm1d(12), nn.ReLU())
+        for again in (fresh, torch.compile(fresh, backend="eager")):
+            np.testing.assert_allclose(load(tmp_path, again).predict_proba(X), expected, atol=1e-6)
+        hooked = torch.compile(copy.deepcopy(backbone), backend="eager")
+        hooked.register_forward_hook(lambda module, inputs, output: output * 2)
+        with pytest.raises(ValueError, match="code or settings of the module"):
+            load(tmp_path, hooked)
+
+    def test_a_checkpoint_in_another_folder(self, data, tmp_path):
+        transformers = pytest.importorskip("transformers")
+        settings = {"vocab_size": 11, "hidden_size": 8, "num_attention_heads": 2}
+        config = transformers.BertConfig(**settings, num_hidden_layers=1, intermediate_size=8)
+        torch.manual_seed(0)
+        transformers.BertModel(config).save_pretrained(tmp_path / "a")
+        shutil.copytree(tmp_path / "a", tmp_path / "b")
+        first, second = (
+            transformers.BertModel.from_pretrained(tmp_path / name, local_files_only=True)
+            for name in "ab"
+        )
+        ids = torch.arange(300 * 5).reshape(300, 5) % 11
+        clf = fit((ids, *data[1:]), feature_extractor=first)
+        clf.save(tmp_path / "model", backbone=True)
+        expected = clf.predict_proba(ids)
+        for again in (second, transformers.BertModel(config)):
+            found = load(tmp_path / "model", again)
+            np.testing.assert_allclose(found.predict_proba(ids), expected, atol=1e-6)
+
+    def test_functions_by_what_they_do(self, data, backbone, tmp_path):
+        def made():
+            return lambda rows: torch.as_tensor(np.asarray(rows), dtype=torch.float32)
+
+        one = made()
+        other = lambda rows: torch.as_tensor(np.asarray(rows), dtype=torch.float32)  # noqa: E731
+        fit(data, feature_extractor=FrozenFeatureExtractor(backbone, preprocess=one)).save(tmp_path)
+        load(tmp_path, FrozenFeatureExtractor(backbone, preprocess=other))
+
+    def test_what_keeps_something_as_it_runs_by_your_word(self, data, tmp_path):
+        class Keeps(nn.Linear):
+            def forward(self, x):
+                self.last = x[:1].clone()
+                return super().forward(x)
+
+        network = Keeps(8, 4)
+        with pytest.warns(UserWarning, match="running it changes"):
+            clf = fit(data, feature_extractor=network)
+        clf.save(tmp_path)
+        expected = clf.predict_proba(data[0])
+        clf.predict(data[0][5:])
+        with pytest.raises(ValueError, match="load with check_code=False"):
+            load(tmp_path, network)
+        found = load(tmp_path, network, check_code=False)
+        np.testing.assert_array_equal(found.predict_proba(data[0]), expected)
+        network.weight.data += 1.0
+        with pytest.raises(ValueError, match="weights, or buffers"):
+            load(tmp_path, network, check_code=False)
+
+    def test_where_there_is_no_data_yet(self, data, backbone, tmp_path):
+        clf = fit(data, feature_extractor=backbone)
+        clf.save(tmp_path, backbone=True)
+        with torch.device("meta"):
+            empty = nn.Sequential(nn.Linear(8, 12), nn.BatchNorm1d(12), nn.ReLU())
+        np.testing.assert_array_equal(
+            load(tmp_path, empty).predict_proba(data[0]), clf.predict_proba(data[0])
+        )
+
+    @pytest.mark.parametrize(
+        "odd", [torch.ones(2, dtype=torch.complex128), torch.eye(2).to_sparse()]
+    )
+    def test_tensors_that_cannot_be_written(self, data, tmp_path, odd):
+        network = nn.Linear(8, 4)
+        network.register_buffer("odd", odd)
+        clf = fit(data, feature_extractor=network)
+        with pytest.raises(ValueError, match="safetensors does not hold"):
+            clf.save(tmp_path, backbone=True)
+        assert not list(tmp_path.iterdir())
+        clf.save(tmp_path)
+        load(tmp_path, network)
+
+    def test_a_relative_folder_of_features_stays_where_it_was(
+        self, data, backbone, tmp_path, monkeypatch
+    ):
+        fit(data, feature_extractor=backbone).save(tmp_path / "model")
+        monkeypatch.chdir(tmp_path)
+        found = load("model", FrozenFeatureExtractor(backbone, memory="features"))
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        found.predict(data[0])
+        assert (tmp_path / "features").is_dir()
+        assert not list(Path().iterdir())
+
+
+def test_a_layer_that_stands_twice_in_a_head_stays_twice(data, tmp_path):
+    twice = nn.Hardshrink(0.1)
+    head = nn.Sequential(nn.Linear(8, 6), twice, nn.Softplus(), twice)
+    clf = fit(data, head=head, solver=FineTune(max_epochs=2, tol=None))
+    expected = clf.decision_function(data[0])
+    assert len(clf.head_) == 5
+    with torch.no_grad():
+        np.testing.assert_allclose(clf.to_torch()(torch.from_numpy(data[0])), expected, atol=1e-9)
+    clf.save(tmp_path)
+    found = load(tmp_path)
+    np.testing.assert_array_equal(found.decision_function(data[0]), expected)
+    assert len(found.head) == 4
+    assert "head" in clf._repr_html_()
+
+
+class TestManyAtOnce:
+    def test_who_reads_while_others_save_reads_a_whole_model(self, data, tmp_path):
+        models = [fit(data), fit(data, rank=1)]
+        expected = [model.decision_function(data[0][:3]).tolist() for model in models]
+        models[0].save(tmp_path)
+        ends = time.monotonic() + 1.0
+
+        def write(model):
+            while time.monotonic() < ends:
+                model.save(tmp_path)
+
+        threads = [threading.Thread(target=write, args=(model,)) for model in models]
+        for thread in threads:
+            thread.start()
+        reads = 0
+        while time.monotonic() < ends:
+            assert load(tmp_path).decision_function(data[0][:3]).tolist() in expected
+            reads += 1
+        for thread in threads:
+            thread.join()
+        assert reads > 3
+        assert load(tmp_path).decision_function(data[0][:3]).tolist() in expected
+
+    def test_a_save_that_fails_leaves_nothing(self, data, tmp_path, monkeypatch):
+        clf = fit(data)
+        clf.save(tmp_path)
+        before = sorted(path.name for path in tmp_path.iterdir())
+        real = files._put
+
+        def put(path, content):
+            if path.name == "model.json":
+                raise OSError("No space left on device")
+            real(path, content)
+
+        monkeypatch.setattr(files, "_put", put)
+        with pytest.raises(OSError, match="No space"):
+            fit(data, rank=1).save(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes")
+    def test_a_pipe_is_no_model(self, data, tmp_path):
+        os.mkfifo(tmp_path / "model.json")
+        with pytest.raises(ValueError, match="it is no file"):
+            fit(data).save(tmp_path)
+        with pytest.raises(FileNotFoundError):
+            load(tmp_path)
+
+
 class TestDamage:
     @pytest.mark.parametrize("kind", ["model", "head", "backbone"])
     def test_no_flipped_bit_changes_a_prediction(self, saved, data, backbone, tmp_path, kind):
@@ -721,7 +904,7 @@ class TestDamage:
                 with pytest.raises(ValueError, match="not written by the save method"):
                     saved[0].save(tmp_path)
         path.unlink()
-        with pytest.raises((ValueError, FileNotFoundError), match=r"damaged|has no model\.json"):
+        with pytest.raises((ValueError, FileNotFoundError), match=r"is missing|has no model\.json"):
             load(tmp_path, backbone)
 
     def test_nothing_there(self, tmp_path):
@@ -770,6 +953,34 @@ class TestDamage:
             lambda c: c["requests"].update(save={"X": True}),
             lambda c: c["files"]["head"].update(file="../../../etc/passwd"),
             lambda c: c["files"].pop("head"),
+            lambda c: c["fitted"].update(
+                sensitive_names_in_=[{"array": ["<U4194304", [1], ["a"]]}] * 100
+            ),
+            lambda c: c["parameters"].update(
+                random_state={
+                    "RandomState": pack(np.random.RandomState(0).get_state(legacy=False))
+                    | {
+                        "dict": [
+                            ["bit_generator", "MT19937"],
+                            [
+                                "state",
+                                {
+                                    "dict": [
+                                        ["key", pack(np.zeros(624, np.uint32))],
+                                        ["pos", 2**31 - 1000],
+                                    ]
+                                },
+                            ],
+                            ["has_gauss", 0],
+                            ["gauss", 0.0],
+                        ]
+                    }
+                }
+            ),
+            lambda c: c["fitted"].update(
+                groups_=pack(np.array(["f", "m"], dtype=object))
+                | {"array": ["O", [2], [{"Timestamp": [0, "ns", "/etc/passwd"]}, 1]]}
+            ),
             lambda c: c["fitted"].update(history_=json.loads("[" * 500 + "]" * 500)),
         ],
     )

@@ -35,7 +35,7 @@ from .items import InputRows, check_rows
 from .modules import ModuleParamsMixin, all_or_nothing, digest_of_weights, resolve_device
 from .run import BackboneRun
 
-__all__ = ["FrozenFeatureExtractor", "changed_since_fit"]
+__all__ = ["FrozenFeatureExtractor", "changed_since_fit", "settle_folder"]
 
 # To be counted up when `FeatureModule` makes other features of the same settings.
 _PICKING = 2
@@ -269,7 +269,7 @@ class FrozenFeatureExtractor(
         if is_lazy(X):
             X = read_chunks(X, counted=False).head(2 * MOST_ROWS)
         with all_or_nothing(self):
-            self._make_folder()
+            settle_folder(self)
             rows = check_rows(self, X, reset=True)
             first = replace(rows, data=rows.load(slice(0, 2 * MOST_ROWS)), of_item=None)
             self._keep(*self._extract(first, None, look=True))
@@ -299,7 +299,7 @@ class FrozenFeatureExtractor(
         if is_lazy(X):
             return self.fit(X).transform(X)
         with all_or_nothing(self):
-            self._make_folder()
+            settle_folder(self)
             features, name = self._extract(check_rows(self, X, reset=True), None, look=True)
             self._keep(features, name)
         return features
@@ -343,14 +343,6 @@ class FrozenFeatureExtractor(
             elif name:
                 self._names = {*getattr(self, "_names", ()), name}
         return features
-
-    def _make_folder(self) -> None:
-        """Make the folder of the features and note which it is, for it may be a relative one."""
-        self.__dict__.pop("_kept_in", None)
-        store = self.store
-        if isinstance(store, DiskStore):
-            store.make()
-            self._kept_in = repr(self.memory), str(store.folder)
 
     def _keep(self, features: NDArray[Any], name: bytes) -> None:
         """Keep what is known of all features from those of some rows, and whose they are."""
@@ -418,6 +410,15 @@ class FrozenFeatureExtractor(
         """Return what the features depend on besides the rows, in 16 bytes."""
         settings = picks_of(self), kind, _PICKING, ambient()
         return fingerprint(self.module, self.preprocess, *settings)
+
+
+def settle_folder(extractor: FrozenFeatureExtractor) -> None:
+    """Make the folder of an extractor's features, and note which it is, for it may be relative."""
+    extractor.__dict__.pop("_kept_in", None)
+    store = extractor.store
+    if isinstance(store, DiskStore):
+        store.make()
+        extractor._kept_in = repr(extractor.memory), str(store.folder)
 
 
 def changed_since_fit(extractor: FrozenFeatureExtractor) -> str | None:

@@ -86,9 +86,9 @@ def digest_of_weights(module: nn.Module) -> str:
     """
     module = getattr(module, "_orig_mod", module)  # of torch.compile
     named = [
-        *module.named_parameters(remove_duplicate=False),
+        *((name, each.detach()) for name, each in module.named_parameters(remove_duplicate=False)),
         *(
-            (f"{prefix}.{name}", buffer)
+            (f"{prefix}.{name}", buffer.detach())
             for prefix, part in module.named_modules(remove_duplicate=False)
             for name, buffer in part._buffers.items()
             if buffer is not None and name not in part._non_persistent_buffers_set

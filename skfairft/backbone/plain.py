@@ -73,8 +73,12 @@ def plain_module(module: nn.Module) -> nn.Module:
     def plain(part: nn.Module | None) -> Any:
         if part is None or id(part) in known:
             return None if part is None else known[id(part)]
+        _check_plain(part)
         new = known[id(part)] = type(part).__new__(type(part))
-        state = dict(vars(part))
+        state: dict[str, Any] = {
+            name: numbers(value) if isinstance(value, Tensor) else value
+            for name, value in vars(part).items()
+        }
         for held in _HELD:
             state[held] = {name: numbers(tensor) for name, tensor in state[held].items()}
         state["_modules"] = {name: plain(child) for name, child in state["_modules"].items()}
@@ -89,14 +93,26 @@ def torch_module(module: nn.Module) -> nn.Module:
     """Give the modules of `plain_module` their tensors, in place, and return the first."""
     known: dict[int, Tensor] = {}
     for part in _parts(module):
-        for held in _HELD:
-            own: dict[str, Any] = vars(part)[held]
-            for name, value in own.items():
+        for own in (vars(part), *(vars(part)[held] for held in _HELD)):
+            for name, value in [*own.items()]:
                 if isinstance(value, Numbers):
                     if id(value) not in known:
                         known[id(value)] = value.tensor()
                     own[name] = known[id(value)]
     return module
+
+
+def _check_plain(part: nn.Module) -> None:
+    """Refuse modules of torch's own runtime: what writes objects could end the program at them."""
+    runtime = (torch.ScriptObject, torch._C.ScriptModule)
+    if isinstance(part, torch.jit.ScriptModule) or any(
+        isinstance(value, runtime) for value in vars(part).values()
+    ):
+        raise TypeError(
+            f"A {type(part).__name__} lives in torch's own runtime (TorchScript, or a quantized "
+            "layer), and cannot be written as a plain object; keep the classifier by its method "
+            "save, which leaves the backbone out."
+        )
 
 
 def _parts(module: nn.Module) -> list[nn.Module]:

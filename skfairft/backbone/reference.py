@@ -89,7 +89,7 @@ the classifier with backbone=True, which sends them along.
                 n_parameters=count_parameters(module),
                 parts=_digest(parts, shapes) or "",
                 weights=digest_of_weights(module),
-                code=_digest(module),
+                code=_digest(extractor.module),
                 preprocess=None if preprocess is None else _title(preprocess),
                 preprocess_code=None if preprocess is None else _digest(preprocess),
                 **picks_of(extractor),
@@ -101,16 +101,19 @@ the classifier with backbone=True, which sends them along.
         """Return the fields by name."""
         return asdict(self)
 
-    def check(self, extractor: FrozenFeatureExtractor) -> None:
+    def check(self, extractor: FrozenFeatureExtractor, *, check_code: bool = True) -> None:
         """Refuse an extractor that is another one, with a ValueError that says in what.
 
         Where only code differs, and Python or torch are of another version than at the fit, whose
-        bytecode or attributes may be what differs, a UserWarning says that it was not compared.
+        bytecode or attributes may be what differs, a UserWarning says that it was not compared; as
+        where the content of something cannot be told.
 
         Parameters
         ----------
         extractor : FrozenFeatureExtractor
             To be used in place of that of the fit.
+        check_code : bool, default=True
+            Whether code and settings count, or weights, names and what is taken alone.
         """
         found = BackboneReference.of(extractor)
         for name in ("layer", "output", "pool", "dtype"):
@@ -128,36 +131,44 @@ the classifier with backbone=True, which sends them along.
                 "Pass the one that the classifier was fitted with, or save the classifier with "
                 "backbone=True, which sends them along.",
             )
-        if found.preprocess != self.preprocess:
+        if (found.preprocess is None) != (self.preprocess is None):
             raise self._refused(
-                f"its preprocess is {found.preprocess or None}, and {self.preprocess or None} "
-                "prepared the rows of the fit"
+                f"its preprocess is {found.preprocess}, and {self.preprocess} prepared the rows of "
+                "the fit"
             )
-        unlike = [
-            name
-            for name in ("code", "preprocess_code")
-            if getattr(self, name) != getattr(found, name)
-            or (getattr(self, name) is None and (name == "code" or self.preprocess))
-        ]
+        if not check_code:
+            return
+        pairs = {
+            "the module": (self.code, found.code),
+            "preprocess": (self.preprocess_code, found.preprocess_code),
+        }
+        if self.preprocess is None:
+            del pairs["preprocess"]
+        unlike = [what for what, pair in pairs.items() if None in pair or pair[0] != pair[1]]
         if not unlike:
             return
-        what = " and ".join(
-            {"code": "the module", "preprocess_code": "preprocess"}[n] for n in unlike
-        )
-        told = None not in [getattr(each, name) for each in (self, found) for name in unlike]
-        if told and (self.python, self.torch) == (found.python, found.torch):
+        what, do = " and ".join(unlike), "Compare some predictions with earlier ones."
+        if any(None in pairs[each] for each in unlike):
+            warn_user(
+                f"The weights of the feature extractor are those of the fit. {what} "
+                f"hold something whose content cannot be told, so that code and settings were not "
+                f"compared. {do}",
+                UserWarning,
+            )
+        elif (self.python, self.torch) != (found.python, found.torch):
+            warn_user(
+                "The weights of the feature extractor are those of the fit. Code and settings of "
+                f"{what} could not be compared: the fit was with Python {self.python} and torch "
+                f"{self.torch}, and here are Python {found.python} and torch {found.torch}. {do} "
+                "Saving the model anew ends this warning.",
+                UserWarning,
+            )
+        else:
             raise self._refused(
                 f"code or settings of {what} are others, though weights are the same",
                 "Pass the one that the classifier was fitted with, its code as it was then, or fit "
-                "again.",
+                "again. If you know that it gives the same features, load with check_code=False.",
             )
-        warn_user(
-            "The weights of the feature extractor are those of the fit. Code and settings of "
-            f"{what} could not be compared: the fit was with Python {self.python} and torch "
-            f"{self.torch}, and here are Python {found.python} and torch {found.torch}. Compare "
-            "some predictions with earlier ones; saving the model anew ends this warning.",
-            UserWarning,
-        )
 
     def _refused(
         self, why: str, do: str = "Pass the one that the classifier was fitted with."

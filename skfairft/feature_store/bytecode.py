@@ -9,7 +9,7 @@ from types import CodeType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-__all__ = ["globals_in", "names_in", "steps_of"]
+__all__ = ["globals_in", "imports_in", "names_in", "steps_of"]
 
 T = TypeVar("T")
 
@@ -54,8 +54,28 @@ def steps_of(code: CodeType) -> tuple[list[Any], list[Any]]:
 
 @remembered
 def names_in(code: CodeType) -> frozenset[str]:
-    """Return the names that bytecode may look up as globals or attributes, or import."""
-    return frozenset(code.co_names).union(*map(names_in, _inside(code)))
+    """Return the names that bytecode may look up as globals or attributes, or import.
+
+    Texts that could be names are among them, for ``getattr`` and ``vars``.
+    """
+    texts = (each for each in code.co_consts if isinstance(each, str) and each.isidentifier())
+    return frozenset(code.co_names).union(texts, *map(names_in, _inside(code)))
+
+
+@remembered
+def imports_in(code: CodeType) -> frozenset[str]:
+    """Return the names of modules that bytecode imports, without those of their packages.
+
+    What is taken from a module may be a module itself.
+    """
+    found, module = set(), ""
+    for step in dis.get_instructions(code):
+        if step.opname == "IMPORT_NAME":
+            module = step.argval
+            found.add(module)
+        elif step.opname == "IMPORT_FROM":
+            found.add(f"{module}.{step.argval}".lstrip("."))
+    return frozenset(found - {""}).union(*map(imports_in, _inside(code)))
 
 
 @remembered

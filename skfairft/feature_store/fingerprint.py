@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .anatomy import anatomy, graph_of
-from .bytecode import globals_in, names_in, remembered, steps_of
+from .bytecode import globals_in, imports_in, names_in, remembered, steps_of
 from .digest import UnknownContentError, node, tensor_node
 from .library import library, library_of_function
 
@@ -94,11 +94,17 @@ def fingerprint(*parts: Any, versions: bool = True) -> bytes:
 
 _PLAIN = {type(None), type(...), bool, int, float, complex, str, bytes}
 # Bookkeeping of torch, and of torch.fx (whose code is in the forward method).
-_MODULE_STATE = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"} - {"training"}
+_MODULE_STATE = {
+    *vars(nn.Module()),
+    "_compiled_call_impl",
+    "_is_torch_compile",
+    "_is_hf_initialized",
+} - {"training"}
 _GRAPH_STATE = {"_graph", "_code", "_lineno_map", "_prologue_start", "_tracer_cls", "meta"} | {
     "_tracer_extras", "shape_env", "_replace_hooks", "_create_node_hooks", "_erase_node_hooks",
     "_deepcopy_hooks",
 }  # fmt: skip
+_ORIGIN = {"name_or_path", "_name_or_path", "_commit_hash", "transformers_version"}
 _NOT_METHODS = {"__annotate__", "__annotate_func__"}
 _FUNCTIONS = (types.FunctionType, classmethod, staticmethod, property)
 
@@ -182,7 +188,13 @@ class _Encoder:
             names, context = value.__tensor_flatten__()
             parts = [getattr(value, name) for name in names]
             return node(b"tensors", b"", self._all((type(value).__qualname__, parts, context)))
-        if own := getattr(value, "__dict__", None):
+        # What torch.compile, and libraries that load weights, note on a tensor is no part of it.
+        own = {
+            name: each
+            for name, each in getattr(value, "__dict__", {}).items()
+            if not name.startswith(("_dynamo", "_is_hf"))
+        }
+        if own:
             return node(b"tensor", b"", [tensor_node(value), self._attributes(own)])
         return tensor_node(value)
 
@@ -212,7 +224,7 @@ class _Encoder:
         for name in sorted(globals_in(function.__code__)):
             if name in space:
                 yield node(b"global", name.encode(), [self._named(space[name], names, ())])
-        for name in sorted(names):  # what it may import
+        for name in sorted(imports_in(function.__code__)):
             for full in (name, f"{package}.{name}"):
                 if full in sys.modules and library(full) is None:
                     found = self._named(sys.modules[full], names, ())
@@ -247,7 +259,7 @@ class _Encoder:
             if not (key.startswith("__") and key.endswith("__")):
                 if not isinstance(value, (types.MemberDescriptorType, types.GetSetDescriptorType)):
                     members[key] = value
-            elif isinstance(value, _FUNCTIONS) and key not in _NOT_METHODS:
+            elif key not in _NOT_METHODS and (isinstance(value, _FUNCTIONS) or _acts(value)):
                 members[key] = value
         bases = [base for base in kind.__bases__ if base is not object]
         return node(b"class", name.encode(), [*self._all(bases), self._attributes(members)])
@@ -287,13 +299,17 @@ class _Encoder:
             return self.encode(reduced)
         function, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
         named = isinstance(state, dict) and all(type(key) is str for key in state)
+        if named:
+            state = self._without_origin(kind, state)
         own = self._attributes(state) if named else self.encode(state)
         parts = (function, arguments, [*(items or ())], [*(pairs or ())])
         return node(b"reduced", b"", [*self._all(parts), own])
 
     def _module(self, module: nn.Module) -> bytes:
         if "_orig_mod" in module._modules and type(module).__name__ == "OptimizedModule":
-            return self.encode(module._modules["_orig_mod"])  # torch.compile
+            inside = self.encode(module._modules["_orig_mod"])  # torch.compile
+            hooks = self._hooks(module)
+            return node(b"compiled", b"", [*hooks, inside]) if hooks else inside
         if isinstance(module, torch.jit.ScriptModule):
             return self._script(module)
         kind = type(module)
@@ -303,6 +319,7 @@ class _Encoder:
             with suppress(Exception):  # a parametrized module refuses to be pickled
                 own = module.__getstate__()
         own = {key: item for key, item in own.items() if key not in _MODULE_STATE}
+        own = self._without_origin(kind, own)
         if kind.__module__ == "torch.fx.graph_module":
             own = {key: item for key, item in own.items() if key not in _GRAPH_STATE}
         tensors = {**module._parameters, **module._buffers}
@@ -311,13 +328,26 @@ class _Encoder:
             node(b"child", name.encode(), [self.encode(child)])
             for name, child in module._modules.items()
         ]
-        hooks = [
+        hooks = self._hooks(module)
+        parts = [self.encode(kind), self._attributes(own), self._attributes(tensors)]
+        return node(b"nn.Module", b"%d" % len(hooks), [*parts, *hooks, *children])
+
+    def _without_origin(self, kind: type, state: dict[str, Any]) -> dict[str, Any]:
+        """Return attributes without where a model of Hugging Face came from, if versions go, too.
+
+        The folder of a checkpoint is another one on another machine.
+        """
+        if self.versions or all(base.__module__[:13] != "transformers." for base in kind.__mro__):
+            return state
+        return {name: value for name, value in state.items() if name not in _ORIGIN}
+
+    def _hooks(self, module: nn.Module) -> list[bytes]:
+        state = vars(module)
+        return [
             node(kept.encode(), b"%d" % (key in state[f"{kept}_with_kwargs"]), [self.encode(hook)])
             for kept in ("_forward_pre_hooks", "_forward_hooks")
             for key, hook in state[kept].items()
         ]
-        parts = [self.encode(kind), self._attributes(own), self._attributes(tensors)]
-        return node(b"nn.Module", b"%d" % len(hooks), [*parts, *hooks, *children])
 
     def _script(self, module: Any) -> bytes:
         """Return the digest of a TorchScript module: its graph and all that the graph reads."""
@@ -331,6 +361,12 @@ class _Encoder:
             plain = [each for each in values if not isinstance(each, torch._C.ScriptObject)]
             parts.append((name, text, constants, plain))
         return node(b"script", b"", self._all((parts, dict(module.state_dict()))))
+
+
+def _acts(value: Any) -> bool:
+    """Tell whether what stands in a class acts as a method, as a ``functools.partialmethod``."""
+    slots = (types.MemberDescriptorType, types.GetSetDescriptorType)
+    return hasattr(type(value), "__get__") and not isinstance(value, slots)
 
 
 def _is_plain(value: Any) -> bool:

@@ -194,7 +194,8 @@ def split_tail(head: nn.Module) -> tuple[LowRankHead, nn.Sequential | None]:
     """Return the low-rank layer of a fitted head, and what follows it (None if nothing)."""
     if isinstance(head, LowRankHead):
         return head, None
-    first, *rest = head.children()
+    assert isinstance(head, nn.Sequential)
+    first, *rest = head  # children() would name a layer once that stands in it twice
     assert isinstance(first, LowRankHead)
     return first, nn.Sequential(*rest)
 
@@ -221,7 +222,8 @@ def head_scores(head: nn.Module, Z: Features, codes: Tensor | None = None) -> Te
     if codes is None:
         scores = [*map_blocks(of, Z)]
         return torch.cat(scores) if scores else of(Z[:].double())
-    *layers, vote = exact.children()
+    assert isinstance(exact, nn.Sequential)
+    *layers, vote = exact
     assert isinstance(vote, CellVote)
     with torch.no_grad():
         return vote.with_groups(head_scores(nn.Sequential(*layers), Z), codes)
@@ -334,7 +336,7 @@ def shift_scores(head: nn.Module, shift: Tensor, *, known: bool = False) -> nn.M
     With ``known`` those of rows whose groups are known, of a head whose cells vote.
     """
     out = copy.deepcopy(head)
-    last = out if isinstance(out, LowRankHead) else list(out.children())[-1]
+    last = out[-1] if isinstance(out, nn.Sequential) else out
     assert isinstance(last, (LowRankHead, CellVote, nn.Linear))
     with torch.no_grad():
         if known:

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ..backbone.extractor import FrozenFeatureExtractor, changed_since_fit
+from ..backbone.extractor import FrozenFeatureExtractor, changed_since_fit, settle_folder
 from ..backbone.module_copy import copy_module
 from ..backbone.reference import BackboneReference
 from .folder import read_folder, write_folder
@@ -55,6 +55,7 @@ def write_classifier(clf: Any, folder: str | os.PathLike[str], *, backbone: bool
 
 
 def _weights(module: nn.Module) -> Tensors:
+    module = getattr(module, "_orig_mod", module)  # of torch.compile
     state = module.state_dict()
     odd = [name for name, value in state.items() if not hasattr(value, "numel")]
     if odd:
@@ -87,7 +88,9 @@ def _settings(extractor: FrozenFeatureExtractor) -> dict[str, Any]:
     return {name: pack(getattr(extractor, name)) for name in _SETTINGS}
 
 
-def read_classifier(kind: type, folder: str | os.PathLike[str], feature_extractor: Any) -> Any:
+def read_classifier(
+    kind: type, folder: str | os.PathLike[str], feature_extractor: Any, check_code: bool
+) -> Any:
     """Return the classifier that `write_classifier` was given; see `skfairft.load`."""
     content, files = read_folder(folder)
     try:
@@ -107,7 +110,7 @@ def read_classifier(kind: type, folder: str | os.PathLike[str], feature_extracto
             )
         clf.feature_extractor = clf.feature_extractor_ = None
         return clf
-    _attach(clf, backbone, feature_extractor, files.get("backbone"))
+    _attach(clf, backbone, feature_extractor, files.get("backbone"), check_code)
     return clf
 
 
@@ -141,7 +144,9 @@ def _read_settings(written: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def _attach(clf: Any, backbone: _Backbone, given: Any, weights: Tensors | None) -> None:
+def _attach(
+    clf: Any, backbone: _Backbone, given: Any, weights: Tensors | None, check_code: bool
+) -> None:
     """Give a classifier its backbone, if it is the one of the fit."""
     reference = backbone.reference
     wrapped = isinstance(given, FrozenFeatureExtractor)
@@ -161,9 +166,10 @@ def _attach(clf: Any, backbone: _Backbone, given: Any, weights: Tensors | None) 
     used = clone(given) if wrapped else FrozenFeatureExtractor(given, **backbone.used)
     if weights is not None:
         used = _with_weights(used, reference, weights)
-    reference.check(used)
+    reference.check(used, check_code=check_code)
     for name, value in backbone.seen.items():
         setattr(used, name, value)
+    settle_folder(used)
     if wrapped:
         same = given.module is used.module
         clf.feature_extractor = given if same else clone(given).set_params(module=used.module)
@@ -179,11 +185,13 @@ def _with_weights(
 ) -> FrozenFeatureExtractor:
     """Return an extractor whose module has the weights; it is copied if it has others."""
     module = extractor.module
-    if BackboneReference.of(extractor).weights == reference.weights:
+    meta = any(tensor.is_meta for tensor in module.parameters())
+    if not meta and BackboneReference.of(extractor).weights == reference.weights:
         return extractor
     module = copy_module(module, type(module).__name__)
+    inside = getattr(module, "_orig_mod", module)
     try:
-        module.load_state_dict(weights)
+        inside.load_state_dict(weights, assign=meta)
     except RuntimeError as error:
         raise ValueError(
             f"The weights of the {reference.title} that was saved do not fit the "

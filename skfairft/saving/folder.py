@@ -56,27 +56,46 @@ def write_folder(
         raise ValueError(f"{path} is a file; expected a folder, which is made if it is not there.")
     path.mkdir(parents=True, exist_ok=True)
     before = _files_of(path / _MODEL)
-    names = {}
-    for kind, tensors in files.items():
-        # Copies, for tensors that share memory are not to be written as one.
-        own = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
-        data = tensors_to_bytes(own)
-        digest = hashlib.sha256(data).hexdigest()
-        names[kind] = {"file": f"{kind}-{digest[:16]}.safetensors", "sha256": digest}
-        if not _is_whole(path / names[kind]["file"], digest):
-            _put(path / names[kind]["file"], data)
-    whole = {"format": FORMAT, "skfairft": __version__, "files": names, **content}
-    _put(path / _MODEL, _text({"sha256": _sum_of(whole), **whole}).encode("ascii"))
+    names: dict[str, dict[str, str]] = {}
+    try:
+        for kind, tensors in files.items():
+            data = _bytes_of(kind, tensors)
+            name = f"{kind}-{uuid.uuid4().hex[:16]}.safetensors"  # of no other save
+            names[kind] = {"file": name, "sha256": hashlib.sha256(data).hexdigest()}
+            _put(path / name, data)
+        whole = {"format": FORMAT, "skfairft": __version__, "files": names, **content}
+        _put(path / _MODEL, _text({"sha256": _sum_of(whole), **whole}).encode("ascii"))
+    except BaseException:
+        _delete(path, {each["file"] for each in names.values()})
+        raise
     # Only those of the model that was there: another process may be writing its own.
-    for name in before - {each["file"] for each in names.values()}:
+    _delete(path, before)
+
+
+def _delete(path: Path, names: set[str]) -> None:
+    for name in names:
         (path / name).unlink(missing_ok=True)
+
+
+def _bytes_of(kind: str, tensors: dict[str, Tensor]) -> bytes:
+    # Copies, for tensors that share memory are not to be written as one.
+    try:
+        own = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
+        return tensors_to_bytes(own)
+    except Exception as error:  # of a kind of tensor that such files do not hold
+        raise ValueError(
+            f"The {kind} has tensors that safetensors does not hold ({type(error).__name__}: "
+            f"{error}); keep the classifier by joblib."
+        ) from error
 
 
 def _files_of(model: Path) -> set[str]:
     """Return the names of the files of the model that is there; refuse what is none of ours."""
-    if not model.exists():
+    if not os.path.lexists(model):
         return set()
     try:
+        if not model.is_file():
+            raise ValueError("it is no file")
         whole = json.loads(model.read_bytes())
         if not whole.keys() >= _KEYS:
             raise ValueError("it has not the keys of one")
@@ -109,10 +128,6 @@ def _text(value: Any, levels: int = 2) -> str:
     return "{\n" + ",\n".join(entries) + "\n}"
 
 
-def _is_whole(path: Path, digest: str) -> bool:
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
-
-
 def _sum_of(whole: dict[str, Any]) -> str:
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
@@ -136,13 +151,30 @@ def read_folder(
         raise FileNotFoundError(
             f"{path} {there}; expected a folder that the save method of a classifier wrote."
         )
+    while True:
+        text = (path / _MODEL).read_bytes()
+        try:
+            return _read(path, text)
+        except _MissingError:
+            # Another process has just replaced the model: its own is read then.
+            if (path / _MODEL).read_bytes() == text:
+                raise
+
+
+class _MissingError(ValueError):
+    """A file is not there."""
+
+
+def _read(path: Path, text: bytes) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     try:
-        whole = json.loads((path / _MODEL).read_bytes())
+        whole = json.loads(text)
         ours = whole.keys() >= _KEYS
         later = ours and type(whole["format"]) is int and whole["format"] > FORMAT
         if ours and not later:
             return _checked(path, whole)
         why = "it has not the keys of one"
+    except _MissingError:
+        raise
     except Exception as error:  # whatever a damaged file makes of what reads it
         ours, later, why = True, False, str(error).rstrip(".")
     if later:
@@ -174,7 +206,10 @@ def _checked(
 
 def _tensors(path: Path, digest: str) -> dict[str, Tensor]:
     if not path.is_file():
-        raise ValueError(f"{path.name} is missing")
+        raise _MissingError(
+            f"{path} is missing, which {_MODEL} names. Nothing was loaded; take a copy that is "
+            "whole, or save the model again."
+        )
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:
         raise ValueError(f"the checksum of {path.name} is another one")

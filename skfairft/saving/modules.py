@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,14 @@ _PLAIN: dict[str, type[nn.Module]] = {
         *(nn.Hardtanh, nn.Identity, nn.LeakyReLU, nn.LogSigmoid, nn.LogSoftmax, nn.Mish),
         *(nn.ReLU, nn.ReLU6, nn.RReLU, nn.SELU, nn.SiLU, nn.Sigmoid, nn.Softmax, nn.Softmin),
         *(nn.Softplus, nn.Softshrink, nn.Softsign, nn.Tanh, nn.Tanhshrink, nn.Threshold),
-        *(nn.AlphaDropout, nn.Dropout, nn.FeatureAlphaDropout, nn.Flatten, nn.Unflatten),
+        *(
+            nn.AlphaDropout,
+            nn.Dropout,
+            nn.Dropout1d,
+            nn.FeatureAlphaDropout,
+            nn.Flatten,
+            nn.Unflatten,
+        ),
     )
 }
 _STATE = set(vars(nn.Module()))
@@ -39,13 +46,13 @@ def written_module(module: nn.Module, name: str, tensors: Tensors) -> dict[str, 
         For a module that is none of those that these files hold.
     """
     kind = type(module)
-    hooks = any(module._forward_hooks or module._forward_pre_hooks for module in [module])
-    if hooks or vars(module).get("forward") is not None:
+    hooked = module._forward_hooks or module._forward_pre_hooks
+    if hooked or "forward" in vars(module):
         raise CannotWriteError(f"a {kind.__name__} with hooks or a forward of its own")
     if kind is nn.Sequential:
         children = [
-            [key, written_module(child, f"{name}.{key}", tensors)]
-            for key, child in module.named_children()
+            [key, written_module(cast(nn.Module, child), f"{name}.{key}", tensors)]
+            for key, child in module._modules.items()
         ]
         return {"Sequential": children}
     if kind in (LowRankHead, CellVote, nn.Linear):
@@ -97,6 +104,7 @@ def _tensor(name: str, tensors: Tensors) -> Tensor:
 
 
 def _low_rank(own: Tensors) -> nn.Module:
+    _check_sizes(own)
     A, B, bias = own["A"], own.get("B"), own["bias"]
     inner, outer = A.shape[1], len(bias)
     if A.ndim != 2 or (inner != outer if B is None else B.shape != (inner, outer)):
@@ -104,7 +112,14 @@ def _low_rank(own: Tensors) -> nn.Module:
     return LowRankHead(A, B, bias)
 
 
+def _check_sizes(own: Tensors) -> None:
+    """Refuse sides of no numbers, which cost nothing to write and may be of any length."""
+    if not all(tensor.numel() for tensor in own.values()):
+        raise ValueError("A tensor of a head holds no numbers.")
+
+
 def _linear(own: Tensors) -> nn.Module:
+    _check_sizes(own)
     weight = own["weight"]
     layer = nn.utils.skip_init(
         nn.Linear, weight.shape[1], weight.shape[0], bias="bias" in own, dtype=weight.dtype
@@ -114,6 +129,7 @@ def _linear(own: Tensors) -> nn.Module:
 
 
 def _vote(own: Tensors) -> nn.Module:
+    _check_sizes(own)
     module = CellVote(own["vote"], own["groups"], own["known_vote"])
     module.load_state_dict(own)
     k = own["vote"].shape[1]

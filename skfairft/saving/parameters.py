@@ -93,6 +93,14 @@ def _written(name: str, value: Any, tensors: Tensors, lost: list[str]) -> Any:
     return pack(value)
 
 
+def _checked_state(state: Any) -> Any:
+    """Return what NumPy does not check itself of the state of its generator."""
+    key, place = state["state"]["key"], state["state"]["pos"]
+    if key.shape != (624,) or key.dtype != np.uint32 or not 0 <= place <= 624:
+        raise ValueError("The state of a RandomState is none.")
+    return state
+
+
 def read_parameter(name: str, written: Any, tensors: Tensors) -> Any:
     """Return what `written_parameter` was given; anything else is a ValueError."""
     if not isinstance(written, dict) or len(written) != 1:
@@ -118,7 +126,7 @@ def read_parameter(name: str, written: Any, tensors: Tensors) -> Any:
             return _SPLITTERS[content[0]](**settings)
         if kind == "RandomState":
             state = np.random.RandomState()
-            state.set_state(unpack(content))
+            state.set_state(_checked_state(unpack(content)))
             return state
     except (TypeError, AttributeError, KeyError, IndexError) as error:
         raise ValueError(f"{name} cannot be read ({error}).") from error

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import torch
@@ -41,7 +43,7 @@ _BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
 _NUMBERS = "biuf"
 _DATES = "mM"
 # Of an array of texts that are all shorter than its dtype has room for.
-_MOST_BYTES = 2**24
+_MOST_BYTES = 2**12
 
 
 def pack(value: Any) -> Any:
@@ -90,6 +92,10 @@ def _packed_array(array: np.ndarray[Any, Any]) -> list[Any]:
         unit, step = np.datetime_data(dtype)
         name = f"{dtype.kind}8[{step}{unit}]"
         return [name, list(array.shape), flat.view(np.int64).tolist()]
+    if dtype.kind == "U":
+        longest = max(map(len, flat.tolist()), default=0)
+        if dtype.itemsize * flat.size > _MOST_BYTES:
+            dtype = np.dtype(f"U{max(longest, 1)}")
     if dtype.kind == "U" or (dtype.kind in _NUMBERS and dtype.itemsize <= 8):
         little = dtype.newbyteorder("<").str
         return [little, list(array.shape), [pack(each) for each in flat.tolist()]]
@@ -180,7 +186,28 @@ def _timestamp(value: int, unit: str, zone: str | None) -> Any:
     import pandas as pd
 
     found = pd.Timestamp(np.array([value]).view(f"M8[{unit}]")[0])
-    return found if zone is None else found.tz_localize("UTC").tz_convert(zone)
+    return found if zone is None else found.tz_localize("UTC").tz_convert(_zone(zone))
+
+
+def _zone(name: str) -> datetime.tzinfo:
+    """Return a time zone by its name; no other file than those of zones is opened for it."""
+    offset = re.fullmatch(r"UTC(?:([+-])(\d\d):(\d\d))?", name)
+    if offset is None:
+        return ZoneInfo(name)
+    sign, hours, minutes = offset.groups(default="0")
+    shift = datetime.timedelta(hours=int(hours), minutes=int(minutes))
+    return datetime.timezone(-shift if sign == "-" else shift)
+
+
+def _name_of_zone(zone: datetime.tzinfo) -> str:
+    name = str(zone)
+    try:
+        same = str(_zone(name)) == name or name == "UTC"
+    except Exception:  # whatever is raised for a name that is none
+        same = False
+    if not same:
+        raise CannotWriteError(f"a time in the zone {name!r}")
+    return name
 
 
 def _timedelta(value: int, unit: str) -> Any:
@@ -206,7 +233,7 @@ _OF_PANDAS: dict[str, tuple[Callable[[Any], tuple[Any, ...]], Callable[..., Any]
         lambda t: (
             int(t.asm8.astype(np.int64)),
             np.datetime_data(t.asm8.dtype)[0],
-            None if t.tz is None else str(t.tz),
+            None if t.tz is None else _name_of_zone(t.tz),
         ),
         _timestamp,
     ),

@@ -233,7 +233,8 @@ class _PlugInFitter(HeadFitter):
 
     def _without_votes(self, earlier: nn.Module) -> nn.Module:
         """Return the layers of an earlier fit's head before its votes."""
-        *layers, vote = earlier.children()
+        assert isinstance(earlier, nn.Sequential)
+        *layers, vote = earlier
         if not isinstance(vote, CellVote) or len(vote.vote) != self._n_outputs:
             raise ValueError(
                 "warm_start=True goes on from a head for other cells of class and group than the "
@@ -256,7 +257,7 @@ class _PlugInFitter(HeadFitter):
         """Return the head that a constraint starts from, whose cells vote for their own class."""
         own = self._cells // self._problem.n_groups
         labels = nn.functional.one_hot(own, self._problem.n_classes)
-        return nn.Sequential(*super().unconstrained().children(), CellVote(labels.double()))
+        return nn.Sequential(*_layers(super().unconstrained()), CellVote(labels.double()))
 
     @cached_property
     def cell_head(self) -> _CellHead:
@@ -315,7 +316,7 @@ class _CellHead(NamedTuple):
         """Return the head with the votes of a weight, and those for rows of known groups."""
         vote, known_vote = rules.votes(weight), rules.votes(known_weight, known=True)
         last = CellVote(vote[self.cells], self.cells % rules.n_groups, known_vote[self.cells])
-        layers = copy.deepcopy(list(self.fitted.head.children()) or [self.fitted.head])
+        layers = copy.deepcopy(_layers(self.fitted.head))
         return self.fitted.with_head(nn.Sequential(*layers, last))
 
 
@@ -369,3 +370,7 @@ class _CellTrials(Trials):
     def _known(self) -> Tensor:
         assert self.rows.codes is not None
         return _within_groups(self._p, self.rows.codes, self._rules.n_groups)
+
+
+def _layers(head: nn.Module) -> list[nn.Module]:
+    return list(head) if isinstance(head, nn.Sequential) else [head]
