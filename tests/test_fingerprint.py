@@ -553,3 +553,86 @@ def test_images_and_tables_count_their_content():
     parts += [*times, *(pandas.Series([time, time]) for time in times), pandas.NaT]
     assert len({fingerprint(part) for part in parts}) == len(parts)
     assert [fingerprint(copy.deepcopy(p)) for p in parts] == [fingerprint(p) for p in parts]
+
+
+class Settings:
+    scale = 2.0
+
+
+SPACE = types.ModuleType("settings_of_a_user")
+
+
+def test_texts_that_name_what_a_function_reads_count(monkeypatch):
+    monkeypatch.setitem(sys.modules, "settings_of_a_user", SPACE)
+    SPACE.scale = 2.0
+
+    def by_getattr(x):
+        return x * getattr(SPACE, "scale")  # noqa: B009
+
+    def by_vars(x):
+        return x * vars(SPACE)["scale"]
+
+    before = [fingerprint(by_getattr), fingerprint(by_vars)]
+    SPACE.scale = 3.0
+    after = [fingerprint(by_getattr), fingerprint(by_vars)]
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+
+
+def test_a_partial_method_of_a_special_name_counts():
+    def made(k):
+        class Prepared:
+            def scaled(self, k, x):
+                return x * k
+
+            __call__ = functools.partialmethod(scaled, k)
+
+        return Prepared()
+
+    assert fingerprint(made(2)) == fingerprint(made(2))
+    assert fingerprint(made(2)) != fingerprint(made(3))
+
+
+def test_an_attribute_named_like_a_module_is_no_import(monkeypatch):
+    class Holds(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Identity()
+
+        def forward(self, x):
+            return self.body(x)
+
+    before = fingerprint(Holds())
+    other = types.ModuleType("body")
+    other.body = 1
+    monkeypatch.setitem(sys.modules, "body", other)
+    assert fingerprint(Holds()) == before
+
+
+def test_what_is_noted_on_tensors_is_no_part_of_them():
+    module = nn.Linear(2, 2)
+    before = fingerprint(module)
+    module.weight._dynamo_static_input_type = "guarded"
+    module._is_hf_initialized = module.weight._is_hf_initialized = True
+    assert fingerprint(module) == before
+    module.weight.mine = 2
+    assert fingerprint(module) != before
+
+
+def test_hooks_on_a_compiled_module_count():
+    module = nn.Linear(2, 2)
+    compiled = torch.compile(module, backend="eager")
+    assert fingerprint(compiled) == fingerprint(module)
+    compiled.register_forward_hook(lambda module, inputs, output: output * 2)
+    assert fingerprint(compiled) != fingerprint(module)
+
+
+def test_versions_of_libraries_count_if_asked(monkeypatch):
+    from skfairft.feature_store import fingerprint as room
+
+    module = nn.Linear(2, 2)
+    with_them, without = fingerprint(module), fingerprint(module, versions=False)
+    real = room.library
+    monkeypatch.setattr(room, "library", lambda name: real(name) and f"{real(name)}.1")
+    assert fingerprint(module) != with_them
+    assert fingerprint(module, versions=False) == without
