@@ -3,6 +3,7 @@
 import re
 import shutil
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from skfairft import FairLowRankHeadClassifier, model_report
 from skfairft.datasets import make_biased_classification
+from skfairft.report import _card
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +26,13 @@ def reports():
         clf.fit(X, y, sensitive_features=s)
         found.append(model_report(clf, X, y, sensitive_features=s, n_boot=0))
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_is_drawn_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_card, "draw", cache(_card.draw))
+        yield
 
 
 def linked(text):

@@ -149,10 +149,17 @@ class ByName(nn.Module):
 
 # By way, what meets in the quick run: heads, classes, ranks, backbones. ONNX takes longest.
 QUICK = {
-    "exported": [(kind, *rest) for kind in HEADS for rest in ((2, 1, True), (3, None, False))],
-    "compiled": [(kind, 2, 1, True) for kind in HEADS],
+    "exported": [
+        ("fitted", 2, 1, True),
+        ("of the classes", 3, None, False),
+        ("hidden", 2, 1, True),
+    ],
+    "compiled": [("hidden", 2, 1, True)],
     "onnx": [("hidden", 2, 1, True)],
 }
+
+
+SLOW_ONNX = ["exported", "compiled", pytest.param("onnx", marks=pytest.mark.slow)]
 
 
 class TestClassifier:
@@ -231,9 +238,7 @@ class TestCompressed:
         with torch.no_grad():
             check(WAYS[way], small, small(X), X)
 
-    @pytest.mark.parametrize(
-        "way", ["exported", "compiled", pytest.param("onnx", marks=pytest.mark.slow)]
-    )
+    @pytest.mark.parametrize("way", SLOW_ONNX)
     def test_backbone(self, way, data):
         X, y, s = data
         network = nn.Sequential(nn.Linear(D, 12), nn.ReLU(), nn.Linear(12, 4))
@@ -243,7 +248,7 @@ class TestCompressed:
         ).fit(X.numpy(), y, sensitive_features=s)
         check(WAYS[way], clf.to_torch(), clf.decision_function(X.numpy()), X)
 
-    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("way", SLOW_ONNX)
     def test_inputs_by_name(self, way, data):
         X, _, s = data
         batch = {"pixels": X, "scale": torch.linspace(0.5, 2.0, N)}
@@ -252,7 +257,7 @@ class TestCompressed:
         with torch.no_grad():
             check(WAYS[way], small, small(**batch), *batch.values())
 
-    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("way", SLOW_ONNX)
     def test_a_deployed_classifier(self, way, data):
         X, y, s = data
         backbone = nn.Sequential(nn.Linear(D, 12), nn.ReLU())
@@ -302,7 +307,7 @@ class TestKnownGroups:
         np.testing.assert_allclose(found[codes < 0], plain[codes < 0], rtol=0, atol=1e-10)
         assert np.abs(found - plain)[codes >= 0].mean() > 0.05  # control: they matter
 
-    @pytest.mark.parametrize("k", [2, 3])
+    @pytest.mark.parametrize("k", [pytest.param(2, marks=pytest.mark.slow), 3])
     @pytest.mark.parametrize("way", WAYS)
     def test_are_a_second_input_elsewhere(self, way, k):
         clf, X, codes, names = of_groups(k, k == 3)

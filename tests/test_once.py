@@ -509,6 +509,7 @@ class TestMemory:
     def test_info_and_clear(self, data, tmp_path):
         X = data[0]
         module = Counting()
+        (tmp_path / "other").mkdir()
         for memory in (None, tmp_path, str(tmp_path), DiskStore(tmp_path / "other")):
             extractor = FrozenFeatureExtractor(module, memory=memory)
             extractor.store.clear()

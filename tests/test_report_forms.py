@@ -104,13 +104,21 @@ MODELS = {
 }
 
 
+def some(names, *quick):
+    """Return parameters of which some run always, and the others in the slow run: they draw."""
+    return [
+        pytest.param(name, marks=[] if name in quick else pytest.mark.slow, id=str(name))
+        for name in names
+    ]
+
+
 class TestForms:
-    @pytest.mark.parametrize("name", ARGUMENTS)
+    @pytest.mark.parametrize("name", some(ARGUMENTS, "no title", "date that is one"))
     def test_arguments(self, clf, rows, tmp_path, name):
         for form, text in written(report_of(clf, rows, **ARGUMENTS[name]), tmp_path / "f").items():
             assert not re.search(r"(?<!=)None(?! were computed)", text), form
 
-    @pytest.mark.parametrize("name", MODELS)
+    @pytest.mark.parametrize("name", some(MODELS, "no groups", "bound"))
     def test_models(self, rows, tmp_path, name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FairnessWarning)  # of a fit without groups
@@ -118,8 +126,8 @@ class TestForms:
         report = report_of(clf, rows)
         assert all(written(report, tmp_path / "f").values())
 
-    @pytest.mark.parametrize("peers", [None, {}, {"theirs": (20.0, 0.1)}, "frame"], ids=str)
-    @pytest.mark.parametrize("own", [True, False])
+    @pytest.mark.parametrize("peers", some([None, {}, {"theirs": (20.0, 0.1)}, "frame"], "frame"))
+    @pytest.mark.parametrize("own", some([True, False], True))
     def test_paths(self, clf, rows, path, tmp_path, own, peers):
         if peers == "frame":
             peers = pd.DataFrame({"name": ["a"], "error": [20.0], "difference": [0.1]})
@@ -130,11 +138,13 @@ class TestForms:
             assert text, form
             assert "More Information Needed" not in text
 
+    @pytest.mark.slow
     def test_told_groups(self, rows, tmp_path):
         clf = fitted(rows, **MODELS["votes"])
         report = report_of(clf, rows, known_groups=True)
         assert all(written(report, tmp_path / "f").values())
 
+    @pytest.mark.slow
     def test_groups_and_classes_of_any_kind(self, rows, tmp_path):
         X, y, s = rows
         for i, (labels, groups) in enumerate(
@@ -169,7 +179,7 @@ class TestForms:
         assert "![" not in texts["card with figures"]
         assert "Not drawn" in texts["page"]
 
-    @pytest.mark.parametrize("title", [None, ""])
+    @pytest.mark.parametrize("title", some([None, ""], None))
     def test_without_a_title_it_is_called_what_it_is(self, clf, rows, title, tmp_path):
         report = report_of(clf, rows, title=title)
         default = report_of(clf, rows)

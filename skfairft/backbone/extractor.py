@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from numbers import Integral
@@ -19,7 +19,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from ..feature_store import DiskStore, MemoryStore, get_store
-from ..feature_store.fingerprint import fingerprint
+from ..feature_store.fingerprint import UnknownContentError, fingerprint
 from ..feature_store.witness import MOST_ROWS, noise_of
 from ..inputs.exceptions import FeatureStoreWarning
 from ..inputs.lazy import is_lazy
@@ -272,7 +272,8 @@ class FrozenFeatureExtractor(
             settle_folder(self)
             rows = check_rows(self, X, reset=True)
             first = replace(rows, data=rows.load(slice(0, 2 * MOST_ROWS)), of_item=None)
-            self._keep(*self._extract(first, None, look=True))
+            before = _weights_now(self)
+            self._keep(*self._extract(first, None, look=True), before)
         return self
 
     def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> NDArray[Any]:
@@ -300,8 +301,9 @@ class FrozenFeatureExtractor(
             return self.fit(X).transform(X)
         with all_or_nothing(self):
             settle_folder(self)
-            features, name = self._extract(check_rows(self, X, reset=True), None, look=True)
-            self._keep(features, name)
+            rows, before = check_rows(self, X, reset=True), _weights_now(self)
+            features, name = self._extract(rows, None, look=True)
+            self._keep(features, name, before)
         return features
 
     def transform(self, X: Any) -> NDArray[Any]:
@@ -344,10 +346,13 @@ class FrozenFeatureExtractor(
                 self._names = {*getattr(self, "_names", ()), name}
         return features
 
-    def _keep(self, features: NDArray[Any], name: bytes) -> None:
+    def _keep(self, features: NDArray[Any], name: bytes, before: str | None) -> None:
         """Keep what is known of all features from those of some rows, and whose they are."""
         self._n_features_out, self._features_dtype = features.shape[1], features.dtype
-        self._weights, self._names = _weights_now(self), {name} - {b""}
+        # A module that writes to its weights as it runs will not have the same ones again.
+        weights = _weights_now(self)
+        self._weights = weights if weights == before else None
+        self._names = {name} - {b""}
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -433,7 +438,9 @@ def changed_since_fit(extractor: FrozenFeatureExtractor) -> str | None:
     )
 
 
-def _weights_now(extractor: FrozenFeatureExtractor) -> str:
+def _weights_now(extractor: FrozenFeatureExtractor) -> str | None:
+    """Return the digest of the weights as the module runs; None if they cannot be told."""
     module = extractor.module
-    with locked(module), frozen(module, device_of(module)):
+    with locked(module), frozen(module, device_of(module)), suppress(UnknownContentError):
         return digest_of_weights(module)
+    return None

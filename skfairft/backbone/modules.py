@@ -86,9 +86,12 @@ def digest_of_weights(module: nn.Module) -> str:
     """
     module = getattr(module, "_orig_mod", module)  # of torch.compile
     named = [
-        *((name, each.detach()) for name, each in module.named_parameters(remove_duplicate=False)),
         *(
-            (f"{prefix}.{name}", buffer.detach())
+            (name, each if is_lazy(each) else each.detach())
+            for name, each in module.named_parameters(remove_duplicate=False)
+        ),
+        *(
+            (f"{prefix}.{name}", buffer if is_lazy(buffer) else buffer.detach())
             for prefix, part in module.named_modules(remove_duplicate=False)
             for name, buffer in part._buffers.items()
             if buffer is not None and name not in part._non_persistent_buffers_set

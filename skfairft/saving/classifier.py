@@ -25,13 +25,13 @@ _SETTINGS = (
     *("layer", "output", "pool", "batch_size", "device", "dtype", "channels_last", "compile"),
     *("num_workers", "max_nbytes", "verbose"),
 )
-_SEEN: dict[str, type] = {
+_SEEN: dict[str, Any] = {
     "n_features_in_": int,
     "feature_names_in_": np.ndarray,
     "_n_features_out": int,
     "_features_dtype": np.dtype,
     "_sklearn_output_config": dict,
-    "_weights": str,
+    "_weights": (str, type(None)),
 }
 
 
