@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: demo reproduce test test-slow kernels lint docs wheel clean
+.PHONY: demo reproduce test test-slow kernels versions lint docs wheel clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -34,6 +34,11 @@ test-slow: $(VENV)/installed
 # All tests again and again, with each kind of kernels that the processor has.
 kernels: $(VENV)/installed
 	$(RUN) tools/kernels.py --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# All tests in two environments of their own: at the oldest versions, and at the newest.
+versions:
+	$(PYTHON) tools/versions.py oldest
+	$(PYTHON) tools/versions.py newest
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .

@@ -68,17 +68,17 @@ PLACES = {  # folder of the figures, file of the card
 class TestPlaces:
     def test_they_are_found_from_the_card(self, reports, tmp_path, monkeypatch, place, absolute):
         figures, file = map(Path, PLACES[place])
+        here, there = tmp_path / "here", tmp_path / "there"
         if absolute:
-            figures, file = tmp_path / figures, tmp_path / file
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            figures, file = here / figures, here / file
+        (here / file).parent.mkdir(parents=True)
+        monkeypatch.chdir(here)
         reports[0].to_card(figures=figures).save(file)
-        found = pictures(tmp_path / file)
+        found = pictures(here / file)
         # Also after a move of all, and from another working directory.
-        shutil.move(tmp_path, tmp_path.with_name(f"{tmp_path.name} moved"))
         monkeypatch.chdir("/")
-        moved = tmp_path.with_name(f"{tmp_path.name} moved") / PLACES[place][1]
-        assert pictures(moved) == found
+        shutil.move(here, there)
+        assert pictures(there / PLACES[place][1]) == found
 
     def test_copies_are_beside_the_card(self, reports, tmp_path, monkeypatch, place, absolute):
         figures, file = map(Path, PLACES[place])

@@ -194,8 +194,8 @@ class TestPointValues:
                 (report.group_intervals, plain.group_intervals),
                 (report.group_intervals["error"], plain.group_intervals["error"]),
                 (
-                    report.group_intervals.stack(["metric", "bound"]),
-                    plain.group_intervals.stack(["metric", "bound"]),
+                    report.group_intervals.stack(["metric", "bound"], future_stack=True),
+                    plain.group_intervals.stack(["metric", "bound"], future_stack=True),
                 ),
             ):
                 assert list(table.index.names)[: 1 + len(beside)] == [marked, *beside]

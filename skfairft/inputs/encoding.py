@@ -305,9 +305,25 @@ def _encode_column(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64
         values, codes = np.unique(column, return_inverse=True)
         # -0.0 and 0.0 are one group; which of them came first must not name it.
         return (values + 0 if values.dtype.kind == "f" else values), codes.astype(np.int64)
-    import pandas as pd  # compares by hash, where np.unique takes "neither smaller" for equal
+    return encode_objects(column)
 
-    return in_order(*pd.factorize(column))
+
+def encode_objects(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the distinct values of a column of objects in their order, and the codes.
+
+    They are compared by hash: np.unique takes "neither smaller" for equal, and pandas before 3.0
+    takes texts for equal that are so up to a character zero.
+
+    Examples
+    --------
+    >>> values, codes = encode_objects(np.array(["b", "a", "b"], dtype=object))
+    >>> values.tolist(), codes.tolist()
+    (['a', 'b'], [1, 0, 1])
+    """
+    number: dict[Any, int] = {}
+    codes = [number.setdefault(value, len(number)) for value in column]
+    found = np.fromiter(number, dtype=object, count=len(number))
+    return in_order(np.array(codes, dtype=np.int64), found)
 
 
 def in_order(codes: NDArray[Any], found: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -187,6 +187,8 @@ def _style() -> Iterator[None]:
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        # matplotlib before 3.11 says of some scripts that it does not shape their letters.
+        warnings.filterwarnings("ignore", message="Matplotlib currently does not support .* nat")
         yield
 
 

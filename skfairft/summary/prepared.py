@@ -42,7 +42,8 @@ def called(value: Any) -> str:
 
 
 def _called(value: Any, depth: int) -> str:
-    name = getattr(value, "__qualname__", None)
+    # The functions of NumPy before 2.2 have the second one only.
+    name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if isinstance(name, str):  # a function, a method or a class
         name = name.rpartition("<locals>.")[2]
         return "a function of the user's own (lambda)" if "<" in name else name
