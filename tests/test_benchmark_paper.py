@@ -545,6 +545,7 @@ def test_budgets_as_written_are_the_same_steps_on_other_factors(small):
     assert [other[m] for m in measured] != [same[m] for m in measured]
 
 
+@pytest.mark.slow
 def test_the_other_reading_has_its_references_where_it_applies(small):
     bench = systems.Bench(small, 0.1)
     found = [
@@ -594,6 +595,7 @@ def test_each_timed_fit_measures_for_itself(small):
 # --- runs
 
 
+@pytest.mark.slow
 def test_runs_resume_and_report_what_fails(store, adult, tmp_path, capfd, monkeypatch):
     monkeypatch.delenv("SKFAIRFT_DATA", raising=False)  # no faces
     results = tmp_path / "results"

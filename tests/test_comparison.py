@@ -76,6 +76,7 @@ def verdict(found, sign=1):
 
 
 class TestTables:
+    @pytest.mark.slow
     def test_are_made_of_the_stored_scores(self, measured):
         found = tradeoff.stored(ROOT / "docs" / "tradeoff.json.gz")
         assert tradeoff.page(tradeoff.as_frame(found["scores"]), found["best"]) == measured

@@ -144,7 +144,7 @@ def test_without_a_client_it_says_how_to_make_one():
 
 @pytest.mark.usefixtures("routing")
 class TestSearch:
-    @pytest.mark.parametrize("piped", [False, True])
+    @pytest.mark.parametrize("piped", [pytest.param(False, marks=pytest.mark.slow), True])
     def test_it_is_that_of_here_and_runs_each_row_and_sends_the_backbone_once(
         self, cluster, data, backbone, piped
     ):

@@ -180,7 +180,7 @@ class TestClassifier:
         check(WAYS[way], clf.to_torch(), clf.decision_function(rows.numpy()), rows)
 
     @pytest.mark.slow
-    @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch, about itself
+    @pytest.mark.filterwarnings("ignore:.*torch.jit")  # torch 2.13 and later say that it will go
     @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler of C++")
     @pytest.mark.parametrize("solver", SOLVERS)
     @pytest.mark.parametrize("k", [2, 3])

@@ -62,6 +62,7 @@ def fairest_of_the_accurate(results):
 
 @pytest.mark.usefixtures("routing")
 class TestSearch:
+    @pytest.mark.slow
     def test_grid_search_over_rank_in_two_processes(self, data, monkeypatch):
         X, y, s = data
         # New workers, in which a warning of any library would be an error.

@@ -594,6 +594,7 @@ class TestDescend:
         # Forty tell how fast the gradient falls, whatever it costs, if more are to come.
         assert 45 <= self.renewed_after(60.0) <= 60
 
+    @pytest.mark.slow
     def test_none_that_costs_more_than_what_is_to_come(self):
         assert self.renewed_after(1e6) is None
 

@@ -395,6 +395,7 @@ class TestIntervals:
         parts = fairness_report(y, pred, sensitive_features=s, sample_weight=w, random_state=3)
         pd.testing.assert_frame_equal(whole.to_frame(), parts.to_frame())
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("weighted", "equal"), [(False, True), (True, False)])
     def test_nominal_coverage_of_four_groups(self, weighted, equal):
         """Labels, decisions and weights with known probabilities, in 200 samples."""

@@ -118,7 +118,7 @@ class TestForms:
         for form, text in written(report_of(clf, rows, **ARGUMENTS[name]), tmp_path / "f").items():
             assert not re.search(r"(?<!=)None(?! were computed)", text), form
 
-    @pytest.mark.parametrize("name", some(MODELS, "no groups", "bound"))
+    @pytest.mark.parametrize("name", some(MODELS, "bound"))
     def test_models(self, rows, tmp_path, name):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FairnessWarning)  # of a fit without groups
@@ -179,6 +179,7 @@ class TestForms:
         assert "![" not in texts["card with figures"]
         assert "Not drawn" in texts["page"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("title", some([None, ""], None))
     def test_without_a_title_it_is_called_what_it_is(self, clf, rows, title, tmp_path):
         report = report_of(clf, rows, title=title)

@@ -259,6 +259,7 @@ class TestOutputs:
             assert unseen_in("".join(texts), but="\n") == []
             assert any(r"\x" in text or r"\u" in text for text in texts)
 
+    @pytest.mark.slow
     def test_peers_of_a_path(self, rows):
         X, y, s = rows
         clf = FairLowRankHeadClassifier(

@@ -132,10 +132,10 @@ def main() -> int:
         parser.error(f"{options.keep} exists; expected a new folder. Name another or remove it.")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = bounds(project, EXTRAS)
-    oldest = bounds(project, [*EXTRAS, TESTS]) if options.which == "oldest" else {}
+    pinned = bounds(project, [*EXTRAS, TESTS]) if options.which == "oldest" else {}
     if options.torch is not None:
-        oldest["torch"] = options.torch
-    pins = [f"{name}=={version}" for name, version in oldest.items()]
+        pinned["torch"] = options.torch
+    pins = [f"{name}=={version}" for name, version in pinned.items()]
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary, "environment")
         run = set_up(folder.absolute(), options.python, pins)
