@@ -30,6 +30,7 @@ def stored():
 
 
 class TestThePage:
+    @pytest.mark.slow
     def test_is_made_from_its_rows(self, stored):
         drawn = [name for name in CAPTIONS if (DOCS / FIGURES / f"{name}.svg").exists()]
         assert (DOCS / "reproduction.md").read_text(encoding="utf-8") == render(*stored, drawn)

@@ -142,6 +142,7 @@ class TestEach:
         assert plt.get_fignums() == [display.figure_.number]
 
 
+@pytest.mark.slow
 def test_without_matplotlib_the_error_names_the_extra():
     script = f"""
 import sys

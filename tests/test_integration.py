@@ -330,6 +330,7 @@ class TestBackbone:
         assert np.ptp(search.cv_results_["mean_test_score"]) < 0.01
         assert clf.feature_extractor.batch_size == 100
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("depth", [2, 400])
     def test_reprs_are_short_whatever_its_size(self, depth):
         backbone = nn.Sequential(

@@ -470,6 +470,7 @@ class TestScorer:
             fairness_scorer("zzz")
 
 
+@pytest.mark.slow
 def test_import_loads_neither_fairlearn_nor_pandas_nor_matplotlib():
     # scikit-learn imports pandas by itself where it is installed, so block all three instead.
     code = (

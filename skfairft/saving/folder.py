@@ -205,12 +205,16 @@ def _checked(
 
 
 def _tensors(path: Path, digest: str) -> dict[str, Tensor]:
+    missing = _MissingError(
+        f"{path} is missing, which {_MODEL} names. Nothing was loaded; take a copy that is whole, "
+        "or save the model again."
+    )
     if not path.is_file():
-        raise _MissingError(
-            f"{path} is missing, which {_MODEL} names. Nothing was loaded; take a copy that is "
-            "whole, or save the model again."
-        )
-    data = path.read_bytes()
+        raise missing
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:  # deleted in between
+        raise missing from None
     if hashlib.sha256(data).hexdigest() != digest:
         raise ValueError(f"the checksum of {path.name} is another one")
     return tensors_from_bytes(data)
