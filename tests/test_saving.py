@@ -466,6 +466,17 @@ class TestNotSaved:
         with pytest.warns(UserWarning, match=r"Not saved.*note"):
             clf.save(tmp_path)
 
+    @pytest.mark.parametrize("when", ["at fit", "later"])
+    def test_a_solver_of_one_s_own_is_refused(self, data, tmp_path, when):
+        class Own(FineTune):
+            pass
+
+        clf = fit(data, solver=Own() if when == "at fit" else "fine_tune")
+        if when == "later":
+            clf.set_params(solver=Own())
+        with pytest.raises(ValueError, match=r"The solver .*Own is none of skfairft's"):
+            clf.save(tmp_path)
+
     def test_a_generator_of_folds(self, data, tmp_path):
         folds = KFold(2, shuffle=True, random_state=0).split(range(300))
         clf = fit(
@@ -543,7 +554,7 @@ class TestBackbone:
         clf.save(tmp_path, backbone=weights)
         for passed in (backbone, extractor if wrapped else backbone):
             found = load(tmp_path, passed)
-            found.feature_extractor = clf.feature_extractor  # its memory is not saved
+            assert repr(found.feature_extractor) == repr(clf.feature_extractor)
             assert_same(found, clf, data[0])
             assert found.feature_extractor_.module is backbone
         found.fit(*data[:2], sensitive_features=np.array(["f", "m"])[data[2]])
@@ -792,6 +803,35 @@ class TestSameBackbone:
         assert not list(tmp_path.iterdir())
         clf.save(tmp_path)
         load(tmp_path, network)
+
+    def test_a_buffer_that_is_made_as_it_runs_by_your_word(self, data, tmp_path):
+        class Lazily(nn.Linear):
+            def forward(self, x):
+                self.register_buffer("table", torch.arange(len(x)), persistent=False)
+                return super().forward(x)
+
+        network = Lazily(8, 4)
+        with pytest.warns(UserWarning, match="running it changes"):
+            clf = fit(data, feature_extractor=network)
+        clf.save(tmp_path, backbone=True)
+        expected = clf.predict_proba(data[0])
+        torch.manual_seed(1)
+        found = load(tmp_path, Lazily(8, 4), check_code=False)
+        with pytest.warns(UserWarning, match="running it changes"):
+            np.testing.assert_allclose(found.predict_proba(data[0]), expected, atol=1e-6)
+
+    def test_what_remembers_nothing_does_not_begin_to(self, data, backbone, tmp_path):
+        extractor = FrozenFeatureExtractor(backbone, memory=False)
+        fit(data, feature_extractor=extractor).save(tmp_path)
+        found = load(tmp_path, backbone)
+        assert found.feature_extractor_.memory is found.feature_extractor.memory is False
+
+        def folder(content):
+            content["backbone"]["settings"]["memory"] = str(tmp_path / "elsewhere")
+
+        edit(tmp_path, folder)
+        with pytest.raises(ValueError, match="Nothing was loaded"):
+            load(tmp_path, backbone)
 
     def test_a_relative_folder_of_features_stays_where_it_was(
         self, data, backbone, tmp_path, monkeypatch

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import torch
 from sklearn.base import BaseEstimator, clone
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..feature_store import DiskStore, MemoryStore
@@ -29,6 +29,7 @@ __all__ = [
     "around",
     "count_parameters",
     "digest_of_weights",
+    "named_weights",
     "resolve_device",
     "without_tensors",
 ]
@@ -71,10 +72,29 @@ def count_parameters(module: nn.Module) -> int | None:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def digest_of_weights(module: nn.Module) -> str:
-    """Return 32 hexadecimal digits that stand for names and values of parameters and buffers.
+def named_weights(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """Return parameters and buffers by name, tied ones under each.
 
-    Buffers that are not saved with a module do not count: some are filled in as it runs.
+    Buffers that are not saved with a module are left out: some are filled in as it runs.
+
+    Examples
+    --------
+    >>> [name for name, _ in named_weights(nn.Linear(2, 1))]
+    ['weight', 'bias']
+    """
+    return [
+        *module.named_parameters(remove_duplicate=False),
+        *(
+            (f"{prefix}.{name}" if prefix else name, buffer)
+            for prefix, part in module.named_modules(remove_duplicate=False)
+            for name, buffer in part._buffers.items()
+            if buffer is not None and name not in part._non_persistent_buffers_set
+        ),
+    ]
+
+
+def digest_of_weights(module: nn.Module) -> str:
+    """Return 32 hexadecimal digits that stand for the names and values of `named_weights`.
 
     Examples
     --------
@@ -85,17 +105,9 @@ def digest_of_weights(module: nn.Module) -> str:
     False
     """
     module = getattr(module, "_orig_mod", module)  # of torch.compile
+    # What others note on a tensor is no part of its values.
     named = [
-        *(
-            (name, each if is_lazy(each) else each.detach())
-            for name, each in module.named_parameters(remove_duplicate=False)
-        ),
-        *(
-            (f"{prefix}.{name}", buffer if is_lazy(buffer) else buffer.detach())
-            for prefix, part in module.named_modules(remove_duplicate=False)
-            for name, buffer in part._buffers.items()
-            if buffer is not None and name not in part._non_persistent_buffers_set
-        ),
+        (name, each if is_lazy(each) else each.detach()) for name, each in named_weights(module)
     ]
     return fingerprint(named, versions=False).hex()
 

@@ -14,7 +14,7 @@ from .extractor import FrozenFeatureExtractor
 from .feature_module import picks_of
 from .forward import device_of
 from .frozen import frozen, locked
-from .modules import count_parameters, digest_of_weights
+from .modules import count_parameters, digest_of_weights, named_weights
 
 __all__ = ["BackboneReference"]
 
@@ -30,9 +30,9 @@ class BackboneReference:
     n_parameters : int or None
         Of the module, as far as they can be counted.
     parts : str
-        Digest of the classes of all submodules, and of names, dtypes and shapes of all tensors.
+        Digest of the classes of all submodules, and of names, dtypes and shapes of the weights.
     weights : str
-        Digest of the values of all parameters and buffers.
+        Digest of the values of all parameters and buffers that are saved with the module.
     code : str or None
         Digest of all that is held, code and settings included, without versions of libraries;
         None where something has no content that can be told.
@@ -78,12 +78,10 @@ the classifier with backbone=True, which sends them along.
         module = getattr(extractor.module, "_orig_mod", extractor.module)  # of torch.compile
         preprocess = extractor.preprocess
         with locked(module), frozen(module, device_of(module)):
-            tensors = [
-                *module.named_parameters(remove_duplicate=False),
-                *module.named_buffers(remove_duplicate=False),
-            ]
             parts = [[name, type(part).__qualname__] for name, part in module.named_modules()]
-            shapes = [[name, str(each.dtype), tuple(each.shape)] for name, each in tensors]
+            shapes = [
+                [name, str(each.dtype), tuple(each.shape)] for name, each in named_weights(module)
+            ]
             return cls(
                 title=type(module).__name__,
                 n_parameters=count_parameters(module),
@@ -150,8 +148,8 @@ the classifier with backbone=True, which sends them along.
         what, do = " and ".join(unlike), "Compare some predictions with earlier ones."
         if any(None in pairs[each] for each in unlike):
             warn_user(
-                f"The weights of the feature extractor are those of the fit. {what} "
-                f"hold something whose content cannot be told, so that code and settings were not "
+                f"The weights of the feature extractor are those of the fit. In {what} is "
+                "something whose content cannot be told, so that code and settings were not "
                 f"compared. {do}",
                 UserWarning,
             )

@@ -20,7 +20,8 @@ from .values import pack, unpack
 
 __all__ = ["read_classifier", "write_classifier"]
 
-# Of an extractor: how it runs, and what it has seen of X. Not where features are remembered.
+# Of an extractor: how it runs, and what it has seen of X. Of its memory only that there is none: a
+# folder is of the machine that wrote it.
 _SETTINGS = (
     *("layer", "output", "pool", "batch_size", "device", "dtype", "channels_last", "compile"),
     *("num_workers", "max_nbytes", "verbose"),
@@ -85,7 +86,8 @@ def _written_backbone(clf: Any) -> dict[str, Any]:
 
 
 def _settings(extractor: FrozenFeatureExtractor) -> dict[str, Any]:
-    return {name: pack(getattr(extractor, name)) for name in _SETTINGS}
+    settings = {name: pack(getattr(extractor, name)) for name in _SETTINGS}
+    return {**settings, "memory": False if extractor.memory is False else None}
 
 
 def read_classifier(
@@ -140,6 +142,9 @@ class _Backbone(NamedTuple):
 
 def _read_settings(written: dict[str, Any]) -> dict[str, Any]:
     settings = {name: unpack(written[name]) for name in _SETTINGS}
+    settings["memory"] = memory = written["memory"]
+    if memory is not False and memory is not None:
+        raise ValueError(f"memory is {memory!r}")
     FrozenFeatureExtractor(nn.Identity(), **settings)._validate_params()
     return settings
 

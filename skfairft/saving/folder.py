@@ -1,8 +1,8 @@
 """A folder of files whose content is checked: ``model.json``, and numbers beside it.
 
 ``model.json`` says everything but the numbers, and the SHA-256 of each other file and of itself.
-The others are named by that, and it is replaced last, at once: a folder holds a whole model at
-each moment, the earlier one or the later.
+The others have names of their own in each save, and it is replaced last, at once: a folder holds a
+whole model at each moment, the earlier one or the later.
 """
 
 from __future__ import annotations

@@ -89,11 +89,12 @@ def written_classifier(clf: Any) -> tuple[dict[str, Any], Tensors]:
                 "numbers, dates or tuples of them, and torch's own layers. Convert it, for example "
                 "to text, and fit again, or keep the classifier by joblib."
             ) from error
-    if "not saved" in solver:
-        raise ValueError(
-            f"The solver {solver['not saved']} is none of skfairft's and cannot be written without "
-            "code; keep the classifier by joblib."
-        )
+    for each in (solver, parameters["solver"]):
+        if "not saved" in each:
+            raise ValueError(
+                f"The solver {each['not saved']} is none of skfairft's and cannot be written "
+                "without code; keep the classifier by joblib."
+            )
     tensors.update({name: torch.from_numpy(np.array(getattr(clf, name))) for name in _NUMBERS})
     known = {*clf.get_params(deep=False), *_VALUES, *_NUMBERS, *_OTHERS}
     lost += sorted(vars(clf).keys() - known)
