@@ -197,6 +197,8 @@ print(f"the same scores: {torch.equal(again(rows), deployed(rows))}")
 # ``save`` writes it without any code, in JSON and safetensors; the backbone is known by its
 # weights and code, and another one is refused.
 
+import textwrap
+
 import skfairft
 
 fair.save(place / "estimator")
@@ -205,7 +207,7 @@ print(f"the same decisions: {np.array_equal(restored.predict(X[test]), decided)}
 try:
     skfairft.load(place / "estimator", feature_extractor=model[:-2])
 except ValueError as error:
-    print(error)
+    print(textwrap.fill(str(error), 76))
 
 # %%
 # joblib and pickle keep the backbone with it. **A pickle runs code when it is loaded**: load none

@@ -43,7 +43,7 @@ def load(
     FairLowRankHeadClassifier
         Fitted, without ``net_``. It runs, and remembers features, where the extractor that is
         passed says; around a module alone on the device of the fit, and in the memory of this
-        process.
+        process, or nowhere if the fit had ``memory=False``.
 
     Raises
     ------
