@@ -609,6 +609,19 @@ def test_an_attribute_named_like_a_module_is_no_import(monkeypatch):
     assert fingerprint(Holds()) == before
 
 
+def test_a_module_beside_it_that_a_function_imports_counts(monkeypatch):
+    beside = types.ModuleType("package_of_a_user.beside")
+    package = types.ModuleType("package_of_a_user")
+    monkeypatch.setitem(sys.modules, "package_of_a_user", package)
+    monkeypatch.setitem(sys.modules, "package_of_a_user.beside", beside)
+    space = {"__name__": "package_of_a_user.main", "__package__": "package_of_a_user"}
+    exec("def f(x):\n from . import beside\n return x * beside.K", space)
+    beside.K = 1
+    before = fingerprint(space["f"])
+    beside.K = 2
+    assert fingerprint(space["f"]) != before
+
+
 def test_what_is_noted_on_tensors_is_no_part_of_them():
     module = nn.Linear(2, 2)
     before = fingerprint(module)

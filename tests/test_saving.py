@@ -38,6 +38,7 @@ from skfairft import (
 )
 from skfairft.datasets import make_biased_classification
 from skfairft.saving import folder as files
+from skfairft.saving.modules import module_of
 from skfairft.saving.values import CannotWriteError, pack, unpack
 
 # Lists within lists that json still reads, but that are deeper than Python's stack.
@@ -500,6 +501,12 @@ class TestNotSaved:
         with pytest.raises(ValueError, match=r"head_ holds .*Square.*joblib"):
             clf.save(tmp_path)
         assert not list(tmp_path.iterdir())
+
+    def test_a_hook_on_the_head_is_refused(self, data, tmp_path):
+        clf = fit(data)
+        clf.head_.register_forward_hook(lambda module, inputs, output: output * 2)
+        with pytest.raises(ValueError, match="LowRankHead with hooks"):
+            clf.save(tmp_path)
 
     def test_a_subclass_is_refused(self, data, tmp_path):
         class Mine(FairLowRankHeadClassifier):
@@ -1036,6 +1043,26 @@ class TestDamage:
         edit(tmp_path, change)
         with pytest.raises(ValueError, match="Nothing was loaded"):
             load(tmp_path)
+
+    def test_no_file_elsewhere_is_read(self, data, tmp_path):
+        """Also one that is whole, and whose checksum is the one that is named."""
+        fit(data).save(tmp_path / "model")
+        (path,) = (tmp_path / "model").glob("head*")
+        path.rename(tmp_path / path.name)
+        for name in (f"../{path.name}", str(tmp_path / path.name)):
+            edit(tmp_path / "model", lambda c, name=name: c["files"]["head"].update(file=name))
+            with pytest.raises(ValueError, match="is missing"):
+                load(tmp_path / "model")
+
+    @pytest.mark.parametrize("kind", ["Linear", "LowRankHead", "CellVote"])
+    def test_sides_of_no_numbers_are_refused(self, kind):
+        """They cost nothing to write, and may make a layer of any width."""
+        empty = torch.zeros(2**40, 0)
+        names = {"Linear": ["weight"], "LowRankHead": ["A", "B", "bias"], "CellVote": ["vote"]}[
+            kind
+        ]
+        with pytest.raises(ValueError, match="holds no numbers"):
+            module_of({kind: names}, "x", {f"x.{name}": empty for name in names})
 
     def test_forged_numbers_are_refused(self, data, tmp_path):
         import hashlib
