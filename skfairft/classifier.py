@@ -49,7 +49,7 @@ from .rows.chunks import read_chunks
 from .saving import write_classifier
 from .solvers.base import Solver
 from .solvers.bound import BoundSearch, KnownGroups, rows_in_words, weakest_weight
-from .solvers.checks import check_weight_or_bound, report_idle_folds, report_void
+from .solvers.checks import check_weight_or_bound, report_idle_folds, report_void, weight_of
 from .solvers.fine_tune import FineTune
 from .solvers.problem import FittedHead, Problem
 from .solvers.registry import SOLVERS, resolve_solver
@@ -265,6 +265,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     known_groups_ : KnownGroups
         With ``difference_bound`` and "plug_in": ``fairness_weight``, ``difference``,
         ``interval``, ``limit`` and ``met`` of predictions that are told the groups.
+    worst_group_ : WorstGroup
+        With ``constraint="worst_group"`` or ``"worst_error_rate"`` and "plug_in": what its
+        decisions are to reach by the head's probabilities, as ``error``, the least ``limit`` of any
+        decisions by these, the ``binding`` cells, the ``smallest`` one and its ``rows``,
+        ``accuracy`` and, without a weight, ``plain_accuracy``. On other rows the worst cell is
+        worse, the more so the fewer rows the smallest one has.
     sensitive_names_in_ : list of str
         Names of several columns of ``sensitive_features``; empty where there were none.
     solver_ : FineTune, ClosedForm or PlugIn
@@ -776,6 +782,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             "difference_limit_",
             "bound_met_",
             "known_groups_",
+            "worst_group_",
         ):
             if hasattr(self, name):
                 delattr(self, name)
@@ -783,7 +790,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         rule = None if self.constraint is None else parity(self.constraint, problem.n_classes)
         if rule is None or self.difference_bound is None:
             fitter = solver.fitter(problem, random_state)
-            self.fairness_weight_ = self.fairness_weight or 0.0
+            self.fairness_weight_ = weight_of(self)
             fitted = fitter.fit(self.fairness_weight_)
             if rule is not None and self.fairness_weight_:
                 judge = JudgedRows(problem.as_they_are, rule, self.groups_)
@@ -827,7 +834,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     def _report_share(self, judge: JudgedRows, plain: nn.Module, fitted: FittedHead) -> None:
         """Warn if the weight took away much less than it says, from the training rows."""
         solver = resolve_solver(self.solver)
-        if not solver.takes_share:
+        if not solver.takes_share or judge.rule.largest:
             return
         Z = judge.rows.Z
         tables = [judge.table(judge.cells(head_scores(head, Z))) for head in (plain, fitted.head)]

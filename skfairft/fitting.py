@@ -35,7 +35,7 @@ from .inputs.exceptions import FairnessWarning
 from .inputs.feature_table import kept_dtypes, read_features, refuse_mapping, refuse_odd_rows
 from .inputs.index_order import warn_of_index_order
 from .inputs.lazy import computed, is_lazy
-from .inputs.warn import warn_user
+from .inputs.warn import no_warnings, warn_user
 from .inputs.words import listed
 from .lowrank.gaps import group_columns
 from .lowrank.importance import heads_of
@@ -50,6 +50,7 @@ from .rows.mapped import as_features, block_rows, is_mapped, release_pages
 from .rows.number_range import check_range
 from .rows.tensor_rows import TensorRows
 from .solvers.checks import check_fairness_parameters
+from .solvers.maximin import worst_group
 from .solvers.problem import FittedHead, Problem
 from .solvers.registry import resolve_solver
 
@@ -268,7 +269,8 @@ def _check_fold(
                 "merge groups."
             )
     try:
-        check_constraint(clf.constraint, classes, groups, labels, codes, w)
+        with no_warnings():  # what there is to say is said of all rows
+            check_constraint(clf.constraint, classes, groups, labels, codes, w)
     except ValueError as error:
         raise ValueError(f"cv's split {number}, of the rows to fit: {error}") from error
 
@@ -410,6 +412,8 @@ def store(clf: Any, fitted: FittedHead) -> None:
     clf.importance_ = fitted.importance.numpy()
     clf.group_weights_ = fitted.group_weights.numpy()
     clf.singular_values_ = fitted.singular_values.numpy()
+    if fitted.worst is not None:
+        clf.worst_group_ = worst_group(fitted.worst, clf.classes_, clf.groups_)
 
 
 def fitted_copy(clf: Any, fitted: FittedHead, **params: Any) -> Any:

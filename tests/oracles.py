@@ -11,6 +11,11 @@ import torch
 from scipy.optimize import linprog
 from torch.nn import functional as F
 
+from skfairft.parity.table import TABLE
+
+# Constraints of equal rates; of others the largest rate is to be small.
+PARITIES = tuple(name for name, row in TABLE.items() if not row.largest)
+
 
 def row_loss(weight, bias, z, label, tail=None):
     """Cross-entropy of one row z (d,)."""
@@ -163,6 +168,11 @@ def parity_penalty(p, y, codes, w, constraint, n_groups, form):
 
 def parity_distance(y, predicted, codes, constraint, n_classes):
     """The distance of decisions: arrays (n,) of true and predicted labels and of groups."""
+    if constraint in ("worst_group", "worst_error_rate"):
+        cells = [codes == g for g in np.unique(codes)]
+        if constraint == "worst_group":
+            cells = [own & (y == label) for own in cells for label in np.unique(y)]
+        return max(np.mean((y != predicted)[own]) for own in cells if own.any())
 
     def difference(counted, event):
         inside, counts = np.isin(y, list(event)), counted(y, predicted)
@@ -206,3 +216,38 @@ def randomized_optimum(p, w, constraint, n_classes, n_groups, bound):
     )
     assert found.success
     return -found.fun
+
+
+def worst_optimum(p, w, constraint, n_classes, n_groups, weight):
+    """Most of ``(1 - weight) accuracy - weight worst`` of any rule, and its least largest rate.
+
+    As `randomized_optimum`, with the largest error of the cells, or of the groups, as one unknown.
+    """
+    p = p.numpy().reshape(len(p), n_classes, n_groups)
+    share = (w / w.sum()).numpy()
+    gain = share[:, None] * p.sum(axis=2)
+    units = [[(y, g) for y in range(n_classes)] for g in range(n_groups)]
+    if constraint == "worst_group":
+        units = [[cell] for unit in units for cell in unit]
+    rows, right = [], []
+    for unit in units:
+        rate, total = np.zeros((len(p), n_classes)), 0.0
+        for y, g in unit:
+            rate[:, y] += share * p[:, y, g]
+            total += (share * p[:, y, g]).sum()
+        rows.append(np.append(-rate.ravel() / total, -1.0))  # 1 - right / total <= worst
+        right.append(-1.0)
+
+    def solved(weight):
+        found = linprog(
+            np.append(-(1.0 - weight) * gain.ravel(), weight),
+            A_ub=np.array(rows),
+            b_ub=np.array(right),
+            A_eq=np.column_stack([np.kron(np.eye(len(p)), np.ones(n_classes)), np.zeros(len(p))]),
+            b_eq=np.ones(len(p)),
+            bounds=[(0.0, 1.0)] * (len(p) * n_classes) + [(0.0, 1.0)],
+        )
+        assert found.success
+        return found.fun
+
+    return -solved(weight), solved(1.0)

@@ -28,6 +28,8 @@ CONSTRAINTS = (
     "false_positive_rate_parity",
     "equalized_odds",
     "error_rate_parity",
+    "worst_group",
+    "worst_error_rate",
 )
 
 
@@ -209,7 +211,7 @@ def head_of(how: tuple[str, int] | None, d: int) -> nn.Module | None:
 
 
 # Those that the closed form can hold.
-LINEAR = tuple(name for name in CONSTRAINTS if name != "error_rate_parity")
+LINEAR = CONSTRAINTS[:4]
 
 
 def classifier(params: dict[str, Any], d: int) -> FairLowRankHeadClassifier:

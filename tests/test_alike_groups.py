@@ -4,16 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from fairlearn.preprocessing import CorrelationRemover
+from oracles import PARITIES
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning
-from skfairft.parity.constraints import CONSTRAINTS, parity
+from skfairft.parity.constraints import parity
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
 # The closed form holds what mean scores tell of.
 HELD = [
     (solver, constraint)
     for solver in SOLVERS
-    for constraint in CONSTRAINTS
+    for constraint in PARITIES
     if solver != "closed_form" or parity(constraint, 2).conditions is not None
 ]
 

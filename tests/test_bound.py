@@ -7,13 +7,13 @@ import pytest
 import torch
 from flat import flat
 from interrupts import Stops
-from oracles import parity_distance
+from oracles import PARITIES, parity_distance
 from sklearn.model_selection import StratifiedKFold
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, FineTune
 from skfairft.datasets import make_biased_classification
 from skfairft.head.modules import head_scores
-from skfairft.parity.constraints import CONSTRAINTS, parity
+from skfairft.parity.constraints import parity
 from skfairft.parity.judge import JudgedRows, interval_around
 from skfairft.parity.limits import distance_limits
 from skfairft.rows.hold_out import hold_out
@@ -158,7 +158,7 @@ class TestWeakest:
         assert clf.difference_ == pytest.approx(min(found))
         assert clf.fairness_weight_ == GRID[np.argmin(found)]
 
-    @pytest.mark.parametrize("constraint", CONSTRAINTS)
+    @pytest.mark.parametrize("constraint", PARITIES)
     def test_twice_the_same(self, data, constraint):
         first, second = (
             fit(data, solver="plug_in", constraint=constraint, difference_bound=0.5)

@@ -11,7 +11,7 @@ import torch
 from fairlearn.metrics import MetricFrame, selection_rate
 from fairlearn.postprocessing import ThresholdOptimizer
 from flat import flat
-from oracles import parity_distance
+from oracles import PARITIES, parity_distance
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import GridSearchCV
@@ -27,7 +27,7 @@ from skfairft.head.cells import CellVote
 from skfairft.head.modules import head_scores
 from skfairft.lowrank.layer import LowRankHead
 from skfairft.metrics import demographic_parity_distance, fairness_scorer
-from skfairft.parity.constraints import CONSTRAINTS, mass_table, parity
+from skfairft.parity.constraints import mass_table, parity
 from skfairft.parity.judge import JudgedRows
 from skfairft.rows.tensor_rows import TensorRows
 from skfairft.solvers.registry import resolve_solver
@@ -80,7 +80,7 @@ def distance(data, predicted, constraint=DP):
 class TestSolvers:
     @pytest.mark.parametrize("k", [2, 3])
     # These groups err alike; for error_rate_parity see test_constraint_table.
-    @pytest.mark.parametrize("constraint", [c for c in CONSTRAINTS if c != "error_rate_parity"])
+    @pytest.mark.parametrize("constraint", [c for c in PARITIES if c != "error_rate_parity"])
     @pytest.mark.parametrize("solver", SOLVERS)
     def test_take_the_distance_away(self, data, three, solver, constraint, k):
         rows = data if k == 2 else three
@@ -522,7 +522,7 @@ class TestShareThatIsTaken:
 class TestClassWeights:
     """They say what errors cost; the rates that are to be equal are those of the rows."""
 
-    @pytest.mark.parametrize("constraint", CONSTRAINTS)
+    @pytest.mark.parametrize("constraint", PARITIES)
     @pytest.mark.parametrize("k", [2, 3])
     def test_rates_are_those_of_the_rows_without_them(self, k, constraint):
         rng = np.random.default_rng(0)

@@ -34,7 +34,7 @@ from skfairft.metrics import (
     fairness_scorer,
     weighted_f1_error,
 )
-from skfairft.parity.table import TABLE
+from skfairft.parity.table import by_metric
 
 DISTANCES = [demographic_parity_distance, equalized_odds_distance]
 LABELS = [(0, 1), (-1, 1), (False, True), ("no", "yes"), (3, 7), (0.0, 1.0)]
@@ -365,7 +365,7 @@ def routing():
 
 
 GRID = {"logisticregression__C": [1e-3, 1.0]}
-SCORED = [f"{name}_distance" for name in TABLE]
+SCORED = list(by_metric())
 
 
 class TestScorer:
@@ -387,10 +387,8 @@ class TestScorer:
                 pred = model.fit(self.X[train], self.y[train]).predict(self.X[test])
                 groups = {"sensitive_features": self.s[test]}
                 expected = {
-                    f"{name}_distance": constraint_distance(
-                        self.y[test], pred, constraint=name, **groups
-                    )
-                    for name in TABLE
+                    name: constraint_distance(self.y[test], pred, constraint=constraint, **groups)
+                    for name, constraint in by_metric().items()
                 }
                 expected["weighted_f1_error"] = weighted_f1_error(self.y[test], pred)
                 for name, value in expected.items():

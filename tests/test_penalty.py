@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from oracles import parity_penalty
+from oracles import PARITIES, parity_penalty
 from skorch.callbacks import Callback
 from torch import nn
 from torch.nn import functional as F
@@ -18,7 +18,7 @@ from skfairft.head.outputs import fit_linear_head
 from skfairft.head.training import TensorBatches, TensorRows, fine_tune
 from skfairft.lowrank.layer import LowRankHead
 from skfairft.lowrank.moments import column_moments
-from skfairft.parity.constraints import CONSTRAINTS, cell_counts, mass_table, parity
+from skfairft.parity.constraints import cell_counts, mass_table, parity
 from skfairft.parity.penalty import ParityPenalty
 from skfairft.parity.running_mass import RunningMass
 from skfairft.parity.table import RATES, TABLE
@@ -28,7 +28,7 @@ from skfairft.solvers.strength import penalty_strength, stiffness
 FORMS = ["squared_gaps", "distance"]
 # Rates that are what others leave to 1 have their penalty: see test_constraint_table.
 COMPLEMENTS = ("true_negative_rate_parity", "false_negative_rate_parity")
-DISTINCT = [name for name in CONSTRAINTS if name not in COMPLEMENTS]
+DISTINCT = [name for name in PARITIES if name not in COMPLEMENTS]
 CPU = torch.device("cpu")
 # Tight enough for what is compared with an optimum. Where the penalty is stiff, the last digits of
 # the loss take 12 epochs or 222, depending on how sums are rounded.
@@ -121,6 +121,7 @@ def gaps_of(module, rows, moments):
 def constraint_of(moments):
     """The name of the constraint that has these rates."""
     rates = {name: tuple(RATES[rate] for rate in row.rates) for name, row in TABLE.items()}
+    rates = {name: rates[name] for name in PARITIES}
     return next(name for name, kinds in rates.items() if kinds == moments.kinds)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..metrics.scores import fairness_report
-from ..parity.table import TABLE
+from ..parity.table import TABLE, by_metric
 from ..path import FairnessPath
 from ._common import (
     Display,
@@ -39,8 +39,8 @@ _BELOW_PARITY = 0.03
 
 def _constraint_of(metric: str) -> str:
     """Return the constraint whose distance a metric is, or raise."""
-    check_known(metric, [f"{name}_distance" for name in TABLE], "metric")
-    return metric.removesuffix("_distance")
+    check_known(metric, list(by_metric()), "metric")
+    return by_metric()[metric]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

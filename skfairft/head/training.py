@@ -148,7 +148,7 @@ class HeadNet(NeuralNetClassifier):
             loss = share * self.get_loss(y_pred, y[rows], X=part, training=False)
             total += loss.detach()
             if slope is not None:
-                loss = loss + _weighed(y_pred, y[rows], part, slope)
+                loss = loss + self._weighed(y_pred, y[rows], part, slope)
             loss.backward()
             if logits is None:
                 logits = y_pred.new_empty(len(y), y_pred.shape[1])
@@ -162,14 +162,15 @@ class HeadNet(NeuralNetClassifier):
 
     def _step_on_cluster(self, rows: TensorRows) -> dict[str, Tensor]:
         """Return the loss of all rows, and add its gradient; their logits stay where they are."""
-        total, slope = torch.zeros((), dtype=torch.float64), None
+        total = torch.zeros((), dtype=torch.float64)
         if self.penalty is not None:
-            n_groups = self.penalty.count.shape[1]
-            _, mass = loss_and_mass(self.module_, rows, n_groups=n_groups)
+            mass = self._table_of_all(rows)[1]
             assert mass is not None
             value, slope = self.penalty.slope(mass)
             total += value
-        loss, gradient = loss_and_gradient(self.module_, rows, slope)
+            loss, gradient = loss_and_gradient(self.module_, rows, slope, self.penalty.summed)
+        else:
+            loss, gradient = loss_and_gradient(self.module_, rows)
         for parameter, own in zip(self.module_.parameters(), gradient, strict=True):
             parameter.grad = own  # skorch has cleared it before
         total += loss
@@ -188,7 +189,7 @@ class HeadNet(NeuralNetClassifier):
             return loss
         if self.penalty is not None:
             value, slope = self._penalty_at(y_pred, y_true, X)
-            weighed = _weighed(y_pred, y_true, X, slope)
+            weighed = self._weighed(y_pred, y_true, X, slope)
             loss = loss + value + (weighed - weighed.detach())  # value, with the gradient
         return loss + self._shrinkage() if self.l2 else loss
 
@@ -197,8 +198,7 @@ class HeadNet(NeuralNetClassifier):
         inputs, y = rows[:]
         self._set_training(False)
         if isinstance(inputs["Z"], DaskFeatures):
-            n_groups = None if self.penalty is None else self.penalty.count.shape[1]
-            loss, mass = loss_and_mass(self.module_, rows, n_groups=n_groups)
+            loss, mass = self._table_of_all(rows)
             value = loss + self.penalty.value(mass) if self.penalty and mass is not None else loss
             return float(value + self._shrinkage().detach())
         with torch.no_grad():
@@ -207,8 +207,7 @@ class HeadNet(NeuralNetClassifier):
             if self.l2:
                 value = value + self._shrinkage()
             if self.penalty is not None:
-                p = torch.softmax(logits.double(), dim=1)
-                mass, _ = self._table(p, rows)
+                mass, _ = self._table(self.penalty.summed(logits), rows)
                 value = value + self.penalty.value(mass.cpu()).to(self.device)
         return float(value)
 
@@ -216,9 +215,8 @@ class HeadNet(NeuralNetClassifier):
         """Return loss and logits of the hold-out, the loss with its own disparity."""
         step = super().validation_step(batch, **fit_params)
         if self.penalty is not None:
-            p = torch.softmax(step["y_pred"].double(), dim=1)
             rows = _rows_of(*unpack_data(batch))
-            mass, count = self._table(p, rows)
+            mass, count = self._table(self.penalty.summed(step["y_pred"]), rows)
             held_out = dataclasses.replace(self.penalty, count=count.cpu())
             step["loss"] = step["loss"] + held_out.value(mass.cpu()).to(self.device)
         return step
@@ -226,6 +224,18 @@ class HeadNet(NeuralNetClassifier):
     def _table(self, p: Tensor, rows: TensorRows) -> tuple[Tensor, Tensor]:
         assert self.penalty is not None
         return mass_table(p, rows, n_groups=self.penalty.count.shape[1])
+
+    def _table_of_all(self, rows: TensorRows) -> tuple[Tensor, Tensor | None]:
+        """Return the loss of rows on a cluster and, with a penalty, their table."""
+        if self.penalty is None:
+            return loss_and_mass(self.module_, rows)
+        n_groups = self.penalty.count.shape[1]
+        return loss_and_mass(self.module_, rows, n_groups=n_groups, summed=self.penalty.summed)
+
+    def _weighed(self, logits: Tensor, y: Tensor, inputs: Any, slope: Tensor) -> Tensor:
+        """Return a number whose gradient is the penalty's, see `ParityPenalty.slope`."""
+        assert self.penalty is not None
+        return weighed_mass(self.penalty.summed(logits), _rows_of(inputs, y), slope)
 
     def _shrinkage(self) -> Tensor:
         return 0.5 * self.l2 * self.module_.squared_norm()
@@ -236,7 +246,7 @@ class HeadNet(NeuralNetClassifier):
         The slope is scaled by what the batch's rows stand for.
         """
         assert self.penalty is not None
-        p = torch.softmax(logits.detach().double(), dim=1)
+        p = self.penalty.summed(logits.detach())
         share = 1.0
         if self._running is None:
             mass, _ = self._table(p, _rows_of(inputs, y))
@@ -257,7 +267,7 @@ class HeadNet(NeuralNetClassifier):
             return
         self._set_training(True)
         with torch.no_grad():
-            p = torch.softmax(self.infer(train[:][0]).double(), dim=1)
+            p = self.penalty.summed(self.infer(train[:][0]))
         n_groups = self.penalty.count.shape[1]
         self._running = RunningMass(p, train, n_groups=n_groups)
 
@@ -311,12 +321,6 @@ class HeadNet(NeuralNetClassifier):
 def _rows_of(inputs: Any, y: Tensor) -> TensorRows:
     """Return the rows of a batch as it comes from `TensorBatches`."""
     return TensorRows(inputs["Z"], y, inputs["w"], inputs.get("codes"))
-
-
-def _weighed(logits: Tensor, y: Tensor, inputs: Any, slope: Tensor) -> Tensor:
-    """Return a number whose gradient is the penalty's, see `ParityPenalty.slope`."""
-    p = torch.softmax(logits.double(), dim=1)
-    return weighed_mass(p, _rows_of(inputs, y), slope)
 
 
 def fine_tune(

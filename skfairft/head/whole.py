@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..parity.constraints import mass_table
-from ..parity.penalty import weighed_mass
+from ..parity.penalty import probabilities, weighed_mass
 from ..rows.blocks import reduce_blocks
 from ..rows.tensor_rows import TensorRows
 from .objective import added
@@ -18,7 +19,11 @@ __all__ = ["loss_and_gradient", "loss_and_mass"]
 
 
 def loss_and_mass(
-    module: nn.Module, rows: TensorRows, *, n_groups: int | None = None
+    module: nn.Module,
+    rows: TensorRows,
+    *,
+    n_groups: int | None = None,
+    summed: Callable[[Tensor], Tensor] = probabilities,
 ) -> tuple[Tensor, Tensor | None]:
     """Return the mean weighted cross-entropy of a linear head, and the table of its probabilities.
 
@@ -30,6 +35,8 @@ def loss_and_mass(
         All rows, with their groups where there is a number of these.
     n_groups : int, optional
         Number of groups G; None makes no table.
+    summed : callable, default=probabilities
+        What of the logits the table sums, see `ParityPenalty.summed`.
 
     Returns
     -------
@@ -44,13 +51,16 @@ def loss_and_mass(
     >>> loss_and_mass(nn.Linear(3, 2, bias=False).double(), rows)
     (tensor(0.6931, dtype=torch.float64), None)
     """
-    part = partial(_loss_and_mass, module, n_groups)
+    part = partial(_loss_and_mass, module, n_groups, summed)
     loss, *mass = reduce_blocks(part, added, rows.Z, rows.y, rows.w, rows.codes) or []
     return loss / len(rows), mass[0] if mass else None
 
 
 def loss_and_gradient(
-    module: nn.Module, rows: TensorRows, slope: Tensor | None = None
+    module: nn.Module,
+    rows: TensorRows,
+    slope: Tensor | None = None,
+    summed: Callable[[Tensor], Tensor] = probabilities,
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the mean weighted cross-entropy of a linear head, and the gradient of its parameters.
 
@@ -60,6 +70,8 @@ def loss_and_gradient(
         As for `loss_and_mass`.
     slope : Tensor of shape (k, G, k), optional
         The gradient is that of the loss and of a penalty, see `ParityPenalty.slope`.
+    summed : callable, default=probabilities
+        As for `loss_and_mass`.
 
     Returns
     -------
@@ -76,7 +88,7 @@ def loss_and_gradient(
     >>> loss_and_gradient(module, rows)[1][0].tolist()
     [[0.5], [-0.5]]
     """
-    part = partial(_loss_and_gradient, module, slope, len(rows))
+    part = partial(_loss_and_gradient, module, slope, summed, len(rows))
     loss, *gradient = reduce_blocks(part, added, rows.Z, rows.y, rows.w, rows.codes) or []
     return loss, gradient
 
@@ -84,6 +96,7 @@ def loss_and_gradient(
 def _loss_and_mass(
     module: nn.Module,
     n_groups: int | None,
+    summed: Callable[[Tensor], Tensor],
     block: Tensor,
     y: Tensor,
     w: Tensor,
@@ -93,14 +106,15 @@ def _loss_and_mass(
         logits = module(block)
         found = [w @ F.cross_entropy(logits, y, reduction="none")]
         if n_groups is not None:
-            rows, p = TensorRows(block, y, w, codes), torch.softmax(logits.double(), dim=1)
-            found.append(mass_table(p, rows, n_groups=n_groups)[0])
+            rows = TensorRows(block, y, w, codes)
+            found.append(mass_table(summed(logits), rows, n_groups=n_groups)[0])
     return found
 
 
 def _loss_and_gradient(
     module: nn.Module,
     slope: Tensor | None,
+    summed: Callable[[Tensor], Tensor],
     n_rows: int,
     block: Tensor,
     y: Tensor,
@@ -112,8 +126,8 @@ def _loss_and_gradient(
         loss = w @ F.cross_entropy(logits, y, reduction="none") / n_rows
         total = loss
         if slope is not None:
-            p, rows = torch.softmax(logits.double(), dim=1), TensorRows(block, y, w, codes)
-            total = loss + weighed_mass(p, rows, slope)
+            rows = TensorRows(block, y, w, codes)
+            total = loss + weighed_mass(summed(logits), rows, slope)
         # Not backward: threads would add to the same gradients.
         gradient = torch.autograd.grad(total, [*module.parameters()])
         return [loss.detach(), *(each.contiguous() for each in gradient)]

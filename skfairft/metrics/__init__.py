@@ -11,6 +11,7 @@ from .scores import (
     equalized_odds_distance,
     fairness_report,
     weighted_f1_error,
+    worst_group_error,
 )
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "fairness_report",
     "fairness_scorer",
     "weighted_f1_error",
+    "worst_group_error",
 ]

@@ -11,12 +11,10 @@ from sklearn.metrics import make_scorer
 
 from ..inputs.words import did_you_mean
 from ..parity.cells import HOW_TO_ROUTE
-from ..parity.table import TABLE
+from ..parity.table import by_metric, metric_of
 from .scores import constraint_distance, weighted_f1_error
 
 __all__ = ["fairness_scorer"]
-
-_DISTANCE = "_distance"
 
 
 class _NoScore:
@@ -56,7 +54,7 @@ class _GroupMetric:
 
     def __init__(self, constraint: str) -> None:
         self._constraint = constraint
-        self.__name__ = constraint + _DISTANCE  # shown in the scorer's repr
+        self.__name__ = metric_of(constraint)  # shown in the scorer's repr
 
     def __call__(
         self, y_true: Any, y_pred: Any, *, sensitive_features: Any = None, sample_weight: Any = None
@@ -129,8 +127,8 @@ def fairness_scorer(name: str, *, known_groups: bool = False) -> Any:
     Parameters
     ----------
     name : str
-        "weighted_f1_error", or a constraint of `constraint_distance` with "_distance" behind it,
-        such as "demographic_parity_distance".
+        "weighted_f1_error", "worst_group_error", "worst_error_rate", or another constraint of
+        `constraint_distance` with "_distance" behind it, such as "demographic_parity_distance".
     known_groups : bool, default=False
         Pass the groups to `predict`, too, for use where they are known: of classifiers that take
         them there. In pipelines that needs ``set_predict_request(sensitive_features=True)``.
@@ -170,7 +168,7 @@ def fairness_scorer(name: str, *, known_groups: bool = False) -> Any:
     >>> search.best_params_
     {'C': 0.1}
     """
-    known = ["weighted_f1_error", *(constraint + _DISTANCE for constraint in TABLE)]
+    known = ["weighted_f1_error", *by_metric()]
     if name not in known:
         raise ValueError(
             f"Unknown scorer {name!r}.{did_you_mean(name, known)} The scorers are {sorted(known)}."
@@ -178,7 +176,7 @@ def fairness_scorer(name: str, *, known_groups: bool = False) -> Any:
     error = name == "weighted_f1_error"
     if error and not known_groups:
         return make_scorer(weighted_f1_error, greater_is_better=False)
-    metric = _error if error else _GroupMetric(name.removesuffix(_DISTANCE))
+    metric = _error if error else _GroupMetric(by_metric()[name])
     scorer = make_scorer(metric, greater_is_better=False)
     # set_score_request exists only where routing is enabled. The weights' request stays None,
     # scikit-learn's default: weights that are routed without a decision are an error.

@@ -19,7 +19,7 @@ from typing import Any
 from ..inputs.words import did_you_mean
 from ..parity.cells import count_cells, count_labels
 from ..parity.counts import distances_of, warn_undefined, weighted_f1
-from ..parity.table import PAPER, REPORTED, TABLE
+from ..parity.table import REPORTED, STATED, TABLE
 from .assembly import build_report
 from .report import FairnessReport
 
@@ -30,7 +30,10 @@ __all__ = [
     "equalized_odds_distance",
     "fairness_report",
     "weighted_f1_error",
+    "worst_group_error",
 ]
+
+_OVER = {"cells": "worst_group", "groups": "worst_error_rate"}
 
 
 def constraint_distance(
@@ -44,7 +47,8 @@ def constraint_distance(
 ) -> float:
     """How far decisions are from a constraint: what a ``difference_bound`` is a bound on.
 
-    The largest difference between groups in the rate that the constraint compares; of
+    Of ``"worst_group"`` and ``"worst_error_rate"`` it is `worst_group_error`. Of others, the
+    largest difference between groups in the rate that the constraint compares; of
     ``"equalized_odds"`` the sum of two. With more than two classes, the largest over the classes,
     each against the rest, except for ``"error_rate_parity"``, whose rate is one of all classes.
 
@@ -105,7 +109,9 @@ def _distance(
 ) -> float:
     """Return the distance of a constraint, and warn of rates that are undefined."""
     cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
-    warn_undefined(cells, cells.mass, TABLE[constraint].rates)
+    row = TABLE[constraint]
+    asked = replace(cells, positives=range(len(cells.labels))) if row.each_class else cells
+    warn_undefined(asked, cells.mass, row.rates, compared=not row.largest)
     return float(distances_of(cells.mass, [constraint], cells.positives)[constraint])
 
 
@@ -213,6 +219,61 @@ def equalized_odds_distance(
     0.5
     """
     return _distance("equalized_odds", y_true, y_pred, sensitive_features, sample_weight, pos_label)
+
+
+def worst_group_error(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    sensitive_features: Any,
+    sample_weight: Any = None,
+    over: str = "cells",
+) -> float:
+    """Error of the worst cell of class and group: 1 minus worst-group accuracy.
+
+    ``max_(y, g) P(prediction != y | label y, group g)``, what group DRO [1]_ and last-layer
+    retraining [2]_ are measured by. A classifier that decides all rows alike has the error 1.
+
+    Parameters
+    ----------
+    y_true, y_pred, sensitive_features, sample_weight
+        As in `demographic_parity_distance`, collections of Dask among them.
+    over : {"cells", "groups"}, default="cells"
+        What it is the largest error of: of each class of each group, or of each group with all its
+        rows together, of which ``"worst_error_rate"`` is the constraint.
+
+    Returns
+    -------
+    float
+        In [0, 1], smaller is better. A cell without rows is named by a `FairnessWarning` and left
+        out.
+
+    Raises
+    ------
+    ValueError
+        As in `demographic_parity_distance`, and for another ``over``.
+
+    References
+    ----------
+    .. [1] S. Sagawa et al., "Distributionally robust neural networks", ICLR 2020.
+    .. [2] P. Kirichenko et al., "Last layer re-training is sufficient for robustness to spurious
+       correlations", ICLR 2023.
+
+    Examples
+    --------
+    Of group b's positives all are missed, of its four rows a quarter is decided wrong:
+
+    >>> from skfairft.metrics import worst_group_error
+    >>> y, pred = [0, 1, 0, 1, 0, 0, 0, 1], [0, 1, 0, 1, 0, 0, 0, 0]
+    >>> s = ["a"] * 4 + ["b"] * 4
+    >>> worst_group_error(y, pred, sensitive_features=s)
+    1.0
+    >>> worst_group_error(y, pred, sensitive_features=s, over="groups")
+    0.25
+    """
+    if over not in _OVER:
+        raise ValueError(f"over={over!r}; expected one of {sorted(_OVER)}.")
+    return _distance(_OVER[over], y_true, y_pred, sensitive_features, sample_weight, None)
 
 
 def weighted_f1_error(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
@@ -337,8 +398,8 @@ def fairness_report(
         _check_constraint(constraint)
     columns = y_true, y_pred, sensitive_features, sample_weight
     cells = count_cells(*columns, pos_label, resampled=n_boot != 0)
-    if constraint is not None and constraint not in PAPER:
-        cells = replace(cells, constraints=(*PAPER, constraint))
+    if constraint is not None and constraint not in STATED:
+        cells = replace(cells, constraints=(*STATED, constraint))
     warn_undefined(cells, cells.mass, REPORTED)
     return build_report(
         cells,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..inputs.encoding import encode_groups, encode_objects, whole_labels
 from ..inputs.index_order import warn_of_index_order
 from ..inputs.words import shown
-from .table import PAPER
+from .table import STATED
 from .tally import Floats, Kinds, sorts_of_rows, tally_rows
 
 __all__ = ["HOW_TO_ROUTE", "Cells", "Floats", "count_cells", "count_labels"]
@@ -45,7 +45,7 @@ class Cells:
     mass: Floats
     squares: Floats
     kinds: Kinds | None  # of the rows of each cell, where resamples are wanted
-    constraints: tuple[str, ...] = PAPER  # whose distances are wanted
+    constraints: tuple[str, ...] = STATED  # whose distances are wanted
 
 
 def count_cells(

@@ -21,6 +21,8 @@ __all__ = ["check_constraint", "check_judged", "refuse_alone"]
 # The standard error of a rate of so many rows is a tenth.
 _FEW = 20
 
+_GROUPS = {1: "one group", 2: "two groups"}
+
 
 def check_constraint(
     constraint: str | None,
@@ -30,7 +32,7 @@ def check_constraint(
     codes: NDArray[np.int64],
     w: NDArray[np.float64],
 ) -> None:
-    """Refuse a constraint on rates that some groups do not have.
+    """Refuse a constraint on rates that some groups do not have; what is to be small may lack some.
 
     Classes and groups are named by ``classes`` and ``groups``, encoded by ``labels`` and ``codes``
     (n,); ``w`` (n,) are sample weights.
@@ -45,8 +47,14 @@ def check_constraint(
         name = shown(python_value(groups[g]))
         note = f"{name} has no row of class {listed(wanted, separator=' or ')}"
         missing += [] if note in missing else [note]
-    if missing:
-        free = [name for name, row in TABLE.items() if row.of_all]
+    if missing and rule.largest:
+        warn_user(
+            f"constraint={constraint!r} is about the error of each class of each group, but "
+            f"{joined(missing)} (or only rows of weight zero). What is not there is left out.",
+            FairnessWarning,
+        )
+    elif missing:
+        free = [name for name, row in TABLE.items() if row.of_all and not row.largest]
         raise ValueError(
             f"constraint={constraint!r} compares rates that some groups do not have: "
             f"{joined(missing)} (or only rows of weight zero). Merge groups or gather more "
@@ -84,12 +92,13 @@ def check_judged(
     n_classes, n_groups = shape
     count, rule = _count(labels, codes, None, shape), parity(constraint, n_classes)
     compared, counts = rule.fewest_groups(count), rule.counts(count)
-    if compared < 2:
+    if compared < rule.least_groups:
         raise ValueError(
-            f"difference_bound={bound} needs rows to judge of at least two groups for each rate of "
-            f"{constraint!r}, but some rate has them in {compared} of {n_groups} "
-            f"groups, among {len(labels)} rows. Judge by more (cv=5 takes all in turn that are not "
-            "the only ones of their class in their group) or merge groups."
+            f"difference_bound={bound} needs rows to judge of at least "
+            f"{_GROUPS[rule.least_groups]} for each rate of {constraint!r}, but some rate has them "
+            f"in {compared} of {n_groups} groups, among {len(labels)} rows. Judge by more (cv=5 "
+            "takes all in turn that are not the only ones of their class in their group) or merge "
+            "groups."
         )
     fewest = int(counts[counts > 0].min())
     if (confidence or 0.5) <= 0.5 and fewest < _FEW:
@@ -129,10 +138,12 @@ def refuse_alone(
     """
     n_classes, n_groups = shape
     count = _count(labels.numpy(), codes.numpy(), w.numpy(), shape)
-    compared = parity(constraint, n_classes).fewest_groups(count)
-    if compared < 2:
+    rule = parity(constraint, n_classes)
+    compared = rule.fewest_groups(count)
+    if compared < rule.least_groups:
         raise ValueError(
-            f"{name} needs rows of at least two groups for each rate of {constraint!r}, but some "
+            f"{name} needs rows of at least {_GROUPS[rule.least_groups]} for each rate of "
+            f"{constraint!r}, but some "
             f"rate has them in {compared} of {n_groups} groups, among "
             f"{int(w.count_nonzero())} rows of positive weight. Judge by more or merge groups."
         )

@@ -35,7 +35,12 @@ def largest_distance(constraint: str) -> int:
     return len(TABLE[constraint].rates)
 
 
-def parity(constraint: str, n_classes: int, class_weight: Tensor | None = None) -> Parity:
+def parity(
+    constraint: str,
+    n_classes: int,
+    class_weight: Tensor | None = None,
+    positives: range | None = None,
+) -> Parity:
     """Return the moments of one of `CONSTRAINTS`; as `moments`.
 
     Examples
@@ -44,7 +49,14 @@ def parity(constraint: str, n_classes: int, class_weight: Tensor | None = None) 
     >>> odds.positives, odds.events.tolist()
     (range(1, 2), [[0.0, 1.0], [1.0, 0.0]])
     """
-    return moments(TABLE[constraint].rates, n_classes, class_weight=class_weight)
+    row = TABLE[constraint]
+    return moments(
+        row.rates,
+        n_classes,
+        positives=range(n_classes) if row.each_class else positives,
+        class_weight=class_weight,
+        largest=row.largest,
+    )
 
 
 def mass_table(p: Tensor, rows: TensorRows, *, n_groups: int) -> tuple[Tensor, Tensor]:

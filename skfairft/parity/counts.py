@@ -14,7 +14,7 @@ Rates and distances are those of `skfairft.parity.moments`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +25,9 @@ from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from ..inputs.words import shown
 from .cells import Cells, Floats
-from .moments import Parity, divide, extremes, largest_sum, moments, spread
-from .table import RATES, REPORTED, TABLE
+from .constraints import parity
+from .moments import Parity, divide, extremes, moments
+from .table import RATES, REPORTED, metric_of
 
 __all__ = [
     "Statistics",
@@ -57,26 +58,9 @@ def with_pooled(counts: Floats) -> Floats:
     return np.concatenate([counts, counts.sum(axis=-3, keepdims=True)], axis=-3)
 
 
-def reported_rates(cells: Cells) -> tuple[list[str], Parity]:
-    """Return the rates that a report is made of, by name, and their moments."""
-    rates = _needed(cells.constraints, REPORTED)
-    return rates, moments(rates, len(cells.labels), positives=cells.positives)
-
-
-def _needed(constraints: Iterable[str], first: Sequence[str] = ()) -> list[str]:
-    """Return the rates that constraints compare, each once, after some others."""
-    return list(dict.fromkeys([*first, *(r for name in constraints for r in TABLE[name].rates)]))
-
-
-def _distances(spreads: Tensor, rates: list[str], constraints: Iterable[str]) -> dict[str, Floats]:
-    """Return the distance (...) of each constraint from spreads (..., m) of rates by class."""
-    by_rate = spreads.unflatten(-1, (-1, len(rates)))
-    found = {}
-    for name in constraints:
-        wanted = [rates.index(rate) for rate in TABLE[name].rates]
-        own = by_rate if len(wanted) == len(rates) else by_rate[..., wanted]
-        found[name] = largest_sum(own).numpy()
-    return found
+def reported_rates(cells: Cells) -> Parity:
+    """Return the moments of the rates that a report is made of."""
+    return moments(REPORTED, len(cells.labels), positives=cells.positives)
 
 
 def distances_of(
@@ -93,10 +77,11 @@ def distances_of(
     >>> {name: float(distance) for name, distance in found.items()}
     {'equalized_odds': 1.0, 'error_rate_parity': 0.0}
     """
-    rates = _needed(constraints)
-    rule = moments(rates, counts.shape[-1], positives=positives)
-    mass = as_mass(counts)
-    return _distances(spread(rule.rates(mass, mass.sum(dim=-1))), rates, constraints)
+    mass, found = as_mass(counts), {}
+    for name in constraints:
+        rule = parity(name, counts.shape[-1], positives=positives)
+        found[name] = rule.distance(rule.rates(mass, mass.sum(dim=-1))).numpy()
+    return found
 
 
 def weighted_f1(counts: Floats) -> Floats:
@@ -112,14 +97,13 @@ def weighted_f1(counts: Floats) -> Floats:
     return mean
 
 
-def columns(cells: Cells, rates: Sequence[str]) -> dict[str, int]:
+def columns(cells: Cells) -> dict[str, int]:
     """Return a report's columns, named tpr or tpr[label], each with the number of its moment."""
     found = {}
-    for r, name in enumerate(rates):
-        if name in REPORTED:
-            several = len(cells.positives) > 1 and not RATES[name].pooled
-            for j, code in enumerate(cells.positives if several else cells.positives[:1]):
-                found[f"{name}[{cells.labels[code]}]" if several else name] = j * len(rates) + r
+    for r, name in enumerate(REPORTED):
+        several = len(cells.positives) > 1 and not RATES[name].pooled
+        for j, code in enumerate(cells.positives if several else cells.positives[:1]):
+            found[f"{name}[{cells.labels[code]}]" if several else name] = j * len(REPORTED) + r
     return found
 
 
@@ -127,7 +111,7 @@ def support(cells: Cells, counts: Floats) -> dict[str, Floats]:
     """Return what each of a report's rates is a share of: (..., G, k, k) -> (..., G) by column."""
     rule = moments(REPORTED, counts.shape[-1], positives=cells.positives)
     behind = rule.counts(as_mass(counts).sum(dim=-1)).numpy()
-    return {name: behind[..., m, :] for name, m in columns(cells, REPORTED).items()}
+    return {name: behind[..., m, :] for name, m in columns(cells).items()}
 
 
 def statistics(cells: Cells, counts: Floats) -> Statistics:
@@ -137,7 +121,8 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
     "difference" and "ratio". Of ``cells`` only what is asked of the labels matters: the counts may
     be those of other rows or of another number of groups.
     """
-    rates, rule = reported_rates(cells)
+    rule = reported_rates(cells)
+    distances = distances_of(counts, cells.constraints, cells.positives)
     counts = with_pooled(counts)
     mass = as_mass(counts)
     # One column more, the F1: (..., m + 1, G + 1).
@@ -146,12 +131,11 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
     group, overall = known[..., :-1], known[..., -1]
     low, high = extremes(torch.from_numpy(group))
     difference, ratio = (high - low).numpy(), divide(low, high).numpy()
-    at = columns(cells, rates) | {"f1": -1}
-    distances = _distances((high - low)[..., :-1], rates, cells.constraints)
+    at = columns(cells) | {"f1": -1}
     return {
         "headline": {
             "weighted_f1_error": 100.0 * (1.0 - overall[..., -1]),
-            **{f"{name}_distance": distance for name, distance in distances.items()},
+            **{metric_of(name): distance for name, distance in distances.items()},
         },
         "overall": {name: overall[..., m] for name, m in at.items()},
         "group": {name: group[..., m, :] for name, m in at.items()},
@@ -160,20 +144,26 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
     }
 
 
-def warn_undefined(cells: Cells, counts: Floats, rates: Sequence[str]) -> None:
-    """Warn, once and with numbers of rows, of a lone group and of rates that are of nothing."""
+def warn_undefined(
+    cells: Cells, counts: Floats, rates: Sequence[str], *, compared: bool = True
+) -> None:
+    """Warn, once and with numbers of rows, of rates that are of nothing.
+
+    Where groups are ``compared`` a lone one is warned of, too.
+    """
     rule = moments(rates, len(cells.labels), positives=cells.positives)
 
     def behind(counts: Floats) -> Floats:
         return rule.counts(as_mass(counts).sum(dim=-1)).numpy()
 
     weight = behind(counts)
-    if len(cells.groups) > 1 and weight.all():
+    alone = compared and len(cells.groups) == 1
+    if not alone and weight.all():
         return
     table = cells.rows
     rows = behind(table)
     notes = []
-    if len(cells.groups) == 1:
+    if alone:
         notes.append(
             f"all {int(table.sum())} rows belong to the group {shown(cells.groups.tolist()[0])}, "
             "which has no one to be compared with: a distance between groups is NaN"
@@ -191,8 +181,12 @@ def warn_undefined(cells: Cells, counts: Floats, rates: Sequence[str]) -> None:
         more = len(undefined) - _MAX_LISTED
         notes.append(
             f"undefined and NaN: the {'; the '.join(undefined[:_MAX_LISTED])}"
-            f"{f'; and {more} more' if more > 0 else ''}. A comparison leaves such a group out, "
-            "and is NaN if fewer than two groups remain"
+            f"{f'; and {more} more' if more > 0 else ''}. "
+            + (
+                "A comparison leaves such a group out, and is NaN if fewer than two groups remain"
+                if compared
+                else "They are left out of the largest"
+            )
         )
     if notes:
         warn_user(f"{'. Also '.join(notes)}.", FairnessWarning)

@@ -16,11 +16,12 @@ from scipy.stats import norm
 
 from .bootstrap import bootstrap_counts, generator, percentiles
 from .cells import Cells, Floats
+from .constraints import parity
 from .counts import Statistics, as_mass, columns, reported_rates, weighted_f1, with_pooled
-from .limits import limits_between
+from .limits import distance_limits, limits_between
 from .rate_limits import effective_rows, wilson_limits
 from .ratio_limits import ratio_limits
-from .table import RATES, TABLE
+from .table import metric_of
 
 __all__ = ["intervals"]
 
@@ -40,7 +41,7 @@ def intervals(cells: Cells, *, n_boot: int, level: float, random_state: Any) -> 
 
 def _limits(cells: Cells, level: float) -> Statistics:
     """Return the limits of rates, of their differences and ratios, and of distances."""
-    names, rule = reported_rates(cells)
+    rule = reported_rates(cells)
     counts, squares = with_pooled(cells.mass), with_pooled(cells.squares)
     mass, confidence = as_mass(counts), (1.0 + level) / 2.0
     rates = rule.rates(mass, mass.sum(dim=-1))  # (m, G + 1)
@@ -48,22 +49,18 @@ def _limits(cells: Cells, level: float) -> Statistics:
     own = torch.stack(wilson_limits(rates, rows, float(norm.ppf(confidence)))).numpy()
     rates, rows = rates[:, :-1], rows[:, :-1]
 
-    def between(*shape: Any) -> Floats:
-        found = limits_between(rates[shape], rows[shape], confidence=confidence)
+    def of(constraint: str) -> Floats:
+        asked = parity(constraint, len(cells.labels), positives=cells.positives)
+        found = distance_limits(asked, cells.mass, cells.squares, confidence=confidence)
         return np.stack([found.low, found.high])
 
-    def of(constraint: str) -> Floats:
-        wanted = TABLE[constraint].rates
-        by_class = np.arange(len(rates)).reshape(-1, len(names))
-        if all(RATES[rate].pooled for rate in wanted):  # the same for each class
-            by_class = by_class[:1]
-        return between(by_class[:, [names.index(rate) for rate in wanted]])
-
-    each = between(slice(None), None, None)  # (2, m), a rate as the one kind of the one class
+    # (2, m), a rate as the one kind of the one class.
+    found = limits_between(rates[:, None, None], rows[:, None, None], confidence=confidence)
+    each = np.stack([found.low, found.high])
     ratios = torch.stack(ratio_limits(rates, rows, confidence=confidence)).numpy()  # (2, m)
-    at = columns(cells, names)
+    at = columns(cells)
     return {
-        "headline": {f"{name}_distance": of(name) for name in cells.constraints},
+        "headline": {metric_of(name): of(name) for name in cells.constraints},
         "overall": {name: own[:, m, -1] for name, m in at.items()},
         "group": {name: own[:, m, :-1] for name, m in at.items()},
         "difference": {name: each[:, m] for name, m in at.items()},

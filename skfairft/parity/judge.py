@@ -17,7 +17,7 @@ from .bootstrap import bootstrap_counts
 from .constraints import Parity, cell_counts, parity
 from .counts import as_mass, distances_of, weighted_f1
 from .limits import DistanceLimits, distance_limits, rows_needed
-from .table import PAPER
+from .table import STATED, metric_of
 from .tally import Kinds
 
 __all__ = ["REFIT", "JudgedRows", "interval_around", "pareto_front"]
@@ -160,7 +160,7 @@ class JudgedRows:
         return {
             "weighted_f1_error": 100.0 * (1.0 - weighted_f1(pooled)),
             "difference": self.distances(tables),
-            **{f"{name}_distance": each for name, each in distances_of(tables, PAPER).items()},
+            **{metric_of(name): each for name, each in distances_of(tables, STATED).items()},
             "accuracy": np.trace(pooled, axis1=-2, axis2=-1) / pooled.sum(axis=(-2, -1)),
         }
 
@@ -173,7 +173,7 @@ class JudgedRows:
         """
         rules = {
             "difference": self.rule,
-            **{f"{name}_distance": parity(name, self.shape[-1]) for name in PAPER},
+            **{metric_of(name): parity(name, self.shape[-1]) for name in STATED},
         }
         found = {}
         for name, rule in rules.items():

@@ -21,6 +21,10 @@ upper limit of each contrast, at its own confidence, is within it (an intersecti
 upper limit of the distance is the largest of them, and nothing need be corrected for how many there
 are.
 
+Where the largest rate counts, the contrasts are the rates, one by one: the upper limit is the
+largest of theirs. The lower limit is the largest of theirs, too, each at the level at which all
+hold together.
+
 The lower limit is that of the contrast of the observed extremes, and at least 0. These were chosen
 because they are far apart, so its z is larger: what equal groups exceed by chance, see
 `chance_quantile`. Where the rates were made alike on the same rows, that is so upwards, too: see
@@ -43,7 +47,7 @@ from .cells import Floats
 from .chance import chance_quantile, chance_size
 from .contrasts import BLOCK_ELEMENTS, Ends, Pairs, first_places, ordered_pairs
 from .counts import as_mass
-from .moments import Parity
+from .moments import Parity, largest
 from .rate_limits import effective_rows, wilson_limits
 from .tied import tied_limit
 
@@ -116,14 +120,29 @@ def distance_limits(
     ([0.0, 0.063], [0.212, 0.136])
     """
     rates, rows = _rates_and_rows(rule, table, squares)
-    found = limits_between(rates, rows / inflation**2, confidence=confidence)
+    if rule.largest:
+        found = _limits_of_largest(rates, rows / inflation**2, confidence)
+    else:
+        found = limits_between(rates, rows / inflation**2, confidence=confidence)
     alike = np.array(np.broadcast_to(tuned, found.high.shape))
     if alike.any():
         z, which = max(1.0, float(norm.ppf(confidence))), torch.from_numpy(alike)
         own = rates[which]
         limits = wilson_limits(own, rows[which] / inflation**2, z)
-        found.high[alike] = np.maximum(found.high[alike], tied_limit(own, *limits, z, confidence))
+        tied = tied_limit(own, *limits, z, confidence, largest=rule.largest)
+        found.high[alike] = np.maximum(found.high[alike], tied)
     return found
+
+
+def _limits_of_largest(rates: Tensor, rows: Tensor, confidence: float) -> DistanceLimits:
+    """Return the largest of rates (..., c, 1, G) with its limits."""
+    flat, behind = rates.flatten(-3), rows.flatten(-3)
+    known = (~flat.isnan()).sum(dim=-1).clamp(min=1)
+    # That no lower limit of so many is above its rate; they are of different rows.
+    z = torch.from_numpy(np.array(norm.ppf(confidence ** (1.0 / known.numpy()))))
+    low, _ = wilson_limits(flat, behind, z[..., None])
+    _, high = wilson_limits(flat, behind, float(norm.ppf(confidence)))
+    return DistanceLimits(*(largest(each).numpy() for each in (flat, low, high)))
 
 
 def limits_between(rates: Tensor, rows: Tensor, *, confidence: float = 0.95) -> DistanceLimits:
@@ -181,6 +200,9 @@ def rows_needed(
         rows = n_rows (s max((z_confidence + z_power) / (bound - D_f),
                              (z_confidence + chance_quantile(power)) / bound))^2
 
+    Where the largest rate counts, it is the most that any rate takes,
+    ``n_rows (s (z_confidence + z_power) / (bound - rate))^2``.
+
     Parameters
     ----------
     rule, table, squares, inflation :
@@ -219,17 +241,21 @@ def rows_needed(
     [364.0, 7614.0, inf]
     """
     rates, rows = _rates_and_rows(rule, table, squares)
-    ends, kinds = Ends.of(rates), rates.shape[-2]
     shrunk = (rates * rows + 1.0) / (rows + 2.0)
     variance = shrunk * (1.0 - shrunk) / (rows + 2.0)
-    error = inflation * ends.variance(variance, variance).sqrt()
-    chance = ends.by_chance(lambda n_groups: chance_size(n_groups, kinds)) * error
-    left = bound - (ends.apart.square() - chance.square()).clamp(min=0.0).sqrt()
     z, z_power = float(norm.ppf(confidence)), float(norm.ppf(power))
-    z_chance = ends.by_chance(lambda n_groups: chance_quantile(n_groups, kinds, power))
-    times = torch.maximum((z + z_power) / left, (z + z_chance) / bound) * error
-    wanted = (n_rows * times.square()).ceil()
-    found = ends.most(wanted.masked_fill(left <= 0.0, torch.inf)).numpy()
+    if rule.largest:
+        left, error = bound - rates.flatten(-3), inflation * variance.flatten(-3).sqrt()
+        times = (z + z_power) / left * error
+    else:
+        ends, kinds = Ends.of(rates), rates.shape[-2]
+        error = inflation * ends.variance(variance, variance).sqrt()
+        chance = ends.by_chance(lambda n_groups: chance_size(n_groups, kinds)) * error
+        left = bound - (ends.apart.square() - chance.square()).clamp(min=0.0).sqrt()
+        z_chance = ends.by_chance(lambda n_groups: chance_quantile(n_groups, kinds, power))
+        times = torch.maximum((z + z_power) / left, (z + z_chance) / bound) * error
+    wanted = (n_rows * times.square()).ceil().masked_fill(left <= 0.0, torch.inf)
+    found = (largest(wanted) if rule.largest else ends.most(wanted)).numpy()
     if not tuned or not np.isfinite(found):
         return found
 

@@ -1,4 +1,4 @@
-"""Moments: rates that are to be equal between groups, and by how much they differ.
+"""Moments: rates that are to be equal between groups, or small, and how far they are from that.
 
 Everything here is a function of one table of sums over rows, additive over batches and machines:
 
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from .table import RATES, Rate
 
-__all__ = ["Parity", "divide", "extremes", "largest_sum", "moments", "nonzero", "spread"]
+__all__ = ["Parity", "divide", "extremes", "largest", "largest_sum", "moments", "nonzero", "spread"]
 
 # Tables of few classes are summed as they are, by all coefficients; of many most are zero.
 _MOST_COEFFICIENTS = 2**12
@@ -49,23 +49,31 @@ class Parity:
         ``E``, how much rows of a true label count: 0 or 1, or see `moments`.
     class_weight : Tensor of shape (k,), float64, or None
         See `moments`.
+    largest : bool, default=False
+        Whether the largest rate counts, and not how far rates are apart.
     """
 
     kinds: tuple[Rate, ...]
     positives: range
     events: Tensor
     class_weight: Tensor | None = None
+    largest: bool = False
+
+    @property
+    def least_groups(self) -> int:
+        """How many groups must have a rate for it to be measured: to be compared, two."""
+        return 1 if self.largest else 2
 
     @property
     def conditions(self) -> Tensor | None:
         """The events, each once, within which a score's mean is to be equal: (c, k).
 
         None if no mean of scores tells of the rates, because they ask whether predictions are
-        right. With more than two classes, rates that know the true label ask for it within each
-        label: the rows of all other labels together are no event of their own, because how a
-        group's rows divide over them is not the head's doing.
+        right, or because they are not to be equal. With more than two classes, rates that know the
+        true label ask for it within each label: the rows of all other labels together are no event
+        of their own, because how a group's rows divide over them is not the head's doing.
         """
-        if not all(kind.predictions_alone for kind in self.kinds):
+        if self.largest or not all(kind.predictions_alone for kind in self.kinds):
             return None
         n_classes = self.events.shape[1]
         distinct = list(dict.fromkeys(map(tuple, self.events.tolist())))
@@ -172,7 +180,8 @@ class Parity:
 
         The largest rate minus the smallest, summed over the moments of a class (true and false
         positive rate for equalized odds, as in `equalized_odds_distance`), and of these the
-        largest over classes. Rates that are NaN are left out.
+        largest over classes. Where the largest rate counts, nothing is subtracted. Rates that are
+        NaN are left out.
 
         Examples
         --------
@@ -180,18 +189,21 @@ class Parity:
         >>> round(moments(["tpr", "fpr"], 2).distance(rates).item(), 3)
         0.3
         """
-        return largest_sum(self._by_class(spread(rates)))
+        return largest_sum(self._by_class(self._apart(rates)))
 
     def known_distance(self, rates: Tensor, rounding: float = 0.0) -> Tensor:
-        """Return `distance` of what is known: a moment of fewer than two rates counts as 0.
+        """Return `distance` of what is known: a moment of too few rates counts as 0.
 
         With ``rounding`` a difference x counts as ``(x^2 + rounding^2)^1/2 - rounding``, which has
         no kink where the rates are equal.
         """
-        apart = spread(rates).nan_to_num(nan=0.0)
+        apart = self._apart(rates).nan_to_num(nan=0.0)
         if rounding:
             apart = (apart.square() + rounding**2).sqrt() - rounding
         return largest_sum(self._by_class(apart))
+
+    def _apart(self, rates: Tensor) -> Tensor:
+        return largest(rates) if self.largest else spread(rates)
 
     def _by_class(self, values: Tensor) -> Tensor:
         """Return values (..., m) by class and rate, (..., c, r)."""
@@ -218,6 +230,18 @@ def extremes(rates: Tensor) -> tuple[Tensor, Tensor]:
     low = rates.masked_fill(unknown, torch.inf).amin(dim=-1)
     high = rates.masked_fill(unknown, -torch.inf).amax(dim=-1)
     return low.masked_fill(alone, torch.nan), high.masked_fill(alone, torch.nan)
+
+
+def largest(rates: Tensor) -> Tensor:
+    """Return the largest rate: (..., G) -> (...); those that are NaN are left out.
+
+    Examples
+    --------
+    >>> largest(torch.tensor([[0.5, 0.25, torch.nan], [torch.nan, torch.nan, torch.nan]])).tolist()
+    [0.5, nan]
+    """
+    found = rates.masked_fill(rates.isnan(), -torch.inf).amax(dim=-1)
+    return found.masked_fill(found == -torch.inf, torch.nan)
 
 
 def spread(rates: Tensor) -> Tensor:
@@ -258,6 +282,7 @@ def moments(
     *,
     positives: range | None = None,
     class_weight: Tensor | None = None,
+    largest: bool = False,
 ) -> Parity:
     """Return the moments of some rates.
 
@@ -272,6 +297,8 @@ def moments(
     class_weight : Tensor of shape (k,), float64, optional
         Factors of the classes, > 0, in the weights of the rows that the moments are taken of. A
         rate is one of the rows as they are: the moments divide by them.
+    largest : bool, default=False
+        As for `Parity`.
 
     Examples
     --------
@@ -280,14 +307,14 @@ def moments(
     """
     if positives is None:
         positives = range(int(n_classes == 2), n_classes)
-    rule = _moments(tuple(rates), n_classes, positives)
+    rule = _moments(tuple(rates), n_classes, positives, largest)
     if class_weight is None:
         return rule
-    return Parity(rule.kinds, rule.positives, rule.events / class_weight, class_weight)
+    return Parity(rule.kinds, rule.positives, rule.events / class_weight, class_weight, largest)
 
 
 @lru_cache(maxsize=64)  # a scorer asks for the same ones again and again
-def _moments(rates: tuple[str, ...], n_classes: int, positives: range) -> Parity:
+def _moments(rates: tuple[str, ...], n_classes: int, positives: range, largest: bool) -> Parity:
     kinds = tuple(RATES[name] for name in rates)
     if all(kind.pooled for kind in kinds):
         positives = positives[:1]  # which one does not matter
@@ -297,7 +324,8 @@ def _moments(rates: tuple[str, ...], n_classes: int, positives: range) -> Parity
         each.sum(dim=0).expand(n_classes, -1) if kind.pooled else each
         for kind, each in zip(kinds, events, strict=True)
     ]
-    return Parity(kinds, positives, torch.stack([each[j] for j in positives for each in events]))
+    events = [each[j] for j in positives for each in events]
+    return Parity(kinds, positives, torch.stack(events), largest=largest)
 
 
 def nonzero(counts: Tensor) -> Tensor:

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["PAPER", "RATES", "REPORTED", "TABLE", "Constraint", "Rate", "split_rate"]
+__all__ = [
+    "RATES",
+    "REPORTED",
+    "STATED",
+    "TABLE",
+    "Constraint",
+    "Rate",
+    "by_metric",
+    "metric_of",
+    "split_rate",
+]
 
 
 @dataclass(frozen=True)
@@ -66,7 +76,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Constraint:
-    """What is to be the same in all groups.
+    """What is to be the same in all groups, or as good as can be in the worst of them.
 
     Parameters
     ----------
@@ -78,6 +88,15 @@ class Constraint:
         What that distance is called.
     meaning : str, default=""
         What it is, where its name does not say so.
+    largest : bool, default=False
+        Whether the largest rate counts, which is to be small, and not how far rates are apart. The
+        "distance" is that rate.
+    each_class : bool, default=False
+        Whether the rates are those of every class in turn, also of two.
+    metric : str, default=""
+        What its number is called in tables; the empty name is the constraint's with "_distance".
+    weight : float, default=None
+        The weight of fairness where none is given and no bound.
 
     Examples
     --------
@@ -89,6 +108,10 @@ class Constraint:
     rates: tuple[str, ...]
     distance: str
     meaning: str = ""
+    largest: bool = False
+    each_class: bool = False
+    metric: str = ""
+    weight: float | None = None
 
     @property
     def of_all(self) -> bool:
@@ -142,14 +165,56 @@ TABLE = {
     "error_rate_parity": Constraint(
         "error rate parity", ("error",), "largest difference of error rates"
     ),
+    # A row of a class that is decided otherwise is a false negative of that class.
+    "worst_group": Constraint(
+        "worst group",
+        ("fnr",),
+        "worst-group error",
+        "largest error rate of a class of a group",
+        largest=True,
+        each_class=True,
+        metric="worst_group_error",
+        weight=0.9,
+    ),
+    "worst_error_rate": Constraint(
+        "worst error rate",
+        ("error",),
+        "largest error rate",
+        "that of the group in which it is largest",
+        largest=True,
+        metric="worst_error_rate",
+        weight=0.9,
+    ),
 }
 """Constraints by their name, that of fairlearn's moments where it has them."""
 
 # What every report tells of each group; FNR and TNR are what these leave to 1.
 REPORTED = ("selection_rate", "tpr", "fpr", "error")
 
-# Constraints whose distances every report and every path states: those of the paper.
-PAPER = ("demographic_parity", "equalized_odds")
+# Constraints whose numbers every report and every path states: those of the paper, and the worst.
+STATED = ("demographic_parity", "equalized_odds", "worst_group")
+
+
+def by_metric() -> dict[str, str]:
+    """Return the constraints by what `metric_of` calls them.
+
+    Examples
+    --------
+    >>> by_metric()["equalized_odds_distance"]
+    'equalized_odds'
+    """
+    return {metric_of(name): name for name in TABLE}
+
+
+def metric_of(constraint: str) -> str:
+    """Return what the number is called that says how far decisions are from a constraint.
+
+    Examples
+    --------
+    >>> metric_of("equalized_odds"), metric_of("worst_group")
+    ('equalized_odds_distance', 'worst_group_error')
+    """
+    return TABLE[constraint].metric or f"{constraint}_distance"
 
 
 def split_rate(name: str) -> tuple[str, str | None]:

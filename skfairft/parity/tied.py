@@ -17,6 +17,7 @@ from scipy.stats import norm, qmc
 from torch import Tensor
 
 from .cells import Floats
+from .moments import largest as largest_of
 from .moments import largest_sum, spread
 
 __all__ = ["tied_limit"]
@@ -27,7 +28,15 @@ _DRAWS = 2**13
 _NUMBERS = 2**23
 
 
-def tied_limit(rates: Tensor, low: Tensor, high: Tensor, z: float, confidence: float) -> Floats:
+def tied_limit(
+    rates: Tensor,
+    low: Tensor,
+    high: Tensor,
+    z: float,
+    confidence: float,
+    *,
+    largest: bool = False,
+) -> Floats:
     """Return the quantile of the distance of rates that err as far as their limits say.
 
     Parameters
@@ -38,6 +47,8 @@ def tied_limit(rates: Tensor, low: Tensor, high: Tensor, z: float, confidence: f
         Of the limits.
     confidence : float
         Of the quantile.
+    largest : bool, default=False
+        Whether the largest rate counts, as for `Parity`.
 
     Returns
     -------
@@ -72,7 +83,8 @@ def tied_limit(rates: Tensor, low: Tensor, high: Tensor, z: float, confidence: f
             of = slice(start, start + step)
             draws = _normal(start, len(rate[of]), kinds, n_groups)
             error = torch.where(draws > 0.0, above[of], below[of]) / z * draws
-            spreads.append(spread((rate[of] + error).clamp(0.0, 1.0)))
+            other = (rate[of] + error).clamp(0.0, 1.0)
+            spreads.append(largest_of(other) if largest else spread(other))
         found[i] = float(largest_sum(torch.cat(spreads, dim=1)).quantile(confidence))
     return found
 

@@ -25,6 +25,7 @@ METRICS = (
     "difference",
     "demographic_parity_distance",
     "equalized_odds_distance",
+    "worst_group_error",
     "accuracy",
     "roc_auc",
 )

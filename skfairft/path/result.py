@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FairnessPath"]
 
+# The columns that are to be least, the first one first.
+_BY = {
+    "error": ["weighted_f1_error", "difference"],
+    "worst_group": ["worst_group_error", "weighted_f1_error"],
+}
+
 
 @dataclass(frozen=True, repr=False)
 class FairnessPath:
@@ -118,13 +124,19 @@ class FairnessPath:
         _check_confidence(confidence)
         return self._limits(np.arange(len(self.table)), confidence).high
 
-    def choose(self, difference_bound: float, *, confidence: float | None = None) -> int:
-        """Return the row of the least error whose difference is within a bound.
+    def choose(
+        self,
+        difference_bound: float | None = None,
+        *,
+        confidence: float | None = None,
+        by: str = "error",
+    ) -> int:
+        """Return the row that is best in something, of those whose difference is within a bound.
 
         Parameters
         ----------
-        difference_bound : float
-            Largest difference.
+        difference_bound : float or None, default=None
+            Largest difference. None is no bound, with ``by="worst_group"`` alone.
         confidence : float, default=None
             With which the difference of the chosen classifier is to be within the bound on other
             rows, in [0.5, 1); 0.95 is a good choice. Then each solver and rank is followed from the
@@ -132,6 +144,9 @@ class FairnessPath:
             within the bound, and the least error of these is chosen. Points with moved thresholds
             are not asked. The confidence is divided among solvers and ranks. None takes the
             judged rows' difference for the difference.
+        by : {"error", "worst_group"}, default="error"
+            What is to be least, ``weighted_f1_error`` or ``worst_group_error``; the other one
+            decides where several are.
 
         Returns
         -------
@@ -141,13 +156,23 @@ class FairnessPath:
         Raises
         ------
         ValueError
-            If no difference is defined, or for a confidence that is not in [0.5, 1).
+            If no difference is defined, for a confidence that is not in [0.5, 1) or has no bound,
+            or for another ``by``.
 
         Warns
         -----
         FairnessWarning
             If there is none: then the row of the smallest difference, or limit, is returned.
         """
+        if by not in _BY:
+            raise ValueError(f"by={shown(by)}; expected one of {list(_BY)}.")
+        if difference_bound is None:
+            if by == "error" or confidence is not None:
+                raise ValueError(
+                    f"choose(by={by!r}, confidence={confidence}) got no difference_bound: set one. "
+                    'Without a bound by="worst_group" chooses.'
+                )
+            return self._best(self.table.index, by)
         if not is_number(Real, difference_bound) or np.isnan(difference_bound):
             raise ValueError(f"difference_bound={shown(difference_bound)}; expected a number.")
         if self.table["difference"].isna().all():
@@ -156,10 +181,10 @@ class FairnessPath:
                 "the constraint asks for in all groups but one. Judge by more rows."
             )
         if confidence is not None:
-            return self._certified(difference_bound, confidence)
+            return self._certified(difference_bound, confidence, by)
         within = self.table[self.table["difference"] <= difference_bound]
         if len(within):
-            return self._of_least_error(within.index)
+            return self._best(within.index, by)
         nearest = int(np.nanargmin(self.table["difference"].to_numpy()))
         warn_user(
             f"No point has a difference of at most {difference_bound}; the nearest has "
@@ -168,12 +193,12 @@ class FairnessPath:
         )
         return nearest
 
-    def _of_least_error(self, index: Any) -> int:
+    def _best(self, index: Any, by: str) -> int:
         rows = self.table.loc[index]
-        order = np.lexsort((rows["difference"], rows["weighted_f1_error"]))
+        order = np.lexsort([rows[name] for name in reversed(_BY[by])])
         return int(rows.index.to_numpy()[order[0]])
 
-    def _certified(self, bound: float, confidence: float) -> int:
+    def _certified(self, bound: float, confidence: float, by: str) -> int:
         _check_confidence(confidence)
         own = self.table[self.table["positive_share"] == 1.0]
         curves = [
@@ -193,7 +218,7 @@ class FairnessPath:
                 certified.append(int(curve[at]))
                 at -= 1
         if certified:
-            return self._of_least_error(certified)
+            return self._best(certified, by)
         limit, row = nearest
         wanted = float(
             rows_needed(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..metrics.tables import measured
-from ..parity.table import PAPER, TABLE
+from ..parity.table import STATED, TABLE, metric_of
 from ._caveat import Caveat
 from ._caveats_rows import missing_from
 from ._facts import Facts
@@ -71,7 +71,7 @@ def bound(facts: Facts) -> Iterator[Caveat]:
     if asked is None or summary.constraint is None:
         return
     name = TABLE[summary.constraint].distance
-    row = facts.fairness.headline.loc[f"{summary.constraint}_distance"]
+    row = facts.fairness.headline.loc[metric_of(summary.constraint)]
     value, low, high = row.to_numpy(dtype=np.float64)
     here = measured(value, low, high)
     if not summary.met:
@@ -134,8 +134,8 @@ def path(facts: Facts) -> Iterator[Caveat]:
     if facts.unconstrained is None or facts.unconstrained == facts.chosen:
         return
     plain = table.loc[facts.unconstrained]
-    for other in PAPER:
-        column = f"{other}_distance"
+    for other in STATED:
+        column = metric_of(other)
         before, after = (str(of_path(row, column)) for row in (plain, mine))
         if other != facts.path.constraint and mine[column] > plain[column] and before != after:
             yield Caveat(

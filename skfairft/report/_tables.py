@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from ..inputs.words import group_name, group_parts, one_line
 from ..metrics.report import FEW_ROWS, group_rows
 from ..metrics.tables import Row, Table, free_name, measured, number
-from ..parity.table import PAPER, TABLE
+from ..parity.table import STATED, TABLE, metric_of
 from ._facts import Facts
 from ._words import headline_name, of_path, rate_name
 
@@ -141,8 +141,8 @@ def tradeoff(facts: Facts) -> Table | None:
     if facts.unconstrained != facts.chosen:
         rows = {"without a constraint": facts.unconstrained, **rows}
     columns = {"weighted_f1_error": "error (%)"}
-    columns |= {f"{name}_distance": TABLE[name].distance for name in PAPER}
-    if facts.path.constraint not in PAPER:
+    columns |= {metric_of(name): TABLE[name].distance for name in STATED}
+    if facts.path.constraint not in STATED:
         columns["difference"] = TABLE[facts.path.constraint].distance
     shown = {name: facts.path.table.loc[at] for name, at in rows.items() if at is not None}
     if not shown:

@@ -12,6 +12,7 @@ from ..inputs.requests import requests_of, set_requests
 from ..inputs.warn import warn_user
 from ..solvers.base import Solver
 from ..solvers.bound import KnownGroups
+from ..solvers.maximin import WorstGroup
 from ..solvers.registry import resolve_solver
 from ..summary.read import summarize
 from .modules import Tensors, module_of, written_module
@@ -37,11 +38,12 @@ _VALUES: dict[str, Any] = {
     "difference_limit_": float,
     "bound_met_": bool,
     "known_groups_": tuple,
+    "worst_group_": tuple,
 }
 _NUMBERS = ("group_importance_", "importance_", "group_weights_", "singular_values_")
 _MAY_LACK = {
     *("n_features_in_", "feature_names_in_", "difference_", "difference_interval_"),
-    *("difference_limit_", "bound_met_", "known_groups_"),
+    *("difference_limit_", "bound_met_", "known_groups_", "worst_group_"),
 }
 # Otherwise written, or not to be: what trained the head holds its optimizer and code.
 _OTHERS = {"head_", "solver_", "history_", "net_", "feature_extractor_", "_metadata_request"}
@@ -141,6 +143,16 @@ def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
             weight, difference, (low, high), limit, met = clf.known_groups_
             clf.known_groups_ = KnownGroups(
                 float(weight), float(difference), (float(low), float(high)), float(limit), bool(met)
+            )
+        if hasattr(clf, "worst_group_"):
+            error, limit, binding, (label, group), rows, *accuracies = clf.worst_group_
+            clf.worst_group_ = WorstGroup(
+                float(error),
+                float(limit),
+                tuple((each, of, float(share)) for each, of, share in binding),
+                (label, group),
+                _of_type(int, rows, "worst_group_"),
+                *map(float, accuracies),
             )
         for name in _NUMBERS:
             setattr(clf, name, tensors[name].numpy())

@@ -10,6 +10,7 @@ from ..inputs.warn import warn_user
 from ..inputs.words import shown
 from ..lowrank.importance import heads_of
 from ..parity.constraints import largest_distance
+from ..parity.table import TABLE
 from .base import Solver
 from .registry import resolve_solver
 
@@ -18,6 +19,7 @@ __all__ = [
     "check_weight_or_bound",
     "report_idle_folds",
     "report_void",
+    "weight_of",
 ]
 
 # Defaults of the classifier: what is not at them is to act.
@@ -98,13 +100,29 @@ def check_weight_or_bound(clf: Any) -> None:
     ValueError
         If it has a constraint, but neither a weight nor a bound.
     """
-    if clf.constraint is not None and clf.fairness_weight is None and clf.difference_bound is None:
+    if clf.constraint is None or TABLE[clf.constraint].weight is not None:
+        return  # it has a weight of its own
+    if clf.fairness_weight is None and clf.difference_bound is None:
         raise ValueError(
             f"constraint={clf.constraint!r} does nothing by itself; set fairness_weight (the share "
             "of the disparity to take away, such as 0.8; 0 for none) or difference_bound (the "
             "largest distance that may be left, such as 0.05). fairness_path(clf, X, y, "
             "sensitive_features=groups) shows what each weight costs."
         )
+
+
+def weight_of(clf: Any) -> float:
+    """Return the weight of fairness of a classifier without a bound: its own or the constraint's.
+
+    Examples
+    --------
+    >>> from skfairft import FairLowRankHeadClassifier
+    >>> weight_of(FairLowRankHeadClassifier(constraint="worst_group"))
+    0.9
+    """
+    if clf.fairness_weight is not None or clf.constraint is None:
+        return clf.fairness_weight or 0.0
+    return TABLE[clf.constraint].weight or 0.0
 
 
 def report_void(tried: Sequence[Any], n_classes: int) -> None:

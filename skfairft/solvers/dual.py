@@ -18,7 +18,7 @@ from ..parity.constraints import Parity
 from ..rows.tensor_rows import effective_rows
 from .rule import cell_scores
 
-__all__ = ["ParityDual", "solve_multipliers", "some_rows"]
+__all__ = ["ParityDual", "refuse_absent", "solve_multipliers", "some_rows"]
 
 # The rule's indicator is smoothed to a softmax of these temperatures, one after the other:
 # probabilities differ by far more than the last one.
@@ -138,13 +138,7 @@ class ParityDual:
         #: Expected weight (k, G) of each cell, for `cell_scores`.
         self.count = (w @ p).reshape(-1, n_groups)
         k, m = len(self.count), len(parity.events)
-        if not bool((parity.counts(self.count) > _LEAST_SHARE * self.count.sum()).all()):
-            raise ValueError(
-                "The head of solver='plug_in' gives some group, or some class of a group, no "
-                "probability on any row that it was trained on: its training did not come near to "
-                "an end. Use a smaller lr, or leave optimizer, lr and batch_size at None; or train "
-                "for more epochs."
-            )
+        refuse_absent(parity.counts(self.count) / self.count.sum())
         none = np.zeros((m, n_groups))
         _, rates, decision = self._rule(none, _TEMPERATURES[-1])
         self._spread = _spread(rates)
@@ -306,6 +300,25 @@ def _lasso_step(hessian: Floats, slope: Floats, u: Floats, bound: float) -> Floa
         if np.abs(step - before).max() <= 1e-12:
             break
     return step
+
+
+def refuse_absent(shares: Tensor) -> None:
+    """Refuse expected shares of the rows, those that rates are of, of which some are zero.
+
+    Examples
+    --------
+    >>> refuse_absent(torch.tensor([0.5, 0.0]))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    ValueError: The head of solver='plug_in' gives some group, or some class of a group, no ...
+    """
+    if not bool((shares > _LEAST_SHARE).all()):
+        raise ValueError(
+            "The head of solver='plug_in' gives some group, or some class of a group, no "
+            "probability on any row that it was trained on: its training did not come near to "
+            "an end. Use a smaller lr, or leave optimizer, lr and batch_size at None; or train "
+            "for more epochs."
+        )
 
 
 def some_rows(w: Tensor, cells: Tensor | None) -> tuple[Tensor | slice, Tensor]:

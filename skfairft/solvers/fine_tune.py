@@ -32,8 +32,10 @@ class FineTune(TrainedSolver):
 
     The penalty is on the differences between groups of the mean probabilities. A weight of
     fairness w makes it ``w / (1 - w) / c`` strong, with c such that about the share w of the
-    disparity is taken away, whatever the data. Training starts from the closed form of the same
-    weight. ``solver="fine_tune"`` stands for ``FineTune()``.
+    disparity is taken away, whatever the data. For ``constraint="worst_group"`` it is the mean loss
+    of the worst cell: a weight w minimizes ``(1 - w) loss + w worst``, group DRO at 1. Training
+    starts from the closed form of the same weight. ``solver="fine_tune"`` stands for
+    ``FineTune()``.
 
     Parameters
     ----------
@@ -188,7 +190,8 @@ class _FineTuneFitter(ClosedFormFitter):
     def fit(self, weight: float = 0.0, near: FittedHead | None = None) -> FittedHead:
         """Train the head of one fairness weight."""
         weight = weight if self.parity is not None else 0.0
-        if weight > 0.0 and self._calibrate and math.isinf(self._stiffness):
+        calibrated = self._calibrate and self.parity is not None and not self.parity.largest
+        if weight > 0.0 and calibrated and math.isinf(self._stiffness):
             self._report_alike(
                 "the groups do not differ in what the head can use, such as copies of each other"
             )
@@ -233,6 +236,8 @@ class _FineTuneFitter(ClosedFormFitter):
         count = cell_counts(rows, n_classes=problem.n_classes, n_groups=problem.n_groups)
         if not self._calibrate:
             return ParityPenalty(self.parity, count, weight, "distance")
+        if self.parity.largest:
+            return ParityPenalty(self.parity, count, penalty_strength(1.0, weight), "worst")
         return ParityPenalty(self.parity, count, penalty_strength(self._stiffness, weight))
 
     @cached_property

@@ -53,6 +53,11 @@ _UNTRAINED: Mapping[str, Any] = MappingProxyType(
 )
 
 
+def _size(penalty: ParityPenalty | None) -> float:
+    """Return how many times as large as the loss it is with a penalty that is a loss, too."""
+    return 1.0 if penalty is None or penalty.form != "worst" else 1.0 + penalty.strength
+
+
 class HeadFitter(ABC):
     """Fits heads of any fairness weight to the same rows.
 
@@ -231,7 +236,7 @@ class HeadFitter(ABC):
             self._validation(penalty),
             penalty=penalty,
             n_classes=self._n_outputs,
-            l2=self._l2,
+            l2=self._l2 * _size(penalty),
             nonlinear=has_activation(problem.head, problem.n_classes),
             seed=self._seed,
             device=problem.device,

@@ -26,6 +26,7 @@ from ..rows.folds import Folds
 from ..rows.tensor_rows import TensorRows
 from .dual import ParityDual, some_rows
 from .fitter import HeadFitter
+from .maximin import MaximinDual, Worst
 from .problem import FittedHead, Problem
 from .rule import votes
 from .trained import TrainedSolver
@@ -165,9 +166,10 @@ class _Rules:
         cells = rows.cells(n_groups)
         taken, self._w = some_rows(rows.w, cells)
         self._p, self._cells = p[taken], cells[taken]  # a path keeps them as long as it lives
+        self._counts = torch.bincount(cells[rows.w > 0], minlength=p.shape[1])
         #: Weights that are solved in their order, whichever is asked for first.
         self.along: tuple[float, ...] = ()
-        self._duals: dict[bool, ParityDual] = {}
+        self._duals: dict[bool, ParityDual | MaximinDual] = {}
         self._found: dict[tuple[float, bool], Tensor] = {}
 
     def votes(self, weight: float, *, known: bool = False) -> Tensor:
@@ -182,6 +184,14 @@ class _Rules:
             self._found[weight, known] = votes(dual.scores(weight).flatten(0, 1))
         return self._found[weight, known]
 
+    def worst(self, weight: float) -> Worst | None:
+        """Return what the votes of a weight are to reach, if they are for the worst cell."""
+        if self._parity is None or not self._parity.largest or weight == 0.0:
+            return None
+        dual = self._dual(known=False)
+        assert isinstance(dual, MaximinDual)
+        return dual.worst(weight)
+
     def check(self) -> None:
         """Refuse probabilities that lead to no votes, before these are asked for."""
         if self._parity is not None:
@@ -191,15 +201,18 @@ class _Rules:
         """Tell whether there is nothing to take away."""
         return self._parity is not None and not bool(self._dual(known=False).at(1.0).any())
 
-    def _dual(self, known: bool) -> ParityDual:
+    def _dual(self, known: bool) -> ParityDual | MaximinDual:
         if known not in self._duals:
             assert self._parity is not None
             n_groups, p = self.n_groups, self._p
             if known:
                 p = _within_groups(p, self._cells % n_groups, n_groups)
-            self._duals[known] = ParityDual(
-                p, self._w, self._parity, n_groups=n_groups, cells=self._cells
-            )
+            given = p, self._w, self._parity
+            if self._parity.largest:
+                rows = self._counts.reshape(-1, n_groups)
+                self._duals[known] = MaximinDual(*given, n_groups=n_groups, rows=rows)
+            else:
+                self._duals[known] = ParityDual(*given, n_groups=n_groups, cells=self._cells)
         return self._duals[known]
 
 
@@ -317,7 +330,7 @@ class _CellHead(NamedTuple):
         vote, known_vote = rules.votes(weight), rules.votes(known_weight, known=True)
         last = CellVote(vote[self.cells], self.cells % rules.n_groups, known_vote[self.cells])
         layers = copy.deepcopy(_layers(self.fitted.head))
-        return self.fitted.with_head(nn.Sequential(*layers, last))
+        return replace(self.fitted, head=nn.Sequential(*layers, last), worst=rules.worst(weight))
 
 
 class _Part(NamedTuple):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..head.training import HeadNet
 from ..rows.folds import Folds
 from ..rows.tensor_rows import TensorRows
+from .maximin import Worst
 
 __all__ = ["FittedHead", "Problem"]
 
@@ -125,6 +126,8 @@ class FittedHead:
         Of the weighted matrix.
     C : float
         Inverse strength of the penalty.
+    worst : Worst, optional
+        What its votes are to reach in the worst cell.
     """
 
     head: nn.Module
@@ -135,6 +138,7 @@ class FittedHead:
     group_weights: Tensor
     singular_values: Tensor
     C: float
+    worst: Worst | None = None
 
     @property
     def interrupted(self) -> bool:

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from ..parity.constraints import Parity
+from ..parity.moments import nonzero
 
 __all__ = ["cell_scores", "votes"]
 
 
-def cell_scores(parity: Parity, multipliers: Tensor, count: Tensor) -> Tensor:
+def cell_scores(parity: Parity, multipliers: Tensor, count: Tensor, right: float = 1.0) -> Tensor:
     """Return what a cell of label and group adds to the score of each class.
 
     The Lagrangian of "accuracy, with the rates of all groups equal": a row of the cell (y, g)
@@ -37,6 +38,8 @@ def cell_scores(parity: Parity, multipliers: Tensor, count: Tensor) -> Tensor:
         One per moment and group; a rule of parity has rows of sum 0.
     count : Tensor of shape (k, G), float64
         Weight of each cell.
+    right : float, default=1.0
+        What a right decision counts.
 
     Returns
     -------
@@ -53,8 +56,8 @@ def cell_scores(parity: Parity, multipliers: Tensor, count: Tensor) -> Tensor:
             [ 0.8000,  1.2000]], dtype=torch.float64)
     """
     share = parity.counts(count) / count.sum()
-    right = torch.eye(len(count), dtype=torch.float64)[:, None, :]
-    return right - parity.spend(multipliers / share)
+    own = torch.eye(len(count), dtype=torch.float64)[:, None, :]
+    return right * own - parity.spend(multipliers / nonzero(share))
 
 
 def votes(scores: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from ..inputs.words import named
+from ..inputs.words import group_name, named
+from ..solvers.maximin import WorstGroup
 from .weighting import WEIGHTINGS, Weighting
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ __all__ = ["ModelSummary"]
 
 # Longer names of classes and groups are cut.
 _LONGEST_NAME = 40
+
+# Of many cells the first.
+_MOST_CELLS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,8 @@ class ModelSummary:
         As the parameter.
     difference_limit : float or None
         As ``difference_limit_``: what the distance is within, with that confidence.
+    worst : WorstGroup or None
+        As ``worst_group_``.
 
     Examples
     --------
@@ -147,6 +153,7 @@ class ModelSummary:
     difference_interval: tuple[float, float] | None = None
     confidence: float | None = None
     difference_limit: float | None = None
+    worst: WorstGroup | None = None
 
     @property
     def frozen(self) -> bool:
@@ -209,6 +216,7 @@ class ModelSummary:
             ("head", self.describe_head()),
             ("importance", self.importance),
             ("constraint", self.describe_constraint()),
+            *([] if self.worst is None else [("worst cell", self.describe_worst())]),
             ("solver", self.solver),
         ]
         if self.network_parameters is not None:
@@ -335,11 +343,33 @@ class ModelSummary:
             f"(95 % interval {low:.3f} to {high:.3f}{sure}), at weight {self.fairness_weight:.3g}"
         )
 
+    def describe_worst(self) -> str:
+        """Return what the decisions are to reach in the worst cell, and the price."""
+        if self.worst is None:
+            return "not estimated"
+        found = self.worst
+        first, rest = found.binding[:_MOST_CELLS], found.binding[_MOST_CELLS:]
+        cells = [f"{_cell(label, group)} ({100.0 * share:.0f} %)" for label, group, share in first]
+        held = ", ".join(cells) + (f" and {len(rest)} more" if rest else "")
+        price = 100.0 * (found.plain_accuracy - found.accuracy)
+        return (
+            f"expected error {found.error:.3f}, of decisions by these probabilities at least "
+            f"{found.limit:.3f}; held down: {held}; "
+            f"fewest rows: {found.rows:,}, {_cell(*found.smallest)}; price: {price:.1f} points of "
+            "accuracy"
+        )
+
     @property
     def met(self) -> bool:
         """Whether the fit met its bound; without one it did."""
         reached = self.difference if self.confidence is None else self.difference_limit
         return reached is None or self.difference_bound is None or reached <= self.difference_bound
+
+
+def _cell(label: Any, group: Any) -> str:
+    """Return a cell in words."""
+    of = "" if label is None else f"class {group_name(label)} of "
+    return f"{of}group {group_name(group)}"
 
 
 def _listed(names: tuple[Any, ...]) -> str:

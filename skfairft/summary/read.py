@@ -123,4 +123,5 @@ def _of_fit(clf: Any) -> dict[str, Any]:
         "difference": None if interval is None else float(clf.difference_),
         "difference_interval": None if interval is None else tuple(map(float, interval)),
         "difference_limit": None if interval is None else float(clf.difference_limit_),
+        "worst": getattr(clf, "worst_group_", None),
     }
