@@ -164,8 +164,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         positive predictions), "equalized_odds" (true and false positive rates),
         "true_positive_rate_parity", "false_positive_rate_parity",
         "true_negative_rate_parity", "false_negative_rate_parity", or
-        "error_rate_parity". With two classes ``classes_[1]`` is positive, with more each
-        class in turn against the rest.
+        "error_rate_parity". They are rates of the positive class, see ``pos_label``.
+    pos_label : label or None, default=None
+        The positive class, whose rates the constraint is about, against the rest: one of the
+        labels in ``y``. None is the last of two classes (``classes_[1]``, or the last category
+        where ``y`` is an ordered categorical), and of more each in turn. Reports of the
+        classifier take it, too. The order of ``classes_``, and of what follows it, stays. An
+        error is one whatever the class; the closed form holds the mean scores of all classes.
     fairness_weight : float or None, default=None
         How much the constraint counts, in [0, 1]: about the share of the disparity
         that is taken away, whatever the data. 0 is no constraint, 1 as much parity
@@ -225,9 +230,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     Attributes
     ----------
     classes_ : ndarray of shape (k,)
-        Class labels.
+        Class labels, sorted, whatever the order of categories: so scikit-learn's scorers
+        expect it.
+    pos_label_ : label or None
+        The positive class; None where each of several is in turn.
     groups_ : ndarray of shape (G,)
-        Groups; tuples where there are several sensitive columns; ``["all"]`` if
+        Groups, sorted, or in the order of ordered categories; tuples where there are several sensitive columns; ``["all"]`` if
         `fit` got none.
     groups_given_ : bool
         Whether `fit` got sensitive features.
@@ -364,6 +372,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ],
         "importance": [StrOptions(set(IMPORTANCES))],
         "constraint": [StrOptions(set(CONSTRAINTS)), None],
+        "pos_label": "no_validation",  # fit knows what y holds
         "fairness_weight": [Interval(Real, 0, 1, closed="both"), None],
         "difference_bound": [Interval(Real, 0, 2, closed="left"), None],
         "confidence": [Interval(Real, 0.5, 1, closed="left"), None],
@@ -395,6 +404,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         group_weights: Any = None,
         neutral_loss: bool = False,
         constraint: str | None = None,
+        pos_label: Any = None,
         fairness_weight: float | None = None,
         difference_bound: float | None = None,
         confidence: float | None = None,
@@ -414,6 +424,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.group_weights = group_weights
         self.neutral_loss = neutral_loss
         self.constraint = constraint
+        self.pos_label = pos_label
         self.fairness_weight = fairness_weight
         self.difference_bound = difference_bound
         self.confidence = confidence
@@ -520,8 +531,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Returns
         -------
         ndarray of shape (n,) or (n, k), float64
-            With two classes the difference of the two logits (positive means
-            ``classes_[1]``), otherwise the logits.
+            With two classes the difference of the two logits (above 0 is
+            ``classes_[1]``, whatever ``pos_label``), otherwise the logits.
         """
         found: NDArray[np.float64] = outputs(self, "decision_function", X, sensitive_features)
         return found
@@ -770,7 +781,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     def _sk_visual_block_(self) -> Any:
         return classifier_block(self, summarize(self))
 
-    def _report_void(self, classes: NDArray[Any], groups: NDArray[Any]) -> None:
+    def _report_void(
+        self, classes: NDArray[Any], groups: NDArray[Any], positives: range | None
+    ) -> None:
         report_void([self], len(classes))
         report_idle_folds(self)
 
@@ -787,17 +800,21 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             if hasattr(self, name):
                 delattr(self, name)
         solver = resolve_solver(self.solver)
-        rule = None if self.constraint is None else parity(self.constraint, problem.n_classes)
+        rule, positives = None, problem.positives
+        if self.constraint is not None:
+            rule = parity(self.constraint, problem.n_classes, positives=positives)
         if rule is None or self.difference_bound is None:
             fitter = solver.fitter(problem, random_state)
             self.fairness_weight_ = weight_of(self)
             fitted = fitter.fit(self.fairness_weight_)
             if rule is not None and self.fairness_weight_:
-                judge = JudgedRows(problem.as_they_are, rule, self.groups_)
+                judge = JudgedRows(problem.as_they_are, rule, self.groups_, positives=positives)
                 self._report_share(judge, fitter.unconstrained(), fitted)
         else:
             trials = solver.trials(problem, random_state.randint(np.iinfo(np.int32).max))
-            judge = JudgedRows(trials.rows, rule, self.groups_, trials.refit, trials.tuned)
+            judge = JudgedRows(
+                trials.rows, rule, self.groups_, trials.refit, trials.tuned, positives
+            )
             search = partial(
                 weakest_weight, trials, judge, self.difference_bound, confidence=self.confidence
             )

@@ -35,6 +35,7 @@ from .inputs.exceptions import FairnessWarning
 from .inputs.feature_table import kept_dtypes, read_features, refuse_mapping, refuse_odd_rows
 from .inputs.index_order import warn_of_index_order
 from .inputs.lazy import computed, is_lazy
+from .inputs.positive import code_of, only, positive_label
 from .inputs.warn import no_warnings, warn_user
 from .inputs.words import listed
 from .lowrank.gaps import group_columns
@@ -105,7 +106,7 @@ def prepare(
     sensitive_features: Any,
     *,
     cv: Any = None,
-    check: Callable[[NDArray[Any], NDArray[Any]], None] | None = None,
+    check: Callable[[NDArray[Any], NDArray[Any], range | None], None] | None = None,
 ) -> tuple[Problem, np.random.RandomState]:
     """Check the data, run the extractor, and return the problem that they are.
 
@@ -120,7 +121,7 @@ def prepare(
     cv : int, float, splitter or iterable, optional
         Which rows to judge, by heads that have not seen them.
     check : callable, optional
-        Is told classes and groups before the extractor runs.
+        Is told classes, groups and the codes of positive classes before the extractor runs.
 
     Returns
     -------
@@ -137,6 +138,9 @@ def prepare(
     solver = resolve_solver(clf.solver)
     y, sample_weight, sensitive_features = computed(y, sample_weight, sensitive_features)
     classes, labels = encode_labels(y)
+    positive = positive_label(clf.pos_label, classes, y)
+    code = None if positive is None else code_of(positive, classes.tolist())
+    positives = None if code is None else only(code)
     if is_lazy(X):
         X = read_chunks(X)
     else:
@@ -171,12 +175,12 @@ def prepare(
                 "neutral_loss=False."
             )
         w *= (shares * counts.sum() / counts)[codes]
-    check_constraint(clf.constraint, classes, groups, labels, codes, w)
+    check_constraint(clf.constraint, classes, groups, labels, codes, w, positives=positives)
     if heads_of(clf.importance) == "by_group":
         needed_by = f"importance={clf.importance!r}"
         check_groups_have_classes(needed_by, classes, groups, labels, codes, w)
     if check is not None:
-        check(classes, groups)
+        check(classes, groups, positives)
     earlier = _earlier_head(clf, classes, votes=solver.votes)
     # None is fresh entropy: drawing from NumPy's global state would change it.
     random_state = (
@@ -192,7 +196,8 @@ def prepare(
         kept = [labels, codes] if free else None
         folds = read_folds(cv, cells, labels, w, random_state, kept)
         for i, fold in enumerate(folds.parts):
-            _check_fold(clf, i, classes, groups, labels, codes, np.isin(everything, fold.train) * w)
+            kept_w = np.isin(everything, fold.train) * w
+            _check_fold(clf, i, classes, groups, labels, codes, kept_w, positives)
         if clf.difference_bound is not None:
             check_judged(
                 clf.constraint,
@@ -200,6 +205,7 @@ def prepare(
                 *(column[folds.judged] for column in (labels, codes)),
                 shape=(len(classes), len(groups)),
                 confidence=clf.confidence,
+                positives=positives,
             )
     early_share = solver.early_share(clf.head, len(classes))
     if early_share is not None:  # whether it can be, whatever the rows that are drawn
@@ -218,7 +224,7 @@ def prepare(
             f"warm_start=True goes on from a head for {len(clf.importance_)} features but the "
             f"data has {Z.shape[1]}; set warm_start=False."
         )
-    clf.classes_, clf.groups_ = classes, groups
+    clf.classes_, clf.groups_, clf.pos_label_ = classes, groups, positive
     clf.groups_given_ = sensitive_features is not None
     names = column_names(sensitive_features) if clf.groups_given_ else []
     clf.sensitive_names_in_ = names if len(names) > 1 else []
@@ -240,6 +246,7 @@ def prepare(
         verbose=int(clf.verbose),
         folds=folds,
         earlier=earlier,
+        positives=positives,
     )
     return problem, random_state
 
@@ -258,6 +265,7 @@ def _check_fold(
     labels: NDArray[np.int64],
     codes: NDArray[np.int64],
     w: NDArray[np.float64],
+    positives: range | None,
 ) -> None:
     """Refuse a fold whose rows to fit, those of weight above 0, cannot be fitted."""
     for what, names, column in (("class", classes, labels), ("group", groups, codes)):
@@ -270,7 +278,7 @@ def _check_fold(
             )
     try:
         with no_warnings():  # what there is to say is said of all rows
-            check_constraint(clf.constraint, classes, groups, labels, codes, w)
+            check_constraint(clf.constraint, classes, groups, labels, codes, w, positives=positives)
     except ValueError as error:
         raise ValueError(f"cv's split {number}, of the rows to fit: {error}") from error
 
@@ -432,7 +440,7 @@ def fitted_copy(clf: Any, fitted: FittedHead, **params: Any) -> Any:
     new = clone(clf).set_params(**{name: copy.copy(value) for name, value in params.items()})
     for name in (
         *("classes_", "groups_", "groups_given_", "sensitive_names_in_", "feature_extractor_"),
-        *("n_features_in_", "feature_names_in_"),
+        *("n_features_in_", "feature_names_in_", "pos_label_"),
     ):
         if hasattr(clf, name):
             setattr(new, name, getattr(clf, name))

@@ -9,9 +9,11 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import NotFittedError
 
 from ..inputs import words as _words
 from ..inputs.unseen import escaped
+from ..summary.inside import final_classifier
 
 __all__ = [
     "COLOURS",
@@ -28,6 +30,7 @@ __all__ = [
     "look",
     "new_axes",
     "place_legend",
+    "positive_class",
     "predictions",
     "styled",
 ]
@@ -200,6 +203,14 @@ def predictions(estimator: Any, X: Any) -> Any:
             "classifier, or a fitted pipeline or search around one."
         )
     return estimator.predict(X)
+
+
+def positive_class(estimator: Any) -> Any:
+    """Return the positive class of the classifier inside an estimator; None where there is none."""
+    try:
+        return final_classifier(estimator).pos_label_
+    except (TypeError, NotFittedError):  # another classifier
+        return None
 
 
 def bars(

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..metrics.report import FEW_ROWS, FairnessReport
 from ..metrics.scores import fairness_report
 from ..parity.table import RATES, split_rate
-from ._common import Display, check_known, entry, group_name, literal, new_axes, predictions
+from ._common import Display, check_known, entry, group_name, literal, new_axes, positive_class, predictions
 from ._rates import GAP, draw_rate, lay_out, rate_look, wanted_rates, write
 
 __all__ = ["GroupRatesDisplay"]
@@ -110,6 +110,7 @@ class GroupRatesDisplay(Display):
             Labels.
         sensitive_features, sample_weight, pos_label, confidence_level
             As in `skfairft.metrics.fairness_report`, which counts collections of Dask by chunk.
+            The ``pos_label`` of a `FairLowRankHeadClassifier` is that of its fit, if None.
         metrics, ax, **kwargs
             As for `from_report`.
 
@@ -131,7 +132,7 @@ class GroupRatesDisplay(Display):
             predictions(estimator, X),
             sensitive_features=sensitive_features,
             sample_weight=sample_weight,
-            pos_label=pos_label,
+            pos_label=positive_class(estimator) if pos_label is None else pos_label,
             confidence_level=confidence_level,
             metrics=metrics,
             ax=ax,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 
+from .categories import in_category_order
 from .columns import column_with_missing, plain_column
 from .exceptions import FairnessWarning
 from .lazy import is_lazy
@@ -22,6 +23,7 @@ __all__ = [
     "encode_groups",
     "encode_labels",
     "known_groups",
+    "label_order",
     "one_column",
     "python_value",
     "to_label_array",
@@ -50,6 +52,18 @@ def to_label_array(y: Any, *, name: str = "y") -> NDArray[Any]:
             "one label per row."
         )
     return plain_column(table.columns[0], name)
+
+
+def label_order(y: Any, *, name: str = "y") -> list[Any] | None:
+    """Return the categories of labels in their order, None where they have none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> label_order(pd.Categorical(["low"], ["low", "high"], ordered=True)), label_order(["low"])
+    (['low', 'high'], None)
+    """
+    return read_table(y, name).orders[0]
 
 
 def one_column(y: Any, *, name: str = "y") -> Any:
@@ -163,7 +177,7 @@ def encode_groups(
     ----------
     sensitive_features : array-like of shape (n,) or (n, c)
         One column of any dtype, or several, whose combinations that occur are the groups: the
-        sorted values, or tuples of them.
+        sorted values, or tuples of them. Those of ordered categories keep their order.
     n_rows : int
         Number of rows expected.
     name, rows_of : str
@@ -178,10 +192,14 @@ def encode_groups(
     """
     table = _group_table(sensitive_features, n_rows, name=name, rows_of=rows_of)
     if len(table.columns) == 1:
-        return _encode_column(plain_column(table.columns[0], name))
+        return _encode_column(plain_column(table.columns[0], name), table.orders[0])
     encoded = [
-        _encode_column(plain_column(column, f"{name} column {j if label is None else label!r}"))
-        for j, (label, column) in enumerate(zip(table.names, table.columns, strict=True))
+        _encode_column(
+            plain_column(column, f"{name} column {j if label is None else label!r}"), order
+        )
+        for j, (label, column, order) in enumerate(
+            zip(table.names, table.columns, table.orders, strict=True)
+        )
     ]
     cells, codes = np.unique(
         np.column_stack([column_codes for _, column_codes in encoded]), axis=0, return_inverse=True
@@ -299,8 +317,12 @@ def column_names(sensitive_features: Any) -> list[str]:
     return [str(name) for name in names if name is not None and str(name) != ""]
 
 
-def _encode_column(column: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the distinct values of a plain column in their order, and the codes."""
+def _encode_column(
+    column: NDArray[Any], order: Sequence[Any] | None = None
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the distinct values of a plain column, sorted or in an order, and the codes."""
+    if order is not None:
+        return in_category_order(*_encode_column(column), order)
     if column.dtype.kind != "O":
         values, codes = np.unique(column, return_inverse=True)
         # -0.0 and 0.0 are one group; which of them came first must not name it.

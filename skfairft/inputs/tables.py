@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
 
+from .categories import category_order
 from .columns import as_array, holds_rows, is_row, plain_column, types_of
 from .tensors import to_array
 from .words import shown
@@ -30,6 +31,7 @@ class Table(NamedTuple):
     shape: tuple[int, ...]
     names: list[Any]  # None where a column came without
     columns: list[Any]
+    orders: list[list[Any] | None]  # of categories, None where a column's values have none
 
 
 def read_table(values: Any, name: str, *, n_rows: int | None = None) -> Table:
@@ -53,13 +55,15 @@ def read_table(values: Any, name: str, *, n_rows: int | None = None) -> Table:
     if named is not None:
         columns = [column for _, column in named]
         n = len(columns[0]) if columns else len(values)
-        return Table((n, len(columns)), [label for label, _ in named], columns)
+        orders = [category_order(column) for column in columns]
+        return Table((n, len(columns)), [label for label, _ in named], columns, orders)
     array = values if isinstance(values, np.ma.MaskedArray) else as_array(values, name)
     if array.ndim == 1 and array.dtype.kind == "O":
         array = _rows_of(array, name)
     if array.ndim == 2:
-        return Table(array.shape, [None] * array.shape[1], [*array.T])
-    return Table(array.shape, [None], [array])
+        width = array.shape[1]
+        return Table(array.shape, [None] * width, [*array.T], [None] * width)
+    return Table(array.shape, [None], [array], [category_order(values)])
 
 
 def number_column(values: Any, name: str) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import sklearn
 from numpy.typing import NDArray
 from sklearn.metrics import make_scorer
 
-from ..inputs.words import did_you_mean
+from ..inputs.words import did_you_mean, shown
 from ..parity.cells import HOW_TO_ROUTE
 from ..parity.table import by_metric, metric_of
 from .scores import constraint_distance, weighted_f1_error
@@ -52,8 +52,8 @@ class _NoScore:
 class _GroupMetric:
     """A constraint's distance as a scorer calls it: groups may have failed to arrive."""
 
-    def __init__(self, constraint: str) -> None:
-        self._constraint = constraint
+    def __init__(self, constraint: str, pos_label: Any) -> None:
+        self._constraint, self._pos_label = constraint, pos_label
         self.__name__ = metric_of(constraint)  # shown in the scorer's repr
 
     def __call__(
@@ -65,6 +65,7 @@ class _GroupMetric:
             y_true,
             y_pred,
             constraint=self._constraint,
+            pos_label=self._pos_label,
             sensitive_features=sensitive_features,
             sample_weight=sample_weight,
         )
@@ -117,7 +118,7 @@ def _error(
     return weighted_f1_error(y_true, y_pred, sample_weight=sample_weight)
 
 
-def fairness_scorer(name: str, *, known_groups: bool = False) -> Any:
+def fairness_scorer(name: str, *, known_groups: bool = False, pos_label: Any = None) -> Any:
     """Return a scikit-learn scorer for the error or a distance, smaller being better.
 
     The scorer predicts labels and returns minus the metric. Scorers of distances already request
@@ -132,6 +133,9 @@ def fairness_scorer(name: str, *, known_groups: bool = False) -> Any:
     known_groups : bool, default=False
         Pass the groups to `predict`, too, for use where they are known: of classifiers that take
         them there. In pipelines that needs ``set_predict_request(sensitive_features=True)``.
+    pos_label : label, default=None
+        The positive label of a distance, as in `constraint_distance`; that of the classifier, where
+        it has one. The error has none.
 
     Returns
     -------
@@ -142,7 +146,7 @@ def fairness_scorer(name: str, *, known_groups: bool = False) -> Any:
     Raises
     ------
     ValueError
-        For an unknown name.
+        For an unknown name, and for a ``pos_label`` of the error.
 
     Notes
     -----
@@ -174,9 +178,14 @@ def fairness_scorer(name: str, *, known_groups: bool = False) -> Any:
             f"Unknown scorer {name!r}.{did_you_mean(name, known)} The scorers are {sorted(known)}."
         )
     error = name == "weighted_f1_error"
+    if error and pos_label is not None:
+        raise ValueError(
+            f"pos_label={shown(pos_label)}, but weighted_f1_error is one of all classes; leave it "
+            "out, or score by a distance."
+        )
     if error and not known_groups:
         return make_scorer(weighted_f1_error, greater_is_better=False)
-    metric = _error if error else _GroupMetric(by_metric()[name])
+    metric = _error if error else _GroupMetric(by_metric()[name], pos_label)
     scorer = make_scorer(metric, greater_is_better=False)
     # set_score_request exists only where routing is enabled. The weights' request stays None,
     # scikit-learn's default: weights that are routed without a decision are an error.

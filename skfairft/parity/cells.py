@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..inputs.encoding import encode_groups, encode_objects, whole_labels
+from ..inputs.categories import in_category_order
+from ..inputs.encoding import encode_groups, encode_objects, label_order, whole_labels
 from ..inputs.index_order import warn_of_index_order
-from ..inputs.words import shown
+from ..inputs.positive import code_of, only
+from ..inputs.words import listed, shown
 from .table import STATED
 from .tally import Floats, Kinds, sorts_of_rows, tally_rows
 
@@ -39,7 +41,7 @@ class Cells:
     """Rows counted by group, true label and predicted label."""
 
     groups: Array  # (G,)
-    labels: Array  # (k,), sorted union of true and predicted labels
+    labels: Array  # (k,), union of true and predicted labels, sorted or in their own order
     positives: range  # codes of the c labels that are positive in turn
     rows: Floats  # (G, k, k), as are the next two
     mass: Floats
@@ -72,6 +74,9 @@ def count_cells(
         resampled=resampled,
     )
     labels, true, pred = _encode_labels(columns["y_true"], columns["y_pred"])
+    order = _common_order(columns["y_true"], columns["y_pred"])
+    if order is not None:
+        labels, true, pred = _ordered(labels, true, pred, order)
     n = len(true)
     groups, codes = encode_groups(columns["sensitive_features"], n, rows_of="y_true")
     warn_of_index_order(
@@ -80,7 +85,7 @@ def count_cells(
         sensitive_features=sensitive_features,
         sample_weight=sample_weight,
     )
-    labels, positives = _positive_labels(labels, pos_label)
+    labels, positives = _positive_labels(labels, pos_label, ordered=order is not None)
     tally = tally or tally_rows(sample_weight, n)
     shape = len(groups), len(labels), len(labels)
     code = (codes * len(labels) + true) * len(labels) + pred
@@ -123,6 +128,42 @@ def _encode_labels(y_true: Any, y_pred: Any) -> tuple[Array, NDArray[np.int64], 
     return labels, true_codes, pred_codes
 
 
+def _common_order(y_true: Any, y_pred: Any) -> list[Any] | None:
+    """Return the order of the labels' categories, of either column; None where there is none."""
+    true, pred = (label_order(y, name=n) for y, n in ((y_true, "y_true"), (y_pred, "y_pred")))
+    if true is None or pred is None:
+        return pred if true is None else true
+    longer, shorter = (true, pred) if len(true) >= len(pred) else (pred, true)
+    if [label for label in longer if label in shorter] != shorter:
+        raise ValueError(
+            f"The categories of y_true are in the order [{listed(true)}], those of y_pred in the "
+            f"order [{listed(pred)}]; expected one order. Give both the same, for example by "
+            "y_pred.cat.set_categories(y_true.cat.categories, ordered=True)."
+        )
+    return longer
+
+
+def _ordered(
+    labels: Array, true: NDArray[np.int64], pred: NDArray[np.int64], order: list[Any]
+) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+    """Return labels in the order of their categories, and the codes (n,) of both columns in it.
+
+    Of two categories both are labels, whether or not a row has them: the last one is positive.
+    """
+    strange = [label for label in labels.tolist() if label not in order]
+    if strange:
+        raise ValueError(
+            f"Of y_true and y_pred one has the ordered categories [{listed(order)}], and the other "
+            f"holds [{listed(strange)}], of which the order says nothing; add these to the "
+            "categories, or convert the labels by astype(str)."
+        )
+    if len(order) == 2 and len(labels) == 1:
+        (own,) = labels.tolist()
+        labels = np.array([own, order[1 - order.index(own)]], dtype=labels.dtype)
+    labels, codes = in_category_order(labels, np.concatenate([true, pred]), order)
+    return labels, codes[: len(true)], codes[len(true) :]
+
+
 def _family(labels: Array) -> str:
     """Return what two columns of labels must share, so that one can equal the other."""
     kind = labels.dtype.kind
@@ -136,24 +177,21 @@ def _unlike(true: Array, pred: Array) -> ValueError:
     )
 
 
-def _positive_labels(labels: Array, pos_label: Any) -> tuple[Array, range]:
+def _positive_labels(labels: Array, pos_label: Any, *, ordered: bool) -> tuple[Array, range]:
     """Return the labels (k,) and the codes (c,) of those that are positive in turn."""
     names = labels.tolist()
     if pos_label is not None:
-        if pos_label not in names:
+        code = code_of(pos_label, names)
+        if code is None:
             raise ValueError(
-                f"pos_label={pos_label!r} occurs neither in y_true nor in y_pred; the labels "
+                f"pos_label={shown(pos_label)} occurs neither in y_true nor in y_pred; the labels "
                 f"are {names}."
             )
-        return labels, _only(names.index(pos_label))
+        return labels, only(code)
     if len(names) > 2:
         return labels, range(len(names))
-    if all(name in (-1, 0, 1) for name in names):
+    if not ordered and all(name in (-1, 0, 1) for name in names):
         if 1 not in names:  # all rows negative: the positive label exists, without rows
             labels = np.append(labels, np.ones(1, dtype=labels.dtype))
-        return labels, _only(labels.tolist().index(1))
-    return labels, _only(len(names) - 1)
-
-
-def _only(code: int) -> range:
-    return range(code, code + 1)
+        return labels, only(labels.tolist().index(1))
+    return labels, only(len(names) - 1)

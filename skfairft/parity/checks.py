@@ -31,15 +31,18 @@ def check_constraint(
     labels: NDArray[np.int64],
     codes: NDArray[np.int64],
     w: NDArray[np.float64],
+    *,
+    positives: range | None = None,
 ) -> None:
     """Refuse a constraint on rates that some groups do not have; what is to be small may lack some.
 
     Classes and groups are named by ``classes`` and ``groups``, encoded by ``labels`` and ``codes``
-    (n,); ``w`` (n,) are sample weights.
+    (n,); ``w`` (n,) are sample weights, ``positives`` the codes of positive classes, as for
+    `parity`.
     """
     if constraint is None:
         return
-    rule = parity(constraint, len(classes))
+    rule = parity(constraint, len(classes), positives=positives)
     missing: list[str] = []
     counts = rule.counts(_count(labels, codes, w, (len(classes), len(groups)))).numpy()
     for m, g in np.argwhere(counts == 0):
@@ -70,11 +73,13 @@ def check_judged(
     *,
     shape: tuple[int, int],
     confidence: float | None = None,
+    positives: range | None = None,
 ) -> None:
     """Refuse rows to judge on which groups cannot be compared, and warn of few.
 
-    Labels and groups (m,) are those of rows of positive weight; ``shape`` is (k, G). With a
-    confidence few rows are heeded by the limit, and not warned of.
+    Labels and groups (m,) are those of rows of positive weight; ``shape`` is (k, G), and
+    ``positives`` as for `parity`. With a confidence few rows are heeded by the limit, and not
+    warned of.
 
     That is a ValueError if some rate of the constraint has rows in fewer than two groups, and a
     FairnessWarning if some rate is the mean of a few rows.
@@ -90,7 +95,8 @@ def check_judged(
     ValueError: difference_bound=0.1 needs rows to judge of at least two groups ...
     """
     n_classes, n_groups = shape
-    count, rule = _count(labels, codes, None, shape), parity(constraint, n_classes)
+    count = _count(labels, codes, None, shape)
+    rule = parity(constraint, n_classes, positives=positives)
     compared, counts = rule.fewest_groups(count), rule.counts(count)
     if compared < rule.least_groups:
         raise ValueError(
@@ -119,8 +125,11 @@ def refuse_alone(
     *,
     shape: tuple[int, int],
     name: str = "held_out",
+    positives: range | None = None,
 ) -> None:
     """Refuse rows on which groups cannot be compared; tensors (n,), and ``shape`` is (k, G).
+
+    ``positives`` are as for `parity`.
 
     Those on which some rate of the constraint has rows in fewer than two groups are a ValueError.
 
@@ -138,7 +147,7 @@ def refuse_alone(
     """
     n_classes, n_groups = shape
     count = _count(labels.numpy(), codes.numpy(), w.numpy(), shape)
-    rule = parity(constraint, n_classes)
+    rule = parity(constraint, n_classes, positives=positives)
     compared = rule.fewest_groups(count)
     if compared < rule.least_groups:
         raise ValueError(

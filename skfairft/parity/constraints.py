@@ -39,6 +39,7 @@ def parity(
     constraint: str,
     n_classes: int,
     class_weight: Tensor | None = None,
+    *,
     positives: range | None = None,
 ) -> Parity:
     """Return the moments of one of `CONSTRAINTS`; as `moments`.

@@ -37,7 +37,8 @@ class JudgedRows:
 
     ``rule`` has the moments of the constraint, ``groups`` (G,) the groups' names. ``refit`` says
     that the head that is handed out is another one than those that decide, fitted on all rows;
-    ``tuned`` that the votes of those that decide were found on these rows.
+    ``tuned`` that the votes of those that decide were found on these rows. ``positives`` are the
+    codes of the positive classes, as for `parity`.
     """
 
     rows: TensorRows
@@ -45,6 +46,7 @@ class JudgedRows:
     groups: NDArray[Any]
     refit: bool = False
     tuned: bool = False
+    positives: range | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -157,10 +159,11 @@ class JudgedRows:
     def metrics(self, tables: Floats) -> dict[str, Floats]:
         """Return error, distances and accuracy of tables (b, G, k, k), each (b,)."""
         pooled = tables.sum(axis=-3)
+        stated = distances_of(tables, STATED, self.positives)
         return {
             "weighted_f1_error": 100.0 * (1.0 - weighted_f1(pooled)),
             "difference": self.distances(tables),
-            **{metric_of(name): each for name, each in distances_of(tables, STATED).items()},
+            **{metric_of(name): each for name, each in stated.items()},
             "accuracy": np.trace(pooled, axis1=-2, axis2=-1) / pooled.sum(axis=(-2, -1)),
         }
 
@@ -173,7 +176,10 @@ class JudgedRows:
         """
         rules = {
             "difference": self.rule,
-            **{metric_of(name): parity(name, self.shape[-1]) for name in STATED},
+            **{
+                metric_of(name): parity(name, self.shape[-1], positives=self.positives)
+                for name in STATED
+            },
         }
         found = {}
         for name, rule in rules.items():

@@ -15,7 +15,7 @@ A moment is a rate with coefficients ``C`` and ``E`` of the true and the predict
 
 They are those of `skfairft.parity.table`, between a positive class c and the rest: ``counted[y ==
 c][j == c]`` and ``of[y == c]``. With two classes c is ``classes_[1]``; with more, each class in
-turn, as in `skfairft.metrics`. A pooled rate sums both over all c.
+turn, as in `skfairft.metrics`; or the one class that is asked for. A pooled rate sums both over all c.
 """
 
 from __future__ import annotations
@@ -70,15 +70,16 @@ class Parity:
 
         None if no mean of scores tells of the rates, because they ask whether predictions are
         right, or because they are not to be equal. With more than two classes, rates that know the
-        true label ask for it within each label: the rows of all other labels together are no event
-        of their own, because how a group's rows divide over them is not the head's doing.
+        true label ask for it within each label that they are of: the rows of several labels
+        together are no event of their own, because how a group's rows divide over them is not the
+        head's doing.
         """
         if self.largest or not all(kind.predictions_alone for kind in self.kinds):
             return None
         n_classes = self.events.shape[1]
         distinct = list(dict.fromkeys(map(tuple, self.events.tolist())))
-        if n_classes > 2 and len(distinct) > 1:
-            return torch.eye(n_classes, dtype=torch.float64)
+        if n_classes > 2 and not all(kind.of_all for kind in self.kinds):
+            return torch.eye(n_classes, dtype=torch.float64)[self.events.any(dim=0)]
         return torch.tensor(distinct, dtype=torch.float64)
 
     def counts(self, count: Tensor) -> Tensor:

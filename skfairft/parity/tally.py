@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..inputs.chunks import map_chunks
-from ..inputs.encoding import column_names, encode_groups, one_column, whole_labels
+from ..inputs.encoding import (
+    column_names,
+    encode_groups,
+    label_order,
+    one_column,
+    whole_labels,
+)
 from ..inputs.lazy import is_lazy
 from ..inputs.tables import (
     number_column,
@@ -108,7 +114,8 @@ def sorts_of_rows(
     Returns
     -------
     columns : mapping of str to array-like
-        Of n rows; or of m sorts, of which one that is in several chunks is there as often.
+        Of n rows; or of m sorts, of which one that is in several chunks is there as often. The
+        order of a column's categories stays; not of several columns of groups.
     tally : Tally or None
         That of the sorts; None for rows.
 
@@ -129,6 +136,7 @@ def sorts_of_rows(
     if not any(map(is_lazy, given.values())):
         return columns, None
     ready = {name: _ready(name, values) for name, values in given.items()}
+    here = {name: _order_of(values) for name, values in columns.items() if not is_lazy(values)}
     parts = map_chunks(partial(_count, resampled=resampled), ready)
     orders = list(dict.fromkeys(part.names for part in parts if part.names))
     if len(orders) > 1:
@@ -137,7 +145,31 @@ def sorts_of_rows(
             f"{_GROUPS} has the columns {first} in some chunks and {other} in others; expected the "
             "same in all, in one order."
         )
-    return {name: _joined([part.sorts[name] for part in parts]) for name in columns}, _merged(parts)
+    sorts = {}
+    for name in columns:
+        found = [here[name]] if name in here else [part.orders[name] for part in parts]
+        sorts[name] = _in_order(_joined([part.sorts[name] for part in parts]), found, name)
+    return sorts, _merged(parts)
+
+
+def _order_of(values: Any) -> tuple[Any, ...] | None:
+    """Return the categories of one column in their order, None of others."""
+    order = label_order(values) if len(read_table(values, "values").columns) == 1 else None
+    return None if order is None else tuple(order)
+
+
+def _in_order(values: Array, orders: list[tuple[Any, ...] | None], name: str) -> Any:
+    """Return values as a categorical, if all chunks that they came from have one order of them."""
+    import pandas as pd
+
+    order, *others = dict.fromkeys(orders)
+    if others:
+        said = " and ".join("none" if each is None else f"{list(each)}" for each in (order, *others))
+        raise ValueError(
+            f"{name} has ordered categories that differ between chunks: {said}. Give all chunks the "
+            "same, for example by .cat.as_known()."
+        )
+    return values if order is None else pd.Categorical(values, list(order), ordered=True)
 
 
 def _ready(name: str, values: Any) -> Any:
@@ -159,6 +191,7 @@ class _Counted(NamedTuple):
 
     sorts: dict[str, Array]
     names: tuple[str, ...]  # of the columns of groups, where they have some
+    orders: dict[str, tuple[Any, ...] | None]  # of categories
     rows: Counts
     moments: Floats | None = None
     kinds: Kinds | None = None
@@ -171,6 +204,7 @@ def _count(rows: dict[str, Any], called: dict[str, str], *, resampled: bool) -> 
 
     weight = rows.pop(_WEIGHT, None)
     names = tuple(column_names(rows[_GROUPS])) if _GROUPS in rows else ()
+    orders = {name: _order_of(values) for name, values in rows.items()}
     columns = {
         name: values if name == _GROUPS else whole_labels(values, name=called[name])
         for name, values in rows.items()
@@ -186,14 +220,15 @@ def _count(rows: dict[str, Any], called: dict[str, str], *, resampled: bool) -> 
     sorts = {name: values[places[name]] for name, (values, _) in coded.items()}
     number = np.bincount(sort)
     if weight is None:
-        return _Counted(sorts, names, number)
+        return _Counted(sorts, names, orders, number)
     w, exponent = _scaled(weight_values(weight, called[_WEIGHT], **among))
     moments = np.array([np.bincount(sort, w), np.bincount(sort, w**2)], dtype=np.float64)
     if not resampled:
-        return _Counted(sorts, names, number, moments, None, exponent)
+        return _Counted(sorts, names, orders, number, moments, None, exponent)
     alike = pd.Series(sort).groupby([sort, w]).size()
     place, own = (alike.index.get_level_values(level).to_numpy() for level in (0, 1))
-    return _Counted(sorts, names, number, moments, Kinds(place, own, np.asarray(alike)), exponent)
+    kinds = Kinds(place, own, np.asarray(alike))
+    return _Counted(sorts, names, orders, number, moments, kinds, exponent)
 
 
 def _scaled(w: Floats) -> tuple[Floats, int]:

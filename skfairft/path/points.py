@@ -70,9 +70,13 @@ def candidate_of(
 
 def moved(candidate: Candidate, thresholds: int, judge: JudgedRows) -> Iterator[Candidate]:
     """Yield a two-class head with other thresholds."""
-    margin = (candidate.scores[:, 1] - candidate.scores[:, 0]).numpy()
+    positive = 1 if judge.positives is None else judge.positives[0]
+    # Towards the positive class; by the sign of the score where that is the second.
+    sign = 2.0 * positive - 1.0
+    margin = sign * (candidate.scores[:, 1] - candidate.scores[:, 0]).numpy()
     w = judge.rows.w.numpy()
-    own, total = w[margin > 0].sum(), w.sum()
+    own = w[(candidate.scores.argmax(dim=1) == positive).numpy()].sum()
+    total = w.sum()
     order = np.argsort(margin)
     low, high = margin[order][:-1], margin[order][1:]
     between = np.flatnonzero(high - low > _SAME_MARGIN * np.abs(margin).max(initial=0.0))
@@ -84,8 +88,9 @@ def moved(candidate: Candidate, thresholds: int, judge: JudgedRows) -> Iterator[
             continue
         at = between[np.abs(above - wanted).argmin()]
         threshold = float((low[at] + high[at]) / 2.0)
-        shift = torch.tensor([0.5, -0.5], dtype=torch.float64) * threshold
-        table = np.stack([refused[at], refused[-1] - refused[at]], axis=-1)
+        shift = torch.tensor([0.5, -0.5], dtype=torch.float64) * (sign * threshold)
+        decided = [refused[at], refused[-1] - refused[at]]
+        table = np.stack(decided if positive else decided[::-1], axis=-1)
         yield candidate._replace(share=float(share), shift=shift, table=table)
 
 

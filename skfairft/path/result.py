@@ -61,6 +61,10 @@ class FairnessPath:
         them; else they were held out.
     known_groups : bool, default=False
         Whether the points are of predictions that are told the groups.
+    pos_label : label or None, default=None
+        The positive class of the classifiers; None where each of several is in turn.
+    positives : range or None, default=None
+        Its code, or theirs; None is the second of two, and each of several.
 
     Examples
     --------
@@ -88,6 +92,8 @@ class FairnessPath:
     n_judged: int
     out_of_fold: bool
     known_groups: bool = False
+    pos_label: Any = None
+    positives: range | None = None
 
     def __repr__(self) -> str:
         # The fields' own would print every classifier with its network.
@@ -243,7 +249,7 @@ class FairnessPath:
 
     @property
     def _rule(self) -> Parity:
-        return parity(self.constraint, self.decisions.shape[-1])
+        return parity(self.constraint, self.decisions.shape[-1], positives=self.positives)
 
     @property
     def _inflation(self) -> float:

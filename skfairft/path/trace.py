@@ -71,7 +71,7 @@ def fairness_path(
     Parameters
     ----------
     clf : FairLowRankHeadClassifier
-        With a ``constraint``. It is not changed, and its own ``fairness_weight`` is not used.
+        With a ``constraint``, on the rates of its ``pos_label``. It is not changed, and its own ``fairness_weight`` is not used.
     X, y, sensitive_features, sample_weight
         As for its `fit`, n rows.
     weights : int or array-like of shape (m,), default=25
@@ -82,8 +82,8 @@ def fairness_path(
     solvers : sequence of str or solvers, or None, default=None
         Solvers, by name or with parameters, each once; None is that of ``clf``.
     thresholds : int, default=13
-        With two classes, each head is also tried with thresholds at which the share of positive
-        decisions, by sample weight, is nearest to 0.7 to 1.3 times its own, so many of them; those
+        With two classes, each head is also tried with thresholds at which the share of decisions
+        for the positive class, by sample weight, is nearest to 0.7 to 1.3 times its own, so many of them; those
         on the front are kept. 1 leaves thresholds alone. The column ``positive_share`` says how
         many times.
     cv : int, float, splitter, iterable or None, default=None
@@ -175,14 +175,15 @@ def fairness_path(
         if clf.feature_extractor is None:
             refuse_other_width(given.X, X)
 
-    def check(classes: NDArray[Any], groups: NDArray[Any]) -> None:
+    def check(classes: NDArray[Any], groups: NDArray[Any], positives: range | None) -> None:
         for one in variants:
             check_for(one, len(classes))
         report_void(variants, len(classes))
         if given is not None:
             shape = len(classes), len(groups)
             w = torch.from_numpy(given.w)
-            refuse_alone(constraint, *given.encoded(classes, groups), w, shape=shape)
+            codes = given.encoded(classes, groups)
+            refuse_alone(constraint, *codes, w, shape=shape, positives=positives)
 
     with training_modes():
         problem, random_state = prepare(
@@ -196,13 +197,15 @@ def fairness_path(
         )
         outside = None if given is None else _measured(clf, given)
     seed = random_state.randint(np.iinfo(np.int32).max)
-    rule = parity(constraint, len(clf.classes_))
+    positives = problem.positives
+    rule = parity(constraint, len(clf.classes_), positives=positives)
     if problem.folds is not None:
         judged = problem.as_they_are.take(problem.folds.judged)
         assert judged.codes is not None
         shape = len(clf.classes_), len(clf.groups_)
         # Which rows they are is known only here.
-        refuse_alone(constraint, judged.y, judged.codes, judged.w, shape=shape, name="cv")
+        columns = judged.y, judged.codes, judged.w
+        refuse_alone(constraint, *columns, shape=shape, name="cv", positives=positives)
     refit = problem.folds is not None and problem.folds.refit
     candidates: list[Candidate] = []
     judge: JudgedRows | None = None
@@ -220,7 +223,7 @@ def fairness_path(
                 own = replace(problem, rank=one.rank, C=penalty_of(one))
                 trials = solver.trials(own, seed, outside)
                 if judge is None:
-                    judge = JudgedRows(trials.rows, rule, clf.groups_, refit)
+                    judge = JudgedRows(trials.rows, rule, clf.groups_, refit, positives=positives)
                     judge.warn_of_empty()
                 for trial in trials.path(weights, known=known_groups, heads=True):
                     settings = {**apart, "fairness_weight": trial.weight}
@@ -266,6 +269,8 @@ def fairness_path(
         n_judged=len(judge.rows),
         out_of_fold=refit,
         known_groups=known_groups,
+        pos_label=clf.pos_label_,
+        positives=positives,
     )
 
 

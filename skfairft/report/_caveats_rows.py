@@ -132,7 +132,9 @@ def base_rates(facts: Facts) -> Iterator[Caveat]:
     held = facts.summary.constraint
     if held is None or not TABLE[held].predictions_alone or not binary or facts.weighted:
         return
-    share = facts.counts.iloc[:, 1] / facts.counts.sum(axis=1)
+    labels = facts.counts.columns.tolist()
+    positive = labels.index(facts.fairness.positive)
+    share = facts.counts.iloc[:, positive] / facts.counts.sum(axis=1)
     lowest, highest = int(share.argmin()), int(share.argmax())
     if share.iloc[highest] - share.iloc[lowest] < _UNLIKE_BASE_RATES:
         return
@@ -142,7 +144,7 @@ def base_rates(facts: Facts) -> Iterator[Caveat]:
     )
     yield Caveat(
         "The labels differ between groups",
-        f"The share of class {group_name(facts.counts.columns[1])} among the labels is {low} and "
+        f"The share of class {group_name(labels[positive])} among the labels is {low} and "
         f"{high}. With such labels equal shares of decisions mean unequal true or false positive "
         "rates, unless the decisions have nothing to do with the labels.",
     )

@@ -70,7 +70,7 @@ def model_report(
     Parameters
     ----------
     estimator : FairLowRankHeadClassifier, or Pipeline or search around one
-        Fitted.
+        Fitted. The rates are of its positive class, ``pos_label_``.
     X : array-like, tensor, DataFrame or sequence, n rows
         As for its `predict`, which is called once. Of a collection of Dask the predictions are made
         and counted chunk by chunk, where these lie, and once.
@@ -156,6 +156,11 @@ def model_report(
             f"path has known_groups={path.known_groups}, but the report known_groups="
             f"{known_groups}; set both alike, so that curve and rates are of the same predictions."
         )
+    if path is not None and path.pos_label != clf.pos_label_:
+        raise ValueError(
+            f"path has pos_label={path.pos_label!r}, but the model pos_label_={clf.pos_label_!r}; "
+            "draw a path of the same pos_label, so that curve and rates are of the same class."
+        )
     refuse_mapping(X)
     if sensitive_features is None:
         raise ValueError(
@@ -179,7 +184,7 @@ def model_report(
         estimator.predict(X, **told),
         sensitive_features=sensitive_features,
         sample_weight=sample_weight,
-        pos_label=clf.classes_[1] if len(clf.classes_) == 2 else None,
+        pos_label=clf.pos_label_,
         constraint=summary.constraint,
         n_boot=n_boot,
         confidence_level=confidence_level,

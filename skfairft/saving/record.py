@@ -24,6 +24,7 @@ __all__ = ["classifier_of", "written_classifier"]
 # Attributes of a fit by their type; an array (n,) is of any dtype.
 _VALUES: dict[str, Any] = {
     "classes_": np.ndarray,
+    "pos_label_": (str, int, float, bool, type(None)),
     "groups_": np.ndarray,
     "groups_given_": bool,
     "sensitive_names_in_": list,
@@ -43,8 +44,10 @@ _VALUES: dict[str, Any] = {
 _NUMBERS = ("group_importance_", "importance_", "group_weights_", "singular_values_")
 _MAY_LACK = {
     *("n_features_in_", "feature_names_in_", "difference_", "difference_interval_"),
-    *("difference_limit_", "bound_met_", "known_groups_", "worst_group_"),
+    *("difference_limit_", "bound_met_", "known_groups_", "pos_label_", "worst_group_"),
 }
+# Parameters that classifiers had not when the first were saved; those had what is the default.
+_LATER = {"pos_label"}
 # Otherwise written, or not to be: what trained the head holds its optimizer and code.
 _OTHERS = {"head_", "solver_", "history_", "net_", "feature_extractor_", "_metadata_request"}
 
@@ -83,8 +86,9 @@ def written_classifier(clf: Any) -> tuple[dict[str, Any], Tensors]:
                 fitted[name] = pack(list(value))
             else:
                 # Python's own numbers in place of NumPy's scalars, a tuple in that of a named one.
-                plain = isinstance(value, np.ndarray)
-                fitted[name] = pack(value if plain else _VALUES[name](value))
+                kind = _VALUES[name]
+                plain = isinstance(value, np.ndarray) or isinstance(kind, tuple)
+                fitted[name] = pack(value if plain else kind(value))
         except CannotWriteError as error:
             raise ValueError(
                 f"{name} holds {error}, which cannot be written without code; expected text, "
@@ -130,7 +134,8 @@ def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
     """
     try:
         parameters = content["parameters"]
-        if set(parameters) != set(kind().get_params(deep=False)) - {"feature_extractor"}:
+        known = set(kind().get_params(deep=False)) - {"feature_extractor"}
+        if not known - _LATER <= set(parameters) <= known:
             raise ValueError(f"the parameters are {sorted(parameters)}")
         clf = kind(
             **{key: read_parameter(key, value, tensors) for key, value in parameters.items()}
@@ -139,6 +144,8 @@ def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
         for name, type_ in _VALUES.items():
             if name in fitted or name not in _MAY_LACK:
                 setattr(clf, name, _of_type(type_, unpack(fitted[name]), name))
+        if "pos_label_" not in fitted:
+            clf.pos_label_ = clf.classes_.tolist()[1] if len(clf.classes_) == 2 else None
         if hasattr(clf, "known_groups_"):
             weight, difference, (low, high), limit, met = clf.known_groups_
             clf.known_groups_ = KnownGroups(
@@ -170,9 +177,10 @@ def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
     return clf
 
 
-def _of_type(kind: type, value: Any, name: str) -> Any:
+def _of_type(kind: Any, value: Any, name: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{name} is a {type(value).__name__}; expected a {kind.__name__}.")
+        expected = "label" if isinstance(kind, tuple) else kind.__name__
+        raise ValueError(f"{name} is a {type(value).__name__}; expected a {expected}.")
     return value
 
 
@@ -199,6 +207,8 @@ def _check_shapes(clf: Any) -> None:
     for name, count in (("classes_", k), ("groups_", G)):
         if len(set(getattr(clf, name).tolist())) != count:
             raise ValueError(f"{name} names one twice.")
+    if clf.pos_label_ not in [*clf.classes_.tolist(), *[None] * (k > 2)]:
+        raise ValueError(f"pos_label_ is {clf.pos_label_!r} of {clf.classes_.tolist()}.")
     with torch.no_grad():
         scores = clf.head_(torch.zeros(1, d))
     fits = scores.shape == (1, k) and scores.is_floating_point() and k >= 2

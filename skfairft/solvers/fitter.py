@@ -92,7 +92,12 @@ class HeadFitter(ABC):
         self.parity: Parity | None = None
         self.C: float  # of the penalty; chosen, where it is not given
         if problem.constraint is not None:
-            self.parity = parity(problem.constraint, problem.n_classes, problem.class_weight)
+            self.parity = parity(
+                problem.constraint,
+                problem.n_classes,
+                problem.class_weight,
+                positives=problem.positives,
+            )
         self._rows, self._held_out = problem.rows, None
         if early_share is not None:
             held_out = hold_out(

@@ -49,6 +49,8 @@ class Problem:
         Which rows to judge, by heads that have not seen them.
     earlier : nn.Module, optional
         An earlier fit's head to go on from.
+    positives : range, optional
+        Codes of the positive classes, as for `parity`.
     """
 
     rows: TensorRows
@@ -67,6 +69,7 @@ class Problem:
     minimax: bool = False
     folds: Folds | None = None
     earlier: nn.Module | None = None
+    positives: range | None = None
 
     @property
     def n_classes(self) -> int:

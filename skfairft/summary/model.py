@@ -51,6 +51,8 @@ class ModelSummary:
         Features d that the head gets.
     classes, groups : tuple or None
         As ``classes_`` and ``groups_``.
+    positive : label or None, default=None
+        As ``pos_label_``: the positive class, None where each of several is in turn.
     groups_given : bool or None
         Whether `fit` got sensitive features.
     widths : tuple of int or None
@@ -112,7 +114,7 @@ class ModelSummary:
     >>> print(summary)
     backbone    Sequential, 352 parameters, frozen: never trained here
     features    32
-    classes     2: 0, 1
+    classes     2: 0, 1; positive: 1
     groups      2: 0, 1
     head        32 -> 2, rank 1 of 2: 36 parameters, 45.5 % fewer than 66 at full rank
     importance  fisher
@@ -133,6 +135,7 @@ class ModelSummary:
     n_features: int | None = None
     classes: tuple[Any, ...] | None = None
     groups: tuple[Any, ...] | None = None
+    positive: Any = None
     groups_given: bool | None = None
     widths: tuple[int, ...] | None = None
     cells: int | None = None
@@ -209,7 +212,7 @@ class ModelSummary:
         if self.n_features is not None:
             rows.append(("features", f"{self.n_features:,}"))
         if self.classes is not None:
-            rows.append(("classes", f"{len(self.classes):,}: {_listed(self.classes)}"))
+            rows.append(("classes", self.describe_classes()))
         if self.groups is not None:
             rows.append(("groups", self.describe_groups()))
         rows += [
@@ -285,6 +288,13 @@ class ModelSummary:
         taken["dtype"] = self.dtype
         settings = [f"{name} {value!r}" for name, value in taken.items() if value is not None]
         return ", ".join([self.backbone, *settings, count, "frozen: never trained here"])
+
+    def describe_classes(self) -> str:
+        """Return how many classes there are, their names, and which is the positive one."""
+        if self.classes is None:
+            return "not fitted"
+        each = "each in turn" if self.positive is None else _listed((self.positive,))
+        return f"{len(self.classes):,}: {_listed(self.classes)}; positive: {each}"
 
     def describe_groups(self) -> str:
         """Return how many groups there are, and their names."""

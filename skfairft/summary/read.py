@@ -111,6 +111,7 @@ def _of_fit(clf: Any) -> dict[str, Any]:
         "n_features": first.weight.shape[0],
         "classes": tuple(clf.classes_.tolist()),
         "groups": groups,
+        "positive": clf.pos_label_,
         "groups_given": clf.groups_given_,
         "widths": (*first.weight.shape, *behind),
         "cells": cells,
