@@ -235,8 +235,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     pos_label_ : label or None
         The positive class; None where each of several is in turn.
     groups_ : ndarray of shape (G,)
-        Groups, sorted, or in the order of ordered categories; tuples where there are several sensitive columns; ``["all"]`` if
-        `fit` got none.
+        Groups, sorted, or in the order of ordered categories; tuples where there are several
+        sensitive columns; ``["all"]`` if `fit` got none.
     groups_given_ : bool
         Whether `fit` got sensitive features.
     n_features_in_ : int

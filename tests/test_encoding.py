@@ -330,7 +330,7 @@ class TestGroups:
             if isinstance(values[0], str):
                 columns += [
                     pl.Series(values, dtype=pl.Categorical),
-                    pl.Series(values, dtype=pl.Enum(["b", "a"])),
+                    pl.Series(values, dtype=pl.Enum(["a", "b"])),  # which is an order
                     pa.array(values).dictionary_encode(),
                     list(pa.array(values)),
                 ]

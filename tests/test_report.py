@@ -763,11 +763,12 @@ class TestRendering:
         report = fairness_report(y, pred, sensitive_features=s, random_state=0)
         value, low, high = report.headline.loc["demographic_parity_distance"]
         lines = str(report).splitlines()
-        assert lines[:2] == [
+        assert lines[:3] == [
             "Fairness report: 900 rows, 3 groups",
+            "positive class: 1",
             "[low, high]: 95 % intervals, of F1 from 1000 resamples of the rows",
         ]
-        assert lines[5].split()[1:] == [f"{value:.3f}", f"[{low:.3f},", f"{high:.3f}]"]
+        assert lines[6].split()[1:] == [f"{value:.3f}", f"[{low:.3f},", f"{high:.3f}]"]
         rate = report.by_group.loc[0, "tpr"]
         low, high = report.group_intervals.loc[0, "tpr"]
         row = next(line for line in lines if line.startswith("0 "))
@@ -779,9 +780,9 @@ class TestRendering:
         y, pred, s, _ = make_data()
         report = fairness_report(y, pred, sensitive_features=s, n_boot=0)
         lines = str(report).splitlines()
-        assert lines[1] == "[low, high]: 95 % intervals, none of F1 (n_boot=0)"
+        assert lines[2] == "[low, high]: 95 % intervals, none of F1 (n_boot=0)"
         value, low, high = report.headline.loc["equalized_odds_distance"]
-        assert lines[6].split()[1:] == [f"{value:.3f}", f"[{low:.3f},", f"{high:.3f}]"]
+        assert lines[7].split()[1:] == [f"{value:.3f}", f"[{low:.3f},", f"{high:.3f}]"]
         between = lines.index(next(line for line in lines if line.startswith("between groups")))
         assert lines[between].split("  ")[-1].strip() == "[low, high]"
         numbers = [

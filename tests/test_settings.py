@@ -59,6 +59,7 @@ OF_CLASSIFIER = {
     "no constraint": {"constraint": None, "fairness_weight": None},
     "equalized_odds": {"constraint": "equalized_odds"},
     "error_rate_parity": {"constraint": "error_rate_parity"},
+    "pos_label": {"pos_label": 2},
     "fairness_weight": {"fairness_weight": 0.4},
     "no fairness_weight": {"fairness_weight": 0.0},
     "difference_bound": {"difference_bound": 0.1, "fairness_weight": None},
@@ -125,6 +126,9 @@ VOID = {
     ("calibrate", "no fairness_weight"): NO_CONSTRAINT,
     ("equalized_odds", "no fairness_weight"): NO_CONSTRAINT,
     ("error_rate_parity", "no fairness_weight"): NO_CONSTRAINT,
+    ("pos_label", "no fairness_weight"): NO_CONSTRAINT,
+    ("pos_label", "no constraint"): "only reports are of its rates then",
+    ("pos_label", "error_rate_parity"): "an error is one whatever the class",
     ("early_stopping", "hidden head"): "it is 'auto', which stops such a head early",
     ("n_iter_no_change", "max_epochs"): ONE_EPOCH,
     ("no tol", "max_epochs"): ONE_EPOCH,
@@ -173,7 +177,9 @@ def void(pair, solver):
     # Where nothing is cut, as by this share, PlugIn's epochs stay where they start.
     uncut = [("untrained", "no rank"), ("untrained", "a rank as a share")]
     stays = pair in uncut and solver == "plug_in"
-    return pair in VOID or stays or (what == "random_state" and not draws)
+    # The closed form holds the mean scores of all classes.
+    all_alike = what == "pos_label" and solver == "closed_form"
+    return pair in VOID or stays or all_alike or (what == "random_state" and not draws)
 
 
 # A bound is a search, as long as all the others together.

@@ -12,7 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 from ..metrics.report import FEW_ROWS, FairnessReport
 from ..metrics.scores import fairness_report
 from ..parity.table import RATES, split_rate
-from ._common import Display, check_known, entry, group_name, literal, new_axes, positive_class, predictions
+from ._common import (
+    Display,
+    check_known,
+    entry,
+    group_name,
+    literal,
+    new_axes,
+    positive_class,
+    predictions,
+)
 from ._rates import GAP, draw_rate, lay_out, rate_look, wanted_rates, write
 
 __all__ = ["GroupRatesDisplay"]

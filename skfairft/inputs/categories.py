@@ -42,14 +42,10 @@ def _categories(column: Any) -> Any:
     if kind.__name__ == "Enum" and kind.__module__.startswith("polars"):
         return dtype.categories  # type: ignore[union-attr]
     if getattr(getattr(column, "type", None), "ordered", None) is True:  # Arrow
-        whole = column.unify_dictionaries().combine_chunks() if _chunked(column) else column
-        whole = whole.chunk(0) if _chunked(whole) else whole
-        return whole.dictionary
+        if hasattr(column, "combine_chunks"):
+            column = column.unify_dictionaries().combine_chunks()
+        return column.dictionary
     return None
-
-
-def _chunked(column: Any) -> bool:
-    return hasattr(column, "unify_dictionaries")
 
 
 def in_category_order(

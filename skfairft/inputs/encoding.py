@@ -55,7 +55,9 @@ def to_label_array(y: Any, *, name: str = "y") -> NDArray[Any]:
 
 
 def label_order(y: Any, *, name: str = "y") -> list[Any] | None:
-    """Return the categories of labels in their order, None where they have none.
+    """Return the categories of labels, or of one column of groups, in their order.
+
+    None where they have none, as values in a list or an array.
 
     Examples
     --------
@@ -63,7 +65,10 @@ def label_order(y: Any, *, name: str = "y") -> list[Any] | None:
     >>> label_order(pd.Categorical(["low"], ["low", "high"], ordered=True)), label_order(["low"])
     (['low', 'high'], None)
     """
-    return read_table(y, name).orders[0]
+    if isinstance(y, (list, tuple, np.ndarray)):
+        return None
+    orders = read_table(y, name).orders
+    return orders[0] if len(orders) == 1 else None
 
 
 def one_column(y: Any, *, name: str = "y") -> Any:

@@ -78,6 +78,7 @@ class FairnessReport:
     >>> lead, headline, by_group, between = str(report).split("\n\n")
     >>> print(lead, headline, between, sep="\n\n")
     Fairness report: 200 rows, 2 groups
+    positive class: 1
     [low, high]: 95 % intervals, none of F1 (n_boot=0)
     <BLANKLINE>
     headline                      value     [low, high]
@@ -172,10 +173,11 @@ class FairnessReport:
         >>> from skfairft.metrics import fairness_report
         >>> s = ["a", "a", "b", "b"] * 20
         >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
-        >>> report.to_markdown().splitlines()[4:7:2]
+        >>> report.to_markdown().splitlines()[6:9:2]
         ['| headline | value | [low, high] |', '| weighted_f1_error (%) | 0.000 |  |']
         """
-        blocks = [f"**{self._lead()[0]}**", *self._lead()[1:]]
+        lead, *more = self._lead()
+        blocks = [f"**{lead}**", *map(_escape_markdown, more)]
         blocks += [pipe_table(table, _escape_markdown) for table in self._tables()]
         blocks += [_escape_markdown(note) for note in self.notes]
         return "\n\n".join(blocks) + "\n"
@@ -237,10 +239,14 @@ class FairnessReport:
 
     def _lead(self) -> list[str]:
         lead = f"Fairness report: {self.overall['count']:.0f} rows, {len(self.by_group)} groups"
+        several = self.positive is None
+        which = "each in turn, against the rest" if several else group_name(self.positive)
         level = f"[low, high]: {100 * self.confidence_level:g} % intervals"
         if self.n_boot:
-            return [lead, f"{level}, of F1 from {self.n_boot} resamples of the rows"]
-        return [lead, f"{level}, none of F1 (n_boot=0)"]
+            level += f", of F1 from {self.n_boot} resamples of the rows"
+        else:
+            level += ", none of F1 (n_boot=0)"
+        return [lead, f"positive class: {which}", level]
 
     def _tables(self) -> list[Table]:
         names = [one_line(name) for name in self.by_group.index.names]

@@ -138,9 +138,10 @@ def demographic_parity_distance(
     sample_weight : array-like of shape (n,), default=None
         Weights >= 0; an integer weight counts the row as often.
     pos_label : label, default=None
-        The positive label. None takes 1 (or True) if all labels are in {-1, 0, 1}, else the
-        larger of two labels; of more than two labels it takes each in turn. With two labels
-        the choice does not change the distance.
+        The positive label. None takes the last category of two where the labels are ordered
+        categories, 1 (or True) if all labels are in {-1, 0, 1}, else the larger of two labels; of
+        more than two labels it takes each in turn. With two labels the choice does not change the
+        distance.
 
     Returns
     -------
@@ -154,6 +155,10 @@ def demographic_parity_distance(
 
     Notes
     -----
+    Labels and groups that are ordered categories (of pandas, an Enum of polars, an ordered
+    dictionary of Arrow) keep their order. Of the labels one of the two columns may have it; two
+    orders that differ are an error.
+
     Each column may be a collection of Dask: an array, a frame or a column of one, or a list of
     delayed chunks. Its chunks are counted where they lie; only how many rows there are of each
     kind comes here, and a column that is not Dask's is sent there. Rows belong together by their

@@ -15,7 +15,8 @@ A moment is a rate with coefficients ``C`` and ``E`` of the true and the predict
 
 They are those of `skfairft.parity.table`, between a positive class c and the rest: ``counted[y ==
 c][j == c]`` and ``of[y == c]``. With two classes c is ``classes_[1]``; with more, each class in
-turn, as in `skfairft.metrics`; or the one class that is asked for. A pooled rate sums both over all c.
+turn, as in `skfairft.metrics`; or it is the one that is asked for. A pooled rate sums both over
+all c.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def sorts_of_rows(
 
 def _order_of(values: Any) -> tuple[Any, ...] | None:
     """Return the categories of one column in their order, None of others."""
-    order = label_order(values) if len(read_table(values, "values").columns) == 1 else None
+    order = label_order(values)
     return None if order is None else tuple(order)
 
 
@@ -164,10 +164,10 @@ def _in_order(values: Array, orders: list[tuple[Any, ...] | None], name: str) ->
 
     order, *others = dict.fromkeys(orders)
     if others:
-        said = " and ".join("none" if each is None else f"{list(each)}" for each in (order, *others))
+        found = ["none" if each is None else f"{list(each)}" for each in (order, *others)]
         raise ValueError(
-            f"{name} has ordered categories that differ between chunks: {said}. Give all chunks the "
-            "same, for example by .cat.as_known()."
+            f"{name} has ordered categories that differ between chunks: {' and '.join(found)}; "
+            "expected one order. Give all chunks the same, for example by .cat.as_known()."
         )
     return values if order is None else pd.Categorical(values, list(order), ordered=True)
 

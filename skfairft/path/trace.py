@@ -71,7 +71,8 @@ def fairness_path(
     Parameters
     ----------
     clf : FairLowRankHeadClassifier
-        With a ``constraint``, on the rates of its ``pos_label``. It is not changed, and its own ``fairness_weight`` is not used.
+        With a ``constraint``, on the rates of its ``pos_label``. It is not changed, and its own
+        ``fairness_weight`` is not used.
     X, y, sensitive_features, sample_weight
         As for its `fit`, n rows.
     weights : int or array-like of shape (m,), default=25
@@ -83,9 +84,9 @@ def fairness_path(
         Solvers, by name or with parameters, each once; None is that of ``clf``.
     thresholds : int, default=13
         With two classes, each head is also tried with thresholds at which the share of decisions
-        for the positive class, by sample weight, is nearest to 0.7 to 1.3 times its own, so many of them; those
-        on the front are kept. 1 leaves thresholds alone. The column ``positive_share`` says how
-        many times.
+        for the positive class, by sample weight, is nearest to 0.7 to 1.3 times its own, so many of
+        them; those on the front are kept. 1 leaves thresholds alone. The column ``positive_share``
+        says how many times.
     cv : int, float, splitter, iterable or None, default=None
         Which rows are judged by heads that have not seen them, as for
         `FairLowRankHeadClassifier`; None is that of ``clf``, whose default is 5. The more folds,

@@ -27,7 +27,9 @@ class ClosedForm(Solver):
     The weight matrix is the one nearest to the head, in the metric that ``importance`` names, whose
     mean scores differ between groups by the share ``1 - fairness_weight`` of what they did. The
     bias is fitted anew. It has no parameters; ``solver="closed_form"`` stands for ``ClosedForm()``.
-    Constraints on rates that no mean score tells of, such as "error_rate_parity", are refused.
+    Constraints on rates that no mean score tells of, such as "error_rate_parity", are refused. Of
+    more than two classes the mean scores of all are held, also where one is the ``pos_label``: a
+    decision for it depends on all.
 
     Examples
     --------
