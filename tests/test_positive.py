@@ -198,6 +198,26 @@ class TestOfSeveral:
         with pytest.raises(ValueError, match="1 has no row of class 2"):
             model().fit(X[kept], y[kept], sensitive_features=s[kept])
 
+    def test_only_its_rows_are_judged_by(self, several):
+        X, y, s = several
+        held_out = X[(y != 2) | (s == 0)], y[(y != 2) | (s == 0)], s[(y != 2) | (s == 0)]
+        rest = np.flatnonzero((y == 2) & (s == 1))
+        judged = np.setdiff1d(np.arange(0, 420, 2), rest)
+        cv = [(np.setdiff1d(np.arange(420), judged), judged)]
+        for label in (1, 2):
+            clf = model(solver="closed_form", pos_label=label, fairness_weight=None)
+            tried = [
+                partial(fairness_path, clf, weights=2, n_boot=0, held_out=held_out),
+                partial(fairness_path, clf, weights=2, n_boot=0, cv=cv),
+                clone(clf).set_params(difference_bound=0.9, confidence=0.9, cv=cv).fit,
+            ]
+            for fit in tried:
+                if label == 1:
+                    fit(X, y, sensitive_features=s)
+                    continue
+                with pytest.raises(ValueError, match="at least two groups"):
+                    fit(X, y, sensitive_features=s)
+
 
 class TestLabel:
     @pytest.mark.parametrize(
@@ -365,7 +385,11 @@ class TestPath:
                     y, predicted, constraint=of, sensitive_features=s, pos_label=2
                 )
                 assert row[name] == pytest.approx(wanted, abs=1e-12)
-                assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+                report = fairness_report(
+                    y, predicted, sensitive_features=s, pos_label=2, constraint=of, n_boot=0
+                )
+                limits = report.headline.loc[f"{of}_distance", ["low", "high"]]
+                assert [row[f"{name}_low"], row[f"{name}_high"]] == pytest.approx([*limits])
 
 
 class TestOrder:

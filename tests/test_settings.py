@@ -177,8 +177,9 @@ def void(pair, solver):
     # Where nothing is cut, as by this share, PlugIn's epochs stay where they start.
     uncut = [("untrained", "no rank"), ("untrained", "a rank as a share")]
     stays = pair in uncut and solver == "plug_in"
-    # The closed form holds the mean scores of all classes.
-    all_alike = what == "pos_label" and solver == "closed_form"
+    # The closed form, from which training starts, holds the mean scores of all classes.
+    closed = solver == "closed_form" or (solver == "fine_tune" and beside == "untrained")
+    all_alike = what == "pos_label" and closed
     return pair in VOID or stays or all_alike or (what == "random_state" and not draws)
 
 

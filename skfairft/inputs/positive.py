@@ -18,6 +18,7 @@ def code_of(label: Any, names: Sequence[Any]) -> int | None:
 
     Examples
     --------
+    >>> import numpy as np
     >>> code_of(np.str_("b"), ["a", "b"]), code_of(np.True_, [0, 1]), code_of("1", [0, 1])
     (1, 1, None)
     """
@@ -51,6 +52,7 @@ def positive_label(pos_label: Any, classes: NDArray[Any], y: Any) -> Any:
 
     Examples
     --------
+    >>> import numpy as np
     >>> import pandas as pd
     >>> names, y = np.array(["high", "low"]), ["low", "high"]
     >>> positive_label(None, names, y), positive_label(None, names, pd.Categorical(y, y, True))
