@@ -218,6 +218,16 @@ class TestOfSeveral:
                 with pytest.raises(ValueError, match="at least two groups"):
                     fit(X, y, sensitive_features=s)
 
+    def test_only_its_rows_are_asked_for_in_each_fold(self, several):
+        X, y, s = several
+        judged = np.union1d(np.arange(0, 420, 2), np.flatnonzero((y == 2) & (s == 1)))
+        cv = [(np.setdiff1d(np.arange(420), judged), judged)]
+        bounded = {"fairness_weight": None, "difference_bound": 0.9, "confidence": 0.9, "cv": cv}
+        clf = model(solver="closed_form", pos_label=1, **bounded)
+        clf.fit(X, y, sensitive_features=s)
+        with pytest.raises(ValueError, match="split 0, of the rows to fit: .* 1 has no row of"):
+            clf.set_params(pos_label=2).fit(X, y, sensitive_features=s)
+
 
 class TestLabel:
     @pytest.mark.parametrize(
