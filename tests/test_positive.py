@@ -225,7 +225,7 @@ class TestOfSeveral:
         bounded = {"fairness_weight": None, "difference_bound": 0.9, "confidence": 0.9, "cv": cv}
         clf = model(solver="closed_form", pos_label=1, **bounded)
         clf.fit(X, y, sensitive_features=s)
-        with pytest.raises(ValueError, match="split 0, of the rows to fit: .* 1 has no row of"):
+        with pytest.raises(ValueError, match=r"split 0, of the rows to fit: .* 1 has no row of"):
             clf.set_params(pos_label=2).fit(X, y, sensitive_features=s)
 
 
