@@ -554,9 +554,51 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ndarray of shape (n, k), float64
             Softmax of the logits, columns in the order of ``classes_``. With
             ``solver="plug_in"`` and a weight above 0 these are the shares of the votes
-            that decide, and no longer estimates of the label's frequency.
+            that decide, and no longer estimates of the label's frequency: those are
+            `predict_label_proba`.
         """
         found: NDArray[np.float64] = outputs(self, "predict_proba", X, sensitive_features)
+        return found
+
+    def predict_label_proba(self, X: Any, *, sensitive_features: Any = None) -> NDArray[np.float64]:
+        """Return the estimated probability of each class, given the features.
+
+        Of ``solver="plug_in"`` that is what its head estimates before any vote: the sum over the
+        groups of the probabilities of the cells of class and group, or, for a row whose group is
+        told, over the cells of its group. Of other solvers it is `predict_proba`, which a
+        constraint moves too, as it moves the decisions.
+
+        Whether it is calibrated is to be seen on rows that had no part in the fit, see
+        `skfairft.metrics.calibration_error`. Where ``class_weight`` or sample weights are not 1,
+        it estimates the classes of rows that are weighted so.
+
+        Parameters
+        ----------
+        X : as for `fit`
+            n rows. Of a collection of Dask the result is an array of Dask, not computed yet.
+        sensitive_features : array-like of shape (n,) or (n, c), default=None
+            As for `predict_proba`.
+
+        Returns
+        -------
+        ndarray of shape (n, k), float64
+            Rows have sum 1, columns are in the order of ``classes_``.
+
+        Examples
+        --------
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=2000, disparity=0.4, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(
+        ...     constraint="demographic_parity", fairness_weight=1.0, solver="plug_in"
+        ... ).fit(X, y, sensitive_features=s)
+        >>> in_group, p = s == 0, clf.predict_label_proba(X)[:, 1]
+        >>> bool(abs(p[in_group].mean() - y[in_group].mean()) < 0.05)
+        True
+        >>> votes = clf.predict_proba(X)[:, 1]
+        >>> bool(abs(votes[in_group].mean() - y[in_group].mean()) < 0.05)
+        False
+        """
+        found: NDArray[np.float64] = outputs(self, "predict_label_proba", X, sensitive_features)
         return found
 
     def predict_log_proba(self, X: Any, *, sensitive_features: Any = None) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-__all__ = ["CellVote", "safe_log"]
+__all__ = ["CellVote", "labels_of_cells", "safe_log"]
 
 
 class CellVote(nn.Module):
@@ -22,6 +22,8 @@ class CellVote(nn.Module):
         Of the cells, for `with_groups`.
     known_vote : Tensor of shape (c, k), optional
         Votes for rows whose group is known; None is ``vote``.
+    labels : Tensor of shape (c,), int64, optional
+        Codes of the cells' classes, for `by_label`; None is -1, not known.
 
     Examples
     --------
@@ -38,9 +40,14 @@ class CellVote(nn.Module):
     groups: Tensor
     known_vote: Tensor
     known_bias: Tensor
+    labels: Tensor
 
     def __init__(
-        self, vote: Tensor, groups: Tensor | None = None, known_vote: Tensor | None = None
+        self,
+        vote: Tensor,
+        groups: Tensor | None = None,
+        known_vote: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> None:
         super().__init__()
         vote = vote.detach()
@@ -50,6 +57,8 @@ class CellVote(nn.Module):
             self.register_buffer(name, value.clone())
         for name in ("bias", "known_bias"):
             self.register_buffer(name, vote.new_zeros(vote.shape[1]))
+        labels = torch.full_like(groups, -1) if labels is None else labels
+        self.register_buffer("labels", labels.clone())
 
     def forward(self, scores: Tensor) -> Tensor:
         """Map scores of cells (n, c) to scores of classes (n, k)."""
@@ -74,9 +83,47 @@ class CellVote(nn.Module):
         told = safe_log(p @ self.known_vote) + self.known_bias
         return torch.where(known, told, self(scores))
 
+    def by_label(self) -> CellVote:
+        """Return the module in which each cell votes for its own class alone, and no bias is.
+
+        Its probabilities of the classes are the sums of those of their cells.
+
+        Examples
+        --------
+        >>> vote = torch.tensor([[1.0, 0.0], [0.25, 0.75], [0.0, 1.0]])
+        >>> groups, labels = torch.tensor([0, 1, 0]), torch.tensor([0, 0, 1])
+        >>> CellVote(vote, groups, labels=labels).by_label().vote.tolist()
+        [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
+        """
+        if (self.labels < 0).any():
+            raise ValueError(
+                "This head does not know the classes of its cells: it was saved by a version that "
+                "did not write them, and not each class has rows of each group. Fit it again."
+            )
+        own = nn.functional.one_hot(self.labels, self.vote.shape[1]).to(self.vote)
+        return CellVote(own, self.groups, labels=self.labels)
+
     def extra_repr(self) -> str:
         """Return both widths, for torch's repr."""
         return f"cells={len(self.vote)}, out_features={self.vote.shape[1]}"
+
+
+def labels_of_cells(groups: Tensor, n_classes: int) -> Tensor:
+    """Return the classes (c,) of cells that are in the order of class, then group (c,).
+
+    A class begins where the groups do not go up. Where a class may also begin elsewhere, because
+    cells are lacking, all are -1: not known.
+
+    Examples
+    --------
+    >>> labels_of_cells(torch.tensor([0, 1, 0, 1]), 2).tolist()
+    [0, 0, 1, 1]
+    >>> labels_of_cells(torch.tensor([0, 1, 2]), 2).tolist()
+    [-1, -1, -1]
+    """
+    labels = torch.zeros_like(groups)
+    labels[1:] = (groups[1:] <= groups[:-1]).cumsum(0)
+    return labels if int(labels[-1]) == n_classes - 1 else torch.full_like(groups, -1)
 
 
 def safe_log(p: Tensor) -> Tensor:

@@ -24,7 +24,9 @@ __all__ = [
     "HeadWithGroups",
     "RawHead",
     "StandardizedHead",
+    "cell_probabilities",
     "head_scores",
+    "label_head",
     "shift_scores",
     "single_score_head",
     "split_tail",
@@ -227,6 +229,23 @@ def head_scores(head: nn.Module, Z: Features, codes: Tensor | None = None) -> Te
     assert isinstance(vote, CellVote)
     with torch.no_grad():
         return vote.with_groups(head_scores(nn.Sequential(*layers), Z), codes)
+
+
+def label_head(head: nn.Module) -> nn.Module:
+    """Return the head whose probabilities are estimates of the label: of cells, their sums.
+
+    A head without cells is its own; none is changed.
+    """
+    if not (isinstance(head, nn.Sequential) and isinstance(head[-1], CellVote)):
+        return head
+    *layers, vote = head
+    return nn.Sequential(*layers, vote.by_label())
+
+
+def cell_probabilities(head: nn.Module, Z: Features) -> Tensor:
+    """Return the probabilities (n, c) of the cells of a head whose cells vote."""
+    assert isinstance(head, nn.Sequential)
+    return torch.softmax(head_scores(nn.Sequential(*head[:-1]), Z), dim=1)
 
 
 class DeployedModel(nn.Sequential):

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..head.cells import CellVote
+from ..head.cells import CellVote, labels_of_cells
 from ..lowrank.layer import LowRankHead
 from .values import CannotWriteError, pack, unpack
 
@@ -130,10 +130,15 @@ def _linear(own: Tensors) -> nn.Module:
 
 def _vote(own: Tensors) -> nn.Module:
     _check_sizes(own)
-    module = CellVote(own["vote"], own["groups"], own["known_vote"])
-    module.load_state_dict(own)
     k = own["vote"].shape[1]
+    # Files of before do not say which classes the cells are of.
+    own = {"labels": labels_of_cells(own["groups"], k)} | own
+    module = CellVote(own["vote"], own["groups"], own["known_vote"], own["labels"])
+    module.load_state_dict(own)
     if own["groups"].dtype != torch.int64 or own["known_vote"].shape != own["vote"].shape:
+        raise ValueError("The votes of a head do not fit each other.")
+    labels = own["labels"]
+    if labels.dtype != torch.int64 or labels.shape != own["groups"].shape or int(labels.max()) >= k:
         raise ValueError("The votes of a head do not fit each other.")
     if len(own["groups"]) != len(own["vote"]) or len(own["bias"]) != k:
         raise ValueError("The votes of a head do not fit each other.")

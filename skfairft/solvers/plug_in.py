@@ -270,7 +270,7 @@ class _PlugInFitter(HeadFitter):
         """Return the head that a constraint starts from, whose cells vote for their own class."""
         own = self._cells // self._problem.n_groups
         labels = nn.functional.one_hot(own, self._problem.n_classes)
-        return nn.Sequential(*_layers(super().unconstrained()), CellVote(labels.double()))
+        return nn.Sequential(*_layers(super().unconstrained()), CellVote(labels.double(), labels=own))
 
     @cached_property
     def cell_head(self) -> _CellHead:
@@ -328,7 +328,8 @@ class _CellHead(NamedTuple):
     def voting(self, rules: _Rules, weight: float, known_weight: float) -> FittedHead:
         """Return the head with the votes of a weight, and those for rows of known groups."""
         vote, known_vote = rules.votes(weight), rules.votes(known_weight, known=True)
-        last = CellVote(vote[self.cells], self.cells % rules.n_groups, known_vote[self.cells])
+        labels, groups = self.cells // rules.n_groups, self.cells % rules.n_groups
+        last = CellVote(vote[self.cells], groups, known_vote[self.cells], labels)
         layers = copy.deepcopy(_layers(self.fitted.head))
         return replace(self.fitted, head=nn.Sequential(*layers, last), worst=rules.worst(weight))
 
