@@ -9,6 +9,7 @@ from .displays import (
     FairnessTradeoffDisplay,
     FeatureScatterDisplay,
     FisherImportanceDisplay,
+    GroupCalibrationDisplay,
     GroupRatesDisplay,
     SingularSpectrumDisplay,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "FineTune",
     "FisherImportanceDisplay",
     "FrozenFeatureExtractor",
+    "GroupCalibrationDisplay",
     "GroupRatesDisplay",
     "ModelReport",
     "PlugIn",

@@ -3,6 +3,7 @@
 Must not know how a model was fitted. matplotlib is imported when a plot is drawn.
 """
 
+from ._calibration import GroupCalibrationDisplay
 from ._group_rates import GroupRatesDisplay
 from ._importance import FisherImportanceDisplay
 from ._scatter import FeatureScatterDisplay
@@ -13,6 +14,7 @@ __all__ = [
     "FairnessTradeoffDisplay",
     "FeatureScatterDisplay",
     "FisherImportanceDisplay",
+    "GroupCalibrationDisplay",
     "GroupRatesDisplay",
     "SingularSpectrumDisplay",
 ]

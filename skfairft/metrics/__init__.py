@@ -3,6 +3,7 @@
 Must not know how a model was fitted.
 """
 
+from .calibration import calibration_error
 from .report import FairnessReport
 from .scorers import fairness_scorer
 from .scores import (
@@ -16,6 +17,7 @@ from .scores import (
 
 __all__ = [
     "FairnessReport",
+    "calibration_error",
     "constraint_distance",
     "demographic_parity_distance",
     "equalized_odds_distance",

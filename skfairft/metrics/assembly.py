@@ -19,20 +19,25 @@ from .tables import free_name
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["build_report", "free_names"]
+__all__ = ["build_report", "free_names", "group_names"]
 
 # What the two levels of the columns of ``group_intervals`` are called.
 _LEVELS = ["metric", "bound"]
 
 
-def _group_names(sensitive_features: Any, group: Any, metrics: list[str]) -> list[str]:
-    """Return one name per sensitive column: the caller's, or group, group_0, group_1, ..."""
+def group_names(sensitive_features: Any, group: Any, taken: Collection[Any]) -> list[str]:
+    """Return one name per sensitive column: the caller's, or group, group_0, group_1, ...
+
+    Examples
+    --------
+    >>> group_names([["f", 1], ["m", 2]], ("f", 1), ())
+    ['group_0', 'group_1']
+    """
     columns = len(group) if isinstance(group, tuple) else 1
     names = column_names(sensitive_features)
     if not len(set(names)) == columns == len(names):
         return ["group"] if columns == 1 else [f"group_{j}" for j in range(columns)]
-    # fairlearn keeps y_true and y_pred in the same table as the groups.
-    return free_names(names, {"y_true", "y_pred", "count", *metrics, *_LEVELS, *COLUMNS})
+    return free_names(names, taken)
 
 
 def free_names(names: list[str], taken: Collection[Any]) -> list[str]:
@@ -74,7 +79,9 @@ def build_report(
     groups = cells.groups.tolist()
     values = statistics(cells, cells.mass)
     metrics = list(values["group"])
-    index = exact_index(groups, _group_names(sensitive_features, groups[0], metrics))
+    # fairlearn keeps y_true and y_pred in the same table as the groups.
+    taken = {"y_true", "y_pred", "count", *metrics, *_LEVELS, *COLUMNS}
+    index = exact_index(groups, group_names(sensitive_features, groups[0], taken))
     bounds = intervals(cells, n_boot=int(n_boot), level=confidence_level, random_state=random_state)
 
     def with_bounds(scope: str) -> pd.DataFrame:

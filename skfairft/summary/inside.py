@@ -12,7 +12,16 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..backbone.modules import ModuleParamsMixin
 
-__all__ = ["deciding_wrapper", "features_input", "final_classifier", "path_inside"]
+__all__ = [
+    "deciding_wrapper",
+    "features_input",
+    "final_classifier",
+    "label_probabilities",
+    "path_inside",
+]
+
+# What moves a threshold alone; probabilities inside are as good.
+_THRESHOLDS = ("FixedThresholdClassifier", "TunedThresholdClassifierCV")
 
 
 def final_classifier(estimator: Any) -> Any:
@@ -101,6 +110,53 @@ def features_input(estimator: Any, X: Any) -> Any:
         if len(getattr(outer, "steps", ())) > 1:
             X = outer[:-1].transform(X)
     return X
+
+
+def label_probabilities(estimator: Any, X: Any) -> Any:
+    """Return an estimator's estimates of the probability of each class, and the classes.
+
+    Parameters
+    ----------
+    estimator : classifier, Pipeline or search
+        Fitted.
+    X : as for its ``predict_proba``
+        n rows.
+
+    Returns
+    -------
+    probabilities : array of shape (n, k)
+        Where a `FairLowRankHeadClassifier` decides, alone or by a threshold that was moved around
+        it, its ``predict_label_proba``; else what ``predict_proba`` gives, as of a calibration
+        around it, or of any other classifier.
+    classes : ndarray of shape (k,)
+
+    Raises
+    ------
+    TypeError
+        For an estimator without ``predict_proba``.
+
+    Examples
+    --------
+    >>> from skfairft import FairLowRankHeadClassifier
+    >>> from skfairft.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(n_samples=500, random_state=0)
+    >>> clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
+    >>> p, classes = label_probabilities(clf, X)
+    >>> p.shape, classes.tolist()
+    ((500, 2), [0, 1])
+    """
+    try:
+        clf = final_classifier(estimator)
+    except TypeError:  # it is someone else's
+        clf = None
+    if clf is not None and deciding_wrapper(estimator) in (None, *_THRESHOLDS):
+        return clf.predict_label_proba(features_input(estimator, X)), clf.classes_
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            f"estimator is a {_kind(estimator)} without predict_proba; expected a fitted classifier "
+            "that estimates probabilities, or a fitted pipeline or search around one."
+        )
+    return estimator.predict_proba(X), estimator.classes_
 
 
 def deciding_wrapper(estimator: Any) -> str | None:
