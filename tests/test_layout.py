@@ -37,7 +37,9 @@ LOOKS_INTO = {
     "metrics": "inputs parity",
     "distributed": "inputs feature_store backbone",
     "displays": "inputs rows backbone parity lowrank summary fitting path metrics",
-    "report": "_version inputs backbone parity summary classifier path metrics displays",
+    "report": (
+        "_version inputs backbone parity summary predicting classifier path metrics displays"
+    ),
     "datasets": "inputs",
     "__init__": (
         "_version inputs backbone solvers classifier loading compression path displays report"

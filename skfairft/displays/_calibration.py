@@ -34,7 +34,7 @@ _MANY = 4
 # Room around the points, as a share of the axes.
 _ROOM = 0.03
 
-# How far from one half a share may be: with weights, sums in another order can exceed 1 by rounding.
+# How far from one half a share may be: with weights, sums in another order can round beyond 1.
 _HALF = 0.5 + 1e-9
 
 
@@ -281,7 +281,12 @@ class GroupCalibrationDisplay(Display):
             found.append(entry(label, **look(i), markersize=5))
         found.append(entry("calibrated", color="0.6", linestyle="-"))
         if any(each.any() for each in few):
-            hollow = {"color": "0.3", "marker": "o", "markerfacecolor": "white", "markersize": 5}
+            hollow: dict[str, Any] = {
+                "color": "0.3",
+                "marker": "o",
+                "markerfacecolor": "white",
+                "markersize": 5,
+            }
             found.append(entry(f"hollow: fewer than {FEW_ROWS} rows", **hollow))
         return found
 

@@ -236,16 +236,17 @@ def label_head(head: nn.Module) -> nn.Module:
 
     A head without cells is its own; none is changed.
     """
-    if not (isinstance(head, nn.Sequential) and isinstance(head[-1], CellVote)):
+    if not isinstance(head, nn.Sequential):
         return head
-    *layers, vote = head
-    return nn.Sequential(*layers, vote.by_label())
+    *layers, last = head
+    return nn.Sequential(*layers, last.by_label()) if isinstance(last, CellVote) else head
 
 
 def cell_probabilities(head: nn.Module, Z: Features) -> Tensor:
     """Return the probabilities (n, c) of the cells of a head whose cells vote."""
     assert isinstance(head, nn.Sequential)
-    return torch.softmax(head_scores(nn.Sequential(*head[:-1]), Z), dim=1)
+    *layers, _ = head
+    return torch.softmax(head_scores(nn.Sequential(*layers), Z), dim=1)
 
 
 class DeployedModel(nn.Sequential):

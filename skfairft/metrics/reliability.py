@@ -94,7 +94,7 @@ def bins(y: Floats, p: Floats, w: Floats, *, n_bins: int, strategy: str) -> Bins
     at, code = np.unique(np.searchsorted(edges, p), return_inverse=True)
 
     def total(values: Floats) -> Floats:
-        return np.bincount(code, values, len(at))
+        return np.bincount(code, values, len(at)).astype(np.float64)
 
     mass, squares = total(w), total(w**2)
     predicted, observed = total(w * p) / mass, total(w * y) / mass
@@ -154,8 +154,8 @@ def mean_error(found: Bins, level: float) -> Measured:
     value = -float(found.share @ found.residual)
     inside = found.share**2 @ found.sampled
     between = (found.share**2 / found.alike) @ (found.residual + value) ** 2
-    variance = max(found.share**2 @ found.expected, inside + between)
-    half = float(norm.ppf((1.0 + level) / 2.0) * np.sqrt(variance))
+    variance = max(float(found.share**2 @ found.expected), float(inside + between))
+    half = float(norm.ppf((1.0 + level) / 2.0)) * float(variance) ** 0.5
     return Measured(value, max(value - half, -1.0), min(value + half, 1.0))
 
 
@@ -171,7 +171,7 @@ def root_error(found: Bins, level: float) -> Measured:
     """
     w, d = found.share, found.residual
     total = float(w @ d**2)
-    value = float(np.sqrt(max(total - w @ found.sampled, 0.0)))
+    value = max(total - float(w @ found.sampled), 0.0) ** 0.5
     v = np.maximum(found.expected, found.sampled)
     mean = float(w @ v)
     if mean <= 0.0:  # all is certain, and so is what is off

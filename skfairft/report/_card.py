@@ -20,7 +20,7 @@ from ._caveat import Caveat
 from ._caveats import find_caveats
 from ._facts import Facts
 from ._figures import draw, have_matplotlib
-from ._words import RATES_ARE, distances_are, markdown, positive_class, predicting
+from ._words import RATES_ARE, calibration_is, distances_are, markdown, positive_class, predicting
 
 __all__ = ["card"]
 
@@ -84,6 +84,7 @@ def _sections(facts: Facts, filled: dict[str, str | None]) -> dict[str, str]:
     compared = ", ".join(map(group_name, facts.fairness.by_group.index.tolist()))
     columns = ", ".join(map(one_line, facts.fairness.by_group.index.names))
     said = "\n".join(f"- {name}: {markdown(text)}" for name, text in summary.lines())
+    calibrated = _tables.calibration(facts), _tables.cells(facts)
     parameters, tradeoff = _tables.parameters(facts), _tables.tradeoff(facts)
     return {
         "Model details": markdown(facts.heading)
@@ -110,6 +111,9 @@ def _sections(facts: Facts, filled: dict[str, str | None]) -> dict[str, str]:
         "Quantitative analyses/Error and distances": _table(_tables.distances(facts)),
         "Quantitative analyses/Rates by group": _table(_tables.rates(facts)),
         "Quantitative analyses/Between groups": _table(_tables.compared(facts)),
+        "Quantitative analyses/Calibration by group": "\n\n".join(
+            [calibration_is(facts), *(_table(each) for each in calibrated if each is not None)]
+        ),
         "Quantitative analyses/Importance of features": _table(_tables.importance(facts)),
         "Quantitative analyses/Spectrum and rank": _table(_tables.spectrum(facts)),
         **({} if tradeoff is None else {"Quantitative analyses/Trade-off": _table(tradeoff)}),

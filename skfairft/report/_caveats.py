@@ -22,6 +22,7 @@ def find_caveats(facts: Facts) -> tuple[Caveat, ...]:
         _caveats_model.constraint,
         _caveats_model.bound,
         _caveats_model.solver,
+        _caveats_model.calibration,
         _caveats_model.path,
         _caveats_rows.base_rates,
         _caveats_rows.intervals,

@@ -5,14 +5,15 @@ Each function looks at one thing and yields the caveats that follow, none where 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..inputs.words import group_name
 from ..metrics.tables import measured
 from ..parity.table import STATED, TABLE, metric_of
-from ._caveat import Caveat
+from ._caveat import Caveat, shortened
 from ._caveats_rows import missing_from
 from ._facts import Facts
 from ._words import of_path
@@ -20,7 +21,7 @@ from ._words import of_path
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["bound", "constraint", "path", "solver", "wrapper"]
+__all__ = ["bound", "calibration", "constraint", "path", "solver", "wrapper"]
 
 
 def wrapper(facts: Facts) -> Iterator[Caveat]:
@@ -115,6 +116,64 @@ def solver(facts: Facts) -> Iterator[Caveat]:
     summary = facts.summary
     for topic, text in summary.told_caveats if facts.known_groups else summary.solver_caveats:
         yield Caveat(topic, text)
+
+
+def calibration(facts: Facts) -> Iterator[Caveat]:
+    """Name the groups, and the cells of a rule, whose estimates are off by more than chance."""
+    summary, told = facts.summary, facts.known_groups
+    chance = f"{50 * (1 - facts.fairness.confidence_level):.3g}"
+    by_chance = f"By chance that is said of up to {chance} of 100 that are calibrated."
+    weighted = ""
+    if facts.parameters["class_weight"][1]:
+        weighted = " With class_weight the fit counts classes otherwise than these rows."
+    rule = (
+        "The rule decides by them, and is the most accurate one of its parity only where they are "
+        "right."
+    )
+    levels = facts.fairness.by_group.index.nlevels
+    groups = _off(facts.calibration, lambda key: _group_and_class(key, levels))
+    if groups:
+        why = ""
+        if summary.cells and told:
+            why = f" {rule}"
+        elif summary.cells:
+            why = (
+                " From the features alone that is so, too, where the labels of rows with the same "
+                "features differ between groups; the rule decides by cells of class and group."
+            )
+        elif summary.constraint is not None and summary.fairness_weight:
+            why = " A constraint moves these estimates, as it moves the decisions."
+        yield Caveat(
+            "Estimates are not calibrated",
+            "In some groups the estimated probability of a class is off by more than chance would "
+            f"have it.{why}{weighted} {by_chance}",
+            details=shortened(groups),
+        )
+    cells = _off(facts.cell_calibration, lambda key: f"class {key[0]} in group {key[1]}")
+    if cells:
+        yield Caveat(
+            "The rule's cells are not calibrated",
+            "The probabilities of some cells of class and group are off by more than chance would "
+            f"have it. {rule}{weighted} {by_chance}",
+            details=shortened(cells),
+        )
+
+
+def _group_and_class(key: list[Any], levels: int) -> str:
+    label = "".join(f", class {each}" for each in key[levels:])
+    return f"group {' / '.join(key[:levels])}{label}"
+
+
+def _off(table: pd.DataFrame | None, name: Callable[[list[str]], str]) -> list[str]:
+    """Return how far estimates are off where that is more than chance, one text each."""
+    found = []
+    for key, row in () if table is None else table.iterrows():
+        if row["error_low"] > 0.0:
+            parts = [group_name(part) for part in (key if isinstance(key, tuple) else (key,))]
+            error = measured(*(row[f"error{end}"] for end in ("", "_low", "_high")))
+            mean = f"{abs(row['bias']):.3f} too {'high' if row['bias'] > 0.0 else 'low'}"
+            found.append(f"{name(parts)}: {error}; on average {mean}")
+    return found
 
 
 def path(facts: Facts) -> Iterator[Caveat]:

@@ -30,6 +30,8 @@ class Facts:
     summary: ModelSummary
     fairness: FairnessReport
     counts: pd.DataFrame
+    calibration: pd.DataFrame | None
+    cell_calibration: pd.DataFrame | None
     group_importance: NDArray[np.float64]
     importance: NDArray[np.float64]
     singular_values: NDArray[np.float64]

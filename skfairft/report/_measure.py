@@ -22,15 +22,17 @@ from ..inputs.encoding import encode_groups, one_column, python_value, to_label_
 from ..inputs.exceptions import FairnessWarning
 from ..inputs.feature_table import refuse_mapping
 from ..inputs.index_order import warn_of_index_order
-from ..inputs.lazy import is_lazy
+from ..inputs.lazy import computed, is_lazy
 from ..inputs.warn import warn_user
 from ..metrics.assembly import free_names
 from ..metrics.report import FairnessReport
 from ..metrics.scores import fairness_report
 from ..parity.tally import sorts_of_rows
 from ..path import FairnessPath
-from ..summary.inside import deciding_wrapper, final_classifier
+from ..predicting import Estimates, decisions_and_estimates
+from ..summary.inside import deciding_wrapper, features_input, final_classifier
 from ..summary.read import summarize
+from ._calibration import of_cells, of_labels
 from ._facts import TITLE
 from ._result import ModelReport
 from ._told import as_told, check_told
@@ -72,8 +74,8 @@ def model_report(
     estimator : FairLowRankHeadClassifier, or Pipeline or search around one
         Fitted. The rates are of its positive class, ``pos_label_``.
     X : array-like, tensor, DataFrame or sequence, n rows
-        As for its `predict`, which is called once. Of a collection of Dask the predictions are made
-        and counted chunk by chunk, where these lie, and once.
+        As for its `predict`; each row is predicted once. Of a collection of Dask that is done chunk
+        by chunk, where these lie; decisions and estimates, some numbers for each row, come here.
     y : array-like of shape (n,)
         True labels, of the classes of the fit. As groups and weights they may be a collection of
         Dask, see `skfairft.metrics.fairness_report`.
@@ -179,9 +181,10 @@ def model_report(
     if summary.groups_given:
         _warn_unseen(groups.tolist(), clf.groups_.tolist())
     told = {"sensitive_features": sensitive_features} if known_groups else {}
+    decided, estimates = _decided(estimator, clf, wrapper, X, told)
     fairness = _measured(
         truth,
-        estimator.predict(X, **told),
+        decided,
         sensitive_features=sensitive_features,
         sample_weight=sample_weight,
         pos_label=clf.pos_label_,
@@ -190,11 +193,18 @@ def model_report(
         confidence_level=confidence_level,
         random_state=random_state,
     )
+    label_table, cell_table = None, None
+    if estimates is not None:
+        y, s, w = computed(truth, sensitive_features, sample_weight)
+        label_table = of_labels(clf, estimates, y, s, w, clf.pos_label_, confidence_level)
+        cell_table = None if told else of_cells(clf, estimates, y, s, w, confidence_level)
     return ModelReport(
         title=title,
         summary=summary,
         fairness=fairness,
         counts=_counts(label_codes, codes, rows, clf.classes_, fairness),
+        calibration=label_table,
+        cell_calibration=cell_table,
         group_importance=clf.group_importance_,
         importance=clf.importance_,
         singular_values=clf.singular_values_,
@@ -209,6 +219,20 @@ def model_report(
         wrapper=wrapper,
         date=date,
     )
+
+
+def _decided(
+    estimator: Any,
+    clf: FairLowRankHeadClassifier,
+    wrapper: str | None,
+    X: Any,
+    told: dict[str, Any],
+) -> tuple[Any, Estimates | None]:
+    """Return decisions, and what they rest on where the classifier makes them; of one pass."""
+    own = type(clf).predict is FairLowRankHeadClassifier.predict
+    if wrapper is not None or not own:
+        return estimator.predict(X, **told), None
+    return decisions_and_estimates(clf, features_input(estimator, X), **told)
 
 
 def _check_path(path: Any, peers: Any) -> None:

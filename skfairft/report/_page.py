@@ -14,7 +14,7 @@ from ._facts import Facts
 from ._figures import Figure, draw, have_matplotlib, many_groups
 from ._style import STYLE
 from ._top import header
-from ._words import RATES_ARE, distances_are, positive_class, predicting
+from ._words import RATES_ARE, calibration_is, distances_are, positive_class, predicting
 
 __all__ = ["frame", "page"]
 
@@ -30,6 +30,7 @@ def page(facts: Facts) -> str:
         "data": ("The rows it was measured on", _data(facts)),
         "rates": ("Rates by group", _rates(facts, figures)),
         "distances": ("Distances between the groups", _distances(facts)),
+        "calibration": ("Calibration by group", _calibration(facts)),
         "importance": ("Which features matter to which group", _importance(facts, figures)),
         "rank": ("Spectrum and rank", _rank(facts, figures)),
         "tradeoff": ("Error against difference", _tradeoff(facts, figures)),
@@ -104,6 +105,12 @@ def _distances(facts: Facts) -> Child:
     headline = shown_table("headline", _tables.distances(facts))
     compared = shown_table("compared", _tables.compared(facts))
     return [tag("p", distances_are(facts)), pair(headline, compared)]
+
+
+def _calibration(facts: Facts) -> Child:
+    labels = shown_table("calibration", _tables.calibration(facts))
+    cells = shown_table("cells", _tables.cells(facts))
+    return [tag("p", calibration_is(facts)), labels, cells]
 
 
 def _importance(facts: Facts, figures: Figures) -> Child:

@@ -30,6 +30,12 @@ class ModelReport(Facts):
         Error and rates by group with intervals, on the rows of the report.
     counts : DataFrame
         Number of rows of each group (in the order of ``fairness.by_group``) and class.
+    calibration : DataFrame or None
+        How far ``predict_label_proba`` is from the labels, by group, as `calibration_error` says
+        it; None where something else than the classifier decides.
+    cell_calibration : DataFrame or None
+        The same of each cell of class and group, by which a plug-in rule decides that is not told
+        the groups; over the rows of groups that the fit has seen. None of other models.
     group_importance : ndarray of shape (G, d)
         Importance of each feature to each group of the fit.
     importance : ndarray of shape (d,)

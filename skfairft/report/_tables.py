@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +14,12 @@ from ..parity.table import STATED, TABLE, metric_of
 from ._facts import Facts
 from ._words import headline_name, of_path, rate_name
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
+    "calibration",
+    "cells",
     "compared",
     "counts",
     "distances",
@@ -81,6 +88,44 @@ def rates(facts: Facts) -> Table:
         fairness.by_group.index.nlevels,
         total=True,
     )
+
+
+def calibration(facts: Facts) -> Table | None:
+    """Return how far the estimates of the label are off, by group, if that was measured."""
+    table = facts.calibration
+    if table is None:
+        return None
+    classes = [
+        one_line(name) for name in table.index.names[facts.fairness.by_group.index.nlevels :]
+    ]
+    header = [*_columns(facts), *classes, "rows", *_OFF]
+    body = _off(table, [group_parts(each) for each in table.index.tolist()])
+    return Table("Calibration of the estimated probability.", header, body, table.index.nlevels)
+
+
+def cells(facts: Facts) -> Table | None:
+    """Return how far the probabilities of cells are off, of a rule that decides by them."""
+    table = facts.cell_calibration
+    if table is None:
+        return None
+    names = [[group_name(label), group_name(group)] for label, group in table.index.tolist()]
+    caption = "Calibration of the cells of class and group, over all rows."
+    return Table(caption, ["class", "group", "rows in it", *_OFF], _off(table, names), 2)
+
+
+_OFF = ("mean estimate", "share", "bias", "calibration error")
+
+
+def _off(table: pd.DataFrame, names: list[list[str]]) -> list[Row]:
+    body: list[Row] = []
+    for name, (_, row) in zip(names, table.iterrows(), strict=True):
+        bias, error = (
+            measured(*(row[f"{what}{end}"] for end in ("", "_low", "_high")))
+            for what in ("bias", "error")
+        )
+        means = (number(row[each]) for each in ("predicted", "observed"))
+        body.append([*name, _count(int(row["count"])), *means, bias, error])
+    return body
 
 
 def compared(facts: Facts) -> Table:

@@ -13,6 +13,7 @@ from ._facts import Facts
 
 __all__ = [
     "RATES_ARE",
+    "calibration_is",
     "distances_are",
     "headline_name",
     "markdown",
@@ -76,6 +77,26 @@ def distances_are(facts: Facts) -> str:
     if facts.fairness.positive is None:
         words += " Of several classes, each is that of the class in which it is largest."
     return words
+
+
+def calibration_is(facts: Facts) -> str:
+    """Return what is measured of the estimates, in sentences, or why it is not."""
+    if facts.calibration is None:
+        return (
+            "Not measured: the decisions are not the classifier's own, nor need its estimates be "
+            "those that they rest on."
+        )
+    which = "The estimate is that of predict_proba."
+    if facts.summary.cells:
+        which = "The estimate is that of predict_label_proba, before the votes, " + (
+            "of rows whose group is told." if facts.known_groups else "from the features alone."
+        )
+    return (
+        f"{which} The bias is its mean minus the share of the class; the calibration error how far "
+        "it typically is from that share among rows of such an estimate, without what chance adds. "
+        "Where the lower end of the interval is above 0 it is more than chance. Calibrated is not "
+        "accurate."
+    )
 
 
 def of_path(row: Any, column: str, digits: int = 3) -> Cell:

@@ -270,7 +270,9 @@ class _PlugInFitter(HeadFitter):
         """Return the head that a constraint starts from, whose cells vote for their own class."""
         own = self._cells // self._problem.n_groups
         labels = nn.functional.one_hot(own, self._problem.n_classes)
-        return nn.Sequential(*_layers(super().unconstrained()), CellVote(labels.double(), labels=own))
+        return nn.Sequential(
+            *_layers(super().unconstrained()), CellVote(labels.double(), labels=own)
+        )
 
     @cached_property
     def cell_head(self) -> _CellHead:

@@ -153,8 +153,8 @@ def label_probabilities(estimator: Any, X: Any) -> Any:
         return clf.predict_label_proba(features_input(estimator, X)), clf.classes_
     if not hasattr(estimator, "predict_proba"):
         raise TypeError(
-            f"estimator is a {_kind(estimator)} without predict_proba; expected a fitted classifier "
-            "that estimates probabilities, or a fitted pipeline or search around one."
+            f"estimator is a {_kind(estimator)} without predict_proba; expected a fitted "
+            "classifier that estimates probabilities, or a pipeline or search around one."
         )
     return estimator.predict_proba(X), estimator.classes_
 
