@@ -194,6 +194,16 @@ for ax, (title, report) in zip(axes, titles.items(), strict=True):
     GroupRatesDisplay.from_report(report, ax=ax).ax_.set_title(title)
 
 # %%
+# The rule decides by probabilities that its head estimates. Whether these are right, in each group,
+# shows where they are held against what came: on the diagonal they are.
+
+from skfairft import GroupCalibrationDisplay
+
+display = GroupCalibrationDisplay.from_estimator(
+    fair, X[test], y[test], sensitive_features=sex.iloc[test]
+)
+
+# %%
 # Which of the two heads to want is not for the numbers to say. :doc:`/guide/constraint` is about
 # that choice, and about what the solver ``"plug_in"`` does: it needs no group when it predicts,
 # but it estimates one from the features.

@@ -1,6 +1,7 @@
 """Rows in chunks of Dask: what is fitted and predicted is what it is in memory."""
 
 import pickle
+from itertools import permutations
 
 import dask
 import dask.array as da
@@ -20,7 +21,7 @@ from skfairft import FairLowRankHeadClassifier, FineTune, FrozenFeatureExtractor
 from skfairft.datasets import make_biased_classification
 from skfairft.head.measure import measure
 from skfairft.inputs.exceptions import FairnessWarning
-from skfairft.inputs.lazy import is_lazy
+from skfairft.inputs.lazy import computed, is_lazy
 from skfairft.rows import dask as chunked
 from skfairft.rows import mapped
 from skfairft.rows.blocks import map_blocks, reduce_blocks
@@ -341,6 +342,7 @@ class TestPredictions:
             ("decision_function", (N,)),
             ("predict_proba", (N, 2)),
             ("predict_log_proba", (N, 2)),
+            ("predict_label_proba", (N, 2)),
         ],
     )
     def test_are_lazy_with_their_shapes(self, fitted, data, method, shape):
@@ -712,3 +714,17 @@ def test_chunks_of_more_axes_are_of_whole_rows():
     assert chunks.head(2).shape == (2, 4, 5)
     with pytest.raises(ValueError, match=r"X is .* a single value"):
         read_chunks(da.ones(3).sum())
+
+
+@pytest.mark.parametrize("order", list(permutations("faF")), ids="".join)
+def test_columns_of_several_kinds_stay_in_their_order(order):
+    """Dask itself returns arrays among frames in another order."""
+    made = {
+        "f": dd.from_pandas(pd.Series(np.arange(6)), 3),
+        "a": da.from_array(np.arange(6) + 10, chunks=2),
+        "F": dd.from_pandas(pd.Series(np.arange(6) + 20), 2),
+    }
+    found = computed(*(made[name] for name in order))
+    assert [int(np.asarray(each)[0]) for each in found] == [
+        {"f": 0, "a": 10, "F": 20}[name] for name in order
+    ]

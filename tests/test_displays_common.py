@@ -80,11 +80,12 @@ def test_short_names_of_keywords_take_the_place_of_the_defaults(kwargs, expected
     assert style == {"color": expected, "linewidth": 2}
 
 
-def test_all_five_are_exported():
+def test_all_six_are_exported():
     assert sorted(DISPLAYS) == [
         "FairnessTradeoffDisplay",
         "FeatureScatterDisplay",
         "FisherImportanceDisplay",
+        "GroupCalibrationDisplay",
         "GroupRatesDisplay",
         "SingularSpectrumDisplay",
     ]
@@ -101,6 +102,12 @@ EXAMPLES = {
         "group_importance": [[1.0, 2.0]],
         "importance": [1.0, 2.0],
         "groups": ["a"],
+    },
+    "GroupCalibrationDisplay": {
+        "groups": ["a"],
+        "counts": [3],
+        "predicted": [[0.2, 0.7]],
+        "observed": [[0.0, 1.0]],
     },
     "GroupRatesDisplay": {"groups": ["a"], "counts": [3], "rates": {"tpr": [0.5]}},
     "SingularSpectrumDisplay": {"singular_values": [2.0, 1.0]},

@@ -19,6 +19,7 @@ from skfairft import (
     FairnessTradeoffDisplay,
     FeatureScatterDisplay,
     FisherImportanceDisplay,
+    GroupCalibrationDisplay,
     GroupRatesDisplay,
     SingularSpectrumDisplay,
 )
@@ -58,6 +59,7 @@ def main() -> None:
     best = found["best"]
     rates = GroupRatesDisplay.from_estimator(best, X, y, **groups)
     save("rates", rates)
+    save("calibration", GroupCalibrationDisplay.from_estimator(best, X, y, **groups))
     save("tradeoff", FairnessTradeoffDisplay.from_path(found["path"], chosen=found["chosen"]))
     save("importance", FisherImportanceDisplay.from_estimator(found["plain"]))
     save("spectrum", SingularSpectrumDisplay.from_estimator(found["fair"]))

@@ -228,6 +228,9 @@ def compute(tasks: Sequence[Any]) -> list[Any]:
     """
     import dask
 
+    if len({type(task) for task in tasks}) > 1:
+        # Of arrays among frames Dask returns the results in another order than that of the tasks.
+        tasks = [dask.delayed(task) if dask.is_dask_collection(task) else task for task in tasks]
     with _explained(), warnings.catch_warnings():  # of arrays beside frames, which it does compute
         warnings.filterwarnings("ignore", "Computing mixed collections", UserWarning)
         return list(dask.compute(*tasks))

@@ -146,10 +146,11 @@ def label_probabilities(estimator: Any, X: Any) -> Any:
     ((500, 2), [0, 1])
     """
     try:
-        clf = final_classifier(estimator)
+        own = deciding_wrapper(estimator) in (None, *_THRESHOLDS)
     except TypeError:  # it is someone else's
-        clf = None
-    if clf is not None and deciding_wrapper(estimator) in (None, *_THRESHOLDS):
+        own = False
+    if own:
+        clf = final_classifier(estimator)
         return clf.predict_label_proba(features_input(estimator, X)), clf.classes_
     if not hasattr(estimator, "predict_proba"):
         raise TypeError(
