@@ -360,7 +360,7 @@ class TestDisplay:
         texts = [text.get_text() for text in display.ax_.get_legend().get_texts()]
         row = calibration_error(y, p, sensitive_features=s).loc["b"]
         numbers = "{error:.3f} [{error_low:.3f}, {error_high:.3f}]".format(**row)
-        assert texts[2] == f"b (900): {numbers}"
+        assert texts[2].replace("\N{NO-BREAK SPACE}", " ") == f"b (900): {numbers}"
         assert texts[-1] == "calibrated"
         assert display.ax_.get_xlabel() == "mean estimated probability of 1"
         assert display.ax_.get_ylabel() == "share of 1, with 95 % interval"

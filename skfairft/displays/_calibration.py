@@ -277,7 +277,8 @@ class GroupCalibrationDisplay(Display):
                 label += ": too few rows"
             elif errors is not None:
                 value, low, high = errors[i]
-                label += f": {value:.3f} [{low:.3f}, {high:.3f}]"
+                # On one line, where the name is long.
+                label += f": {value:.3f}\N{NO-BREAK SPACE}[{low:.3f},\N{NO-BREAK SPACE}{high:.3f}]"
             found.append(entry(label, **look(i), markersize=5))
         found.append(entry("calibrated", color="0.6", linestyle="-"))
         if any(each.any() for each in few):

@@ -37,7 +37,7 @@ __all__ = ["PlugIn"]
 _VOTES = (
     "Probabilities are votes",
     "predict_proba gives the shares of the votes that decide. They are not estimates of "
-    "how likely a class is, and not to be used as such.",
+    "how likely a class is, and not to be used as such; predict_label_proba gives these.",
 )
 
 # Singular values below this share of the largest are zero.
