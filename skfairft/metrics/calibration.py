@@ -137,8 +137,9 @@ def calibration_error(
 
     *Intervals* are about other rows like these. That of ``bias`` is normal, that of ``error``
     inverts a noncentral chi-squared distribution. Where all is calibrated its lower end is 0 in
-    97.5 % of samples or more of 95 %; elsewhere it covers about what it says, and of rare labels
-    more. A row of weight 2 counts in them as one row, not two.
+    97.5 % of samples or more of 95 %; elsewhere it held the error in 94 to 99 % of simulated
+    samples of 60 to 10,000 rows, and that of ``bias`` in 94 % or more, but in 90 % of 60 rows whose
+    label was rare and estimated too low. A row of weight 2 counts in them as one row, not two.
 
     *Estimates from the features alone* can be calibrated over all rows and yet not within each
     group: where rows with the same features have the label more often in one group. That is no
