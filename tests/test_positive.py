@@ -11,7 +11,7 @@ import pytest
 import sklearn
 import torch
 from fairlearn.metrics import MetricFrame, false_positive_rate, selection_rate, true_positive_rate
-from oracles import group_rate, parity_moments
+from oracles import PARITIES, group_rate, parity_moments
 from saved_models import make
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -31,7 +31,7 @@ from skfairft import (
 from skfairft.datasets import make_biased_classification
 from skfairft.inputs.encoding import encode_groups
 from skfairft.metrics import constraint_distance, fairness_report, fairness_scorer
-from skfairft.parity.constraints import CONSTRAINTS, mass_table, parity
+from skfairft.parity.constraints import mass_table, parity
 from skfairft.rows.tensor_rows import TensorRows
 from skfairft.solvers.registry import SOLVERS
 from skfairft.summary import summarize
@@ -125,7 +125,7 @@ class TestOfTwo:
 
 
 class TestOfSeveral:
-    @pytest.mark.parametrize("constraint", CONSTRAINTS)
+    @pytest.mark.parametrize("constraint", PARITIES)
     @pytest.mark.parametrize("c", [0, 1, 2])
     def test_the_penalty_is_that_of_one_class(self, several, constraint, c):
         _, y, s = several
