@@ -71,7 +71,7 @@ def distances(facts: Facts) -> Table:
         cell = measured(*fairness.headline.loc[name], digits=digits)
         body.append([headline_name(name), *cell])
     level = f"{100 * fairness.confidence_level:g} % interval"
-    caption = "Error, and distances between the groups, in which 0 is parity."
+    caption = "Error, distances between the groups, in which 0 is parity, and the worst of them."
     return Table(caption, ["", "value", level], body)
 
 
@@ -198,7 +198,7 @@ def tradeoff(facts: Facts) -> Table | None:
             name,
             f"{row['fairness_weight']:.3g}",
             *([f"{row['positive_share']:.3g}"] if moved else []),
-            *(of_path(row, c, 2 if c.endswith("error") else 3) for c in columns),
+            *(of_path(row, c, 2 if c == "weighted_f1_error" else 3) for c in columns),
         ]
         for name, row in shown.items()
     ]

@@ -68,7 +68,7 @@ def positive_class(facts: Facts) -> str:
 
 
 def distances_are(facts: Facts) -> str:
-    """Return what the two distances are, in sentences."""
+    """Return what the distances and the worst group are, in sentences."""
     words = (
         "The demographic parity distance is the largest difference between two groups in the "
         "selection rate. The equalized odds distance is the sum of the largest differences in true "
@@ -76,7 +76,7 @@ def distances_are(facts: Facts) -> str:
     )
     if facts.fairness.positive is None:
         words += " Of several classes, each is that of the class in which it is largest."
-    return words
+    return f"{words} The worst-group error is the largest error rate of a class of a group."
 
 
 def calibration_is(facts: Facts) -> str:
