@@ -23,7 +23,15 @@ adult-64-hours-3         64    hours a week below, at   as adult-64
 celeba-blond             512   Blond_Hair given Male    as celeba
 celeba-young             512   Wavy_Hair given Young    as celeba
 synthetic-G-n            16    see synthetic.py         n in train and val, 100,000 test rows
+sentences                384   rated positive given     all 23,619
+                               mention of women, of men
+                               alone, or of neither
+sentences-source         384   rated positive given     the same
+                               film review, editorial,
+                               review of goods or tweet
 ======================== ===== ======================== ====================================
+
+The sentences are not of the trade-off, only of the benchmark of the worst group.
 
 Adult and bank: for each seed, 60 % of the rows pre-train a ReLU network with two hidden layers of d
 units, and the features of the other 40 % are its last hidden activations; these rows are split
@@ -37,6 +45,9 @@ Images: the pooled output of a ResNet-18 at 64 px. Nobody is in two parts: for e
 the people are the test part and a third of the others are val. `_shared.faces` says which files
 it takes; the table above is of the small copies of the images and the ResNet-18 trained on CelebA.
 Blond_Hair is one of the attributes that it was trained on, on other people.
+
+Sentences: the mean of MiniLM's last hidden states. No editorial and no review of goods is in two
+parts; `_shared.sentences` says where they are from.
 
 Features are standardized with mean and standard deviation of the train part, for all methods.
 """
@@ -52,7 +63,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _shared import faces, tables
+from _shared import faces, sentences, tables
 from _shared.adult import encode, load_adult
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -248,6 +259,16 @@ def _people(cache: Path, *, name: str) -> np.ndarray:
     return np.asarray(faces.load_faces(name, "resnet18", cache).people)
 
 
+def _sentences(seed: int, cache: Path, *, group: str) -> Rows:
+    stored = sentences.load_sentences(cache)
+    rows = _by_person(stored["document"], seed)
+    return stored["Z"], stored["y"], stored[group], rows
+
+
+def _documents(cache: Path) -> np.ndarray:
+    return sentences.load_sentences(cache)["document"]
+
+
 def _synthetic(seed: int, cache: Path, *, name: str) -> Rows:
     X, y, s = draw(name, seed)
     return X, y, s, stratified(y, s, seed, n_test=N_TEST)
@@ -262,6 +283,11 @@ def _of_faces(name: str, label: str, group: str) -> Task:
 def _of_communities(n_groups: int) -> Task:
     rows = partial(_communities, n_groups=n_groups)
     return Task(rows, C=0.1, lacks=partial(tables.missing, "communities"))
+
+
+def _of_sentences(group: str) -> Task:
+    rows = partial(_sentences, group=group)
+    return Task(rows, C=0.01, people=_documents, lacks=sentences.missing)
 
 
 _lacks_bank = partial(tables.missing, "bank")
@@ -290,5 +316,10 @@ GROUPS: dict[str, dict[str, Task]] = {
     },
     "synthetic": {name: Task(partial(_synthetic, name=name)) for name in SYNTHETIC},
 }
-TASKS = {name: task for group in GROUPS.values() for name, task in group.items()}
-DATASETS = list(TASKS)
+# Of the trade-off.
+DATASETS = [name for group in GROUPS.values() for name in group]
+TASKS = {
+    **{name: task for group in GROUPS.values() for name, task in group.items()},
+    "sentences": _of_sentences("mentions"),
+    "sentences-source": _of_sentences("source"),
+}

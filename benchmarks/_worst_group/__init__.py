@@ -1,0 +1,1 @@
+"""The benchmark of the worst group: methods, the exact solver of group DRO, tables."""
