@@ -23,6 +23,7 @@ NAMES = [
     "plot_search",
     "plot_path",
     "plot_intersections",
+    "plot_worst_group",
     "plot_images",
     "plot_texts",
     "plot_hugging_face",

@@ -19,6 +19,7 @@ PAGES = (
     "plot_search.py",
     "plot_path.py",
     "plot_intersections.py",
+    "plot_worst_group.py",
     "plot_images.py",
     "plot_texts.py",
     "plot_hugging_face.py",

@@ -121,6 +121,7 @@ validation_fraction, n_iter_no_change, tol, callbacks
         return _PlugInFitter(
             problem,
             seed,
+            of=self._fitter,
             early_share=self.early_share(problem.head, problem.n_classes),
             training=self._training(),
             by_default=not self.changed(),
@@ -137,19 +138,8 @@ validation_fraction, n_iter_no_change, tol, callbacks
         its group, count by its probabilities.
         """
         whole = self._fitter(replace(problem, folds=None), seed)
-        judged, rows = folds.judged, problem.as_they_are
-        p = whole.probabilities(rows.Z)  # what no fold judges stays as it is
-        with no_warnings():  # what there is to say is said of the head on all rows
-            problem, quick = replace(problem, C=whole.C), whole.of_folds(folds)
-            for i, fold in enumerate(folds.parts):
-                part: _Part | _PlugInFitter
-                if quick:
-                    part = quick[i]
-                else:
-                    part = self._fitter(problem.fitted_to(fold.train), seed)
-                    if part.cell_head.fitted.interrupted:
-                        raise KeyboardInterrupt
-                p[fold.test] = part.probabilities(rows.take(fold.test).Z)
+        judged, p = folds.judged, whole.out_of_fold(folds, seed)
+        rows = problem.as_they_are
         rules = _Rules(whole.parity, problem.rows, p, problem.n_groups)
         return _CellTrials(whole, rules, rows.take(judged), p[judged], refit=True)
 
@@ -226,8 +216,16 @@ def _within_groups(p: Tensor, codes: Tensor, n_groups: int) -> Tensor:
 class _PlugInFitter(HeadFitter):
     """Trains one head of cells, and finds votes for each weight."""
 
-    def __init__(self, problem: Problem, seed: Any, *, by_default: bool, **settings: Any) -> None:
-        self._by_default = by_default
+    def __init__(
+        self,
+        problem: Problem,
+        seed: Any,
+        *,
+        of: Callable[[Problem, Any], _PlugInFitter],
+        by_default: bool,
+        **settings: Any,
+    ) -> None:
+        self._of, self._by_default = of, by_default
         super().__init__(problem, seed, **settings)
 
     def _prepare(self) -> None:
@@ -291,7 +289,26 @@ class _PlugInFitter(HeadFitter):
         rank = None if problem.rank is None else resolve_rank(problem.rank, S)
         return rank is None or rank >= int((S / S[0] > _ROUNDING).sum())
 
-    def of_folds(self, folds: Folds) -> list[_Part] | None:
+    def out_of_fold(self, folds: Folds, seed: Any) -> Tensor:
+        """Return the probabilities (n, k G) of the cells by heads of other folds.
+
+        What no fold judges has those of the head on all rows.
+        """
+        rows, p = self._problem.as_they_are, self.probabilities(self._problem.rows.Z)
+        with no_warnings():  # what there is to say is said of the head on all rows
+            problem, quick = replace(self._problem, C=self.C), self._of_folds(folds)
+            for i, fold in enumerate(folds.parts):
+                part: _Part | _PlugInFitter
+                if quick:
+                    part = quick[i]
+                else:
+                    part = self._of(problem.fitted_to(fold.train), seed)
+                    if part.cell_head.fitted.interrupted:
+                        raise KeyboardInterrupt
+                p[fold.test] = part.probabilities(rows.take(fold.test).Z)
+        return p
+
+    def _of_folds(self, folds: Folds) -> list[_Part] | None:
         """Return the heads of each fold's rows to fit, where these take no more than one fit."""
         if not self._at_end:  # else some rows may be held out to stop early
             return None
@@ -306,7 +323,7 @@ class _PlugInFitter(HeadFitter):
 
     @cached_property
     def rules(self) -> _Rules:
-        """The votes that bring parity on the rows that are fitted."""
+        """The votes that are found by the rows that are fitted."""
         p = self.probabilities(self._rows.Z)
         return _Rules(self.parity, self._rows, p, self._problem.n_groups)
 
