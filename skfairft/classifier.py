@@ -164,7 +164,10 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         positive predictions), "equalized_odds" (true and false positive rates),
         "true_positive_rate_parity", "false_positive_rate_parity",
         "true_negative_rate_parity", "false_negative_rate_parity", or
-        "error_rate_parity". They are rates of the positive class, see ``pos_label``.
+        "error_rate_parity". They are rates of the positive class, see ``pos_label``. Or
+        which rate is to be small where it is largest: "worst_group" (the error of a
+        class of a group), "worst_error_rate" (that of a group),
+        "worst_false_negative_rate" or "worst_false_positive_rate".
     pos_label : label or None, default=None
         The positive class, whose rates the constraint is about, against the rest: one of the
         labels in ``y``. None is the last of two classes (``classes_[1]``, or the last category
@@ -177,12 +180,14 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         as the head can have on the training rows: of mean probabilities where it is
         trained, of mean scores in closed form, of decisions by the plug-in rule. A
         constraint needs this or ``difference_bound``. Where the groups do not differ,
-        nothing is taken away.
+        nothing is taken away. Of a largest rate it is the part that it has beside accuracy
+        (trained: beside the mean loss); for "worst_group" and "worst_error_rate" None is 0.9.
     difference_bound : float or None, default=None
         In place of a weight: the weakest one is looked for whose distance between
         the groups (see `skfairft.metrics`; for equalized odds the sum of the
-        differences in true and in false positive rate) is at most this on the rows that
-        ``cv`` judges. Below 1, and for equalized odds below 2, which every head meets.
+        differences in true and in false positive rate), or whose largest rate, is at most
+        this on the rows that ``cv`` judges. Below 1, and for equalized odds below 2, which
+        every head meets.
     confidence : float or None, default=None
         With which the distance is to be within ``difference_bound`` on other rows of the
         same kind, in [0.5, 1): the upper confidence limit of the distance is then held to
@@ -210,7 +215,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         head fitted first and for the fine-tuning. ``np.inf`` is no penalty. "auto" takes
         the power of ten with the least log loss on five folds, or 1 where there are 50 rows
         for each weight, with which it hardly matters. None is "auto" for "plug_in", whose
-        head of cells needs it where rows are few, and 1 for the others.
+        head of cells needs it where rows are few, and for constraints on a largest rate, whose
+        cells can be rare (all cells then count alike in the choice); 1 for the others.
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, as elsewhere in scikit-learn: what an error in each
         costs. The rates of a constraint are those of the rows without them.

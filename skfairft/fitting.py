@@ -253,8 +253,13 @@ def prepare(
 
 def penalty_of(clf: Any) -> float | str:
     """Return a classifier's ``C``, or what its solver takes where that is None."""
-    C: float | str = resolve_solver(clf.solver).default_C if clf.C is None else clf.C
-    return C
+    if clf.C is not None:
+        given: float | str = clf.C
+        return given
+    # Of a rare cell there are few rows, however many there are in all.
+    worst = clf.constraint is not None and TABLE[clf.constraint].largest
+    pretrained = clf.head is not None and not resolve_solver(clf.solver).votes
+    return "auto" if worst and not pretrained else resolve_solver(clf.solver).default_C
 
 
 def _check_fold(

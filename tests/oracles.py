@@ -168,6 +168,17 @@ def parity_penalty(p, y, codes, w, constraint, n_groups, form):
 
 def parity_distance(y, predicted, codes, constraint, n_classes):
     """The distance of decisions: arrays (n,) of true and predicted labels and of groups."""
+    if constraint.startswith("worst_false"):
+        rates = [
+            np.mean((predicted == c)[own] if constraint.endswith("positive_rate") else miss[own])
+            for c in ([1] if n_classes == 2 else range(n_classes))
+            for g in np.unique(codes)
+            for miss in [predicted != c]
+            for own in [
+                (codes == g) & ((y != c) if constraint.endswith("positive_rate") else (y == c))
+            ]
+        ]
+        return max(rates)
     if constraint in ("worst_group", "worst_error_rate"):
         cells = [codes == g for g in np.unique(codes)]
         if constraint == "worst_group":

@@ -185,6 +185,23 @@ TABLE = {
         metric="worst_error_rate",
         weight=0.9,
     ),
+    # At a weight of 1 all rows are decided alike: what is to be held is named by a bound.
+    "worst_false_negative_rate": Constraint(
+        "worst false negative rate",
+        ("fnr",),
+        "largest false negative rate",
+        "1 minus the least true positive rate of a group",
+        largest=True,
+        metric="worst_false_negative_rate",
+    ),
+    "worst_false_positive_rate": Constraint(
+        "worst false positive rate",
+        ("fpr",),
+        "largest false positive rate",
+        "that of the group in which it is largest",
+        largest=True,
+        metric="worst_false_positive_rate",
+    ),
 }
 """Constraints by their name, that of fairlearn's moments where it has them."""
 

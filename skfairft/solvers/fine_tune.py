@@ -14,7 +14,9 @@ from ..inputs.warn import warn_user
 from ..lowrank.factorization import WeightedSVD, resolve_rank
 from ..lowrank.layer import LowRankHead
 from ..parity.constraints import cell_counts
+from ..parity.moments import nonzero
 from ..parity.penalty import ParityPenalty
+from ..rows.tensor_rows import TensorRows
 from .closed_form import ClosedFormFitter, refuse_unheld
 from .fitter import HeadFitter
 from .problem import FittedHead, Problem
@@ -22,6 +24,9 @@ from .strength import penalty_strength, stiffness
 from .trained import TrainedSolver
 
 __all__ = ["FineTune"]
+
+# Part of all rows together beside the cells, where the strength of the penalty is chosen.
+_ALL_ROWS = 0.1
 
 # Features in whose units a training was seen to end far from its optimum.
 _FAR = 30.0
@@ -207,6 +212,22 @@ class _FineTuneFitter(ClosedFormFitter):
         if self._standardize:
             return self._standardized(head, tail)
         return RawHead(head, tail, self._measured.moments.scale, self._output_scale, torch.float64)
+
+    @property
+    def _in_training(self) -> TensorRows:
+        """What is fitted; for the worst cell, whichever it is, with as much weight for each cell.
+
+        There is less to go by than the number of rows says, and the penalty is to heed that.
+        """
+        rule, rows = self.parity, self._rows
+        if rule is None or not rule.largest or rows.codes is None:
+            return rows
+        n_classes, n_groups = self._problem.n_classes, self._problem.n_groups
+        count = rule.counts(cell_counts(rows, n_classes=n_classes, n_groups=n_groups))
+        each = torch.where(count > 0, 1.0 / nonzero(count), 0.0) / (count > 0).sum()
+        factors = (1.0 - _ALL_ROWS) * (rule.events.T @ each) + _ALL_ROWS / rows.w.sum()
+        w = rows.w * factors.flatten()[rows.cells(n_groups)]
+        return TensorRows(rows.Z, rows.y, w * (rows.w.sum() / w.sum()), rows.codes)
 
     def _report_units(self) -> None:
         """Say so if steps in the units of these features would not suit them."""

@@ -124,7 +124,7 @@ class HeadFitter(ABC):
         problem, rows = self._problem, self._rows
         constrained = self.parity is not None and not hidden
         self.C = (
-            chosen_strength(self._target, n_classes=self._n_outputs, head=problem.head)
+            chosen_strength(self._in_training, n_classes=self._n_outputs, head=problem.head)
             if isinstance(problem.C, str)
             else problem.C
         )
@@ -268,6 +268,11 @@ class HeadFitter(ABC):
             singular_values=singular_values,
             C=self.C,
         )
+
+    @property
+    def _in_training(self) -> TensorRows:
+        """What is fitted, with weights like those that its losses have in training."""
+        return self._target
 
     @property
     def _l2(self) -> float:
