@@ -199,7 +199,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         iterable of pairs of row numbers (to fit, to judge), judges each row once at most,
         such as ``list(GroupKFold().split(X, y, people))``. Heads of each fold judge, and a
         head on all rows is handed out. A float in (0, 1) is a share of the rows held out
-        for it alone: less sure, but only one head of each weight is fitted.
+        for it alone: less sure, but only one head of each weight is fitted. A splitter and
+        pairs also divide the rows by which ``C="auto"`` chooses.
     solver : {"fine_tune", "closed_form", "plug_in"} or solver, default="fine_tune"
         How the head comes to meet the constraint, as an object that holds its own
         parameters, or the name of one with its defaults. "fine_tune" (`FineTune`): the two

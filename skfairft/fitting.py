@@ -50,7 +50,7 @@ from .rows.hold_out import hold_out
 from .rows.mapped import as_features, block_rows, is_mapped, release_pages
 from .rows.number_range import check_range
 from .rows.tensor_rows import TensorRows
-from .solvers.checks import check_fairness_parameters
+from .solvers.checks import check_fairness_parameters, names_folds, penalty_of
 from .solvers.maximin import worst_group
 from .solvers.problem import FittedHead, Problem
 from .solvers.registry import resolve_solver
@@ -207,6 +207,12 @@ def prepare(
                 confidence=clf.confidence,
                 positives=positives,
             )
+    # Rows that belong together stay so where C is chosen, too. (An iterator can be read once.)
+    divided, given_cv = folds, clf.cv if cv is None else cv
+    if not names_folds(given_cv):
+        divided = None
+    elif divided is None and penalty_of(clf) == "auto":
+        divided = read_folds(given_cv, cells, labels, w, random_state)
     early_share = solver.early_share(clf.head, len(classes))
     if early_share is not None:  # whether it can be, whatever the rows that are drawn
         for rest in [everything] if folds is None else [fold.train for fold in folds.parts]:
@@ -245,21 +251,11 @@ def prepare(
         device=resolve_device(clf.device, _CPU),
         verbose=int(clf.verbose),
         folds=folds,
+        strength_folds=None if divided is None else divided.codes(w),
         earlier=earlier,
         positives=positives,
     )
     return problem, random_state
-
-
-def penalty_of(clf: Any) -> float | str:
-    """Return a classifier's ``C``, or what its solver takes where that is None."""
-    if clf.C is not None:
-        given: float | str = clf.C
-        return given
-    # Of a rare cell there are few rows, however many there are in all.
-    worst = clf.constraint is not None and TABLE[clf.constraint].largest
-    pretrained = clf.head is not None and not resolve_solver(clf.solver).votes
-    return "auto" if worst and not pretrained else resolve_solver(clf.solver).default_C
 
 
 def _check_fold(

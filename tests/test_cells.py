@@ -7,7 +7,7 @@ import sklearn
 import torch
 from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -53,6 +53,30 @@ class TestFit:
 
 
 class TestStrength:
+    def test_heeds_rows_that_belong_together(self):
+        """With copies of each row, folds that part them choose as if there were no noise."""
+        rng = np.random.default_rng(0)
+        people = np.repeat(np.arange(60), 10)
+        X = rng.normal(size=(60, 30))[people] + 0.01 * rng.normal(size=(600, 30))
+        y = (X[:, 0] + 2.0 * rng.normal(size=60)[people] > 0.0).astype(int)
+        s = people % 2
+        given = {
+            "parted": 5,
+            "together": list(GroupKFold(5).split(X, y, people)),
+        }
+        found = {}
+        for name, cv in given.items():
+            clf = FairLowRankHeadClassifier(C="auto", cv=cv, random_state=0)
+            found[name] = clf.fit(X, y, sensitive_features=s).C_
+        assert found["together"] < 0.1 * found["parted"]
+        clf = FairLowRankHeadClassifier(
+            constraint="worst_group", solver="plug_in", cv=given["together"], random_state=0
+        )
+        path = fairness_path(clf, X, y, sensitive_features=s, weights=2, thresholds=1, n_boot=0)
+        assert path.classifiers[0].C_ == clf.fit(X, y, sensitive_features=s).C_
+        clf.set_params(cv=5)
+        assert path.classifiers[0].C_ < clf.fit(X, y, sensitive_features=s).C_
+
     @pytest.mark.parametrize("k", [2, 3])
     @pytest.mark.parametrize("noise", [0.2, 2.0, 20.0])
     def test_is_that_of_the_least_log_loss(self, noise, k):

@@ -349,7 +349,7 @@ class TestTraining:
         X, y, s = make_rows(n=800, classes=(0, 1))
         s = (s == "b").astype(int)
         clf = FairLowRankHeadClassifier(
-            constraint="worst_group", fairness_weight=weight, solver=FineTune(tol=1e-9)
+            constraint="worst_group", fairness_weight=weight, C=1.0, solver=FineTune(tol=1e-9)
         ).fit(X, y, sensitive_features=s)
         found, value = self.dro(X, y, s, weight, 1.0 / len(y))
         margin = clf.decision_function(X)

@@ -10,6 +10,7 @@ from typing import Any
 
 from _tradeoff.data import Split
 from _tradeoff.peers import together
+from sklearn.model_selection import StratifiedGroupKFold
 
 from skfairft import FairLowRankHeadClassifier
 
@@ -19,6 +20,10 @@ from .choice import Fit, method
 def fitted(split: Split, constraint: str, solver: str, **settings: Any) -> Fit:
     """Return the classifier, fitted as a user would."""
     both = together(split)
+    if split.people is not None:  # nobody is in two folds, by which C is chosen
+        folds = StratifiedGroupKFold(5, shuffle=True, random_state=split.seed)
+        cells = both.y * split.n_groups + both.s
+        settings["cv"] = list(folds.split(both.Z, cells, groups=split.people))
     clf = FairLowRankHeadClassifier(
         constraint=constraint,
         solver=solver,

@@ -6,6 +6,7 @@ import operator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..inputs.warn import no_warnings
@@ -27,7 +28,13 @@ _TOL = 1e-4
 _ROWS_PER_WEIGHT = 50
 
 
-def choose_strength(rows: TensorRows, n_classes: int) -> float:
+def choose_strength(
+    rows: TensorRows,
+    n_classes: int,
+    codes: NDArray[np.int64] | None = None,
+    *,
+    alike: bool = False,
+) -> float:
     """Return the ``C`` of a linear head by cross-validated log loss, a power of ten.
 
     Parameters
@@ -36,6 +43,11 @@ def choose_strength(rows: TensorRows, n_classes: int) -> float:
         Features, weights and what to tell apart.
     n_classes : int
         Number of that, k.
+    codes : ndarray of shape (n,), optional
+        The fold that each row is held out in, 0, 1, ..., or -1; None divides alike by what to tell
+        apart.
+    alike : bool, default=False
+        Whether all of what is told apart counts alike in the loss, however rare, and at even odds.
 
     Returns
     -------
@@ -54,16 +66,20 @@ def choose_strength(rows: TensorRows, n_classes: int) -> float:
     """
     w, n_rows, total = rows.w.numpy(), effective_rows(rows.w), float(rows.w.sum())
     one = n_rows / total  # what 1 is for rows of weight 1
+    prior = torch.ones(n_classes, dtype=torch.float64)
+    if alike:
+        prior = torch.bincount(rows.y, rows.w, minlength=n_classes) / total
     if n_rows >= _ROWS_PER_WEIGHT * (n_classes - 1) * rows.Z.shape[1]:
         return one
-    try:
-        folds = stratified_folds(rows.y.numpy(), w, _FOLDS, np.random.RandomState(0))
-    except ValueError:  # there are not two of anything
-        return one
-    codes = folds.codes(w)
-    assert codes is not None
+    if codes is None:
+        try:
+            folds = stratified_folds(rows.y.numpy(), w, _FOLDS, np.random.RandomState(0))
+        except ValueError:  # there are not two of anything
+            return one
+        codes = folds.codes(w)
+        assert codes is not None
     held_out = torch.from_numpy(codes)
-    tests = [rows.take(fold.test) for fold in folds.parts]
+    tests = [rows.take(np.flatnonzero(codes == i)) for i in range(codes.max() + 1)]
     moments = column_moments(rows.Z, rows.w)
     outside = moments_outside(rows, held_out, len(tests))
     whole: tuple[Tensor, Tensor] | None = None
@@ -75,7 +91,9 @@ def choose_strength(rows: TensorRows, n_classes: int) -> float:
             C = one * 10.0**power
             whole = fit_logistic(rows, n_classes, 1.0 / (C * total), moments, whole, _TOL)
             heads = fit_logistic_folds(rows, n_classes, C, held_out, whole, outside, _TOL)
-            losses[power] = sum(_loss(test, *head) for test, head in zip(tests, heads, strict=True))
+            losses[power] = sum(
+                _loss(test, *head, prior) for test, head in zip(tests, heads, strict=True)
+            )
         return losses[power]
 
     with no_warnings():
@@ -88,14 +106,14 @@ def choose_strength(rows: TensorRows, n_classes: int) -> float:
     return one * 10.0**at
 
 
-def _loss(rows: TensorRows, weight: Tensor, bias: Tensor) -> float:
-    """Return the weighted sum of the log loss."""
+def _loss(rows: TensorRows, weight: Tensor, bias: Tensor, prior: Tensor) -> float:
+    """Return the weighted sum of the log loss, without a prior (k,) and divided by it."""
 
     def part(block: Tensor, y: Tensor, w: Tensor) -> float:
         scores = block @ weight + bias
         if scores.shape[1] == 1:
             scores = torch.cat([torch.zeros_like(scores), scores], dim=1)
-        log_p = torch.log_softmax(scores, dim=1).gather(1, y[:, None])
-        return -float(w @ log_p[:, 0])
+        log_p = torch.log_softmax(scores - prior.log(), dim=1).gather(1, y[:, None])
+        return -float((w / prior[y]) @ log_p[:, 0])
 
     return reduce_blocks(part, operator.add, rows.Z, rows.y, rows.w) or 0.0

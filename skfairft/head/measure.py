@@ -14,6 +14,8 @@ from dataclasses import dataclass, is_dataclass
 from functools import partial
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from xxhash import xxh3_128
 
@@ -112,7 +114,9 @@ def measure(
 
     Examples
     --------
-    >>> import torch
+    >>> import numpy as np
+    import torch
+    from numpy.typing import NDArray
     >>> y = torch.tensor([0, 1])
     >>> rows = TensorRows(torch.eye(2).double(), y, None, y)
     >>> found = measure(rows, n_groups=2, n_classes=2, C=1.0, head=None, labels=y)
@@ -164,18 +168,28 @@ def measure(
     return Measured(first, moments, statistics, found.get("covariance"), found.get("cells"))
 
 
-def chosen_strength(rows: TensorRows, *, n_classes: int, head: nn.Module | None) -> float:
+def chosen_strength(
+    rows: TensorRows,
+    *,
+    n_classes: int,
+    head: nn.Module | None,
+    codes: NDArray[np.int64] | None = None,
+    alike: bool = False,
+) -> float:
     """Return the ``C`` that `choose_strength` chooses for the output layer, remembered likewise.
 
     Parameters
     ----------
     rows, n_classes, head
         As for `measure`; the head is none of the classes, which would not be fitted.
+    codes, alike
+        As for `choose_strength`.
     """
     given = b"" if head is None else fingerprint(head)
-    key = _key(_content(rows.Z), rows.y, rows.w, n_classes, "strength", given)
+    folds = b"" if codes is None else codes.tobytes()
+    key = _key(_content(rows.Z), rows.y, rows.w, n_classes, "strength", given, folds, alike)
     behind = rows if head is None else hidden_rows(head, rows)
-    return _once(key, lambda: choose_strength(behind, n_classes))
+    return _once(key, lambda: choose_strength(behind, n_classes, codes, alike=alike))
 
 
 def forget() -> None:

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from ..backbone.modes import training_modes
 from ..classifier import FairLowRankHeadClassifier
-from ..fitting import check_for, features_of, fitted_copy, penalty_of, prepare
+from ..fitting import check_for, features_of, fitted_copy, prepare
 from ..head.modules import shift_scores
 from ..inputs.by_name import by_name
 from ..inputs.held_out import (
@@ -34,7 +34,7 @@ from ..parity.judge import JudgedRows, pareto_front
 from ..rows.blocks import threads_over_blocks
 from ..rows.tensor_rows import TensorRows
 from ..solvers.base import Solver
-from ..solvers.checks import report_void
+from ..solvers.checks import penalty_of, report_void
 from ..solvers.problem import FittedHead
 from ..solvers.registry import resolve_solver
 from .classifiers import PathClassifiers

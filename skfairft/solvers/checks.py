@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any
 
 from ..head.start import scores_classes
@@ -17,6 +18,8 @@ from .registry import resolve_solver
 __all__ = [
     "check_fairness_parameters",
     "check_weight_or_bound",
+    "names_folds",
+    "penalty_of",
     "report_idle_folds",
     "report_void",
     "weight_of",
@@ -125,6 +128,28 @@ def weight_of(clf: Any) -> float:
     return TABLE[clf.constraint].weight or 0.0
 
 
+def penalty_of(clf: Any) -> float | str:
+    """Return a classifier's ``C``, or what its solver takes where that is None."""
+    if clf.C is not None:
+        given: float | str = clf.C
+        return given
+    # Of a rare cell there are few rows, however many there are in all.
+    worst = clf.constraint is not None and TABLE[clf.constraint].largest
+    pretrained = clf.head is not None and not resolve_solver(clf.solver).votes
+    return "auto" if worst and not pretrained else resolve_solver(clf.solver).default_C
+
+
+def names_folds(cv: Any) -> bool:
+    """Tell whether ``cv`` says which rows belong together: a splitter or pairs, and no iterator.
+
+    Examples
+    --------
+    >>> names_folds(5), names_folds([([0], [1]), ([1], [0])])
+    (False, True)
+    """
+    return not isinstance(cv, Real) and not hasattr(cv, "__next__")
+
+
 def report_void(tried: Sequence[Any], n_classes: int) -> None:
     """Say of parameters that nothing acts on, though a search may pass there on its way.
 
@@ -159,7 +184,8 @@ def report_idle_folds(clf: Any) -> None:
         Saying so.
     """
     own = not (isinstance(clf.cv, int) and clf.cv == _CV)
-    if own and clf.difference_bound is None:
+    chooses = penalty_of(clf) == "auto" and names_folds(clf.cv)
+    if own and clf.difference_bound is None and not chooses:
         warn_user(
             f"cv={shown(clf.cv)} has no effect on the head: it judges difference_bound, which is "
             "None. Set one, or leave it at its default.",

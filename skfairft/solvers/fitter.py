@@ -98,7 +98,7 @@ class HeadFitter(ABC):
                 problem.class_weight,
                 positives=problem.positives,
             )
-        self._rows, self._held_out = problem.rows, None
+        self._rows, self._held_out, self._codes = problem.rows, None, problem.strength_folds
         if early_share is not None:
             held_out = hold_out(
                 self._cell_codes(problem.rows).numpy(),
@@ -109,6 +109,7 @@ class HeadFitter(ABC):
             rest = np.delete(np.arange(len(problem.rows)), held_out)
             self._rows = problem.rows.take(rest)
             self._held_out = problem.rows.take(held_out)
+            self._codes = None if self._codes is None else self._codes[rest]
         self._seed = int(random_state.randint(np.iinfo(np.int32).max))
         self._reported_alike = False
         self._prepare()
@@ -124,7 +125,13 @@ class HeadFitter(ABC):
         problem, rows = self._problem, self._rows
         constrained = self.parity is not None and not hidden
         self.C = (
-            chosen_strength(self._in_training, n_classes=self._n_outputs, head=problem.head)
+            chosen_strength(
+                self._in_training,
+                n_classes=self._n_outputs,
+                head=problem.head,
+                codes=self._codes,
+                alike=hidden and self.parity is not None and self.parity.largest,
+            )
             if isinstance(problem.C, str)
             else problem.C
         )

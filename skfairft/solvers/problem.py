@@ -47,6 +47,8 @@ class Problem:
         least; ``group_shares`` are then where that begins.
     folds : Folds, optional
         Which rows to judge, by heads that have not seen them.
+    strength_folds : ndarray of shape (n,), optional
+        The fold of each row by which ``C="auto"`` chooses, where these are given.
     earlier : nn.Module, optional
         An earlier fit's head to go on from.
     positives : range, optional
@@ -68,6 +70,7 @@ class Problem:
     verbose: int = 0
     minimax: bool = False
     folds: Folds | None = None
+    strength_folds: NDArray[np.int64] | None = None
     earlier: nn.Module | None = None
     positives: range | None = None
 
@@ -102,6 +105,7 @@ class Problem:
             rows=self.rows.take(fold.train),
             sample_weight=self.sample_weight[fold.train],
             folds=None,
+            strength_folds=None,
         )
         # Weights of the classes say how to train; what is true of the rows is theirs alone.
         return fitted, self.as_they_are.take(fold.test)
