@@ -338,7 +338,7 @@ class TestTraining:
         def value(theta):
             each = np.logaddexp(0.0, -sign * (Z @ theta))
             of = np.bincount(cells, each) / np.bincount(cells)
-            worst = 0.02 * logsumexp(of / 0.02)
+            worst = 0.005 * logsumexp(of / 0.005)
             shrunk = l2 / 2 * theta[:-1] @ theta[:-1]
             return (1 - weight) * each.mean() + weight * worst + shrunk
 

@@ -22,7 +22,7 @@ __all__ = ["ParityPenalty", "losses", "probabilities", "weighed_mass"]
 # Differences below it are not told from none in the penalty "distance".
 _ROUNDING = 1e-4
 # Losses that differ by less than about this are not told from each other in the penalty "worst".
-_SOFT = 0.02
+_SOFT = 0.005
 
 
 def probabilities(logits: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class ParityPenalty:
         baselines Retrain+DP and Retrain+EO of the paper (arXiv:2403.00625), which trains with
         "loss + intensity x penalty", intensities 0.1, 0.5 and 0.9, without saying what the penalty
         is. "worst" is ``strength`` times the largest mean cross-entropy of the rows that a rate is
-        of, smoothed: ``0.02 log(sum(exp(loss / 0.02)))``. With it training is group DRO [1]_ of all
+        of, smoothed: ``0.005 log(sum(exp(loss / 0.005)))``. With it training is group DRO [1]_ of all
         rows at once, mixed with their mean loss. In all, cells without rows are left out.
 
     References
