@@ -215,7 +215,7 @@ ERRORS = [
     ("NaN in y", lambda: fit(y=changed(Y.astype(float), at=0, by=nan)), ValueError, ["y holds 1"]),
     ("None in y", lambda: fit(y=changed(Y, at=0, by=None)), ValueError, ["y holds 1 missing"]),
     ("infinity in y", lambda: fit(y=changed(Y.astype(float), at=0, by=inf)), ValueError, ["inf"]),
-    ("continuous y", lambda: fit(y=X[:, 0]), ValueError, ["continuous", "classif"]),
+    ("continuous y", lambda: fit(y=X[:, 0]), ValueError, ["continuous", "cut", "BoundedGroupLoss"]),
     ("y of two columns", lambda: fit(y=np.column_stack([Y, Y])), ValueError, ["1d", "(60, 2)"]),
     ("y too short", lambda: fit(y=Y[:-1]), ValueError, ["inconsistent", "59", "60"]),
     ("no y", lambda: fit(y=None), ValueError, ["requires y", "one label per row"]),

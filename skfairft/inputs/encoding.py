@@ -130,7 +130,14 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     if labels.dtype.kind == "f" and np.isinf(labels).any():
         raise ValueError("Input y contains infinity; expected class labels.")
     _check_label_types(labels)
-    check_classification_targets(labels)
+    try:
+        check_classification_targets(labels)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} To decide by ranges of a number, cut it: pandas.cut(y, 4).astype(str). A "
+            "number itself this package does not predict; fairlearn's reductions bound its error "
+            "in every group (BoundedGroupLoss)."
+        ) from error
     if len(labels) == 0:
         raise ValueError("y is empty: 0 labels where at least one row per class is needed.")
     classes, codes = _encode_column(labels)
