@@ -43,6 +43,7 @@ from .inputs.words import shown
 from .lowrank.importance import IMPORTANCES
 from .parity.constraints import CONSTRAINTS, parity
 from .parity.judge import JudgedRows
+from .parity.levels import GROUPS
 from .predicting import check_told, outputs
 from .rows.blocks import threads_over_blocks
 from .rows.chunks import read_chunks
@@ -174,6 +175,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         where ``y`` is an ordered categorical), and of more each in turn. Reports of the
         classifier take it, too. The order of ``classes_``, and of what follows it, stays. An
         error is one whatever the class; the closed form holds the mean scores of all classes.
+    groups : {"intersections", "columns"}, default="intersections"
+        What the constraint compares where there are several sensitive columns: their
+        combinations that occur, each a group of its own; or each column by itself, men with
+        women, and one race with another, whatever the other column says: then the distance is
+        the largest of the columns. Parity by column is the weaker demand: it does not bring
+        parity of the combinations. Everything else is of the combinations, ``groups_``, either
+        way.
     fairness_weight : float or None, default=None
         How much the constraint counts, in [0, 1]: about the share of the disparity
         that is taken away, whatever the data. 0 is no constraint, 1 as much parity
@@ -284,7 +292,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         With ``constraint="worst_group"`` or ``"worst_error_rate"`` and "plug_in": what its
         decisions are to reach by the head's probabilities, as ``error``, the least ``limit`` of any
         decisions by these, the ``binding`` cells, the ``smallest`` one and its ``rows``,
-        ``accuracy`` and, without a weight, ``plain_accuracy``. On other rows the worst cell is
+        ``accuracy`` and, without a weight, ``plain_accuracy``; with ``groups="columns"`` a cell
+        is of a level, such as "sex='f'". On other rows the worst cell is
         worse, the more so the fewer rows the smallest one has.
     sensitive_names_in_ : list of str
         Names of several columns of ``sensitive_features``; empty where there were none.
@@ -380,6 +389,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "importance": [StrOptions(set(IMPORTANCES))],
         "constraint": [StrOptions(set(CONSTRAINTS)), None],
         "pos_label": "no_validation",  # fit knows what y holds
+        "groups": [StrOptions(set(GROUPS))],
         "fairness_weight": [Interval(Real, 0, 1, closed="both"), None],
         "difference_bound": [Interval(Real, 0, 2, closed="left"), None],
         "confidence": [Interval(Real, 0.5, 1, closed="left"), None],
@@ -412,6 +422,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         neutral_loss: bool = False,
         constraint: str | None = None,
         pos_label: Any = None,
+        groups: str = "intersections",
         fairness_weight: float | None = None,
         difference_bound: float | None = None,
         confidence: float | None = None,
@@ -432,6 +443,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.neutral_loss = neutral_loss
         self.constraint = constraint
         self.pos_label = pos_label
+        self.groups = groups
         self.fairness_weight = fairness_weight
         self.difference_bound = difference_bound
         self.confidence = confidence
@@ -465,7 +477,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             Class labels of any dtype, without missing values.
         sensitive_features : array-like of shape (n,) or (n, c), default=None
             Group of each row, of any dtype; several columns stand for their
-            intersections. In pipelines and searches they are routed by
+            intersections, or with ``groups="columns"`` are compared one by one. In pipelines and searches they are routed by
             ``set_fit_request(sensitive_features=True)``.
         sample_weight : array-like of shape (n,), default=None
             Non-negative weights; None is 1 each.
@@ -851,7 +863,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         solver = resolve_solver(self.solver)
         rule, positives = None, problem.positives
         if self.constraint is not None:
-            rule = parity(self.constraint, problem.n_classes, positives=positives)
+            rule = parity(
+                self.constraint, problem.n_classes, positives=positives, levels=problem.levels
+            )
         if rule is None or self.difference_bound is None:
             fitter = solver.fitter(problem, random_state)
             self.fairness_weight_ = weight_of(self)
@@ -883,7 +897,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                     self._within(known),
                 )
             self._report_bound(self.difference_bound, found, len(judge.rows))
-        store(self, fitted)
+        store(self, fitted, problem.levels)
         if fitted.interrupted:
             epochs = "1 whole epoch" if self.n_iter_ == 1 else f"{self.n_iter_} whole epochs"
             warn_user(

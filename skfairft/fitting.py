@@ -41,6 +41,7 @@ from .inputs.words import listed
 from .lowrank.gaps import group_columns
 from .lowrank.importance import heads_of
 from .parity.checks import check_constraint, check_judged
+from .parity.levels import Levels, levels_asked
 from .parity.table import TABLE
 from .rows.blocks import Features
 from .rows.chunks import by_chunk, read_chunks
@@ -175,7 +176,9 @@ def prepare(
                 "neutral_loss=False."
             )
         w *= (shares * counts.sum() / counts)[codes]
-    check_constraint(clf.constraint, classes, groups, labels, codes, w, positives=positives)
+    levels = levels_asked(clf.groups, groups, sensitive_features)
+    asked: dict[str, Any] = {"positives": positives, "levels": levels}
+    check_constraint(clf.constraint, classes, groups, labels, codes, w, **asked)
     if heads_of(clf.importance) == "by_group":
         needed_by = f"importance={clf.importance!r}"
         check_groups_have_classes(needed_by, classes, groups, labels, codes, w)
@@ -192,12 +195,15 @@ def prepare(
     folds = None
     if cv is not None:
         # What the head of each fold has to see: each class and group, and their cells if asked for.
-        free = TABLE[clf.constraint].of_all and heads_of(clf.importance) != "by_group"
-        kept = [labels, codes] if free else None
+        by_group = heads_of(clf.importance) == "by_group"
+        kept = [labels, codes] if TABLE[clf.constraint].of_all and not by_group else None
+        if kept is None and levels is not None and not by_group:
+            widths = [(column.codes[codes], len(column.levels)) for column in levels.columns]
+            kept = [labels, codes, *(labels * width + own for own, width in widths)]
         folds = read_folds(cv, cells, labels, w, random_state, kept)
         for i, fold in enumerate(folds.parts):
             kept_w = np.isin(everything, fold.train) * w
-            _check_fold(clf, i, classes, groups, labels, codes, kept_w, positives)
+            _check_fold(clf, i, classes, groups, labels, codes, kept_w, asked)
         if clf.difference_bound is not None:
             check_judged(
                 clf.constraint,
@@ -205,7 +211,7 @@ def prepare(
                 *(column[folds.judged] for column in (labels, codes)),
                 shape=(len(classes), len(groups)),
                 confidence=clf.confidence,
-                positives=positives,
+                **asked,
             )
     # Rows that belong together stay so where C is chosen, too. (An iterator can be read once.)
     divided, given_cv = folds, clf.cv if cv is None else cv
@@ -254,6 +260,7 @@ def prepare(
         strength_folds=None if divided is None else divided.codes(w),
         earlier=earlier,
         positives=positives,
+        levels=levels,
     )
     return problem, random_state
 
@@ -266,7 +273,7 @@ def _check_fold(
     labels: NDArray[np.int64],
     codes: NDArray[np.int64],
     w: NDArray[np.float64],
-    positives: range | None,
+    asked: dict[str, Any],
 ) -> None:
     """Refuse a fold whose rows to fit, those of weight above 0, cannot be fitted."""
     for what, names, column in (("class", classes, labels), ("group", groups, codes)):
@@ -279,7 +286,7 @@ def _check_fold(
             )
     try:
         with no_warnings():  # what there is to say is said of all rows
-            check_constraint(clf.constraint, classes, groups, labels, codes, w, positives=positives)
+            check_constraint(clf.constraint, classes, groups, labels, codes, w, **asked)
     except ValueError as error:
         raise ValueError(f"cv's split {number}, of the rows to fit: {error}") from error
 
@@ -402,7 +409,7 @@ def _report_group_columns(clf: Any, Z: Features, codes: Tensor) -> None:
     )
 
 
-def store(clf: Any, fitted: FittedHead) -> None:
+def store(clf: Any, fitted: FittedHead, levels: Levels | None = None) -> None:
     """Make a fitted head the attributes of a classifier.
 
     Parameters
@@ -411,6 +418,8 @@ def store(clf: Any, fitted: FittedHead) -> None:
         With classes and groups.
     fitted : FittedHead
         The head.
+    levels : Levels, optional
+        What its constraint compared in place of groups.
     """
     clf.solver_ = copy.copy(resolve_solver(clf.solver))  # what is set later is another's
     clf.C_ = fitted.C
@@ -422,10 +431,12 @@ def store(clf: Any, fitted: FittedHead) -> None:
     clf.group_weights_ = fitted.group_weights.numpy()
     clf.singular_values_ = fitted.singular_values.numpy()
     if fitted.worst is not None:
-        clf.worst_group_ = worst_group(fitted.worst, clf.classes_, clf.groups_)
+        clf.worst_group_ = worst_group(fitted.worst, clf.classes_, clf.groups_, levels)
 
 
-def fitted_copy(clf: Any, fitted: FittedHead, **params: Any) -> Any:
+def fitted_copy(
+    clf: Any, fitted: FittedHead, levels: Levels | None = None, **params: Any
+) -> Any:
     """Return a classifier with other parameters and the head that belongs to them.
 
     Parameters
@@ -434,6 +445,8 @@ def fitted_copy(clf: Any, fitted: FittedHead, **params: Any) -> Any:
         That `prepare` was called for.
     fitted : FittedHead
         The head.
+    levels : Levels, optional
+        As for `store`.
     **params
         Of the copy, a ``fairness_weight`` among them.
     """
@@ -446,5 +459,5 @@ def fitted_copy(clf: Any, fitted: FittedHead, **params: Any) -> Any:
         if hasattr(clf, name):
             setattr(new, name, getattr(clf, name))
     new.fairness_weight_ = new.fairness_weight
-    store(new, fitted)
+    store(new, fitted, levels)
     return new

@@ -20,8 +20,10 @@ from .words import listed
 
 __all__ = [
     "column_names",
+    "column_orders",
     "encode_groups",
     "encode_labels",
+    "in_order",
     "known_groups",
     "label_order",
     "one_column",
@@ -327,6 +329,21 @@ def column_names(sensitive_features: Any) -> list[str]:
         names = [getattr(sensitive_features, "name", None)]
     # polars calls a Series without a name "".
     return [str(name) for name in names if name is not None and str(name) != ""]
+
+
+def column_orders(sensitive_features: Any) -> list[list[Any] | None]:
+    """Return the categories of each column in their order; None of a column that has none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> age = pd.Categorical(["old", "new"], ["new", "old"], ordered=True)
+    >>> column_orders(pd.DataFrame({"sex": [0, 1], "age": age}))
+    [None, ['new', 'old']]
+    """
+    if is_lazy(sensitive_features):
+        sensitive_features = getattr(sensitive_features, "_meta", [])
+    return read_table(sensitive_features, "sensitive_features").orders
 
 
 def _encode_column(

@@ -54,7 +54,7 @@ class CellStatistics:
         """Mean features of each cell, shape (k, G, d): NaN where it has no rows."""
         return self.cells.means.unflatten(0, (-1, self.n_groups))
 
-    def directions(self, conditions: Tensor) -> Tensor:
+    def directions(self, conditions: Tensor, member: Tensor | None = None) -> Tensor:
         """Return by how much each group's mean features differ from those of all groups.
 
         The mean score of a linear head ``M`` (d, k0) differs between groups by ``D^T M``; where
@@ -64,12 +64,15 @@ class CellStatistics:
         ----------
         conditions : Tensor of shape (c, k), float64
             How much rows of each true label count in each event within which means are compared.
+        member : Tensor of shape (x, L, G), float64, optional
+            Which groups are in each of L unions, in x ways to divide them, within each of which the
+            unions' means are compared. None is each group by itself.
 
         Returns
         -------
         D : Tensor of shape (d, q), float64
-            One column for each event and, within it, each group. A group without rows in an event
-            has none there.
+            One column for each event and, within it, each group, or union. One without rows in an
+            event has none there.
 
         Examples
         --------
@@ -83,12 +86,13 @@ class CellStatistics:
         columns = [away.new_zeros(away.shape[2], 0)]
         for condition in conditions:
             weights = condition[:, None] * self.weights  # (k, G)
-            counts = weights.sum(dim=0)
-            there = counts > 0
-            counts = counts[there]
-            shares = weights[:, there] / counts
-            means = torch.einsum("kg,kgd->dg", shares, away[:, there])
-            columns.append(means - means @ (counts / counts.sum())[:, None])
+            weights = weights / weights.sum()
+            sums = torch.einsum("kg,kgd->gd", weights, away), weights.sum(dim=0)
+            for own in [None] if member is None else member:
+                total, counts = sums if own is None else (own @ sums[0], own @ sums[1])
+                there = counts > 0
+                means = (total[there] / counts[there, None]).T
+                columns.append(means - means @ (counts[there] / counts[there].sum())[:, None])
         return torch.cat(columns, dim=1)
 
 

@@ -11,6 +11,7 @@ Weights are in units of a power of two, see `skfairft.parity.tally`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 from ..inputs.categories import in_category_order
 from ..inputs.encoding import encode_groups, encode_objects, label_order, whole_labels
 from ..inputs.index_order import warn_of_index_order
+from ..inputs.levels import Column
 from ..inputs.positive import code_of, only
 from ..inputs.words import listed, shown
+from .levels import Levels
 from .table import STATED
 from .tally import Floats, Kinds, sorts_of_rows, tally_rows
 
@@ -48,6 +51,27 @@ class Cells:
     squares: Floats
     kinds: Kinds | None  # of the rows of each cell, where resamples are wanted
     constraints: tuple[str, ...] = STATED  # whose distances are wanted
+    levels: Levels | None = None  # between which they are; None is between groups
+
+    def merged(self, columns: Sequence[Column]) -> Cells:
+        """Return the same rows by the levels of some columns, one column's after the other's.
+
+        Groups are ``(name of the column, level)``. There are no kinds, which are of one group.
+        """
+        groups = np.empty(sum(len(column.levels) for column in columns), dtype=object)
+        groups[:] = [(column.name, level) for column in columns for level in column.levels]
+
+        def summed(table: Floats) -> Floats:
+            parts = []
+            for column in columns:
+                part = np.zeros((len(column.levels), *table.shape[1:]))
+                np.add.at(part, column.codes, table)
+                parts.append(part)
+            return np.concatenate(parts)
+
+        tables = map(summed, (self.rows, self.mass, self.squares))
+        rest = self.labels, self.positives
+        return Cells(groups, *rest, *tables, None, self.constraints)
 
 
 def count_cells(

@@ -13,7 +13,8 @@ from ..inputs.encoding import python_value
 from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from ..inputs.words import joined, listed, shown
-from .constraints import parity
+from .constraints import Parity, parity
+from .levels import Levels
 from .table import TABLE
 
 __all__ = ["check_constraint", "check_judged", "refuse_alone"]
@@ -33,21 +34,23 @@ def check_constraint(
     w: NDArray[np.float64],
     *,
     positives: range | None = None,
+    levels: Levels | None = None,
 ) -> None:
     """Refuse a constraint on rates that some groups do not have; what is to be small may lack some.
 
     Classes and groups are named by ``classes`` and ``groups``, encoded by ``labels`` and ``codes``
     (n,); ``w`` (n,) are sample weights, ``positives`` the codes of positive classes, as for
-    `parity`.
+    `parity`, and ``levels`` what is compared in place of groups.
     """
     if constraint is None:
         return
-    rule = parity(constraint, len(classes), positives=positives)
+    rule = parity(constraint, len(classes), positives=positives, levels=levels)
     missing: list[str] = []
-    counts = rule.counts(_count(labels, codes, w, (len(classes), len(groups)))).numpy()
-    for m, g in np.argwhere(counts == 0):
-        wanted = [python_value(c) for c in classes[rule.events[m].numpy() > 0]]
-        name = shown(python_value(groups[g]))
+    counts = rule.counts(_count(labels, codes, w, (len(classes), len(groups))))
+    for m, g in ((counts == 0) & rule.present(len(groups))).nonzero().tolist():
+        event = rule.events[rule.origin(m)[0]].numpy()
+        wanted = [python_value(c) for c in classes[event > 0]]
+        name = rule.name(m, g, groups.tolist())
         note = f"{name} has no row of class {listed(wanted, separator=' or ')}"
         missing += [] if note in missing else [note]
     if missing and rule.largest:
@@ -58,10 +61,14 @@ def check_constraint(
         )
     elif missing:
         free = [name for name, row in TABLE.items() if row.of_all and not row.largest]
+        several = levels is None and isinstance(groups.tolist()[0], tuple)
+        by_column = (
+            ' groups="columns" compares each column by itself, of whose levels fewer lack rows.'
+        )
         raise ValueError(
             f"constraint={constraint!r} compares rates that some groups do not have: "
             f"{joined(missing)} (or only rows of weight zero). Merge groups or gather more "
-            f"rows; {' and '.join(free)} ask for no class of their own."
+            f"rows; {' and '.join(free)} ask for no class of their own.{by_column * several}"
         )
 
 
@@ -74,11 +81,12 @@ def check_judged(
     shape: tuple[int, int],
     confidence: float | None = None,
     positives: range | None = None,
+    levels: Levels | None = None,
 ) -> None:
     """Refuse rows to judge on which groups cannot be compared, and warn of few.
 
     Labels and groups (m,) are those of rows of positive weight; ``shape`` is (k, G), and
-    ``positives`` as for `parity`. With a confidence few rows are heeded by the limit, and not
+    ``positives`` and ``levels`` as for `parity`. With a confidence few rows are heeded by the limit, and not
     warned of.
 
     That is a ValueError if some rate of the constraint has rows in fewer than two groups, and a
@@ -94,15 +102,14 @@ def check_judged(
     ...
     ValueError: difference_bound=0.1 needs rows to judge of at least two groups ...
     """
-    n_classes, n_groups = shape
     count = _count(labels, codes, None, shape)
-    rule = parity(constraint, n_classes, positives=positives)
-    compared, counts = rule.fewest_groups(count), rule.counts(count)
-    if compared < rule.least_groups:
+    rule = parity(constraint, shape[0], positives=positives, levels=levels)
+    counts = rule.counts(count)
+    if rule.fewest_groups(count) < rule.least_groups:
         raise ValueError(
             f"difference_bound={bound} needs rows to judge of at least "
             f"{_GROUPS[rule.least_groups]} for each rate of {constraint!r}, but some rate has them "
-            f"in {compared} of {n_groups} groups, among {len(labels)} rows. Judge by more (cv=5 "
+            f"in {_fewest(rule, counts)}, among {len(labels)} rows. Judge by more (cv=5 "
             "takes all in turn that are not the only ones of their class in their group) or merge "
             "groups."
         )
@@ -126,10 +133,11 @@ def refuse_alone(
     shape: tuple[int, int],
     name: str = "held_out",
     positives: range | None = None,
+    levels: Levels | None = None,
 ) -> None:
     """Refuse rows on which groups cannot be compared; tensors (n,), and ``shape`` is (k, G).
 
-    ``positives`` are as for `parity`.
+    ``positives`` and ``levels`` are as for `parity`.
 
     Those on which some rate of the constraint has rows in fewer than two groups are a ValueError.
 
@@ -145,17 +153,25 @@ def refuse_alone(
     ...
     ValueError: held_out needs rows of at least two groups for each rate of ...
     """
-    n_classes, n_groups = shape
     count = _count(labels.numpy(), codes.numpy(), w.numpy(), shape)
-    rule = parity(constraint, n_classes, positives=positives)
-    compared = rule.fewest_groups(count)
-    if compared < rule.least_groups:
+    rule = parity(constraint, shape[0], positives=positives, levels=levels)
+    if rule.fewest_groups(count) < rule.least_groups:
         raise ValueError(
             f"{name} needs rows of at least {_GROUPS[rule.least_groups]} for each rate of "
             f"{constraint!r}, but some "
-            f"rate has them in {compared} of {n_groups} groups, among "
+            f"rate has them in {_fewest(rule, rule.counts(count))}, among "
             f"{int(w.count_nonzero())} rows of positive weight. Judge by more or merge groups."
         )
+
+
+def _fewest(rule: Parity, counts: Tensor) -> str:
+    """Return in how many groups, or levels of a column, the rate in the fewest has rows."""
+    there = (counts > 0).sum(dim=-1)
+    moment = int(there.argmin())
+    if rule.levels is None:
+        return f"{int(there[moment])} of {counts.shape[-1]} groups"
+    column = rule.levels.columns[rule.origin(moment)[1]]
+    return f"{int(there[moment])} of {len(column.levels)} levels of {shown(column.name)}"
 
 
 def _count(labels: Any, codes: Any, w: Any, shape: tuple[int, int]) -> Tensor:

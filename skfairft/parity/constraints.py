@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..rows.tensor_rows import TensorRows
+from .levels import Levels
 from .moments import Parity, moments
 from .table import TABLE
 
@@ -41,6 +42,7 @@ def parity(
     class_weight: Tensor | None = None,
     *,
     positives: range | None = None,
+    levels: Levels | None = None,
 ) -> Parity:
     """Return the moments of one of `CONSTRAINTS`; as `moments`.
 
@@ -57,6 +59,7 @@ def parity(
         positives=range(n_classes) if row.each_class else positives,
         class_weight=class_weight,
         largest=row.largest,
+        levels=levels,
     )
 
 

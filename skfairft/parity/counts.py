@@ -26,6 +26,7 @@ from ..inputs.warn import warn_user
 from ..inputs.words import shown
 from .cells import Cells, Floats
 from .constraints import parity
+from .levels import Levels
 from .moments import Parity, divide, extremes, moments
 from .table import RATES, REPORTED, metric_of
 
@@ -67,8 +68,11 @@ def distances_of(
     counts: Floats,
     constraints: Sequence[str],
     positives: range | None = None,
+    levels: Levels | None = None,
 ) -> dict[str, Floats]:
     """Return the distance of each constraint between the groups of counts: (..., G, k, k) -> (...).
+
+    With ``levels`` between those of each column.
 
     Examples
     --------
@@ -79,7 +83,7 @@ def distances_of(
     """
     mass, found = as_mass(counts), {}
     for name in constraints:
-        rule = parity(name, counts.shape[-1], positives=positives)
+        rule = parity(name, counts.shape[-1], positives=positives, levels=levels)
         found[name] = rule.distance(rule.rates(mass, mass.sum(dim=-1))).numpy()
     return found
 
@@ -122,7 +126,7 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
     be those of other rows or of another number of groups.
     """
     rule = reported_rates(cells)
-    distances = distances_of(counts, cells.constraints, cells.positives)
+    distances = distances_of(counts, cells.constraints, cells.positives, cells.levels)
     counts = with_pooled(counts)
     mass = as_mass(counts)
     # One column more, the F1: (..., m + 1, G + 1).

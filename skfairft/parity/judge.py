@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -60,25 +61,32 @@ class JudgedRows:
         return self.rule.counts(cell_counts(self.rows, n_classes=n_classes, n_groups=n_groups))
 
     def warn_of_empty(self) -> None:
-        """Warn of groups without rows that a rate of the constraint is a mean over."""
+        """Warn of groups, or levels, without rows that a rate of the constraint is a mean over."""
+        rule = self.rule
         counts = cell_counts(self.rows, n_classes=self.shape[1], n_groups=self.shape[0])
-        absent = (counts.sum(dim=0) == 0).numpy()
-        lacking = (self.counts() == 0).any(dim=0).numpy() & ~absent
-        for groups, what in (
+        present = rule.present(self.shape[0])
+        absent = (rule.compared(torch.ones_like(rule.events) @ counts) == 0) & present
+        lacking = (self.counts() == 0) & present & ~absent
+        for places, what in (
             (
-                self.groups[absent],
+                absent,
                 "None of the rows to judge is of the groups {}; these are left out of a "
                 "difference. A group's only row cannot be judged by a head that was fitted on the "
                 "group: gather more rows of it, or merge groups.",
             ),
             (
-                self.groups[lacking],
+                lacking,
                 "The rows to judge of the groups {} lack a class that the constraint asks for; "
                 "these groups are left out of a difference. Judge by more rows, or merge groups.",
             ),
         ):
-            if len(groups):
-                warn_user(what.format(groups.tolist()), FairnessWarning)
+            if names := self._names(places):
+                warn_user(what.format(f"[{', '.join(names)}]"), FairnessWarning)
+
+    def _names(self, places: Tensor) -> list[str]:
+        """Return the names of those groups, or levels, of which some place (m, G) is true."""
+        groups, found = self.groups.tolist(), places.T.nonzero().tolist()
+        return list(dict.fromkeys(self.rule.name(m, g, groups) for g, m in found))
 
     def cells(self, scores: Tensor) -> NDArray[np.int64]:
         """Return the flat index of each row's cell in a table, for scores (n, k)."""
@@ -159,7 +167,7 @@ class JudgedRows:
     def metrics(self, tables: Floats) -> dict[str, Floats]:
         """Return error, distances and accuracy of tables (b, G, k, k), each (b,)."""
         pooled = tables.sum(axis=-3)
-        stated = distances_of(tables, STATED, self.positives)
+        stated = distances_of(tables, STATED, self.positives, self.rule.levels)
         return {
             "weighted_f1_error": 100.0 * (1.0 - weighted_f1(pooled)),
             "difference": self.distances(tables),
@@ -177,7 +185,9 @@ class JudgedRows:
         rules = {
             "difference": self.rule,
             **{
-                metric_of(name): parity(name, self.shape[-1], positives=self.positives)
+                metric_of(name): parity(
+                    name, self.shape[-1], positives=self.positives, levels=self.rule.levels
+                )
                 for name in STATED
             },
         }

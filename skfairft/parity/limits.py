@@ -30,6 +30,11 @@ because they are far apart, so its z is larger: what equal groups exceed by chan
 `chance_quantile`. Where the rates were made alike on the same rows, that is so upwards, too: see
 `skfairft.parity.tied`.
 
+Where each sensitive column is compared by itself, the columns of a class are classes of their own
+here. Their rates are of the same rows, so that their errors are not independent, as those that
+are drawn or multiplied here; of normal errors all that is said here then errs to the safe side
+(Royen's inequality: what is near 0 together is so more often than if each were by itself).
+
 Zou and Donner (2008), Stat. Med. 27; Berger (1982), Technometrics 24.
 """
 

@@ -17,17 +17,23 @@ They are those of `skfairft.parity.table`, between a positive class c and the re
 c][j == c]`` and ``of[y == c]``. With two classes c is ``classes_[1]``; with more, each class in
 turn, as in `skfairft.metrics`; or it is the one that is asked for. A pooled rate sums both over
 all c.
+
+Where each sensitive column is compared by itself, sums and counts are those of its levels, see
+`skfairft.parity.levels`: there is a moment for each of x columns, and L levels in place of groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, reduce
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..inputs.words import shown
+from .levels import Levels
 from .table import RATES, Rate
 
 __all__ = ["Parity", "divide", "extremes", "largest", "largest_sum", "moments", "nonzero", "spread"]
@@ -52,6 +58,9 @@ class Parity:
         See `moments`.
     largest : bool, default=False
         Whether the largest rate counts, and not how far rates are apart.
+    levels : Levels, optional
+        What is compared in place of groups; "G" below is then L, and there are x times as many
+        moments.
     """
 
     kinds: tuple[Rate, ...]
@@ -59,6 +68,7 @@ class Parity:
     events: Tensor
     class_weight: Tensor | None = None
     largest: bool = False
+    levels: Levels | None = None
 
     @property
     def least_groups(self) -> int:
@@ -83,9 +93,42 @@ class Parity:
             return torch.eye(n_classes, dtype=torch.float64)[self.events.any(dim=0)]
         return torch.tensor(distinct, dtype=torch.float64)
 
+    @property
+    def n_columns(self) -> int:
+        """How many columns are compared, each by itself; intersections are one."""
+        return 1 if self.levels is None else len(self.levels.columns)
+
+    def present(self, n_groups: int) -> Tensor:
+        """Return which places of the rates (m, G) are of groups, or levels: bool."""
+        if self.levels is None:
+            return torch.ones(len(self.events), n_groups, dtype=torch.bool)
+        n_classes = len(self.events) // len(self.kinds)
+        by_column = self.levels.present[:, None].expand(n_classes, -1, len(self.kinds), -1)
+        return by_column.flatten(0, 2)
+
+    def origin(self, moment: int) -> tuple[int, int]:
+        """Return the number of a moment's event, and of its column."""
+        own, kind = divmod(moment, len(self.kinds))
+        of_class, column = divmod(own, self.n_columns)
+        return of_class * len(self.kinds) + kind, column
+
+    def name(self, moment: int, place: int, groups: Sequence[Any]) -> str:
+        """Return what a rate is of in words: one of ``groups`` (G,), or a level."""
+        if self.levels is None:
+            return shown(groups[place])
+        return self.levels.name(self.origin(moment)[1], place)
+
+    def compared(self, values: Tensor) -> Tensor:
+        """Return sums of what is compared: (..., m, G) of groups; of levels see `Levels`."""
+        return values if self.levels is None else self.levels.merged(values, kinds=len(self.kinds))
+
+    def paid(self, prices: Tensor) -> Tensor:
+        """Return the prices that groups pay, the transpose of `compared`."""
+        return prices if self.levels is None else self.levels.divided(prices, kinds=len(self.kinds))
+
     def counts(self, count: Tensor) -> Tensor:
         """Return what the rates are shares of: (..., k, G) -> (..., m, G)."""
-        return self.events @ count
+        return self.compared(self.events @ count)
 
     def fewest_groups(self, count: Tensor) -> int:
         """Return in how many groups the rate that has rows in the fewest has them."""
@@ -93,6 +136,10 @@ class Parity:
 
     def sums(self, mass: Tensor) -> Tensor:
         """Return the numerators of the rates, ``sum_yj C mass``: (..., k, G, k) -> (..., m, G)."""
+        return self.compared(self.sums_of_groups(mass))
+
+    def sums_of_groups(self, mass: Tensor) -> Tensor:
+        """Return `sums` of the groups, whatever is compared."""
         if self._coefficients is None:
             return self._sums(mass)
         return self._coefficients @ mass.transpose(-1, -2).flatten(-3, -2)
@@ -109,7 +156,7 @@ class Parity:
         >>> moments(["fpr"], 2).spend(torch.tensor([[2.0, 3.0]]).double()).tolist()
         [[[0.0, 2.0], [0.0, 3.0]], [[0.0, 0.0], [0.0, 0.0]]]
         """
-        k = self.events.shape[1]
+        k, prices = self.events.shape[1], self.paid(prices)
         if self._coefficients is not None:
             return (prices.T @ self._coefficients).reshape(-1, k, k).transpose(0, 1)
         with torch.enable_grad():
@@ -182,7 +229,7 @@ class Parity:
 
         The largest rate minus the smallest, summed over the moments of a class (true and false
         positive rate for equalized odds, as in `equalized_odds_distance`), and of these the
-        largest over classes. Where the largest rate counts, nothing is subtracted. Rates that are
+        largest over classes, and over columns. Where the largest rate counts, nothing is subtracted. Rates that are
         NaN are left out.
 
         Examples
@@ -208,7 +255,7 @@ class Parity:
         return largest(rates) if self.largest else spread(rates)
 
     def _by_class(self, values: Tensor) -> Tensor:
-        """Return values (..., m) by class and rate, (..., c, r)."""
+        """Return values (..., m) by class (and column) and rate, (..., c, r)."""
         return values.unflatten(-1, (-1, len(self.kinds)))
 
 
@@ -285,6 +332,7 @@ def moments(
     positives: range | None = None,
     class_weight: Tensor | None = None,
     largest: bool = False,
+    levels: Levels | None = None,
 ) -> Parity:
     """Return the moments of some rates.
 
@@ -301,6 +349,8 @@ def moments(
         rate is one of the rows as they are: the moments divide by them.
     largest : bool, default=False
         As for `Parity`.
+    levels : Levels, optional
+        As for `Parity`.
 
     Examples
     --------
@@ -310,9 +360,9 @@ def moments(
     if positives is None:
         positives = range(int(n_classes == 2), n_classes)
     rule = _moments(tuple(rates), n_classes, positives, largest)
-    if class_weight is None:
-        return rule
-    return Parity(rule.kinds, rule.positives, rule.events / class_weight, class_weight, largest)
+    if class_weight is not None:
+        rule = replace(rule, events=rule.events / class_weight, class_weight=class_weight)
+    return rule if levels is None else replace(rule, levels=levels)
 
 
 @lru_cache(maxsize=64)  # a scorer asks for the same ones again and again

@@ -105,12 +105,13 @@ class ParityPenalty:
     def _sums(self, mass: Tensor) -> Tensor:
         if self.form != "worst":
             return self.parity.sums(mass)
-        return self.parity.events @ mass.diagonal(dim1=0, dim2=2).T  # each row's own loss
+        own = self.parity.events @ mass.diagonal(dim1=0, dim2=2).T  # each row's own loss
+        return self.parity.compared(own)
 
     def _spend(self, prices: Tensor) -> Tensor:
         if self.form != "worst":
             return self.parity.spend(prices)
-        own = self.parity.events.T @ prices  # (k, G)
+        own = self.parity.events.T @ self.parity.paid(prices)  # (k, G)
         return torch.diag_embed(own.T, dim1=0, dim2=2)
 
     def _of_rates(self, rates: Tensor) -> Tensor:

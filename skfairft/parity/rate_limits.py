@@ -55,8 +55,10 @@ def effective_rows(rule: Parity, table: Floats, squares: Floats) -> Floats:
     """
     mass, squared = as_mass(table), as_mass(squares)
     unit, once = (rule.events > 0).to(mass.dtype), rule.events.amax(dim=-1, keepdim=True)
-    total, total_squared = unit @ mass.sum(dim=-1), unit @ squared.sum(dim=-1)
-    hit, hit_squared = rule.sums(mass) / once, rule.sums(squared) / once
+    behind = (unit @ each.sum(dim=-1) for each in (mass, squared))
+    total, total_squared = map(rule.compared, behind)
+    counted = (rule.sums_of_groups(each) / once for each in (mass, squared))
+    hit, hit_squared = map(rule.compared, counted)
     missed, missed_squared = total - hit, total_squared - hit_squared
     # What is left of sums over the cells that cancel is no weight.
     rounding = total * (table.shape[-1] ** 2 * torch.finfo(mass.dtype).eps)

@@ -16,6 +16,7 @@ from ..inputs.warn import warn_user
 from ..inputs.words import shown
 from ..parity.constraints import Parity, parity
 from ..parity.judge import REFIT
+from ..parity.levels import Levels
 from ..parity.limits import DistanceLimits, distance_limits, rows_needed
 from ..solvers.bound import rows_in_words
 from .settings import is_number
@@ -65,6 +66,10 @@ class FairnessPath:
         The positive class of the classifiers; None where each of several is in turn.
     positives : range or None, default=None
         Its code, or theirs; None is the second of two, and each of several.
+    groups : {"intersections", "columns"}, default="intersections"
+        Between what the distances are, as for the classifiers.
+    levels : Levels or None, default=None
+        The levels of several columns that are compared one by one.
 
     Examples
     --------
@@ -94,6 +99,8 @@ class FairnessPath:
     known_groups: bool = False
     pos_label: Any = None
     positives: range | None = None
+    groups: str = "intersections"
+    levels: Levels | None = None
 
     def __repr__(self) -> str:
         # The fields' own would print every classifier with its network.
@@ -107,7 +114,8 @@ class FairnessPath:
     def judged_on(self) -> str:
         """How many rows judged the points, and how, in words."""
         how = "rows out of fold" if self.out_of_fold else "held-out rows"
-        return f"{self.n_judged:,} {how}{', groups known' if self.known_groups else ''}"
+        by = "" if self.levels is None else ", each sensitive column by itself"
+        return f"{self.n_judged:,} {how}{', groups known' if self.known_groups else ''}{by}"
 
     def limits(self, confidence: float = 0.95) -> NDArray[np.float64]:
         """Return what each point's distance on other rows is within, with some confidence.
@@ -249,7 +257,12 @@ class FairnessPath:
 
     @property
     def _rule(self) -> Parity:
-        return parity(self.constraint, self.decisions.shape[-1], positives=self.positives)
+        return parity(
+            self.constraint,
+            self.decisions.shape[-1],
+            positives=self.positives,
+            levels=self.levels,
+        )
 
     @property
     def _inflation(self) -> float:

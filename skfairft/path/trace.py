@@ -31,6 +31,7 @@ from ..inputs.words import shown
 from ..parity.checks import refuse_alone
 from ..parity.constraints import parity
 from ..parity.judge import JudgedRows, pareto_front
+from ..parity.levels import Levels, levels_asked
 from ..rows.blocks import threads_over_blocks
 from ..rows.tensor_rows import TensorRows
 from ..solvers.base import Solver
@@ -71,8 +72,9 @@ def fairness_path(
     Parameters
     ----------
     clf : FairLowRankHeadClassifier
-        With a ``constraint``, on the rates of its ``pos_label``. It is not changed, and its own
-        ``fairness_weight`` is not used.
+        With a ``constraint``, on the rates of its ``pos_label``, between its ``groups``, between
+        which all distances of the path are. It is not changed, and its own ``fairness_weight`` is
+        not used.
     X, y, sensitive_features, sample_weight
         As for its `fit`, n rows.
     weights : int or array-like of shape (m,), default=25
@@ -182,9 +184,9 @@ def fairness_path(
         report_void(variants, len(classes))
         if given is not None:
             shape = len(classes), len(groups)
-            w = torch.from_numpy(given.w)
-            codes = given.encoded(classes, groups)
-            refuse_alone(constraint, *codes, w, shape=shape, positives=positives)
+            asked = levels_asked(clf.groups, groups, sensitive_features)
+            given_rows = (*given.encoded(classes, groups), torch.from_numpy(given.w))
+            refuse_alone(constraint, *given_rows, shape=shape, positives=positives, levels=asked)
 
     with training_modes():
         problem, random_state = prepare(
@@ -199,14 +201,17 @@ def fairness_path(
         outside = None if given is None else _measured(clf, given)
     seed = random_state.randint(np.iinfo(np.int32).max)
     positives = problem.positives
-    rule = parity(constraint, len(clf.classes_), positives=positives)
+    levels = problem.levels
+    rule = parity(constraint, len(clf.classes_), positives=positives, levels=levels)
     if problem.folds is not None:
         judged = problem.as_they_are.take(problem.folds.judged)
         assert judged.codes is not None
         shape = len(clf.classes_), len(clf.groups_)
         # Which rows they are is known only here.
         columns = judged.y, judged.codes, judged.w
-        refuse_alone(constraint, *columns, shape=shape, name="cv", positives=positives)
+        refuse_alone(
+            constraint, *columns, shape=shape, name="cv", positives=positives, levels=levels
+        )
     refit = problem.folds is not None and problem.folds.refit
     candidates: list[Candidate] = []
     judge: JudgedRows | None = None
@@ -256,6 +261,7 @@ def fairness_path(
             partial(
                 _classifier,
                 clf,
+                levels,
                 each.settings,
                 each.make,
                 None if each.share == 1.0 else each.shift,
@@ -272,11 +278,14 @@ def fairness_path(
         known_groups=known_groups,
         pos_label=clf.pos_label_,
         positives=positives,
+        groups=clf.groups,
+        levels=levels,
     )
 
 
 def _classifier(
     clf: FairLowRankHeadClassifier,
+    levels: Levels | None,
     settings: dict[str, Any],
     make: Callable[[], FittedHead],
     shift: Tensor | None,
@@ -291,7 +300,7 @@ def _classifier(
             if shift is None
             else shift_scores(fitted.head, shift, known=known)
         )
-        return fitted_copy(clf, fitted.with_head(head), **settings)
+        return fitted_copy(clf, fitted.with_head(head), levels, **settings)
 
 
 def _measured(clf: FairLowRankHeadClassifier, given: HeldOut) -> TensorRows:

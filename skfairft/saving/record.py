@@ -47,7 +47,7 @@ _MAY_LACK = {
     *("difference_limit_", "bound_met_", "known_groups_", "pos_label_", "worst_group_"),
 }
 # Parameters that classifiers had not when the first were saved; those had what is the default.
-_LATER = {"pos_label"}
+_LATER = {"pos_label", "groups"}
 # Otherwise written, or not to be: what trained the head holds its optimizer and code.
 _OTHERS = {"head_", "solver_", "history_", "net_", "feature_extractor_", "_metadata_request"}
 

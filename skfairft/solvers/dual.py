@@ -68,7 +68,7 @@ def solve_multipliers(
     Returns
     -------
     multipliers : Tensor of shape (q, m, G), float64
-        Rows of sum 0.
+        Rows of sum 0. Here and below levels stand in place of groups where ``parity`` has them.
     count : Tensor of shape (k, G), float64
         Expected weight of each cell, for `cell_scores`.
 
@@ -84,7 +84,8 @@ def solve_multipliers(
     ([[0.0, 0.0]], True)
     """
     dual = ParityDual(p, w, parity, n_groups=n_groups, cells=cells)
-    out = torch.zeros(len(removed), len(parity.events), n_groups, dtype=torch.float64)
+    shape = parity.present(n_groups).shape
+    out = torch.zeros(len(removed), *shape, dtype=torch.float64)
     for i in np.argsort(removed, kind="stable"):
         out[i] = dual.at(float(removed[i]))
     return out, dual.count
@@ -137,9 +138,9 @@ class ParityDual:
         self._P = np.ascontiguousarray(p.numpy().T)  # sums over cells and classes are over rows
         #: Expected weight (k, G) of each cell, for `cell_scores`.
         self.count = (w @ p).reshape(-1, n_groups)
-        k, m = len(self.count), len(parity.events)
-        refuse_absent(parity.counts(self.count) / self.count.sum())
-        none = np.zeros((m, n_groups))
+        k, present = len(self.count), parity.present(n_groups)
+        refuse_absent(parity.counts(self.count)[present] / self.count.sum())
+        none = np.zeros(present.shape)
         _, rates, decision = self._rule(none, _TEMPERATURES[-1])
         self._spread = _spread(rates)
         if cells is not None:
@@ -153,7 +154,7 @@ class ParityDual:
 
     @cached_property
     def _two_groups(self) -> _TwoGroups | None:
-        if len(self.count) != 2 or self._n_groups != 2:
+        if len(self.count) != 2 or self._n_groups != 2 or self._parity.levels is not None:
             return None
         return _TwoGroups(self._P, self._share, self._parity, self.count)
 
@@ -188,7 +189,8 @@ class ParityDual:
         return value, self._parity.rates(mass, self.count / self.count.sum()).numpy(), decision
 
     def _solve(self, bound: float, start: Floats, temperatures: tuple[float, ...]) -> Floats:
-        # A multiplier for each ordered pair of groups, whose difference up to the bound is free.
+        # A multiplier for each ordered pair of groups, whose difference up to the bound is free; a
+        # place that is none has no rate, and where it would be the multiplier stays 0.
         m, n_groups = start.shape
         x = _between_pairs(start).ravel()
         for temperature in temperatures:
@@ -196,7 +198,7 @@ class ParityDual:
             def dual(x: Floats, temperature: float = temperature) -> tuple[float, Floats]:
                 pairs = x.reshape(m, n_groups, n_groups)
                 value, rates, _ = self._rule(_of_groups(pairs), temperature)
-                gradient = bound - (rates[:, :, None] - rates[:, None, :])
+                gradient = bound - np.nan_to_num(rates[:, :, None] - rates[:, None, :])
                 return value + bound * float(x.sum()), gradient.ravel()
 
             found = minimize(

@@ -97,6 +97,7 @@ class HeadFitter(ABC):
                 problem.n_classes,
                 problem.class_weight,
                 positives=problem.positives,
+                levels=problem.levels,
             )
         self._rows, self._held_out, self._codes = problem.rows, None, problem.strength_folds
         if early_share is not None:
@@ -208,12 +209,13 @@ class HeadFitter(ABC):
 
     @cached_property
     def _directions(self) -> Tensor:
-        """The directions (d, q) in which the groups' mean features differ."""
-        cells, moments = self._measured.cells, self._measured.moments
+        """The directions (d, q) in which the mean features differ between what is compared."""
+        problem, cells, moments = self._problem, self._measured.cells, self._measured.moments
         conditions = None if self.parity is None else self.parity.conditions
         if cells is None or conditions is None:
             return torch.zeros(self._rows.Z.shape[1], 0, dtype=torch.float64)
-        directions = cells.directions(conditions)
+        member = None if problem.levels is None else problem.levels.member
+        directions = cells.directions(conditions, member)
         return distinct_directions(directions, moments[1], effective_rows(self._rows.w))
 
     def _cut(self, found: WeightedSVD, weight: float) -> LowRankHead:

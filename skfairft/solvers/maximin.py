@@ -33,6 +33,7 @@ from scipy.optimize import linprog
 from torch import Tensor
 
 from ..parity.constraints import Parity
+from ..parity.levels import Levels
 from .dual import refuse_absent
 from .rule import cell_scores
 
@@ -78,6 +79,7 @@ class WorstGroup(NamedTuple):
     """What the votes of a classifier are to reach in the worst cell, by the head's probabilities.
 
     A cell is a pair of class and group, or with ``constraint="worst_error_rate"`` None and a group.
+    With ``groups="columns"`` a level of a column stands for the group, such as "sex='f'".
 
     Parameters
     ----------
@@ -105,8 +107,10 @@ class WorstGroup(NamedTuple):
     plain_accuracy: float
 
 
-def worst_group(worst: Worst, classes: NDArray[Any], groups: NDArray[Any]) -> WorstGroup:
-    """Return what was found with names of classes and groups for its cells.
+def worst_group(
+    worst: Worst, classes: NDArray[Any], groups: NDArray[Any], levels: Levels | None = None
+) -> WorstGroup:
+    """Return what was found with names of classes and groups, or levels, for its cells.
 
     Examples
     --------
@@ -115,16 +119,22 @@ def worst_group(worst: Worst, classes: NDArray[Any], groups: NDArray[Any]) -> Wo
     >>> worst_group(worst, np.array(["no", "yes"]), np.array(["a", "b"])).binding
     ((None, 'a', 1.0),)
     """
-    labels = classes.tolist() if len(worst.rates) == len(classes) else [None] * len(worst.rates)
-    names = groups.tolist()
+    n_columns = 1 if levels is None else len(levels.columns)
+    own = classes.tolist() if len(worst.rates) == n_columns * len(classes) else [None]
+    labels = [label for label in own for _ in range(n_columns)]
+
+    def cell(m: int, g: int) -> tuple[Any, Any]:
+        name = groups.tolist()[g] if levels is None else levels.name(m % n_columns, g)
+        return labels[m], name
+
     order = sorted(np.argwhere(worst.shares > 0.0).tolist(), key=lambda u: -worst.shares[tuple(u)])
     there = np.where(worst.rows > 0, worst.rows, np.iinfo(np.int64).max)
     m, g = np.unravel_index(int(there.argmin()), there.shape)
     return WorstGroup(
         error=float(np.nanmax(worst.rates)),
         limit=worst.limit,
-        binding=tuple((labels[i], names[j], float(worst.shares[i, j])) for i, j in order),
-        smallest=(labels[m], names[g]),
+        binding=tuple((*cell(i, j), float(worst.shares[i, j])) for i, j in order),
+        smallest=cell(int(m), int(g)),
         rows=int(worst.rows[m, g]),
         accuracy=worst.accuracy,
         plain_accuracy=worst.plain_accuracy,

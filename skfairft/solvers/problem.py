@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..head.training import HeadNet
+from ..parity.levels import Levels
 from ..rows.folds import Folds
 from ..rows.tensor_rows import TensorRows
 from .maximin import Worst
@@ -53,6 +54,8 @@ class Problem:
         An earlier fit's head to go on from.
     positives : range, optional
         Codes of the positive classes, as for `parity`.
+    levels : Levels, optional
+        What the constraint compares in place of groups, as for `parity`.
     """
 
     rows: TensorRows
@@ -73,6 +76,7 @@ class Problem:
     strength_folds: NDArray[np.int64] | None = None
     earlier: nn.Module | None = None
     positives: range | None = None
+    levels: Levels | None = None
 
     @property
     def n_classes(self) -> int:

@@ -84,7 +84,8 @@ def stiffness(module: StandardizedHead, train: TensorRows, parity: Parity, *, l2
     """
     assert train.codes is not None
     layer = _OutputLayer(module, train, l2)
-    n_groups = int(train.codes.max()) + 1
+    levels = parity.levels  # these know how many groups there are, whichever are in these rows
+    n_groups = int(train.codes.max()) + 1 if levels is None else levels.member.shape[-1]
     mass, count = mass_table(layer.p, train, n_groups=n_groups)
     leaf = mass.requires_grad_()
     gaps = parity.gaps(parity.rates(leaf, count), count).nan_to_num(nan=0.0)

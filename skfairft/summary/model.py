@@ -98,6 +98,8 @@ class ModelSummary:
         As ``difference_limit_``: what the distance is within, with that confidence.
     worst : WorstGroup or None
         As ``worst_group_``.
+    by_column : bool, default=False
+        Whether the constraint compares each of several sensitive columns by itself.
 
     Examples
     --------
@@ -157,6 +159,7 @@ class ModelSummary:
     confidence: float | None = None
     difference_limit: float | None = None
     worst: WorstGroup | None = None
+    by_column: bool = False
 
     @property
     def frozen(self) -> bool:
@@ -334,12 +337,13 @@ class ModelSummary:
         """Return the constraint that was asked for, with its weight or bound."""
         if self.constraint is None:
             return "none"
+        what = self.constraint + (" of each column by itself" if self.by_column else "")
         if self.difference_bound is None:
             weight = self.fairness_weight
             said = "no weight yet" if weight is None else f"weight {weight:.3g}"
-            return f"{self.constraint}, {said}"
+            return f"{what}, {said}"
         sure = "" if self.confidence is None else f" with confidence {self.confidence:.3g}"
-        return f"{self.constraint}, difference of at most {self.difference_bound:.3g}{sure}"
+        return f"{what}, difference of at most {self.difference_bound:.3g}{sure}"
 
     def describe_constraint(self) -> str:
         """Return the constraint in one line: of what, how much, and how near it came."""

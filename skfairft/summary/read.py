@@ -125,4 +125,5 @@ def _of_fit(clf: Any) -> dict[str, Any]:
         "difference_interval": None if interval is None else tuple(map(float, interval)),
         "difference_limit": None if interval is None else float(clf.difference_limit_),
         "worst": getattr(clf, "worst_group_", None),
+        "by_column": clf.groups == "columns" and isinstance(groups[0], tuple),
     }
