@@ -477,8 +477,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             Class labels of any dtype, without missing values.
         sensitive_features : array-like of shape (n,) or (n, c), default=None
             Group of each row, of any dtype; several columns stand for their
-            intersections, or with ``groups="columns"`` are compared one by one. In pipelines and searches they are routed by
-            ``set_fit_request(sensitive_features=True)``.
+            intersections, or with ``groups="columns"`` are compared one by one. In pipelines
+            and searches they are routed by ``set_fit_request(sensitive_features=True)``.
         sample_weight : array-like of shape (n,), default=None
             Non-negative weights; None is 1 each.
 

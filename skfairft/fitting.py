@@ -434,9 +434,7 @@ def store(clf: Any, fitted: FittedHead, levels: Levels | None = None) -> None:
         clf.worst_group_ = worst_group(fitted.worst, clf.classes_, clf.groups_, levels)
 
 
-def fitted_copy(
-    clf: Any, fitted: FittedHead, levels: Levels | None = None, **params: Any
-) -> Any:
+def fitted_copy(clf: Any, fitted: FittedHead, levels: Levels | None = None, **params: Any) -> Any:
     """Return a classifier with other parameters and the head that belongs to them.
 
     Parameters

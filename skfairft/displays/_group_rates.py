@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,10 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..metrics.report import FEW_ROWS, FairnessReport
 from ..metrics.scores import fairness_report
+from ..parity.levels import check_groups_word
 from ..parity.table import RATES, split_rate
 from ._common import (
     Display,
     check_known,
+    check_shape,
     entry,
     group_name,
     literal,
@@ -61,6 +63,9 @@ class GroupRatesDisplay(Display):
         Nominal coverage of the intervals, in (0, 1).
     positive : object, default=None
         The label that the rates take for positive, for the axis; None says nothing of it.
+    columns : sequence of str of length G or None, default=None
+        Of which sensitive column each group is a level, those of one side by side: then a line
+        divides the columns, and each name has its column before it.
 
     See Also
     --------
@@ -91,6 +96,7 @@ class GroupRatesDisplay(Display):
     few: Mapping[str, ArrayLike] | None = None
     confidence_level: float | None = None
     positive: Any = None
+    columns: Sequence[str] | None = None
 
     @classmethod
     def from_estimator(
@@ -104,6 +110,7 @@ class GroupRatesDisplay(Display):
         pos_label: Any = None,
         confidence_level: float = 0.95,
         metrics: Sequence[str] | None = None,
+        groups: str = "intersections",
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
@@ -120,7 +127,7 @@ class GroupRatesDisplay(Display):
         sensitive_features, sample_weight, pos_label, confidence_level
             As in `skfairft.metrics.fairness_report`, which counts collections of Dask by chunk.
             The ``pos_label`` of a `FairLowRankHeadClassifier` is that of its fit, if None.
-        metrics, ax, **kwargs
+        metrics, groups, ax, **kwargs
             As for `from_report`.
 
         Returns
@@ -144,6 +151,7 @@ class GroupRatesDisplay(Display):
             pos_label=positive_class(estimator) if pos_label is None else pos_label,
             confidence_level=confidence_level,
             metrics=metrics,
+            groups=groups,
             ax=ax,
             **kwargs,
         )
@@ -159,6 +167,7 @@ class GroupRatesDisplay(Display):
         pos_label: Any = None,
         confidence_level: float = 0.95,
         metrics: Sequence[str] | None = None,
+        groups: str = "intersections",
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
@@ -171,7 +180,7 @@ class GroupRatesDisplay(Display):
             block of its own; ``pos_label`` takes one of them.
         sensitive_features, sample_weight, pos_label, confidence_level
             As in `skfairft.metrics.fairness_report`, which counts collections of Dask by chunk.
-        metrics, ax, **kwargs
+        metrics, groups, ax, **kwargs
             As for `from_report`.
 
         Returns
@@ -194,7 +203,7 @@ class GroupRatesDisplay(Display):
             confidence_level=confidence_level,
             n_boot=0,  # resamples are for F1, which is not drawn
         )
-        return cls.from_report(report, metrics=metrics, ax=ax, **kwargs)
+        return cls.from_report(report, metrics=metrics, groups=groups, ax=ax, **kwargs)
 
     @classmethod
     def from_report(
@@ -202,6 +211,7 @@ class GroupRatesDisplay(Display):
         report: FairnessReport,
         *,
         metrics: Sequence[str] | None = None,
+        groups: str = "intersections",
         ax: Any = None,
         **kwargs: Any,
     ) -> Self:
@@ -213,6 +223,9 @@ class GroupRatesDisplay(Display):
             What `skfairft.metrics.fairness_report` returns.
         metrics : sequence of {"selection_rate", "tpr", "fpr", "error"} or None, default=None
             The rates to draw; None is the first three.
+        groups : {"intersections", "columns"}, default="intersections"
+            Whose rates, where there are several sensitive columns: those of their combinations, or
+            of the levels of each column by itself.
         ax, **kwargs
             As for `plot`.
 
@@ -224,7 +237,7 @@ class GroupRatesDisplay(Display):
         Raises
         ------
         ValueError
-            For an unknown rate.
+            For an unknown rate, or other ``groups``.
 
         Examples
         --------
@@ -237,17 +250,29 @@ class GroupRatesDisplay(Display):
         (['selection_rate'], {'selection_rate': 0.0})
         """
         wanted = wanted_rates(metrics)
+        check_groups_word(groups)
         names = [name for name in map(str, report.by_group) if split_rate(name)[0] in wanted]
-        groups = report.by_group.index.tolist()
+        by_column = report.of_column if groups == "columns" else {}
+        parts = list(by_column.values()) or [report]
+
+        def joined(values: Callable[[FairnessReport], Any]) -> NDArray[Any]:
+            return np.concatenate([np.asarray(values(part)) for part in parts])
+
         display = cls(
-            groups=groups,
-            counts=report.by_group["count"].to_numpy(),
-            rates={name: report.by_group[name].to_numpy() for name in names},
-            intervals={name: report.group_intervals[name].to_numpy() for name in names},
-            differences=dict(zip(names, report.differences.loc[names, "value"], strict=True)),
-            few={name: report.support[name].to_numpy() < FEW_ROWS for name in names},
+            groups=[group for part in parts for group in part.by_group.index.tolist()],
+            counts=joined(lambda part: part.by_group["count"]),
+            rates={name: joined(lambda part, of=name: part.by_group[of]) for name in names},
+            intervals={
+                name: joined(lambda part, of=name: part.group_intervals[of]) for name in names
+            },
+            differences={
+                name: _largest([float(part.differences.loc[name, "value"]) for part in parts])
+                for name in names
+            },
+            few={name: joined(lambda part, of=name: part.support[of] < FEW_ROWS) for name in names},
             confidence_level=report.confidence_level,
             positive=report.positive,
+            columns=[name for name, part in by_column.items() for _ in part.by_group.index] or None,
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -274,6 +299,8 @@ class GroupRatesDisplay(Display):
                 heights = middles + order.index(rate) - (len(order) - 1) / 2
                 interval, few = ((each or {}).get(name) for each in (self.intervals, self.few))
                 draw_rate(ax, rate, rates[name], heights, interval, few, kwargs)
+            for at in self._first_of_columns()[1:]:
+                ax.axhline((middles[at - 1] + middles[at]) / 2, color="0.4", linewidth=0.8)
             if label is not None or len(layout) > 1:
                 text, height = self._head(label, blocks[label]), middles[0] - half - GAP / 2
                 write(ax, height, text, fontsize=8, fontweight="bold", verticalalignment="center")
@@ -287,6 +314,11 @@ class GroupRatesDisplay(Display):
         handles = [entry(**one, markersize=5) for one in entries]
         ax.legend(handles=handles, loc="upper left", edgecolor="none", fontsize="small")
         return ax
+
+    def _first_of_columns(self) -> list[int]:
+        """Return at which group each column begins."""
+        columns = list(self.columns or ())
+        return [i for i, name in enumerate(columns) if i == 0 or name != columns[i - 1]]
 
     def _head(self, label: str | None, names: dict[str, str]) -> str:
         """Return what a block's rates are of, and their differences."""
@@ -312,7 +344,8 @@ class GroupRatesDisplay(Display):
         for rate in order:
             label = RATES[rate].name
             if single and self.differences is not None:
-                label += f": largest difference {self._difference(rate)}"
+                where = "in a column " if self.columns else ""
+                label += f": largest difference {where}{self._difference(rate)}"
             elif not single and RATES[rate].short not in label:
                 label += f" ({RATES[rate].short})"
             entries.append(rate_look(rate) | {"label": label})
@@ -325,6 +358,9 @@ class GroupRatesDisplay(Display):
     def _checked(self) -> tuple[list[str], dict[str, NDArray[np.float64]]]:
         """Return the groups' names as the ticks say them, and the rates."""
         names = [group_name(group) for group in self.groups]
+        if self.columns is not None:
+            check_shape("columns", self.columns, (len(names),), "one for each group")
+            names = [f"{literal(c)}: {name}" for c, name in zip(self.columns, names, strict=True)]
         counts = np.asarray(self.counts)
         if counts.shape != (len(names),) or not len(names) or not self.rates:
             raise ValueError(
@@ -347,3 +383,9 @@ class GroupRatesDisplay(Display):
             for name, count, star in zip(names, counts.tolist(), starred, strict=True)
         ]
         return ticks, rates
+
+
+def _largest(values: list[float]) -> float:
+    """Return the largest number that is not NaN, else NaN."""
+    known = [value for value in values if not np.isnan(value)]
+    return max(known, default=float("nan"))

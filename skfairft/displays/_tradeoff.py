@@ -33,6 +33,8 @@ __all__ = ["FairnessTradeoffDisplay"]
 # A legend of more names than this stands beside the axes.
 _NAMES_INSIDE = 7
 
+_BY_COLUMN = "\n(each sensitive column by itself)"
+
 # Room below parity, for the markers of points at 0, as a share of the axis.
 _BELOW_PARITY = 0.03
 
@@ -173,6 +175,7 @@ class FairnessTradeoffDisplay(Display):
         *,
         sensitive_features: Any,
         metric: str = "demographic_parity_distance",
+        groups: str = "intersections",
         random_state: Any = None,
         ax: Any = None,
         **kwargs: Any,
@@ -189,6 +192,8 @@ class FairnessTradeoffDisplay(Display):
             Group of each row.
         metric : str, default="demographic_parity_distance"
             The vertical axis, a distance that `skfairft.metrics.fairness_scorer` scores.
+        groups : {"intersections", "columns"}, default="intersections"
+            Between what the distance is, as in `skfairft.metrics.demographic_parity_distance`.
         random_state : int, RandomState or None, default=None
             Of the resamples behind the intervals of the errors.
         ax, **kwargs
@@ -212,6 +217,7 @@ class FairnessTradeoffDisplay(Display):
             )
         given: dict[str, Any] = {"sensitive_features": sensitive_features}
         given |= {"constraint": constraint, "random_state": random_state}
+        given["groups"] = groups
         headlines = [fairness_report(y_true, pred, **given).headline for pred in y_pred.values()]
         # (systems, 2 metrics, value and low and high)
         points = np.stack([one.loc[["weighted_f1_error", metric]].to_numpy() for one in headlines])
@@ -221,7 +227,7 @@ class FairnessTradeoffDisplay(Display):
             disparity=points[:, 1, 0],
             error_interval=points[:, 0, 1:],
             disparity_interval=points[:, 1, 1:],
-            disparity_name=TABLE[constraint].distance,
+            disparity_name=TABLE[constraint].distance + _BY_COLUMN * (groups == "columns"),
         )
         return display.plot(ax=ax, **kwargs)
 
@@ -234,6 +240,7 @@ class FairnessTradeoffDisplay(Display):
         *,
         sensitive_features: Any,
         metric: str = "demographic_parity_distance",
+        groups: str = "intersections",
         random_state: Any = None,
         ax: Any = None,
         **kwargs: Any,
@@ -248,7 +255,7 @@ class FairnessTradeoffDisplay(Display):
             n rows.
         y : array-like of shape (n,)
             Labels.
-        sensitive_features, metric, random_state, ax, **kwargs
+        sensitive_features, metric, groups, random_state, ax, **kwargs
             As for `from_predictions`.
 
         Returns
@@ -289,6 +296,7 @@ class FairnessTradeoffDisplay(Display):
             {name: predictions(one, X) for name, one in estimator.items()},
             sensitive_features=sensitive_features,
             metric=metric,
+            groups=groups,
             random_state=random_state,
             ax=ax,
             **kwargs,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..inputs.encoding import column_names
+from ..inputs.levels import Column, columns_of
 from ..parity.cells import Cells
 from ..parity.counts import statistics, support
-from ..parity.intervals import intervals
+from ..parity.intervals import intervals, limits_of
+from ..parity.table import metric_of
 from .frame import exact_index
 from .report import COLUMNS, FairnessReport
 from .tables import free_name
@@ -64,11 +67,12 @@ def build_report(
     n_boot: Any,
     confidence_level: float,
     random_state: Any,
+    groups: str,
 ) -> FairnessReport:
     """Assemble the report behind `skfairft.metrics.fairness_report`.
 
-    ``cells`` holds the rows of the report; ``sensitive_features``, as the caller passed
-    them, only name the columns.
+    ``cells`` holds the rows of the report, and the levels that its headline compares;
+    ``sensitive_features``, as the caller passed them, only name the columns.
     """
     import pandas as pd
 
@@ -76,12 +80,13 @@ def build_report(
         raise ValueError(f"n_boot={n_boot!r}; expected a whole number >= 0, 0 for no resamples.")
     if not 0.0 < confidence_level < 1.0:
         raise ValueError(f"confidence_level={confidence_level!r}; expected a number in (0, 1).")
-    groups = cells.groups.tolist()
+    names = cells.groups.tolist()
     values = statistics(cells, cells.mass)
     metrics = list(values["group"])
     # fairlearn keeps y_true and y_pred in the same table as the groups.
     taken = {"y_true", "y_pred", "count", *metrics, *_LEVELS, *COLUMNS}
-    index = exact_index(groups, group_names(sensitive_features, groups[0], taken))
+    called = group_names(sensitive_features, names[0], taken)
+    index = exact_index(names, called)
     bounds = intervals(cells, n_boot=int(n_boot), level=confidence_level, random_state=random_state)
 
     def with_bounds(scope: str) -> pd.DataFrame:
@@ -91,6 +96,11 @@ def build_report(
     both = [(metric, bound) for metric in metrics for bound in ("low", "high")]
     overall = with_bounds("overall")
     count = cells.rows.sum(axis=(1, 2)).astype(np.int64)
+    columns = columns_of(cells.groups, sensitive_features)
+    of_column = {
+        name: _of_column(cells, column, name, confidence_level)
+        for name, column in zip(called, columns, strict=bool(columns))
+    }
     return FairnessReport(
         by_group=pd.DataFrame({"count": count, **values["group"]}, index=index),
         group_intervals=pd.DataFrame(
@@ -107,4 +117,45 @@ def build_report(
         n_boot=int(n_boot),
         support=pd.DataFrame(support(cells, cells.rows), index=index).astype(np.int64),
         positive=cells.labels.tolist()[cells.positives[0]] if len(cells.positives) == 1 else None,
+        groups=groups,
+        of_column=of_column,
+        by_column=_by_column(cells, of_column, confidence_level) if columns else None,
     )
+
+
+def _of_column(cells: Cells, column: Column, name: str, level: float) -> FairnessReport:
+    """Return the report of a sensitive column by itself, without resamples."""
+    import pandas as pd
+
+    own = cells.merged([column])
+    groups = np.fromiter(column.levels, dtype=object, count=len(column.levels))
+    return build_report(
+        replace(own, groups=groups),
+        pd.Series(groups, name=name),
+        n_boot=0,
+        confidence_level=level,
+        random_state=None,
+        groups="intersections",
+    )
+
+
+def _by_column(cells: Cells, of_column: dict[str, FairnessReport], level: float) -> pd.DataFrame:
+    """Return the distances of each column by itself, and last of the intersections."""
+    import pandas as pd
+
+    crossed = replace(cells, levels=None)
+    limits = {metric_of(each): limits_of(crossed, each, level) for each in cells.constraints}
+    rows = [
+        {
+            f"{metric}{end}": report.headline.loc[metric, at]
+            for metric in limits
+            for end, at in zip(("", "_low", "_high"), COLUMNS, strict=True)
+        }
+        for report in of_column.values()
+    ]
+    last = {}
+    for metric, found in limits.items():
+        last |= {metric: float(found.distance), f"{metric}_low": float(found.low)}
+        last |= {f"{metric}_high": float(found.high)}
+    name = free_name("intersections", of_column, "all")
+    return pd.DataFrame([*rows, last], index=[*of_column, name], dtype=np.float64)

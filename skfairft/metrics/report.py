@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from .tables import Row, Table, free_name, measured, pipe_table, text_table
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "FEW_ROWS", "FairnessReport", "few_rows", "group_rows"]
+__all__ = ["COLUMNS", "FEW_ROWS", "FairnessReport", "column_rows", "few_rows", "group_rows"]
 
 # A share of 30 rows has a standard error of up to 0.09: below that a note is due.
 FEW_ROWS = 30
@@ -68,6 +68,15 @@ class FairnessReport:
         per rate.
     positive : object
         The label that the rates take for positive; None where each of several is in turn.
+    groups : {"intersections", "columns"}, default="intersections"
+        Between what the distances of the headline are.
+    of_column : dict of str to FairnessReport
+        The report of each sensitive column by itself, by its name in the index of ``by_group``,
+        without resamples; empty where there is one column.
+    by_column : DataFrame or None, default=None
+        The distances side by side: a row for each column by itself, and last "intersections";
+        columns are those of the headline with their ends in ``_low`` and ``_high``. None where
+        there is one column.
 
     Examples
     --------
@@ -105,6 +114,9 @@ class FairnessReport:
     n_boot: int
     support: pd.DataFrame
     positive: Any
+    groups: str = "intersections"
+    of_column: dict[str, FairnessReport] = field(default_factory=dict)
+    by_column: pd.DataFrame | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -128,8 +140,9 @@ class FairnessReport:
         Returns
         -------
         DataFrame
-            Columns scope ("headline", "overall", "group", "difference", "ratio"), group (a
-            tuple for intersections, None outside scope "group"), metric, value, low, high.
+            Columns scope ("headline", "column", "overall", "group", "difference", "ratio"), group
+            (a tuple for intersections; in scope "column" the name of a sensitive column, or
+            "intersections"; else None), metric, value, low, high.
 
         Examples
         --------
@@ -145,6 +158,10 @@ class FairnessReport:
         metrics = self.by_group.columns
         parts = [
             ("headline", None, self.headline.index, self.headline.to_numpy()),
+            *(
+                ("column", name, self.headline.index[1:], numbers)
+                for name, numbers in column_distances(self).items()
+            ),
             ("overall", None, metrics, overall),
             *(
                 ("group", group, metrics, numbers)
@@ -246,7 +263,9 @@ class FairnessReport:
             level += f", of F1 from {self.n_boot} resamples of the rows"
         else:
             level += ", none of F1 (n_boot=0)"
-        return [lead, f"positive class: {which}", level]
+        by = ["distances: of each sensitive column by itself, the largest"]
+        by = by if self.groups == "columns" and self.of_column else []
+        return [lead, f"positive class: {which}", *by, level]
 
     def _tables(self) -> list[Table]:
         names = [one_line(name) for name in self.by_group.index.names]
@@ -264,11 +283,29 @@ class FairnessReport:
         ]
         header = [*names, *map(one_line, self.by_group)]
         between = ["between groups", "difference", "[low, high]", "ratio", "[low, high]"]
+        sides = [Table("", ["by column", *self.headline.index[1:]], column_rows(self))]
         return [
             Table("", ["headline", "value", "[low, high]"], headline),
+            *(sides if self.of_column else []),
             Table("", header, group_rows(self, pooled, str, 2), len(names)),
             Table("", between, compared),
         ]
+
+
+def column_distances(report: FairnessReport) -> dict[str, NDArray[np.float64]]:
+    """Return value, low and high (c, 3) of the distances of each column, and of intersections."""
+    if report.by_column is None:
+        return {}
+    numbers = report.by_column.to_numpy().reshape(len(report.by_column), -1, 3)
+    return dict(zip(report.by_column.index, numbers, strict=True))
+
+
+def column_rows(report: FairnessReport) -> list[Row]:
+    """Return a table's rows: each column by itself, then the intersections, by distance."""
+    return [
+        [one_line(name), *(measured(*each) for each in numbers)]
+        for name, numbers in column_distances(report).items()
+    ]
 
 
 def few_rows(report: FairnessReport, behind: Callable[[str], str]) -> list[tuple[Any, str]]:

@@ -11,6 +11,7 @@ from sklearn.metrics import make_scorer
 
 from ..inputs.words import did_you_mean, shown
 from ..parity.cells import HOW_TO_ROUTE
+from ..parity.levels import check_groups_word
 from ..parity.table import by_metric, metric_of
 from .scores import constraint_distance, weighted_f1_error
 
@@ -52,8 +53,8 @@ class _NoScore:
 class _GroupMetric:
     """A constraint's distance as a scorer calls it: groups may have failed to arrive."""
 
-    def __init__(self, constraint: str, pos_label: Any) -> None:
-        self._constraint, self._pos_label = constraint, pos_label
+    def __init__(self, constraint: str, pos_label: Any, groups: str) -> None:
+        self._constraint, self._pos_label, self._groups = constraint, pos_label, groups
         self.__name__ = metric_of(constraint)  # shown in the scorer's repr
 
     def __call__(
@@ -66,6 +67,7 @@ class _GroupMetric:
             y_pred,
             constraint=self._constraint,
             pos_label=self._pos_label,
+            groups=self._groups,
             sensitive_features=sensitive_features,
             sample_weight=sample_weight,
         )
@@ -118,7 +120,13 @@ def _error(
     return weighted_f1_error(y_true, y_pred, sample_weight=sample_weight)
 
 
-def fairness_scorer(name: str, *, known_groups: bool = False, pos_label: Any = None) -> Any:
+def fairness_scorer(
+    name: str,
+    *,
+    known_groups: bool = False,
+    pos_label: Any = None,
+    groups: str = "intersections",
+) -> Any:
     """Return a scikit-learn scorer for the error or a distance, smaller being better.
 
     The scorer predicts labels and returns minus the metric. Scorers of distances already request
@@ -136,6 +144,8 @@ def fairness_scorer(name: str, *, known_groups: bool = False, pos_label: Any = N
     pos_label : label, default=None
         The positive label of a distance, as in `constraint_distance`; that of the classifier, where
         it has one. The error has none.
+    groups : {"intersections", "columns"}, default="intersections"
+        Between what a distance is, as in `demographic_parity_distance`; as the classifier's.
 
     Returns
     -------
@@ -146,7 +156,7 @@ def fairness_scorer(name: str, *, known_groups: bool = False, pos_label: Any = N
     Raises
     ------
     ValueError
-        For an unknown name, and for a ``pos_label`` of the error.
+        For an unknown name, other ``groups``, and for a ``pos_label`` or ``groups`` of the error.
 
     Notes
     -----
@@ -183,9 +193,15 @@ def fairness_scorer(name: str, *, known_groups: bool = False, pos_label: Any = N
             f"pos_label={shown(pos_label)}, but weighted_f1_error is one of all classes; leave it "
             "out, or score by a distance."
         )
+    check_groups_word(groups)
+    if error and groups != "intersections":
+        raise ValueError(
+            f"groups={shown(groups)}, but weighted_f1_error is one of all rows; leave it out, or "
+            "score by a distance."
+        )
     if error and not known_groups:
         return make_scorer(weighted_f1_error, greater_is_better=False)
-    metric = _error if error else _GroupMetric(by_metric()[name], pos_label)
+    metric = _error if error else _GroupMetric(by_metric()[name], pos_label, groups)
     scorer = make_scorer(metric, greater_is_better=False)
     # set_score_request exists only where routing is enabled. The weights' request stays None,
     # scikit-learn's default: weights that are routed without a decision are an error.

@@ -16,9 +16,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..inputs.words import did_you_mean
+from ..inputs.levels import level_name
+from ..inputs.words import did_you_mean, shown
 from ..parity.cells import count_cells, count_labels
 from ..parity.counts import distances_of, warn_undefined, weighted_f1
+from ..parity.levels import check_groups_word, levels_asked
 from ..parity.table import REPORTED, STATED, TABLE
 from .assembly import build_report
 from .report import FairnessReport
@@ -44,6 +46,7 @@ def constraint_distance(
     sensitive_features: Any,
     sample_weight: Any = None,
     pos_label: Any = None,
+    groups: str = "intersections",
 ) -> float:
     """How far decisions are from a constraint: what a ``difference_bound`` is a bound on.
 
@@ -62,6 +65,8 @@ def constraint_distance(
         As in `demographic_parity_distance`.
     pos_label : label, default=None
         As in `demographic_parity_distance`. An error is one whatever the positive label.
+    groups : {"intersections", "columns"}, default="intersections"
+        As in `demographic_parity_distance`.
 
     Returns
     -------
@@ -88,7 +93,8 @@ def constraint_distance(
     0.5
     """
     _check_constraint(constraint)
-    return _distance(constraint, y_true, y_pred, sensitive_features, sample_weight, pos_label)
+    columns = y_true, y_pred, sensitive_features, sample_weight
+    return _distance(constraint, *columns, pos_label, groups)
 
 
 def _check_constraint(constraint: str) -> None:
@@ -106,13 +112,19 @@ def _distance(
     sensitive_features: Any,
     sample_weight: Any,
     pos_label: Any,
+    groups: str,
 ) -> float:
     """Return the distance of a constraint, and warn of rates that are undefined."""
+    check_groups_word(groups)
     cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
+    levels = levels_asked(groups, cells.groups, sensitive_features)
     row = TABLE[constraint]
     asked = replace(cells, positives=range(len(cells.labels))) if row.each_class else cells
-    warn_undefined(asked, cells.mass, row.rates, compared=not row.largest)
-    return float(distances_of(cells.mass, [constraint], cells.positives)[constraint])
+    asked = asked if levels is None else asked.merged(levels.columns)
+    name = shown if levels is None else (lambda group: level_name(*group))
+    warn_undefined(asked, asked.mass, row.rates, compared=not row.largest, name=name)
+    found = distances_of(cells.mass, [constraint], cells.positives, levels)
+    return float(found[constraint])
 
 
 def demographic_parity_distance(
@@ -122,6 +134,7 @@ def demographic_parity_distance(
     sensitive_features: Any,
     sample_weight: Any = None,
     pos_label: Any = None,
+    groups: str = "intersections",
 ) -> float:
     """Largest difference between groups in the rate of positive predictions.
 
@@ -134,7 +147,7 @@ def demographic_parity_distance(
     y_true, y_pred : array-like of shape (n,)
         True and predicted labels. Of the true ones only the set of values matters here.
     sensitive_features : array-like of shape (n,) or (n, columns)
-        The group of each row; several columns stand for their intersections.
+        The group of each row; of several columns see ``groups``.
     sample_weight : array-like of shape (n,), default=None
         Weights >= 0; an integer weight counts the row as often.
     pos_label : label, default=None
@@ -142,6 +155,10 @@ def demographic_parity_distance(
         categories, 1 (or True) if all labels are in {-1, 0, 1}, else the larger of two labels; of
         more than two labels it takes each in turn. With two labels the choice does not change the
         distance.
+    groups : {"intersections", "columns"}, default="intersections"
+        What is compared where there are several sensitive columns: their combinations that occur,
+        or the levels of each column by itself, and of the columns the largest distance. A small
+        distance by column says nothing of the combinations, which can be far apart.
 
     Returns
     -------
@@ -173,9 +190,8 @@ def demographic_parity_distance(
     ... )
     0.5
     """
-    return _distance(
-        "demographic_parity", y_true, y_pred, sensitive_features, sample_weight, pos_label
-    )
+    columns = y_true, y_pred, sensitive_features, sample_weight
+    return _distance("demographic_parity", *columns, pos_label, groups)
 
 
 def equalized_odds_distance(
@@ -185,6 +201,7 @@ def equalized_odds_distance(
     sensitive_features: Any,
     sample_weight: Any = None,
     pos_label: Any = None,
+    groups: str = "intersections",
 ) -> float:
     """Sum of the largest differences between groups in true and in false positive rate.
 
@@ -196,7 +213,7 @@ def equalized_odds_distance(
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, sample_weight, pos_label
+    y_true, y_pred, sensitive_features, sample_weight, pos_label, groups
         As in `demographic_parity_distance`, collections of Dask among them.
 
     Returns
@@ -223,7 +240,8 @@ def equalized_odds_distance(
     ... )
     0.5
     """
-    return _distance("equalized_odds", y_true, y_pred, sensitive_features, sample_weight, pos_label)
+    columns = y_true, y_pred, sensitive_features, sample_weight
+    return _distance("equalized_odds", *columns, pos_label, groups)
 
 
 def worst_group_error(
@@ -233,6 +251,7 @@ def worst_group_error(
     sensitive_features: Any,
     sample_weight: Any = None,
     over: str = "cells",
+    groups: str = "intersections",
 ) -> float:
     """Error of the worst cell of class and group: 1 minus worst-group accuracy.
 
@@ -246,6 +265,8 @@ def worst_group_error(
     over : {"cells", "groups"}, default="cells"
         What it is the largest error of: of each class of each group, or of each group with all its
         rows together, of which ``"worst_error_rate"`` is the constraint.
+    groups : {"intersections", "columns"}, default="intersections"
+        As in `demographic_parity_distance`: with "columns" a cell is of a level of some column.
 
     Returns
     -------
@@ -278,7 +299,8 @@ def worst_group_error(
     """
     if over not in _OVER:
         raise ValueError(f"over={over!r}; expected one of {sorted(_OVER)}.")
-    return _distance(_OVER[over], y_true, y_pred, sensitive_features, sample_weight, None)
+    columns = y_true, y_pred, sensitive_features, sample_weight
+    return _distance(_OVER[over], *columns, None, groups)
 
 
 def weighted_f1_error(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
@@ -322,6 +344,7 @@ def fairness_report(
     n_boot: int = 1000,
     confidence_level: float = 0.95,
     random_state: Any = None,
+    groups: str = "intersections",
 ) -> FairnessReport:
     """Error and rates by group, their differences and ratios, with confidence intervals.
 
@@ -342,6 +365,10 @@ def fairness_report(
         Nominal coverage of each interval by itself, in (0, 1).
     random_state : int, RandomState, Generator or None, default=None
         Seed of the resamples. NumPy's global state is neither used nor changed.
+    groups : {"intersections", "columns"}, default="intersections"
+        Between what the distances of the headline are where there are several sensitive columns,
+        as in `demographic_parity_distance`. Rates by group, differences and ratios are of their
+        combinations either way, ``by_column`` has both side by side.
 
     Returns
     -------
@@ -401,8 +428,10 @@ def fairness_report(
     """
     if constraint is not None:
         _check_constraint(constraint)
+    check_groups_word(groups)
     columns = y_true, y_pred, sensitive_features, sample_weight
     cells = count_cells(*columns, pos_label, resampled=n_boot != 0)
+    cells = replace(cells, levels=levels_asked(groups, cells.groups, sensitive_features))
     if constraint is not None and constraint not in STATED:
         cells = replace(cells, constraints=(*STATED, constraint))
     warn_undefined(cells, cells.mass, REPORTED)
@@ -412,4 +441,5 @@ def fairness_report(
         n_boot=n_boot,
         confidence_level=confidence_level,
         random_state=random_state,
+        groups=groups,
     )

@@ -86,8 +86,8 @@ def check_judged(
     """Refuse rows to judge on which groups cannot be compared, and warn of few.
 
     Labels and groups (m,) are those of rows of positive weight; ``shape`` is (k, G), and
-    ``positives`` and ``levels`` as for `parity`. With a confidence few rows are heeded by the limit, and not
-    warned of.
+    ``positives`` and ``levels`` as for `parity`. With a confidence few rows are heeded by the
+    limit, and not warned of.
 
     That is a ValueError if some rate of the constraint has rows in fewer than two groups, and a
     FairnessWarning if some rate is the mean of a few rows.

@@ -14,7 +14,7 @@ Rates and distances are those of `skfairft.parity.moments`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,11 +149,16 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
 
 
 def warn_undefined(
-    cells: Cells, counts: Floats, rates: Sequence[str], *, compared: bool = True
+    cells: Cells,
+    counts: Floats,
+    rates: Sequence[str],
+    *,
+    compared: bool = True,
+    name: Callable[[Any], str] = shown,
 ) -> None:
     """Warn, once and with numbers of rows, of rates that are of nothing.
 
-    Where groups are ``compared`` a lone one is warned of, too.
+    Where groups are ``compared`` a lone one is warned of, too. ``name`` makes a group words.
     """
     rule = moments(rates, len(cells.labels), positives=cells.positives)
 
@@ -173,13 +178,13 @@ def warn_undefined(
             "which has no one to be compared with: a distance between groups is NaN"
         )
     undefined = []
-    for r, name in enumerate(rates):
-        own = slice(r, r + 1 if RATES[name].pooled else None, len(rates))
+    for r, rate in enumerate(rates):
+        own = slice(r, r + 1 if RATES[rate].pooled else None, len(rates))
         for g, j in np.argwhere(weight[own].T == 0):
-            label = "" if RATES[name].pooled else f" of label {_label(cells, j)!r}"
+            label = "" if RATES[rate].pooled else f" of label {_label(cells, j)!r}"
             undefined.append(
-                f"{RATES[name].name}{label} in group {shown(cells.groups.tolist()[g])} "
-                f"({int(table[g].sum())} rows{_behind(name, int(rows[own][j, g]))})"
+                f"{RATES[rate].name}{label} in group {name(cells.groups.tolist()[g])} "
+                f"({int(table[g].sum())} rows{_behind(rate, int(rows[own][j, g]))})"
             )
     if undefined:
         more = len(undefined) - _MAX_LISTED

@@ -18,12 +18,12 @@ from .bootstrap import bootstrap_counts, generator, percentiles
 from .cells import Cells, Floats
 from .constraints import parity
 from .counts import Statistics, as_mass, columns, reported_rates, weighted_f1, with_pooled
-from .limits import distance_limits, limits_between
+from .limits import DistanceLimits, distance_limits, limits_between
 from .rate_limits import effective_rows, wilson_limits
 from .ratio_limits import ratio_limits
 from .table import metric_of
 
-__all__ = ["intervals"]
+__all__ = ["intervals", "limits_of"]
 
 
 def intervals(cells: Cells, *, n_boot: int, level: float, random_state: Any) -> Statistics:
@@ -39,6 +39,13 @@ def intervals(cells: Cells, *, n_boot: int, level: float, random_state: Any) -> 
     return bounds
 
 
+def limits_of(cells: Cells, constraint: str, level: float) -> DistanceLimits:
+    """Return the distance of a constraint, and its interval of a level."""
+    asked = parity(constraint, len(cells.labels), positives=cells.positives, levels=cells.levels)
+    confidence = (1.0 + level) / 2.0
+    return distance_limits(asked, cells.mass, cells.squares, confidence=confidence)
+
+
 def _limits(cells: Cells, level: float) -> Statistics:
     """Return the limits of rates, of their differences and ratios, and of distances."""
     rule = reported_rates(cells)
@@ -50,8 +57,7 @@ def _limits(cells: Cells, level: float) -> Statistics:
     rates, rows = rates[:, :-1], rows[:, :-1]
 
     def of(constraint: str) -> Floats:
-        asked = parity(constraint, len(cells.labels), positives=cells.positives)
-        found = distance_limits(asked, cells.mass, cells.squares, confidence=confidence)
+        found = limits_of(cells, constraint, level)
         return np.stack([found.low, found.high])
 
     # (2, m), a rate as the one kind of the one class.

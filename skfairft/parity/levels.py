@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..inputs.levels import Column, columns_of, level_name
+from ..inputs.words import shown
 
-__all__ = ["GROUPS", "Levels", "levels_asked"]
+__all__ = ["GROUPS", "Levels", "check_groups_word", "levels_asked"]
 
 GROUPS = ("intersections", "columns")
 """What is compared where there are several sensitive columns."""
@@ -42,6 +42,7 @@ class Levels:
     --------
     Two columns of two levels each, of which three pairs occur:
 
+    >>> import numpy as np
     >>> groups = np.empty(3, dtype=object)
     >>> groups[:] = [("f", "a"), ("f", "b"), ("m", "b")]
     >>> levels = Levels(columns_of(groups, groups.tolist()))
@@ -88,6 +89,21 @@ class Levels:
         return level_name(own.name, own.levels[level])
 
 
+def check_groups_word(how: Any) -> None:
+    """Refuse another word than those of `GROUPS`.
+
+    Examples
+    --------
+    >>> check_groups_word("columns")
+    >>> check_groups_word("column")
+    Traceback (most recent call last):
+    ...
+    ValueError: groups='column'; expected one of ['intersections', 'columns'].
+    """
+    if not isinstance(how, str) or how not in GROUPS:
+        raise ValueError(f"groups={shown(how)}; expected one of {list(GROUPS)}.")
+
+
 def levels_asked(how: str, groups: NDArray[Any], sensitive_features: Any) -> Levels | None:
     """Return the levels to compare, None where groups (G,) are compared as they are.
 
@@ -107,11 +123,11 @@ def levels_asked(how: str, groups: NDArray[Any], sensitive_features: Any) -> Lev
     --------
     One column is its own levels:
 
+    >>> import numpy as np
     >>> levels_asked("columns", np.array(["f", "m"]), ["f", "m"]) is None
     True
     """
-    if how not in GROUPS:
-        raise ValueError(f"groups={how!r}; expected one of {list(GROUPS)}.")
+    check_groups_word(how)
     if how == "intersections":
         return None
     several = [each for each in columns_of(groups, sensitive_features) if len(each.levels) > 1]

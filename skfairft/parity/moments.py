@@ -229,8 +229,8 @@ class Parity:
 
         The largest rate minus the smallest, summed over the moments of a class (true and false
         positive rate for equalized odds, as in `equalized_odds_distance`), and of these the
-        largest over classes, and over columns. Where the largest rate counts, nothing is subtracted. Rates that are
-        NaN are left out.
+        largest over classes, and over columns. Where the largest rate counts, nothing is
+        subtracted. Rates that are NaN are left out.
 
         Examples
         --------

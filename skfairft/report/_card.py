@@ -86,6 +86,7 @@ def _sections(facts: Facts, filled: dict[str, str | None]) -> dict[str, str]:
     said = "\n".join(f"- {name}: {markdown(text)}" for name, text in summary.lines())
     calibrated = _tables.calibration(facts), _tables.cells(facts)
     parameters, tradeoff = _tables.parameters(facts), _tables.tradeoff(facts)
+    sides = _tables.by_column(facts)
     return {
         "Model details": markdown(facts.heading)
         + (f", {markdown(one_line(facts.date))}" if facts.date else ""),
@@ -109,6 +110,7 @@ def _sections(facts: Facts, filled: dict[str, str | None]) -> dict[str, str]:
         "Training data": f"{ask['training_data']}\n\n{_of_the_fit(facts)}",
         "Quantitative analyses": markdown(positive_class(facts)),
         "Quantitative analyses/Error and distances": _table(_tables.distances(facts)),
+        **({} if sides is None else {"Quantitative analyses/Column by column": _table(sides)}),
         "Quantitative analyses/Rates by group": _table(_tables.rates(facts)),
         "Quantitative analyses/Between groups": _table(_tables.compared(facts)),
         "Quantitative analyses/Calibration by group": "\n\n".join(

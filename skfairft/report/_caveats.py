@@ -20,6 +20,7 @@ def find_caveats(facts: Facts) -> tuple[Caveat, ...]:
         _caveats_rows.undefined,
         _caveats_model.wrapper,
         _caveats_model.constraint,
+        _caveats_model.by_column,
         _caveats_model.bound,
         _caveats_model.solver,
         _caveats_model.calibration,

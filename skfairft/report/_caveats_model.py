@@ -21,7 +21,7 @@ from ._words import of_path
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["bound", "calibration", "constraint", "path", "solver", "wrapper"]
+__all__ = ["bound", "by_column", "calibration", "constraint", "path", "solver", "wrapper"]
 
 
 def wrapper(facts: Facts) -> Iterator[Caveat]:
@@ -62,6 +62,23 @@ def constraint(facts: Facts) -> Iterator[Caveat]:
         "No constraint",
         f"{reason} A low rank and a neutralized importance do not bring it by themselves: how much "
         "the groups differ is left to the data and the features.",
+    )
+
+
+def by_column(facts: Facts) -> Iterator[Caveat]:
+    """Say what parity of each column by itself leaves open, and how far their pairs are apart."""
+    summary, table = facts.summary, facts.fairness.by_column
+    if table is None or not facts.by_column or not summary.constraint:
+        return
+    metric, name = metric_of(summary.constraint), TABLE[summary.constraint].distance
+    ends = [f"{metric}{end}" for end in ("", "_low", "_high")]
+    crossed = measured(*table.iloc[-1][ends])
+    single = measured(*facts.fairness.headline.loc[metric])
+    yield Caveat(
+        "Each column by itself",
+        f"{TABLE[summary.constraint].title.capitalize()} was asked for of each sensitive column by "
+        f"itself, not of their intersections. On these rows the {name} is {single} by column, and "
+        f"{crossed} between the intersections. One can be small where the other is large.",
     )
 
 

@@ -52,6 +52,11 @@ class Facts:
         return one_line(self.title) if self.title else TITLE
 
     @property
+    def by_column(self) -> bool:
+        """Whether the headline's distances are of each of several sensitive columns by itself."""
+        return self.fairness.groups == "columns" and self.fairness.by_column is not None
+
+    @property
     def similarity(self) -> NDArray[np.float64]:
         """Cosine between the groups' importances, (G, G); NaN for a group without any."""
         return FisherImportanceDisplay(

@@ -72,7 +72,8 @@ def model_report(
     Parameters
     ----------
     estimator : FairLowRankHeadClassifier, or Pipeline or search around one
-        Fitted. The rates are of its positive class, ``pos_label_``.
+        Fitted. The rates are of its positive class, ``pos_label_``, the distances between its
+        ``groups``.
     X : array-like, tensor, DataFrame or sequence, n rows
         As for its `predict`; each row is predicted once. Of a collection of Dask that is done chunk
         by chunk, where these lie; decisions and estimates, some numbers for each row, come here.
@@ -163,6 +164,11 @@ def model_report(
             f"path has pos_label={path.pos_label!r}, but the model pos_label_={clf.pos_label_!r}; "
             "draw a path of the same pos_label, so that curve and rates are of the same class."
         )
+    if path is not None and path.groups != clf.groups:
+        raise ValueError(
+            f"path has groups={path.groups!r}, but the model groups={clf.groups!r}; draw a path of "
+            "the same groups, so that curve and rates are of the same distance."
+        )
     refuse_mapping(X)
     if sensitive_features is None:
         raise ValueError(
@@ -185,6 +191,7 @@ def model_report(
     fairness = _measured(
         truth,
         decided,
+        groups=clf.groups,
         sensitive_features=sensitive_features,
         sample_weight=sample_weight,
         pos_label=clf.pos_label_,

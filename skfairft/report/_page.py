@@ -104,7 +104,8 @@ def _rates(facts: Facts, figures: Figures) -> Child:
 def _distances(facts: Facts) -> Child:
     headline = shown_table("headline", _tables.distances(facts))
     compared = shown_table("compared", _tables.compared(facts))
-    return [tag("p", distances_are(facts)), pair(headline, compared)]
+    sides = shown_table("by-column", _tables.by_column(facts))
+    return [tag("p", distances_are(facts)), pair(headline, compared), sides]
 
 
 def _calibration(facts: Facts) -> Child:

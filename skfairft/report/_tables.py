@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..inputs.words import group_name, group_parts, one_line
-from ..metrics.report import FEW_ROWS, group_rows
+from ..metrics.report import FEW_ROWS, column_rows, group_rows
 from ..metrics.tables import Row, Table, free_name, measured, number
 from ..parity.table import STATED, TABLE, metric_of
 from ._facts import Facts
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "by_column",
     "calibration",
     "cells",
     "compared",
@@ -71,8 +72,21 @@ def distances(facts: Facts) -> Table:
         cell = measured(*fairness.headline.loc[name], digits=digits)
         body.append([headline_name(name), *cell])
     level = f"{100 * fairness.confidence_level:g} % interval"
-    caption = "Error, distances between the groups, in which 0 is parity, and the worst of them."
+    between = "the groups"
+    if facts.by_column:
+        between = "the levels of each sensitive column by itself"
+    caption = f"Error, distances between {between}, in which 0 is parity, and the worst of them."
     return Table(caption, ["", "value", level], body)
+
+
+def by_column(facts: Facts) -> Table | None:
+    """Return the distances of each sensitive column by itself beside those of intersections."""
+    table = facts.fairness.by_column
+    if table is None:
+        return None
+    metrics = map(str, facts.fairness.headline.index[1:])
+    caption = "The distances of each sensitive column by itself, and of their intersections."
+    return Table(caption, ["", *map(headline_name, metrics)], column_rows(facts.fairness))
 
 
 def rates(facts: Facts) -> Table:

@@ -76,6 +76,11 @@ def distances_are(facts: Facts) -> str:
     )
     if facts.fairness.positive is None:
         words += " Of several classes, each is that of the class in which it is largest."
+    if facts.by_column:
+        words += (
+            " Groups are here those of each sensitive column by itself, and each distance that of "
+            "the column in which it is largest."
+        )
     return f"{words} The worst-group error is the largest error rate of a class of a group."
 
 
