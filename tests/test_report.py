@@ -841,7 +841,8 @@ class TestRendering:
         long = report.to_frame()
         assert long.columns.tolist() == ["scope", "group", "metric", "value", "low", "high"]
         assert long[["value", "low", "high"]].dtypes.eq(float).all()
-        by_group = {(r["group"], r["metric"]): r for _, r in long.iterrows() if r["group"]}
+        of_groups = long[long["scope"] == "group"]
+        by_group = {(r["group"], r["metric"]): r for _, r in of_groups.iterrows()}
         assert len(by_group) == report.by_group.size
         for group in report.by_group.index:
             for metric in report.by_group.columns:
@@ -850,7 +851,13 @@ class TestRendering:
                 if metric != "count":
                     bounds = report.group_intervals.loc[group, metric]
                     assert row[["low", "high"]].tolist() == bounds.tolist()
-        indexed = long[long["scope"] != "group"].set_index(["scope", "metric"])
+        by_column = long[long["scope"] == "column"].set_index(["group", "metric"])
+        for name, metric in by_column.index:
+            ends = [f"{metric}{end}" for end in ("", "_low", "_high")]
+            found = by_column.loc[(name, metric), ["value", "low", "high"]]
+            assert found.tolist() == report.by_column.loc[name, ends].tolist()
+        assert len(by_column) == 3 * (len(report.headline) - 1)
+        indexed = long[~long["scope"].isin(["group", "column"])].set_index(["scope", "metric"])
         assert indexed["group"].isna().all()
         for scope, source in (
             ("headline", report.headline),

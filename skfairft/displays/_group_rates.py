@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -255,21 +255,20 @@ class GroupRatesDisplay(Display):
         by_column = report.of_column if groups == "columns" else {}
         parts = list(by_column.values()) or [report]
 
-        def joined(values: Callable[[FairnessReport], Any]) -> NDArray[Any]:
-            return np.concatenate([np.asarray(values(part)) for part in parts])
+        def joined(tables: list[Any], name: str) -> NDArray[Any]:
+            return np.concatenate([table[name].to_numpy() for table in tables])
 
+        tables = [part.by_group for part in parts]
+        intervals = [part.group_intervals for part in parts]
+        few = [part.support < FEW_ROWS for part in parts]
+        apart: Any = np.stack([part.differences.loc[names, "value"] for part in parts])
         display = cls(
-            groups=[group for part in parts for group in part.by_group.index.tolist()],
-            counts=joined(lambda part: part.by_group["count"]),
-            rates={name: joined(lambda part, of=name: part.by_group[of]) for name in names},
-            intervals={
-                name: joined(lambda part, of=name: part.group_intervals[of]) for name in names
-            },
-            differences={
-                name: _largest([float(part.differences.loc[name, "value"]) for part in parts])
-                for name in names
-            },
-            few={name: joined(lambda part, of=name: part.support[of] < FEW_ROWS) for name in names},
+            groups=[group for table in tables for group in table.index.tolist()],
+            counts=joined(tables, "count"),
+            rates={name: joined(tables, name) for name in names},
+            intervals={name: joined(intervals, name) for name in names},
+            differences=dict(zip(names, map(_largest, apart.T), strict=True)),
+            few={name: joined(few, name) for name in names},
             confidence_level=report.confidence_level,
             positive=report.positive,
             columns=[name for name, part in by_column.items() for _ in part.by_group.index] or None,
@@ -385,7 +384,6 @@ class GroupRatesDisplay(Display):
         return ticks, rates
 
 
-def _largest(values: list[float]) -> float:
+def _largest(values: NDArray[np.float64]) -> float:
     """Return the largest number that is not NaN, else NaN."""
-    known = [value for value in values if not np.isnan(value)]
-    return max(known, default=float("nan"))
+    return float(np.fmax.reduce(values))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..inputs.encoding import column_names
-from ..inputs.levels import Column, columns_of
+from ..inputs.levels import columns_of
 from ..parity.cells import Cells
 from ..parity.counts import statistics, support
 from ..parity.intervals import intervals, limits_of
@@ -74,20 +74,38 @@ def build_report(
     ``cells`` holds the rows of the report, and the levels that its headline compares;
     ``sensitive_features``, as the caller passed them, only name the columns.
     """
-    import pandas as pd
-
     if isinstance(n_boot, bool) or not isinstance(n_boot, Integral) or n_boot < 0:
         raise ValueError(f"n_boot={n_boot!r}; expected a whole number >= 0, 0 for no resamples.")
     if not 0.0 < confidence_level < 1.0:
         raise ValueError(f"confidence_level={confidence_level!r}; expected a number in (0, 1).")
-    names = cells.groups.tolist()
-    values = statistics(cells, cells.mass)
-    metrics = list(values["group"])
+    metrics = statistics(cells, cells.mass)["group"]
     # fairlearn keeps y_true and y_pred in the same table as the groups.
     taken = {"y_true", "y_pred", "count", *metrics, *_LEVELS, *COLUMNS}
-    called = group_names(sensitive_features, names[0], taken)
-    index = exact_index(names, called)
-    bounds = intervals(cells, n_boot=int(n_boot), level=confidence_level, random_state=random_state)
+    names = group_names(sensitive_features, cells.groups.tolist()[0], taken)
+    level = float(confidence_level)
+    report = _report(cells, names, int(n_boot), level, random_state)
+    columns = columns_of(cells.groups, sensitive_features)
+    if not columns:
+        return replace(report, groups=groups)
+    of_column = {}
+    for name, column in zip(names, columns, strict=True):
+        own = np.fromiter(column.levels, dtype=object, count=len(column.levels))
+        alone = replace(cells.merged([column]), groups=own)
+        of_column[name] = _report(alone, [name], 0, level, None)
+    by_column = _by_column(cells, of_column, level)
+    return replace(report, groups=groups, of_column=of_column, by_column=by_column)
+
+
+def _report(
+    cells: Cells, names: list[str], n_boot: int, level: float, random_state: Any
+) -> FairnessReport:
+    """Return the report of groups whose columns have these names."""
+    import pandas as pd
+
+    values = statistics(cells, cells.mass)
+    metrics = list(values["group"])
+    index = exact_index(cells.groups.tolist(), names)
+    bounds = intervals(cells, n_boot=n_boot, level=level, random_state=random_state)
 
     def with_bounds(scope: str) -> pd.DataFrame:
         numbers = [[float(v), *bounds[scope][m]] for m, v in values[scope].items()]
@@ -96,11 +114,6 @@ def build_report(
     both = [(metric, bound) for metric in metrics for bound in ("low", "high")]
     overall = with_bounds("overall")
     count = cells.rows.sum(axis=(1, 2)).astype(np.int64)
-    columns = columns_of(cells.groups, sensitive_features)
-    of_column = {
-        name: _of_column(cells, column, name, confidence_level)
-        for name, column in zip(called, columns, strict=bool(columns))
-    }
     return FairnessReport(
         by_group=pd.DataFrame({"count": count, **values["group"]}, index=index),
         group_intervals=pd.DataFrame(
@@ -113,29 +126,10 @@ def build_report(
         differences=with_bounds("difference"),
         ratios=with_bounds("ratio"),
         headline=with_bounds("headline"),
-        confidence_level=float(confidence_level),
-        n_boot=int(n_boot),
+        confidence_level=level,
+        n_boot=n_boot,
         support=pd.DataFrame(support(cells, cells.rows), index=index).astype(np.int64),
         positive=cells.labels.tolist()[cells.positives[0]] if len(cells.positives) == 1 else None,
-        groups=groups,
-        of_column=of_column,
-        by_column=_by_column(cells, of_column, confidence_level) if columns else None,
-    )
-
-
-def _of_column(cells: Cells, column: Column, name: str, level: float) -> FairnessReport:
-    """Return the report of a sensitive column by itself, without resamples."""
-    import pandas as pd
-
-    own = cells.merged([column])
-    groups = np.fromiter(column.levels, dtype=object, count=len(column.levels))
-    return build_report(
-        replace(own, groups=groups),
-        pd.Series(groups, name=name),
-        n_boot=0,
-        confidence_level=level,
-        random_state=None,
-        groups="intersections",
     )
 
 
@@ -153,7 +147,7 @@ def _by_column(cells: Cells, of_column: dict[str, FairnessReport], level: float)
         }
         for report in of_column.values()
     ]
-    last = {}
+    last: dict[str, float] = {}
     for metric, found in limits.items():
         last |= {metric: float(found.distance), f"{metric}_low": float(found.low)}
         last |= {f"{metric}_high": float(found.high)}

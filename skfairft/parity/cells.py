@@ -12,7 +12,7 @@ Weights are in units of a power of two, see `skfairft.parity.tally`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,9 +69,15 @@ class Cells:
                 parts.append(part)
             return np.concatenate(parts)
 
-        tables = map(summed, (self.rows, self.mass, self.squares))
-        rest = self.labels, self.positives
-        return Cells(groups, *rest, *tables, None, self.constraints)
+        return replace(
+            self,
+            groups=groups,
+            rows=summed(self.rows),
+            mass=summed(self.mass),
+            squares=summed(self.squares),
+            kinds=None,
+            levels=None,
+        )
 
 
 def count_cells(
