@@ -1,8 +1,8 @@
-"""Parity of each sensitive column by itself, or of their intersections: what each costs, and brings.
+"""Parity of each sensitive column by itself, or of their intersections: what each costs and brings.
 
-Adult with 64 features: income, with sex and race (White, Black, other) as two sensitive columns. For
-each bound on the demographic parity distance heads are fitted on train and val together, and tested
-on the rest:
+Adult with 64 features: income, with sex and race (White, Black, other) as two sensitive columns.
+For each bound on the demographic parity distance heads are fitted on train and val together, and
+tested on the rest:
 
 - ``plug_in`` with ``groups="columns"``, and with intersections, each with a ``difference_bound``;
 - fairlearn's ``ExponentiatedGradient`` around a logistic regression. It takes several columns for
@@ -13,9 +13,9 @@ on the rest:
 
 The rules, written before the run. By columns is worth its place if, at every bound, it has surely
 less error than by intersections with the same solver, and no surely larger distance by column than
-the reduction of the rows twice (paired over seeds, Student's 95 %). It is the better way to the same
-demand if at every bound its error is not surely larger than that reduction's. What it does not
-promise, the distance between intersections, stands beside it, whatever it is.
+the reduction of the rows twice (paired over seeds, Student's 95 %). It is the better way to the
+same demand if at every bound its error is not surely larger than that reduction's. What it does
+not promise, the distance between intersections, stands beside it, whatever it is.
 
 Run ``python benchmarks/by_column.py [--seeds 10] [--json FILE] [--markdown FILE]``; rows are stored
 in ``--results`` at once, and what is there is not done again.

@@ -4,6 +4,7 @@ Weight matrices are (d, k), inputs by outputs; ``tail`` maps the layer's outputs
 to logits and is None where they are the logits.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -195,22 +196,24 @@ def parity_distance(y, predicted, codes, constraint, n_classes):
     )
 
 
-def randomized_optimum(p, w, constraint, n_classes, n_groups, bound):
+def randomized_optimum(p, w, constraint, n_classes, n_groups, bound, columns=None):
     """Most expected accuracy of any rule whose rates differ between groups by a bound at most.
 
     ``p`` (n, k * G) are the probabilities of label y and group g, at column y * G + g. A linear
-    program over the probability h[x, j] with which point x is given label j.
+    program over the probability h[x, j] with which point x is given label j. ``columns`` are lists
+    of sets of groups, within each of which rates are compared, in place of the groups.
     """
+    columns = columns or [[{g} for g in range(n_groups)]]
     p = p.numpy().reshape(len(p), n_classes, n_groups)
     share = (w / w.sum()).numpy()
     gain = share[:, None] * p.sum(axis=2)
     differences = []
     for moments in parity_moments(constraint, n_classes):
-        for counted, event in moments:
+        for (counted, event), column in itertools.product(moments, columns):
             rates = []
-            for g in range(n_groups):
+            for level in column:
                 rate, total = np.zeros((len(p), n_classes)), 0.0
-                for y in event:
+                for y, g in itertools.product(event, level):
                     cells = share * p[:, y, g]
                     total += cells.sum()
                     for label in range(n_classes):
@@ -229,7 +232,7 @@ def randomized_optimum(p, w, constraint, n_classes, n_groups, bound):
     return -found.fun
 
 
-def worst_optimum(p, w, constraint, n_classes, n_groups, weight):
+def worst_optimum(p, w, constraint, n_classes, n_groups, weight, columns=None):
     """Most of ``(1 - weight) accuracy - weight worst`` of any rule, and its least largest rate.
 
     As `randomized_optimum`, with the largest error of the cells, or of the groups, as one unknown.
@@ -237,9 +240,10 @@ def worst_optimum(p, w, constraint, n_classes, n_groups, weight):
     p = p.numpy().reshape(len(p), n_classes, n_groups)
     share = (w / w.sum()).numpy()
     gain = share[:, None] * p.sum(axis=2)
-    units = [[(y, g) for y in range(n_classes)] for g in range(n_groups)]
+    levels = [level for column in columns or [[{g} for g in range(n_groups)]] for level in column]
+    units = [[(y, g) for y in range(n_classes) for g in level] for level in levels]
     if constraint == "worst_group":
-        units = [[cell] for unit in units for cell in unit]
+        units = [[(y, g) for g in level] for level in levels for y in range(n_classes)]
     rows, right = [], []
     for unit in units:
         rate, total = np.zeros((len(p), n_classes)), 0.0
