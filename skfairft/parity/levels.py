@@ -1,11 +1,10 @@
 """Each sensitive column by itself: its levels are unions of the groups, and the rates are theirs.
 
-========== =========== =====================================================================
-``member`` (x, L, G)   1 where a group is part of level l of column c, of x columns
-sums       (..., m, G) of each group, for each of m moments
-merged     (..., m x, L) of each level, for each moment of each column; the columns of the rates
-                       of one positive class are neighbours of that class
-========== =========== =====================================================================
+========== ============= ===================================================================
+``member`` (x, L, G)     1 where a group is part of level l, of each of x columns
+sums       (..., m, G)   of each group, for each of m moments
+merged     (..., m x, L) of each level: by class, then by column, then by kind of rate
+========== ============= ===================================================================
 
 L is the largest number of levels. A column of fewer has places without rows behind its own.
 """
