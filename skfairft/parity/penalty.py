@@ -67,8 +67,8 @@ class ParityPenalty:
         baselines Retrain+DP and Retrain+EO of the paper (arXiv:2403.00625), which trains with
         "loss + intensity x penalty", intensities 0.1, 0.5 and 0.9, without saying what the penalty
         is. "worst" is ``strength`` times the largest mean cross-entropy of the rows that a rate is
-        of, smoothed: ``0.005 log(sum(exp(loss / 0.005)))``. With it training is group DRO [1]_ of all
-        rows at once, mixed with their mean loss. In all, cells without rows are left out.
+        of, smoothed: ``0.005 log(sum(exp(loss / 0.005)))``. With it training is group DRO [1]_ of
+        all rows at once, mixed with their mean loss. In all, cells without rows are left out.
 
     References
     ----------
