@@ -23,7 +23,6 @@ from _worst_group.choice import METHODS, best_on_val, cell_accuracies, cells_of
 from _worst_group.dro import INTERCEPT, Rows, fit_logistic, group_dro, simplex_program
 
 ROOT = Path(__file__).resolve().parents[1]
-PEERS = [name for name in METHODS if not name.startswith("ours")]
 
 
 def part(n, seed, d=4):
@@ -170,7 +169,7 @@ def test_the_best_on_val_has_the_best_worst_cell_then_mean_then_comes_first(spli
     assert best_on_val(split, [("a", worse), ("b", val.y)]) == "b"
 
 
-@pytest.mark.parametrize("name", PEERS)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_peer_is_run_on_the_rows_of_train_and_val_and_counted_on_test(name, split):
     row = worst_group.run_one(split, name)
     predicted = METHODS[name](split).predict(split.test.Z)
