@@ -28,7 +28,7 @@ from skfairft.metrics import (
     weighted_f1_error,
 )
 from skfairft.parity.constraints import CONSTRAINTS
-from skfairft.parity.table import TABLE
+from skfairft.parity.table import TABLE, metric_of
 
 
 @pytest.fixture(scope="module")
@@ -613,7 +613,7 @@ def test_every_distance_can_be_the_vertical_axis(constraint):
     y, s = rng.integers(2, size=300), rng.integers(2, size=300)
     pred = np.where(s == 1, rng.random(300) < 0.7, y)
     display = FairnessTradeoffDisplay.from_predictions(
-        y, {"one": pred}, sensitive_features=s, metric=f"{constraint}_distance"
+        y, {"one": pred}, sensitive_features=s, metric=metric_of(constraint)
     )
     expected = constraint_distance(y, pred, constraint=constraint, sensitive_features=s)
     assert display.disparity == pytest.approx([expected])
