@@ -114,9 +114,7 @@ def measure(
 
     Examples
     --------
-    >>> import numpy as np
-    import torch
-    from numpy.typing import NDArray
+    >>> import torch
     >>> y = torch.tensor([0, 1])
     >>> rows = TensorRows(torch.eye(2).double(), y, None, y)
     >>> found = measure(rows, n_groups=2, n_classes=2, C=1.0, head=None, labels=y)

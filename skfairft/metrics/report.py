@@ -94,6 +94,7 @@ class FairnessReport:
     weighted_f1_error (%)        25.000
     demographic_parity_distance   0.500  [0.368, 0.605]
     equalized_odds_distance       1.000  [0.751, 1.189]
+    worst_group_error             0.500  [0.334, 0.634]
     <BLANKLINE>
     between groups  difference     [low, high]  ratio     [low, high]
     selection_rate       0.500  [0.368, 0.605]  0.333  [0.231, 0.470]
@@ -150,7 +151,7 @@ class FairnessReport:
         >>> s = ["a", "a", "b", "b"] * 20
         >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
         >>> report.to_frame()["scope"].value_counts().to_dict()
-        {'group': 12, 'overall': 6, 'difference': 5, 'ratio': 5, 'headline': 3}
+        {'group': 12, 'overall': 6, 'difference': 5, 'ratio': 5, 'headline': 4}
         """
         import pandas as pd
 

@@ -424,6 +424,7 @@ def fairness_report(
     weighted_f1_error              25.0
     demographic_parity_distance     0.5
     equalized_odds_distance         1.0
+    worst_group_error               0.5
     Name: value, dtype: float64
     """
     if constraint is not None:
