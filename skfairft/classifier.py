@@ -201,6 +201,15 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         same kind, in [0.5, 1): the upper confidence limit of the distance is then held to
         the bound, not the distance itself. 0.95 is a good choice. Without one, expect the
         distance on other rows to be above the bound about every other time.
+    missing_groups : {"error", "estimate"}, default="error"
+        What `fit` does where ``sensitive_features`` lacks values. "estimate", of a solver that can
+        ("plug_in"), learns the label from all rows and the group, given features and label, from
+        those that have one; a row without counts in each group by how likely it is, where it is
+        fitted, judged and measured (``group_importance_``). Of several columns a row lacks its
+        group if it lacks one of them. At least 5 rows of each group, and of each class in it that
+        the constraint asks for, must have it. All holds if missing depends on features and label
+        only: where the groups differ in it beyond that, nothing in the data tells. Confidence
+        limits are of no more rows than those with a group. Without missing values nothing changes.
     cv : int, float, splitter or iterable, default=5
         Which rows judge a ``difference_bound``, by heads that have not seen them. An int
         is that many folds, alike by class and group; a splitter of scikit-learn, or an
@@ -249,6 +258,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         expect it.
     pos_label_ : label or None
         The positive class; None where each of several is in turn.
+    rows_with_group_ : tuple of two int
+        With ``missing_groups="estimate"``: how many rows of `fit` came with their group, and how
+        many there were. Not there if none lacked it.
     groups_ : ndarray of shape (G,)
         Groups, sorted, or in the order of ordered categories; tuples where there are several
         sensitive columns; ``["all"]`` if `fit` got none.
@@ -393,6 +405,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "fairness_weight": [Interval(Real, 0, 1, closed="both"), None],
         "difference_bound": [Interval(Real, 0, 2, closed="left"), None],
         "confidence": [Interval(Real, 0.5, 1, closed="left"), None],
+        "missing_groups": [StrOptions({"error", "estimate"})],
         "cv": [
             Interval(Integral, 2, None, closed="left"),
             Interval(Real, 0, 1, closed="neither"),
@@ -426,6 +439,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         fairness_weight: float | None = None,
         difference_bound: float | None = None,
         confidence: float | None = None,
+        missing_groups: str = "error",
         cv: Any = 5,
         solver: str | Solver = "fine_tune",
         C: float | str | None = None,
@@ -447,6 +461,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.fairness_weight = fairness_weight
         self.difference_bound = difference_bound
         self.confidence = confidence
+        self.missing_groups = missing_groups
         self.cv = cv
         self.solver = solver
         self.C = C
@@ -477,8 +492,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             Class labels of any dtype, without missing values.
         sensitive_features : array-like of shape (n,) or (n, c), default=None
             Group of each row, of any dtype; several columns stand for their
-            intersections, or with ``groups="columns"`` are compared one by one. In pipelines
-            and searches they are routed by ``set_fit_request(sensitive_features=True)``.
+            intersections, or with ``groups="columns"`` are compared one by one. Missing values
+            (None, NaN, NA, null) are an error, unless ``missing_groups`` says otherwise. In
+            pipelines and searches they are routed by ``set_fit_request(sensitive_features=True)``.
         sample_weight : array-like of shape (n,), default=None
             Non-negative weights; None is 1 each.
 
@@ -871,12 +887,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             self.fairness_weight_ = weight_of(self)
             fitted = fitter.fit(self.fairness_weight_)
             if rule is not None and self.fairness_weight_:
-                judge = JudgedRows(problem.as_they_are, rule, self.groups_, positives=positives)
+                judge = JudgedRows(problem.with_groups, rule, self.groups_, positives=positives)
                 self._report_share(judge, fitter.unconstrained(), fitted)
         else:
             trials = solver.trials(problem, random_state.randint(np.iinfo(np.int32).max))
             judge = JudgedRows(
-                trials.rows, rule, self.groups_, trials.refit, trials.tuned, positives
+                *(trials.rows, rule, self.groups_, trials.refit, trials.tuned, positives),
+                parts=trials.parts,
             )
             search = partial(
                 weakest_weight, trials, judge, self.difference_bound, confidence=self.confidence
@@ -896,7 +913,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
                     known.limit,
                     self._within(known),
                 )
-            self._report_bound(self.difference_bound, found, len(judge.rows))
+            self._report_bound(self.difference_bound, found, judge.n_rows)
         store(self, fitted, problem.levels)
         if fitted.interrupted:
             epochs = "1 whole epoch" if self.n_iter_ == 1 else f"{self.n_iter_} whole epochs"

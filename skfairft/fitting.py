@@ -40,7 +40,7 @@ from .inputs.warn import no_warnings, warn_user
 from .inputs.words import listed
 from .lowrank.gaps import group_columns
 from .lowrank.importance import heads_of
-from .parity.checks import check_constraint, check_judged
+from .parity.checks import check_constraint, check_judged, check_known
 from .parity.levels import Levels, levels_asked
 from .parity.table import TABLE
 from .rows.blocks import Features
@@ -161,11 +161,14 @@ def prepare(
             "group of each row, or set neutral_loss=False."
         )
     groups, codes = check_groups(
-        sensitive_features, clf.group_weights, classes, labels, needed_by=needed_by
+        *(sensitive_features, clf.group_weights, classes, labels),
+        needed_by=needed_by,
+        missing=clf.missing_groups,
     )
+    known = codes >= 0
     w = check_weights(sample_weight, clf.class_weight, classes, labels)
     given, minimax = found_weights(clf.group_weights)
-    counts = np.bincount(codes, weights=w)
+    counts = np.bincount(codes[known], w[known], len(groups))
     shares = check_group_weights(given, groups, counts)
     if clf.neutral_loss:
         if not shares.all():
@@ -178,7 +181,15 @@ def prepare(
         w *= (shares * counts.sum() / counts)[codes]
     levels = levels_asked(clf.groups, groups, sensitive_features)
     asked: dict[str, Any] = {"positives": positives, "levels": levels}
-    check_constraint(clf.constraint, classes, groups, labels, codes, w, **asked)
+    if not known.all():
+        check_known(
+            *(clf.constraint, classes, groups, labels, codes, w),
+            bound=None if clf.confidence else clf.difference_bound,
+            **asked,
+        )
+    check_constraint(
+        *(clf.constraint, classes, groups, labels[known], codes[known], w[known]), **asked
+    )
     if heads_of(clf.importance) == "by_group":
         needed_by = f"importance={clf.importance!r}"
         check_groups_have_classes(needed_by, classes, groups, labels, codes, w)
@@ -191,15 +202,19 @@ def prepare(
         if clf.random_state is None
         else check_random_state(clf.random_state)
     )
-    cells, everything = labels * len(groups) + codes, np.arange(len(labels))
+    # A row of unknown group is one of a group of its own, where rows are divided.
+    column = np.where(known, codes, len(groups))
+    cells, everything = labels * (len(groups) + 1) + column, np.arange(len(labels))
     folds = None
     if cv is not None:
         # What the head of each fold has to see: each class and group, and their cells if asked for.
         by_group = heads_of(clf.importance) == "by_group"
-        kept = [labels, codes] if TABLE[clf.constraint].of_all and not by_group else None
+        kept = [labels, column] if TABLE[clf.constraint].of_all and not by_group else None
         if kept is None and levels is not None and not by_group:
-            widths = [(column.codes[codes], len(column.levels)) for column in levels.columns]
-            kept = [labels, codes, *(labels * width + own for own, width in widths)]
+            kept = [labels, column]
+            for each in levels.columns:
+                width = len(each.levels)
+                kept.append(labels * (width + 1) + np.where(known, each.codes[codes], width))
         folds = read_folds(cv, cells, labels, w, random_state, kept)
         for i, fold in enumerate(folds.parts):
             kept_w = np.isin(everything, fold.train) * w
@@ -208,7 +223,7 @@ def prepare(
             check_judged(
                 clf.constraint,
                 clf.difference_bound,
-                *(column[folds.judged] for column in (labels, codes)),
+                *(each[folds.judged][known[folds.judged]] for each in (labels, codes)),
                 shape=(len(classes), len(groups)),
                 confidence=clf.confidence,
                 **asked,
@@ -217,7 +232,7 @@ def prepare(
     divided, given_cv = folds, clf.cv if cv is None else cv
     if not names_folds(given_cv):
         divided = None
-    elif divided is None and penalty_of(clf) == "auto":
+    elif divided is None and (penalty_of(clf) == "auto" or not known.all()):
         divided = read_folds(given_cv, cells, labels, w, random_state)
     early_share = solver.early_share(clf.head, len(classes))
     if early_share is not None:  # whether it can be, whatever the rows that are drawn
@@ -230,7 +245,7 @@ def prepare(
     if isinstance(Z, Tensor) and Z.numel() <= _DOUBLE_LIMIT:
         Z = Z.double()
     check_range(Z)
-    _report_group_columns(clf, Z, torch.from_numpy(codes))
+    _report_group_columns(clf, *_of_known(Z, codes))
     if earlier is not None and len(clf.importance_) != Z.shape[1]:
         raise ValueError(
             f"warm_start=True goes on from a head for {len(clf.importance_)} features but the "
@@ -240,6 +255,10 @@ def prepare(
     clf.groups_given_ = sensitive_features is not None
     names = column_names(sensitive_features) if clf.groups_given_ else []
     clf.sensitive_names_in_ = names if len(names) > 1 else []
+    if hasattr(clf, "rows_with_group_"):
+        del clf.rows_with_group_
+    if not known.all():
+        clf.rows_with_group_ = int(known.sum()), len(known)
     alone = check_weights(sample_weight, None, classes, labels)
     problem = Problem(
         rows=TensorRows(Z, *map(torch.from_numpy, (labels, w, codes))),
@@ -276,8 +295,13 @@ def _check_fold(
     asked: dict[str, Any],
 ) -> None:
     """Refuse a fold whose rows to fit, those of weight above 0, cannot be fitted."""
-    for what, names, column in (("class", classes, labels), ("group", groups, codes)):
-        lacking = np.flatnonzero(np.bincount(column, w, len(names)) == 0)
+    known = codes >= 0
+    everything = np.ones(len(codes), dtype=bool)
+    for what, names, column, of in (
+        ("class", classes, labels, everything),
+        ("group", groups, codes, known),
+    ):
+        lacking = np.flatnonzero(np.bincount(column[of], w[of], len(names)) == 0)
         if len(lacking):
             raise ValueError(
                 f"cv's split {number} has no row of {what} {python_value(names[lacking[0]])!r} to "
@@ -286,7 +310,9 @@ def _check_fold(
             )
     try:
         with no_warnings():  # what there is to say is said of all rows
-            check_constraint(clf.constraint, classes, groups, labels, codes, w, **asked)
+            check_constraint(
+                *(clf.constraint, classes, groups, labels[known], codes[known], w[known]), **asked
+            )
     except ValueError as error:
         raise ValueError(f"cv's split {number}, of the rows to fit: {error}") from error
 
@@ -393,6 +419,14 @@ def _read_chunk(shared: tuple[Any, Any], rows: Any) -> NDArray[Any]:
     return found
 
 
+def _of_known(Z: Features, codes: NDArray[np.int64]) -> tuple[Features, Tensor]:
+    """Return features and codes of the rows whose group is known."""
+    there = None if (codes >= 0).all() else np.flatnonzero(codes >= 0)
+    rows = TensorRows(Z, codes=torch.from_numpy(codes)).take(there)
+    assert rows.codes is not None
+    return rows.Z, rows.codes
+
+
 def _report_group_columns(clf: Any, Z: Features, codes: Tensor) -> None:
     """Say so if features are the group itself."""
     found = group_columns(Z, codes)
@@ -452,7 +486,7 @@ def fitted_copy(clf: Any, fitted: FittedHead, levels: Levels | None = None, **pa
     new = clone(clf).set_params(**{name: copy.copy(value) for name, value in params.items()})
     for name in (
         *("classes_", "groups_", "groups_given_", "sensitive_names_in_", "feature_extractor_"),
-        *("n_features_in_", "feature_names_in_", "pos_label_"),
+        *("n_features_in_", "feature_names_in_", "pos_label_", "rows_with_group_"),
     ):
         if hasattr(clf, name):
             setattr(new, name, getattr(clf, name))

@@ -13,6 +13,7 @@ from ..inputs.warn import no_warnings
 from ..lowrank.moments import column_moments
 from ..rows.blocks import reduce_blocks
 from ..rows.folds import stratified_folds
+from ..rows.parts import Parts
 from ..rows.tensor_rows import TensorRows, effective_rows
 from .logistic import fit_logistic, fit_logistic_folds, moments_outside
 
@@ -34,6 +35,7 @@ def choose_strength(
     codes: NDArray[np.int64] | None = None,
     *,
     alike: bool = False,
+    parts: Parts | None = None,
 ) -> float:
     """Return the ``C`` of a linear head by cross-validated log loss, a power of ten.
 
@@ -45,9 +47,11 @@ def choose_strength(
         Number of that, k.
     codes : ndarray of shape (n,), optional
         The fold that each row is held out in, 0, 1, ..., or -1; None divides alike by what to tell
-        apart.
+        apart. Of parts it is that of each row that they are parts of.
     alike : bool, default=False
         Whether all of what is told apart counts alike in the loss, however rare, and at even odds.
+    parts : Parts, optional
+        Of these rows, if some are parts of one: those stay on one side of each fold.
 
     Returns
     -------
@@ -64,7 +68,10 @@ def choose_strength(
     >>> choose_strength(rows, 2) < 1.0
     True
     """
-    w, n_rows, total = rows.w.numpy(), effective_rows(rows.w), float(rows.w.sum())
+    cells, w, total = rows.y.numpy(), rows.w.numpy(), float(rows.w.sum())
+    if parts is not None:
+        cells, _, w = parts.whole
+    n_rows = effective_rows(torch.from_numpy(w))
     one = n_rows / total  # what 1 is for rows of weight 1
     prior = torch.ones(n_classes, dtype=torch.float64)
     if alike:
@@ -73,13 +80,13 @@ def choose_strength(
         return one
     if codes is None:
         try:
-            folds = stratified_folds(rows.y.numpy(), w, _FOLDS, np.random.RandomState(0))
+            folds = stratified_folds(cells, w, _FOLDS, np.random.RandomState(0))
         except ValueError:  # there are not two of anything
             return one
         codes = folds.codes(w)
         assert codes is not None
-    held_out = torch.from_numpy(codes)
-    tests = [rows.take(np.flatnonzero(codes == i)) for i in range(codes.max() + 1)]
+    held_out = torch.from_numpy(codes if parts is None else codes[parts.of.numpy()])
+    tests = [rows.take(torch.nonzero(held_out == i)[:, 0].numpy()) for i in range(codes.max() + 1)]
     moments = column_moments(rows.Z, rows.w)
     outside = moments_outside(rows, held_out, len(tests))
     whole: tuple[Tensor, Tensor] | None = None

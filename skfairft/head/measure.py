@@ -28,6 +28,7 @@ from ..lowrank.statistics import Part, fill
 from ..rows.blocks import Features
 from ..rows.dask import DaskFeatures
 from ..rows.mapped import block_rows
+from ..rows.parts import Parts
 from ..rows.tensor_rows import TensorRows
 from .choose_c import choose_strength
 from .group_heads import fisher_by_group
@@ -173,6 +174,7 @@ def chosen_strength(
     head: nn.Module | None,
     codes: NDArray[np.int64] | None = None,
     alike: bool = False,
+    parts: Parts | None = None,
 ) -> float:
     """Return the ``C`` that `choose_strength` chooses for the output layer, remembered likewise.
 
@@ -180,14 +182,15 @@ def chosen_strength(
     ----------
     rows, n_classes, head
         As for `measure`; the head is none of the classes, which would not be fitted.
-    codes, alike
+    codes, alike, parts
         As for `choose_strength`.
     """
     given = b"" if head is None else fingerprint(head)
     folds = b"" if codes is None else codes.tobytes()
-    key = _key(_content(rows.Z), rows.y, rows.w, n_classes, "strength", given, folds, alike)
+    of = b"" if parts is None else parts.of
+    key = _key(_content(rows.Z), rows.y, rows.w, n_classes, "strength", given, folds, alike, of)
     behind = rows if head is None else hidden_rows(head, rows)
-    return _once(key, lambda: choose_strength(behind, n_classes, codes, alike=alike))
+    return _once(key, lambda: choose_strength(behind, n_classes, codes, alike=alike, parts=parts))
 
 
 def forget() -> None:

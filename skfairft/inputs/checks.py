@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight
 
-from .encoding import encode_groups, python_value
+from .encoding import IN_FIT, encode_groups, python_value
 from .exceptions import FairnessWarning
 from .tables import number_column
 from .warn import warn_user
@@ -49,6 +49,7 @@ def check_groups(
     labels: NDArray[np.int64],
     *,
     needed_by: str | None = None,
+    missing: str = "error",
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return groups and codes; without sensitive features one group, and a warning.
 
@@ -64,13 +65,15 @@ def check_groups(
         Class of each row.
     needed_by : str or None
         The parameter that makes no sense without at least two groups.
+    missing : {"error", "estimate"}, default="error"
+        As for `encode_groups`.
 
     Returns
     -------
     groups : ndarray of shape (G,)
         See `encode_groups`; ``["all"]`` without sensitive features.
     codes : ndarray of shape (n,), int64
-        Group of each row.
+        Group of each row, -1 where it is not known.
 
     Raises
     ------
@@ -85,14 +88,18 @@ def check_groups(
         that they seem to be measured.
     """
     if sensitive_features is not None:
-        groups, codes = encode_groups(sensitive_features, len(labels))
+        groups, codes = encode_groups(
+            sensitive_features, len(labels), missing=missing, instead=IN_FIT
+        )
+        known = codes >= 0
         if needed_by is not None and len(groups) == 1:
             raise ValueError(
-                f"{needed_by} needs at least two groups to compare, but all {len(labels)} rows "
-                f"belong to the group {shown(python_value(groups[0]))}."
+                f"{needed_by} needs at least two groups to compare, but all {known.sum()} rows "
+                f"{'' if known.all() else 'whose group is known '}belong to the group "
+                f"{shown(python_value(groups[0]))}."
             )
-        _refuse_scattered(groups, len(codes))
-        _report_thin_groups(groups, codes, classes, labels)
+        _refuse_scattered(groups, int(known.sum()))
+        _report_thin_groups(groups, codes[known], classes, labels[known])
         return groups, codes
     if needed_by is not None:
         raise ValueError(

@@ -19,6 +19,7 @@ from .warn import warn_user
 from .words import listed
 
 __all__ = [
+    "IN_FIT",
     "column_names",
     "column_orders",
     "encode_groups",
@@ -182,8 +183,25 @@ def _check_label_types(labels: NDArray[Any]) -> None:
     )
 
 
+# What else there is to do where groups are missing: in `fit`, and elsewhere.
+IN_FIT = (
+    "'unknown'. With solver=\"plug_in\" fit can do without some of them: missing_groups="
+    '"estimate" learns the label from all rows and the group from those that have it'
+)
+_ELSEWHERE = (
+    "'unknown'. What is measured needs the group of each row; only fit can do without some "
+    '(missing_groups="estimate")'
+)
+
+
 def encode_groups(
-    sensitive_features: Any, n_rows: int, *, name: str = "sensitive_features", rows_of: str = "X"
+    sensitive_features: Any,
+    n_rows: int,
+    *,
+    name: str = "sensitive_features",
+    rows_of: str = "X",
+    missing: str = "error",
+    instead: str = _ELSEWHERE,
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the groups (G,) and the code (n,) of each row's group.
 
@@ -196,25 +214,58 @@ def encode_groups(
         Number of rows expected.
     name, rows_of : str
         What to call it, and what has these rows, in errors.
+    missing : {"error", "estimate"}, default="error"
+        What a missing value is: an error, or of a row whose group is not known, with the code -1.
+        So is a row of which any of several columns lacks its value.
+    instead : str
+        What may be done about a missing value, for the error.
 
     Raises
     ------
     ValueError
-        For missing values, another number of rows, and what `plain_column` refuses.
+        For missing values, another number of rows, and what `plain_column` refuses; if no row has
+        a group.
     TypeError
         For sparse data.
+
+    Examples
+    --------
+    >>> groups, codes = encode_groups(["b", None, "a"], 3, missing="estimate")
+    >>> groups.tolist(), codes.tolist()
+    (['a', 'b'], [1, -1, 0])
     """
     table = _group_table(sensitive_features, n_rows, name=name, rows_of=rows_of)
-    if len(table.columns) == 1:
-        return _encode_column(plain_column(table.columns[0], name), table.orders[0])
-    encoded = [
-        _encode_column(
-            plain_column(column, f"{name} column {j if label is None else label!r}"), order
-        )
-        for j, (label, column, order) in enumerate(
-            zip(table.names, table.columns, table.orders, strict=True)
-        )
+    called = [
+        name if len(table.columns) == 1 else f"{name} column {j if label is None else label!r}"
+        for j, label in enumerate(table.names)
     ]
+    if missing == "error":
+        columns = [
+            plain_column(column, each, instead=instead)
+            for column, each in zip(table.columns, called, strict=True)
+        ]
+        return _encode_columns(columns, table.orders)
+    found = [column_with_missing(*each) for each in zip(table.columns, called, strict=True)]
+    known = ~np.any([absent for _, absent in found], axis=0)
+    if not known.any():
+        raise ValueError(
+            f"{name} is missing in each of the {n_rows} rows; expected the group of some. Pass "
+            "those that are known, or no groups at all."
+        )
+    columns = [values[known[~absent]] for values, absent in found]
+    groups, own = _encode_columns(columns, table.orders)
+    codes = np.full(n_rows, -1, dtype=np.int64)
+    codes[known] = own
+    return groups, codes
+
+
+def _encode_columns(
+    columns: Sequence[NDArray[Any]], orders: Sequence[list[Any] | None]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the groups and the codes of one column, or of the combinations of several."""
+    encoded = [_encode_column(*each) for each in zip(columns, orders, strict=True)]
+    if len(encoded) == 1:
+        return encoded[0]
     cells, codes = np.unique(
         np.column_stack([column_codes for _, column_codes in encoded]), axis=0, return_inverse=True
     )

@@ -17,10 +17,13 @@ from .constraints import Parity, parity
 from .levels import Levels
 from .table import TABLE
 
-__all__ = ["check_constraint", "check_judged", "refuse_alone"]
+__all__ = ["check_constraint", "check_judged", "check_known", "refuse_alone"]
 
 # The standard error of a rate of so many rows is a tenth.
 _FEW = 20
+
+# What fewer rows of known group say of all the others would be chance.
+_FEWEST_KNOWN = 5
 
 _GROUPS = {1: "one group", 2: "two groups"}
 
@@ -120,6 +123,84 @@ def check_judged(
             f"{fewest} of them: a distance that is within the bound there can be far beyond it on "
             "others. Judge by more (cv=5 takes all of them in turn), merge groups, or set "
             "confidence=0.95, which heeds that.",
+            FairnessWarning,
+        )
+
+
+def check_known(
+    constraint: str | None,
+    classes: NDArray[Any],
+    groups: NDArray[Any],
+    labels: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    w: NDArray[np.float64],
+    *,
+    bound: float | None = None,
+    positives: range | None = None,
+    levels: Levels | None = None,
+) -> None:
+    """Refuse groups of which hardly any row is known to be one, and warn where a bound is of few.
+
+    Rows (n,) are as for `check_constraint`, those of unknown group with the code -1. Of the group
+    of the others nothing is known but from these: fewer than 5 in a group, or in what a rate of the
+    constraint is of, are a ValueError. That the difference of two rates of so few rows has a
+    standard error, ``(1/4 (1/n_0 + 1/n_1))^1/2``, of more than half the ``bound`` is a
+    FairnessWarning; n are the rows of the two groups that have the fewest. With ``levels`` the
+    rates are theirs, but what is learnt are still the groups.
+
+    Examples
+    --------
+    >>> s = np.array([0] * 3 + [1] * 5 + [-1] * 9)
+    >>> names = np.array(["no", "yes"]), np.array(["a", "b"])
+    >>> check_known(None, *names, 0 * s, s, np.ones(17))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    ValueError: missing_groups="estimate" learns the groups from the 8 of 17 rows that have one, ...
+    """
+    known = (codes >= 0) & (w > 0.0)
+    count = _count(labels[known], codes[known], None, (len(classes), len(groups)))
+    notes = [
+        f"{int(n)} of group {shown(python_value(group))}"
+        for group, n in zip(groups, count.sum(dim=0).tolist(), strict=True)
+        if n < _FEWEST_KNOWN
+    ]
+    among = (
+        f'missing_groups="estimate" learns the groups from the {int(known.sum())} of {len(codes)} '
+        "rows that have one"
+    )
+    rule = None
+    if constraint is not None:
+        rule = parity(constraint, len(classes), positives=positives, levels=levels)
+    if rule is not None and not notes:
+        counts = rule.counts(count)
+        few = (counts < _FEWEST_KNOWN) & rule.present(len(groups))
+        if rule.largest:  # what is not there is left out
+            few &= counts > 0
+        for m, g in few.nonzero().tolist():
+            event = rule.events[rule.origin(m)[0]].numpy()
+            of = [python_value(c) for c in classes[event > 0]]
+            note = (
+                f"{int(counts[m, g])} of class {listed(of, separator=' or ')} in "
+                f"{'group ' if levels is None else ''}{rule.name(m, g, groups.tolist())}"
+            )
+            notes += [] if note in notes else [note]
+    if notes:
+        raise ValueError(
+            f"{among}, but these are only {joined(notes)} (without rows of weight zero); expected "
+            f"at least {_FEWEST_KNOWN} of each. Learn the groups of more rows, or merge groups."
+        )
+    if rule is None or bound is None:
+        return
+    counts = rule.counts(count).masked_fill(~rule.present(len(groups)), torch.inf)
+    fewest = counts.sort(dim=1).values[:, : rule.least_groups]
+    error = (0.25 / fewest.clamp(min=1.0)).sum(dim=1).sqrt()
+    if (worst := float(error.max())) > bound / 2.0:
+        rows = " and ".join(f"{int(n)}" for n in fewest[int(error.argmax())])
+        warn_user(
+            f"{among}. Some rate is of {rows} of them, whose standard error is up to {worst:.3f}: "
+            f"more than half of difference_bound={bound}. A distance within it here can be far "
+            "beyond it on others. Learn the groups of more rows, allow a larger difference, or "
+            "set confidence=0.95, which heeds that.",
             FairnessWarning,
         )
 

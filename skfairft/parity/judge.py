@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
+from ..rows.parts import Parts
 from ..rows.tensor_rows import TensorRows
 from .bootstrap import bootstrap_counts
 from .constraints import Parity, cell_counts, parity
@@ -31,6 +33,10 @@ _LEVEL = 0.95
 # error of a rate is wider by this. Measured: 0.92 to 1.15 over 40 settings.
 REFIT = 1.1
 
+# Of a cell without a row of known group so many are taken: its limits then are 0 and 1.
+_LEAST_ROWS = 1e-6
+_TINY = float(np.finfo(np.float64).tiny)
+
 
 @dataclass(frozen=True)
 class JudgedRows:
@@ -40,6 +46,10 @@ class JudgedRows:
     that the head that is handed out is another one than those that decide, fitted on all rows;
     ``tuned`` that the votes of those that decide were found on these rows. ``positives`` are the
     codes of the positive classes, as for `parity`.
+
+    Where the groups of some rows are not known, ``rows`` are their ``parts``: such a row counts in
+    each group by how likely it is. What that tells of a group rests on the rows whose group is
+    known, as if the others of a label were copies of those: limits are of no more rows.
     """
 
     rows: TensorRows
@@ -48,6 +58,12 @@ class JudgedRows:
     refit: bool = False
     tuned: bool = False
     positives: range | None = None
+    parts: Parts | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.rows) if self.parts is None else self.parts.n_rows
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -110,8 +126,34 @@ class JudgedRows:
 
     def squares(self, cells: NDArray[np.int64]) -> Floats:
         """Return the squared weights of decisions as a table (G, k, k)."""
+        if self.parts is not None:
+            return self.table(cells) * self._stood_for[:, :, None]
         flat = np.bincount(cells, self.rows.w.square().numpy(), int(np.prod(self.shape)))
         return flat.reshape(self.shape).astype(np.float64)
+
+    @cached_property
+    def _stood_for(self) -> Floats:
+        """What a row of known group stands for, by group and label: (G, k).
+
+        With W the weight of a cell's parts, and n its effective rows of known group, W / n: the sum
+        of squares of n weights of that size is ``W^2 / n``, so that a rate has the variance of one
+        of n rows (`effective_rows`). That is more than the variance of the mean over parts: with
+        shares q that are right, a share 1 / c of the rows known, and d - r the decisions about
+        their rate, the sum over parts corrected by the known rows has the variance
+        ``E[(d - r)^2 q (q + c (1 - q))]``, and the known rows alone ``E[(d - r)^2 q c]``.
+        """
+        assert self.parts is not None
+        assert self.rows.codes is not None
+        n_groups, n_classes, _ = self.shape
+        known, w = self.parts.alone.double(), self.rows.w
+        at = self.rows.codes * n_classes + self.rows.y
+        total, sums, squares = (
+            torch.bincount(at, each, n_groups * n_classes)
+            for each in (w, w * known, w.square() * known)
+        )
+        rows = torch.where(squares > 0.0, sums.square() / squares.clamp(min=_TINY), 0.0)
+        found = total / rows.clamp(min=_LEAST_ROWS)
+        return found.reshape(n_groups, n_classes).numpy()
 
     def distance(self, scores: Tensor) -> float:
         """Return the distance between the groups, decided by scores (n, k)."""
@@ -141,7 +183,7 @@ class JudgedRows:
             self.table(cells),
             self.squares(cells),
             bound,
-            n_rows=len(self.rows),
+            n_rows=self.n_rows,
             inflation=self.inflation,
             confidence=confidence,
             tuned=self.tuned,
@@ -157,7 +199,17 @@ class JudgedRows:
         """Yield tables of resampled rows in blocks (b, G, k, k); the same rows for a seed."""
         rng = np.random.default_rng(seed)
         kinds = Kinds(cells, self.rows.w.numpy(), None)
+        if self.parts is not None:  # a row is drawn as a whole
+            kinds = Kinds(cells[self.parts.drawn()], self.parts.whole[2], None)
         return bootstrap_counts(kinds, self.shape, n_boot, rng)
+
+    def ranked(self, scores: Tensor) -> tuple[NDArray[np.int64], Floats, Floats]:
+        """Return labels, scores and weights of rows (n,), for scores (m, k) of their parts."""
+        y, w = self.rows.y.numpy(), self.rows.w.numpy()
+        if self.parts is None:
+            return y, scores.numpy(), w
+        drawn = self.parts.drawn()
+        return y[drawn], scores.numpy()[drawn], self.parts.whole[2]
 
     def distances(self, tables: Floats) -> Floats:
         """Return the distance between the groups in each table: (b, G, k, k) -> (b,)."""

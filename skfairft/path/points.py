@@ -125,9 +125,7 @@ def point_table(
                 low, high = interval_around(values[i], samples)
             record |= {name: values[i], f"{name}_low": low, f"{name}_high": high}
         if id(each.scores) not in areas:
-            areas[id(each.scores)] = auc_with_error(
-                judge.rows.y.numpy(), each.scores.numpy(), judge.rows.w.numpy()
-            )
+            areas[id(each.scores)] = auc_with_error(*judge.ranked(each.scores))
         area, error = areas[id(each.scores)]
         record |= {
             "roc_auc": area,

@@ -206,9 +206,9 @@ def fairness_path(
     if problem.folds is not None:
         judged = problem.as_they_are.take(problem.folds.judged)
         assert judged.codes is not None
-        shape = len(clf.classes_), len(clf.groups_)
+        shape, known = (len(clf.classes_), len(clf.groups_)), judged.codes >= 0
         # Which rows they are is known only here.
-        columns = judged.y, judged.codes, judged.w
+        columns = judged.y[known], judged.codes[known], judged.w[known]
         refuse_alone(
             constraint, *columns, shape=shape, name="cv", positives=positives, levels=levels
         )
@@ -229,7 +229,11 @@ def fairness_path(
                 own = replace(problem, rank=one.rank, C=penalty_of(one))
                 trials = solver.trials(own, seed, outside)
                 if judge is None:
-                    judge = JudgedRows(trials.rows, rule, clf.groups_, refit, positives=positives)
+                    judge = JudgedRows(
+                        *(trials.rows, rule, clf.groups_, refit),
+                        positives=positives,
+                        parts=trials.parts,
+                    )
                     judge.warn_of_empty()
                 for trial in trials.path(weights, known=known_groups, heads=True):
                     settings = {**apart, "fairness_weight": trial.weight}
@@ -273,7 +277,7 @@ def fairness_path(
         decisions=decisions,
         squares=squares,
         tuned=np.array([each.tuned for each in candidates]),
-        n_judged=len(judge.rows),
+        n_judged=judge.n_rows,
         out_of_fold=refit,
         known_groups=known_groups,
         pos_label=clf.pos_label_,

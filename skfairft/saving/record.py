@@ -27,6 +27,7 @@ _VALUES: dict[str, Any] = {
     "pos_label_": (str, int, float, bool, type(None)),
     "groups_": np.ndarray,
     "groups_given_": bool,
+    "rows_with_group_": tuple,
     "sensitive_names_in_": list,
     "n_features_in_": int,
     "feature_names_in_": np.ndarray,
@@ -45,9 +46,10 @@ _NUMBERS = ("group_importance_", "importance_", "group_weights_", "singular_valu
 _MAY_LACK = {
     *("n_features_in_", "feature_names_in_", "difference_", "difference_interval_"),
     *("difference_limit_", "bound_met_", "known_groups_", "pos_label_", "worst_group_"),
+    "rows_with_group_",
 }
 # Parameters that classifiers had not when the first were saved; those had what is the default.
-_LATER = {"pos_label", "groups"}
+_LATER = {"pos_label", "groups", "missing_groups"}
 # Otherwise written, or not to be: what trained the head holds its optimizer and code.
 _OTHERS = {"head_", "solver_", "history_", "net_", "feature_extractor_", "_metadata_request"}
 
@@ -151,6 +153,9 @@ def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
             clf.known_groups_ = KnownGroups(
                 float(weight), float(difference), (float(low), float(high)), float(limit), bool(met)
             )
+        if hasattr(clf, "rows_with_group_"):
+            known, rows = (_of_type(int, each, "rows_with_group_") for each in clf.rows_with_group_)
+            clf.rows_with_group_ = known, rows
         if hasattr(clf, "worst_group_"):
             error, limit, binding, (label, group), rows, *accuracies = clf.worst_group_
             clf.worst_group_ = WorstGroup(

@@ -37,6 +37,8 @@ class Solver(BaseEstimator):
     votes: ClassVar[bool] = False
     """Whether its head tells cells of class and group apart, which vote for classes, and so can use
     a group that is known at prediction."""
+    estimates_groups: ClassVar[bool] = False
+    """Whether it can do with groups on some of the rows."""
     starts_with_constraint: ClassVar[bool] = True
     """Whether the metric of the cut acts through a constraint, also where the rank is whole."""
     default_C: ClassVar[float | str] = 1.0

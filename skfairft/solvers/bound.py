@@ -133,7 +133,7 @@ def weakest_weight(
     reached = out.distance if confidence is None else out.limit
     if reached <= bound and len(decided.unique()) == 1:
         warn_user(
-            f"difference_bound={bound} is met by a head that decides all {len(decided)} judged "
+            f"difference_bound={bound} is met by a head that decides all {judge.n_rows} judged "
             f"rows alike, at fairness_weight={found.weight:.3g}: parity of no use. Allow a larger "
             "difference, centre the features, or try another solver, rank or importance.",
             FairnessWarning,

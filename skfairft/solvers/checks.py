@@ -72,6 +72,12 @@ def check_fairness_parameters(clf: Any) -> None:
             'neutral_loss=True with group_weights="minimax", which are found where the head is '
             "cut, after it was fitted; set group_weights=None, or weights of the groups."
         )
+    if clf.missing_groups == "estimate" and not solver.estimates_groups:
+        raise ValueError(
+            f'missing_groups="estimate" learns the groups of rows that have none, but solver='
+            f'{solver.name!r} needs the group of each row. Set solver="plug_in", or '
+            'missing_groups="error" and drop the rows without a group.'
+        )
     by_group = heads_of(clf.importance) == "by_group"
     if by_group and (clf.head is not None or solver.votes or clf.warm_start):
         given, instead = "warm_start=True", "warm_start=False"

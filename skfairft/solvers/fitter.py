@@ -31,7 +31,6 @@ from ..lowrank.importance import heads_of, minimax_shares, needs_covariance, wei
 from ..lowrank.layer import LowRankHead
 from ..parity.constraints import Parity, parity
 from ..parity.penalty import ParityPenalty
-from ..rows.hold_out import hold_out
 from ..rows.tensor_rows import TensorRows, effective_rows
 from .problem import FittedHead, Problem
 
@@ -99,18 +98,13 @@ class HeadFitter(ABC):
                 positives=problem.positives,
                 levels=problem.levels,
             )
-        self._rows, self._held_out, self._codes = problem.rows, None, problem.strength_folds
+        self._rows, self._held_out = problem.rows, None
+        self._codes, self._parts = problem.strength_folds, problem.parts
         if early_share is not None:
-            held_out = hold_out(
-                self._cell_codes(problem.rows).numpy(),
-                problem.rows.w.numpy(),
-                early_share,
-                random_state,
-            )
-            rest = np.delete(np.arange(len(problem.rows)), held_out)
+            rest, held_out = problem.held_out(early_share, random_state)
             self._rows = problem.rows.take(rest)
             self._held_out = problem.rows.take(held_out)
-            self._codes = None if self._codes is None else self._codes[rest]
+            self._codes, self._parts = problem.strength_of(rest)
         self._seed = int(random_state.randint(np.iinfo(np.int32).max))
         self._reported_alike = False
         self._prepare()
@@ -132,6 +126,7 @@ class HeadFitter(ABC):
                 head=problem.head,
                 codes=self._codes,
                 alike=hidden and self.parity is not None and self.parity.largest,
+                parts=self._parts,
             )
             if isinstance(problem.C, str)
             else problem.C

@@ -23,8 +23,10 @@ from ..lowrank.layer import LowRankHead
 from ..parity.constraints import Parity
 from ..rows.blocks import Features
 from ..rows.folds import Folds
+from ..rows.parts import Parts
 from ..rows.tensor_rows import TensorRows
 from .dual import ParityDual, some_rows
+from .estimated_groups import EstimatedGroups
 from .fitter import HeadFitter
 from .maximin import MaximinDual, Worst
 from .problem import FittedHead, Problem
@@ -79,6 +81,7 @@ validation_fraction, n_iter_no_change, tol, callbacks
     name: ClassVar[str] = "plug_in"
     needs_groups: ClassVar[bool] = True
     votes: ClassVar[bool] = True
+    estimates_groups: ClassVar[bool] = True
     starts_with_constraint: ClassVar[bool] = False
     default_C: ClassVar[float | str] = "auto"
     told_caveats: ClassVar[tuple[tuple[str, str], ...]] = (
@@ -117,46 +120,94 @@ validation_fraction, n_iter_no_change, tol, callbacks
         """Return what fits heads of any weight to the rows of a problem."""
         return self._fitter(problem, seed)
 
-    def _fitter(self, problem: Problem, seed: Any) -> _PlugInFitter:
+    def _fitter(
+        self, problem: Problem, seed: Any, groups: EstimatedGroups | None = None
+    ) -> _PlugInFitter:
+        """Return the fitter, with what is known of the groups where some rows have none."""
+        if not problem.complete:
+            groups = EstimatedGroups.of(problem) if groups is None else groups
+            problem = groups.divided(problem)
         return _PlugInFitter(
             problem,
             seed,
-            of=self._fitter,
             early_share=self.early_share(problem.head, problem.n_classes),
             training=self._training(),
             by_default=not self.changed(),
         )
 
     def _held_out(self, problem: Problem, seed: Any, rows: TensorRows) -> Trials:
-        fitter = self._fitter(problem, seed)
-        return _CellTrials(fitter, fitter.rules, rows, fitter.probabilities(rows.Z), refit=False)
+        assert rows.codes is not None
+        unknown = not problem.complete or bool((rows.codes < 0).any())
+        groups = EstimatedGroups.of(problem) if unknown else None
+        fitter = self._fitter(problem, seed, groups)
+        p = fitter.probabilities(rows.Z)
+        if groups is None:
+            return _CellTrials(fitter, fitter.rules, rows, p, refit=False)
+        parts = Parts.divided(rows, groups.shares(rows))
+        return _CellTrials(fitter, fitter.rules, parts.rows, p[parts.of], refit=False, parts=parts)
 
     def _out_of_fold(self, problem: Problem, seed: Any, folds: Folds) -> Trials:
         """Find the votes by probabilities that heads of other folds give the rows to judge.
 
         They are those of the head on all rows, too. Rows that no fold judges, such as one alone in
-        its group, count by its probabilities.
+        its group, count by its probabilities. Where rows have no group, it is estimated for the
+        rows of a fold, and for those that its head is fitted to, without the fold's groups.
         """
-        whole = self._fitter(replace(problem, folds=None), seed)
-        judged, p = folds.judged, whole.out_of_fold(folds, seed)
-        rows = problem.as_they_are
-        rules = _Rules(whole.parity, problem.rows, p, problem.n_groups)
-        return _CellTrials(whole, rules, rows.take(judged), p[judged], refit=True)
+        groups = None if problem.complete else EstimatedGroups.of(problem)
+        whole = self._fitter(replace(problem, folds=None), seed, groups)
+        judged, rows = folds.judged, problem.as_they_are
+        p = whole.probabilities(rows.Z)  # what no fold judges stays as it is
+        shares = None if groups is None else groups.shares(rows)
+        with no_warnings():  # what there is to say is said of the head on all rows
+            problem = replace(problem, C=whole.C)
+            quick = whole.of_folds(folds) if groups is None else None
+            for i, fold in enumerate(folds.parts):
+                part: _Part | _PlugInFitter
+                test = rows.take(fold.test)
+                if quick:
+                    part = quick[i]
+                else:
+                    fitted = problem.fitted_to(fold.train)
+                    own = None if groups is None else EstimatedGroups.of(fitted, groups.C)
+                    part = self._fitter(fitted, seed, own)
+                    if part.cell_head.fitted.interrupted:
+                        raise KeyboardInterrupt
+                    if own is not None and shares is not None:
+                        shares[fold.test] = own.shares(test)
+                p[fold.test] = part.probabilities(test.Z)
+        n_groups = problem.n_groups
+        if shares is None:
+            rules = _Rules(whole.parity, problem.rows, p, n_groups)
+            return _CellTrials(whole, rules, rows.take(judged), p[judged], refit=True)
+        every = Parts.divided(problem.rows, shares)
+        rules = _Rules(whole.parity, every.rows, p[every.of], n_groups, every)
+        parts = Parts.divided(rows.take(judged), shares[judged])
+        p = p[judged][parts.of]
+        return _CellTrials(whole, rules, parts.rows, p, refit=True, parts=parts)
 
 
 class _Rules:
     """The votes of each weight, for rows whose group is to be inferred and for those of known ones.
 
     ``p`` (n, k G) are the probabilities of the cells that some rows have, on which the votes are
-    to bring parity. Their features are not kept.
+    to bring parity. Their features are not kept. Rows may be ``parts``: of one whose group is not
+    known, each in its group.
     """
 
-    def __init__(self, parity: Parity | None, rows: TensorRows, p: Tensor, n_groups: int) -> None:
+    def __init__(
+        self,
+        parity: Parity | None,
+        rows: TensorRows,
+        p: Tensor,
+        n_groups: int,
+        parts: Parts | None = None,
+    ) -> None:
         self._parity, self.n_groups = parity, n_groups
         cells = rows.cells(n_groups)
         taken, self._w = some_rows(rows.w, cells)
         self._p, self._cells = p[taken], cells[taken]  # a path keeps them as long as it lives
-        self._counts = torch.bincount(cells[rows.w > 0], minlength=p.shape[1])
+        counted = rows.w > 0 if parts is None else (rows.w > 0) & parts.alone
+        self._counts = torch.bincount(cells[counted], minlength=p.shape[1])
         #: Weights that are solved in their order, whichever is asked for first.
         self.along: tuple[float, ...] = ()
         self._duals: dict[bool, ParityDual | MaximinDual] = {}
@@ -216,16 +267,8 @@ def _within_groups(p: Tensor, codes: Tensor, n_groups: int) -> Tensor:
 class _PlugInFitter(HeadFitter):
     """Trains one head of cells, and finds votes for each weight."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        seed: Any,
-        *,
-        of: Callable[[Problem, Any], _PlugInFitter],
-        by_default: bool,
-        **settings: Any,
-    ) -> None:
-        self._of, self._by_default = of, by_default
+    def __init__(self, problem: Problem, seed: Any, *, by_default: bool, **settings: Any) -> None:
+        self._by_default = by_default
         super().__init__(problem, seed, **settings)
 
     def _prepare(self) -> None:
@@ -289,26 +332,7 @@ class _PlugInFitter(HeadFitter):
         rank = None if problem.rank is None else resolve_rank(problem.rank, S)
         return rank is None or rank >= int((S / S[0] > _ROUNDING).sum())
 
-    def out_of_fold(self, folds: Folds, seed: Any) -> Tensor:
-        """Return the probabilities (n, k G) of the cells by heads of other folds.
-
-        What no fold judges has those of the head on all rows.
-        """
-        rows, p = self._problem.as_they_are, self.probabilities(self._problem.rows.Z)
-        with no_warnings():  # what there is to say is said of the head on all rows
-            problem, quick = replace(self._problem, C=self.C), self._of_folds(folds)
-            for i, fold in enumerate(folds.parts):
-                part: _Part | _PlugInFitter
-                if quick:
-                    part = quick[i]
-                else:
-                    part = self._of(problem.fitted_to(fold.train), seed)
-                    if part.cell_head.fitted.interrupted:
-                        raise KeyboardInterrupt
-                p[fold.test] = part.probabilities(rows.take(fold.test).Z)
-        return p
-
-    def _of_folds(self, folds: Folds) -> list[_Part] | None:
+    def of_folds(self, folds: Folds) -> list[_Part] | None:
         """Return the heads of each fold's rows to fit, where these take no more than one fit."""
         if not self._at_end:  # else some rows may be held out to stop early
             return None
@@ -325,7 +349,7 @@ class _PlugInFitter(HeadFitter):
     def rules(self) -> _Rules:
         """The votes that are found by the rows that are fitted."""
         p = self.probabilities(self._rows.Z)
-        return _Rules(self.parity, self._rows, p, self._problem.n_groups)
+        return _Rules(self.parity, self._rows, p, self._problem.n_groups, self._parts)
 
     def probabilities(self, Z: Features) -> Tensor:
         """Return the probabilities (n, k G) of the cells."""
@@ -368,9 +392,17 @@ class _CellTrials(Trials):
     """Votes of each weight, by one head of cells, or of one for each fold."""
 
     def __init__(
-        self, fitter: _PlugInFitter, rules: _Rules, rows: TensorRows, p: Tensor, *, refit: bool
+        self,
+        fitter: _PlugInFitter,
+        rules: _Rules,
+        rows: TensorRows,
+        p: Tensor,
+        *,
+        refit: bool,
+        parts: Parts | None = None,
     ) -> None:
-        super().__init__(rows, refit=refit, tuned=refit)  # then the votes are found on them
+        # Where they are fitted, too, the votes are found on them.
+        super().__init__(rows, refit=refit, tuned=refit, parts=parts)
         self._fitter, self._rules, self._p = fitter, rules, p
 
     def path(

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ..head.training import HeadNet
 from ..parity.levels import Levels
 from ..rows.folds import Folds
+from ..rows.hold_out import hold_out
+from ..rows.parts import Parts
 from ..rows.tensor_rows import TensorRows
 from .maximin import Worst
 
@@ -27,7 +29,8 @@ class Problem:
     Parameters
     ----------
     rows : TensorRows
-        Features, encoded labels, sample weights times those of the classes, and group codes.
+        Features, encoded labels, sample weights times those of the classes, and group codes, -1
+        where the group is not known.
     sample_weight : Tensor of shape (n,), float64
         Of the rows, without the weights of the classes.
     class_weight : Tensor of shape (k,), float64
@@ -49,13 +52,16 @@ class Problem:
     folds : Folds, optional
         Which rows to judge, by heads that have not seen them.
     strength_folds : ndarray of shape (n,), optional
-        The fold of each row by which ``C="auto"`` chooses, where these are given.
+        The fold of each row by which ``C="auto"`` chooses, where these are given; of parts that of
+        each row that they are parts of.
     earlier : nn.Module, optional
         An earlier fit's head to go on from.
     positives : range, optional
         Codes of the positive classes, as for `parity`.
     levels : Levels, optional
         What the constraint compares in place of groups, as for `parity`.
+    parts : Parts, optional
+        Of which the rows are those, if some had no group and were divided.
     """
 
     rows: TensorRows
@@ -77,6 +83,7 @@ class Problem:
     earlier: nn.Module | None = None
     positives: range | None = None
     levels: Levels | None = None
+    parts: Parts | None = None
 
     @property
     def n_classes(self) -> int:
@@ -89,9 +96,54 @@ class Problem:
         return len(self.groups)
 
     @property
+    def complete(self) -> bool:
+        """Whether each row's group is known."""
+        assert self.rows.codes is not None
+        return bool((self.rows.codes >= 0).all())
+
+    @property
     def as_they_are(self) -> TensorRows:
         """All rows, without the weights of the classes."""
         return TensorRows(self.rows.Z, self.rows.y, self.sample_weight, self.rows.codes)
+
+    @property
+    def with_groups(self) -> TensorRows:
+        """The rows whose group is known, without the weights of the classes."""
+        rows = self.as_they_are
+        if self.complete:
+            return rows
+        assert rows.codes is not None
+        return rows.take(torch.nonzero(rows.codes >= 0)[:, 0].numpy())
+
+    def divided(self, shares: Tensor) -> Problem:
+        """Return the problem in which rows of unknown group are parts, by shares (n, G)."""
+        parts = Parts.divided(self.rows, shares)
+        whole = torch.where(self.rows.w > 0.0, self.rows.w, 1.0)[parts.of]
+        alone = self.sample_weight[parts.of] * (parts.rows.w / whole)
+        return replace(self, rows=parts.rows, sample_weight=alone, folds=None, parts=parts)
+
+    def held_out(
+        self, share: float, random_state: np.random.RandomState
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the numbers of the rows to fit, and of some to stop by, alike from each cell."""
+        everything = np.arange(len(self.rows))
+        if self.parts is None:
+            test = hold_out(
+                self.rows.cells(self.n_groups).numpy(), self.rows.w.numpy(), share, random_state
+            )
+        else:
+            cells, _, w = self.parts.whole
+            test = self.parts.of_rows(hold_out(cells, w, share, random_state))
+        return np.delete(everything, test), test
+
+    def strength_of(
+        self, numbers: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64] | None, Parts | None]:
+        """Return folds and parts of some rows by their numbers, as `choose_strength` takes them."""
+        codes, parts, own = self.strength_folds, None, numbers
+        if self.parts is not None:
+            parts, own = self.parts.take(numbers), np.unique(self.parts.of.numpy()[numbers])
+        return None if codes is None else codes[own], parts
 
     def fitted_to(self, train: NDArray[np.int64]) -> Problem:
         """Return the problem in which only some rows have a weight; features are shared."""

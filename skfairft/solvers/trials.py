@@ -16,6 +16,7 @@ from torch import Tensor
 from ..head.modules import head_scores
 from ..inputs.warn import no_warnings
 from ..rows.folds import Folds
+from ..rows.parts import Parts
 from ..rows.tensor_rows import TensorRows
 from .fitter import HeadFitter
 from .problem import FittedHead
@@ -56,10 +57,14 @@ class Trials(ABC):
         than those that gave the scores.
     tuned : bool, default=False
         Whether what gives the scores was found on these rows, in part.
+    parts : Parts, optional
+        Of which the rows are those, if the groups of some are not known.
     """
 
-    def __init__(self, rows: TensorRows, *, refit: bool, tuned: bool = False) -> None:
-        self.rows, self.refit, self.tuned = rows, refit, tuned
+    def __init__(
+        self, rows: TensorRows, *, refit: bool, tuned: bool = False, parts: Parts | None = None
+    ) -> None:
+        self.rows, self.refit, self.tuned, self.parts = rows, refit, tuned, parts
 
     @abstractmethod
     def path(

@@ -55,6 +55,9 @@ class ModelSummary:
         As ``pos_label_``: the positive class, None where each of several is in turn.
     groups_given : bool or None
         Whether `fit` got sensitive features.
+    rows_with_group : tuple of two int, or None, default=None
+        As ``rows_with_group_``: how many rows came with their group, and how many there were;
+        None if all did.
     widths : tuple of int or None
         Width of the features, of each layer of the head, and of its output: ``(d, k)``
         for a linear head, ``(d, h, k)`` with a hidden layer. Where cells vote the output is
@@ -139,6 +142,7 @@ class ModelSummary:
     groups: tuple[Any, ...] | None = None
     positive: Any = None
     groups_given: bool | None = None
+    rows_with_group: tuple[int, int] | None = None
     widths: tuple[int, ...] | None = None
     cells: int | None = None
     rank_asked: int | float | None
@@ -305,7 +309,18 @@ class ModelSummary:
             return "not fitted"
         if not self.groups_given:
             return "none were given to fit"
-        return f"{len(self.groups):,}: {_listed(self.groups)}"
+        names = f"{len(self.groups):,}: {_listed(self.groups)}"
+        return names if self.rows_with_group is None else f"{names}; {self.describe_known()}"
+
+    def describe_known(self) -> str:
+        """Return how many rows told of the groups, and when that holds for the others."""
+        if self.rows_with_group is None:
+            return "known of each row"
+        known, rows = self.rows_with_group
+        return (
+            f"groups estimated on {known:,} known rows of {rows:,}, valid if missingness depends "
+            "on x and y only"
+        )
 
     def describe_head(self) -> str:
         """Return the head in one line: widths, rank, parameters, what low rank saves."""
