@@ -7,6 +7,7 @@ place of most of its matrices. Several fits on the same features go side by side
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -98,6 +99,7 @@ def fit_logistic_folds(
     whole: tuple[Tensor, Tensor],
     moments: list[Moments] | None = None,
     tol: float = _OF_FOLDS,
+    weights: Sequence[Tensor] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """Fit the rows outside each fold, as `fit_logistic` does, all at once.
 
@@ -121,6 +123,8 @@ def fit_logistic_folds(
         What standardizes the features of each fold's fit; None are the moments of its rows.
     tol : float, default=1e-7
         Of each entry of the gradient.
+    weights : sequence of Tensor of shape (n,), optional
+        Those that each fold's fit gives the rows, in place of ``rows.w``; the moments are of that.
 
     Returns
     -------
@@ -142,7 +146,8 @@ def fit_logistic_folds(
     everything = Problem(rows.w.double() / total, 1.0 / (C * total), moments[0])
     problems = []
     for fold, own_moments in enumerate(moments):
-        share = torch.where(held_out == fold, 0.0, everything.share)
+        own = everything.share if weights is None else weights[fold] / total
+        share = torch.where(held_out == fold, 0.0, own)
         kept = float(share.sum())
         problems.append(Problem(share / kept, everything.l2 / kept, own_moments))
     objective = Objective(rows, n_classes, problems)

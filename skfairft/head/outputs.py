@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -49,7 +51,12 @@ def fit_linear_head(
 
 
 def fit_linear_heads_of_folds(
-    rows: TensorRows, n_classes: int, C: float, held_out: Tensor, whole: tuple[Tensor, Tensor]
+    rows: TensorRows,
+    n_classes: int,
+    C: float,
+    held_out: Tensor,
+    whole: tuple[Tensor, Tensor],
+    weights: Sequence[Tensor] | None = None,
 ) -> list[tuple[Tensor, Tensor]]:
     """Fit the rows outside each fold, as `fit_linear_head` does.
 
@@ -61,6 +68,8 @@ def fit_linear_heads_of_folds(
         The fold of each row, 0..F-1, or -1 for rows that all fits have.
     whole : (weight, bias)
         What `fit_linear_head` returns for all rows.
+    weights : sequence of Tensor of shape (n,), optional
+        As for `fit_logistic_folds`.
 
     Returns
     -------
@@ -78,5 +87,5 @@ def fit_linear_heads_of_folds(
     """
     weight, bias = whole
     near = (weight.diff(dim=1), bias.diff()) if n_classes == 2 else whole
-    found = fit_logistic_folds(rows, n_classes, C, held_out, near)
+    found = fit_logistic_folds(rows, n_classes, C, held_out, near, weights=weights)
     return [(W * HALVES, b * HALVES) if n_classes == 2 else (W, b) for W, b in found]

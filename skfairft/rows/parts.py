@@ -59,7 +59,7 @@ class Parts:
         first = torch.searchsorted(of, torch.arange(len(rows)))
         own = torch.arange(len(of)) - first[of]
         codes = torch.where(whole[of], rows.codes.clamp(min=0)[of], own)
-        w = torch.where(whole[of], rows.w[of], rows.w[of] * shares[of, codes])
+        w = torch.where(whole[of], 1.0, shares[of, codes]) * rows.w[of]
         Z = rows.here().Z
         if isinstance(Z, Tensor) and len(of) * Z.shape[1] <= _COPIED:
             Z = Z[of]
@@ -90,6 +90,12 @@ class Parts:
         cells = self.rows.y.numpy()[first] * (n_groups + 1) + group
         w = np.bincount(of, self.rows.w.numpy()).astype(np.float64)
         return cells.astype(np.int64), first.astype(np.int64), w
+
+    def weights(self, shares: Tensor) -> Tensor:
+        """Return the weights (m,) that the parts have by other shares (n, G)."""
+        assert self.rows.codes is not None
+        w = torch.from_numpy(self.whole[2])[self.of]
+        return torch.where(self.alone, 1.0, shares[self.of, self.rows.codes]) * w
 
     def of_rows(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the numbers of the parts of some rows, ascending."""

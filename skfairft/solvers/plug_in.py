@@ -160,21 +160,25 @@ validation_fraction, n_iter_no_change, tol, callbacks
         shares = None if groups is None else groups.shares(rows)
         with no_warnings():  # what there is to say is said of the head on all rows
             problem = replace(problem, C=whole.C)
-            quick = whole.of_folds(folds) if groups is None else None
+            others: list[EstimatedGroups] = []
+            if groups is not None:
+                others = [
+                    EstimatedGroups.of(problem.fitted_to(fold.train), groups.C)
+                    for fold in folds.parts
+                ]
+            quick = whole.of_folds(folds, [each.shares(rows) for each in others])
             for i, fold in enumerate(folds.parts):
                 part: _Part | _PlugInFitter
-                test = rows.take(fold.test)
+                test, own = rows.take(fold.test), others[i] if others else None
                 if quick:
                     part = quick[i]
                 else:
-                    fitted = problem.fitted_to(fold.train)
-                    own = None if groups is None else EstimatedGroups.of(fitted, groups.C)
-                    part = self._fitter(fitted, seed, own)
+                    part = self._fitter(problem.fitted_to(fold.train), seed, own)
                     if part.cell_head.fitted.interrupted:
                         raise KeyboardInterrupt
-                    if own is not None and shares is not None:
-                        shares[fold.test] = own.shares(test)
                 p[fold.test] = part.probabilities(test.Z)
+                if own is not None and shares is not None:
+                    shares[fold.test] = own.shares(test)
         n_groups = problem.n_groups
         if shares is None:
             rules = _Rules(whole.parity, problem.rows, p, n_groups)
@@ -332,16 +336,25 @@ class _PlugInFitter(HeadFitter):
         rank = None if problem.rank is None else resolve_rank(problem.rank, S)
         return rank is None or rank >= int((S / S[0] > _ROUNDING).sum())
 
-    def of_folds(self, folds: Folds) -> list[_Part] | None:
-        """Return the heads of each fold's rows to fit, where these take no more than one fit."""
+    def of_folds(self, folds: Folds, shares: list[Tensor]) -> list[_Part] | None:
+        """Return the heads of each fold's rows to fit, where these take no more than one fit.
+
+        Of parts the shares (n, G) of their groups are those of each fold.
+        """
         if not self._at_end:  # else some rows may be held out to stop early
             return None
-        held_out = folds.codes(self._rows.w.numpy())
+        parts = self._parts
+        held_out = folds.codes(self._rows.w.numpy() if parts is None else parts.whole[2])
         if held_out is None:
             return None
         start, codes = self._measured.start, torch.from_numpy(held_out)
         found = fit_linear_heads_of_folds(
-            self._target, self._n_outputs, self.C, codes, (start.weight, start.bias)
+            self._target,
+            self._n_outputs,
+            self.C,
+            codes if parts is None else codes[parts.of],
+            (start.weight, start.bias),
+            None if parts is None else [parts.weights(each) for each in shares],
         )
         return [_Part(LowRankHead(W, None, b), self._spread) for W, b in found]
 
