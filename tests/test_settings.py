@@ -64,6 +64,7 @@ OF_CLASSIFIER = {
     "no fairness_weight": {"fairness_weight": 0.0},
     "difference_bound": {"difference_bound": 0.1, "fairness_weight": None},
     "confidence": {"confidence": 0.9},
+    "missing_groups": {"missing_groups": "estimate"},
     "cv": {"cv": 0.4},
     "C": {"C": 0.01},
     "class_weight": {"class_weight": {0: 5.0, 1: 1.0, 2: 1.0}},
@@ -180,6 +181,8 @@ def void(pair, solver):
     # The closed form, from which training starts, holds the mean scores of all classes.
     closed = solver == "closed_form" or (solver == "fine_tune" and beside == "untrained")
     all_alike = what == "pos_label" and closed
+    if what == "missing_groups":  # all groups are known here
+        return True
     return pair in VOID or stays or all_alike or (what == "random_state" and not draws)
 
 

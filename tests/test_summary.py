@@ -450,7 +450,7 @@ def test_display_before_fit_shows_the_backbone_and_that_nothing_is_fitted():
     text = shown(FairLowRankHeadClassifier(backbone(), rank=3))
     assert "Sequential: 550 parameters, frozen" in text
     assert "Head: not fitted; rank=3 asked for" in text
-    for parameter in ("group_weights", "groups 'intersections'"):
+    for parameter in ("group_weights", "missing_groups", "groups 'intersections'"):
         text = text.replace(parameter, "")
     assert "groups" not in text
 

@@ -134,7 +134,9 @@ def _of_the_fit(facts: Facts) -> str:
     classes = f"Classes of the fit: {markdown(named(summary.classes or ()))}."
     if not summary.groups_given:
         return f"{classes} No groups were given to it."
-    return f"{classes} Groups: {markdown(named(summary.groups or ()))}."
+    known = summary.describe_known() if summary.rows_with_group else ""
+    more = f" {known[0].upper()}{known[1:]}." if known else ""
+    return f"{classes} Groups: {markdown(named(summary.groups or ()))}.{more}"
 
 
 def _list(caveats: Iterable[Caveat]) -> str:

@@ -23,6 +23,7 @@ def find_caveats(facts: Facts) -> tuple[Caveat, ...]:
         _caveats_model.by_column,
         _caveats_model.bound,
         _caveats_model.solver,
+        _caveats_model.estimated_groups,
         _caveats_model.calibration,
         _caveats_model.path,
         _caveats_rows.base_rates,

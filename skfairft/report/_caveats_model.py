@@ -21,7 +21,16 @@ from ._words import of_path
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["bound", "by_column", "calibration", "constraint", "path", "solver", "wrapper"]
+__all__ = [
+    "bound",
+    "by_column",
+    "calibration",
+    "constraint",
+    "estimated_groups",
+    "path",
+    "solver",
+    "wrapper",
+]
 
 
 def wrapper(facts: Facts) -> Iterator[Caveat]:
@@ -133,6 +142,19 @@ def solver(facts: Facts) -> Iterator[Caveat]:
     summary = facts.summary
     for topic, text in summary.told_caveats if facts.known_groups else summary.solver_caveats:
         yield Caveat(topic, text)
+
+
+def estimated_groups(facts: Facts) -> Iterator[Caveat]:
+    """Say that the fit did not know the groups of all rows."""
+    if facts.summary.rows_with_group is not None:
+        known, rows = facts.summary.rows_with_group
+        yield Caveat(
+            "Groups estimated in the fit",
+            f"Of the {rows:,} rows of the fit {known:,} came with their group. The others counted "
+            "in each group by how likely it was, given features and label. If rows of one group "
+            "lack it more often than rows of another with the same features and label, that is "
+            "off, and nothing in the fit can tell.",
+        )
 
 
 def calibration(facts: Facts) -> Iterator[Caveat]:
