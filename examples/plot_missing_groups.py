@@ -106,6 +106,16 @@ print(pd.DataFrame(table).T.round(3).to_string())
 print(heads["estimate"].rows_with_group_)
 
 # %%
+# The rates of the groups on the test rows, with their intervals:
+
+from skfairft import GroupRatesDisplay
+from skfairft.metrics import fairness_report
+
+decided = heads["estimate"].predict(Z[test])
+report = fairness_report(y[test], decided, sensitive_features=sex[test], random_state=0)
+display = GroupRatesDisplay.from_report(report)
+
+# %%
 # What nothing in the data can tell
 # ---------------------------------
 # That holds if whoever has the same features and the same label is as likely to answer, women as

@@ -24,6 +24,7 @@ NAMES = [
     "plot_path",
     "plot_intersections",
     "plot_worst_group",
+    "plot_missing_groups",
     "plot_images",
     "plot_texts",
     "plot_hugging_face",
@@ -209,6 +210,21 @@ class TestRuns:
         assert parity[0] < 0.5 * none[0]
         assert parity[1] > 1.5 * none[1]  # one parity costs the other
         assert odds[0] > 0.05
+
+    def test_missing_groups(self):
+        out = output("plot_missing_groups")
+        row = r"^{} +([\d.]+) +([\d.]+) +([\d.]+) +([\d.]+)$"
+        full, some, left, filled = (
+            numbers(row.format(name), out) for name in ("all groups", "estimate", "drop", "impute")
+        )
+        assert some[0] < left[0]  # the label is learnt from all rows
+        assert full[2] < some[2]  # with few groups a limit is wider
+        assert some[3] < some[2]
+        assert filled[3] > filled[1]  # guesses hide disparity
+        judged, real = numbers(r"judged ([\d.]+), on test rows ([\d.]+)", out)
+        assert judged < real
+        known, rows = numbers(r"^\((\d+), (\d+)\)$", out)
+        assert 0.09 * rows < known < 0.11 * rows
 
     def test_intersections(self):
         out = output("plot_intersections")
