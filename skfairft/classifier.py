@@ -206,10 +206,11 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         ("plug_in"), learns the label from all rows and the group, given features and label, from
         those that have one; a row without counts in each group by how likely it is, where it is
         fitted, judged and measured (``group_importance_``). Of several columns a row lacks its
-        group if it lacks one of them. At least 5 rows of each group, and of each class in it that
-        the constraint asks for, must have it. All holds if missing depends on features and label
-        only: where the groups differ in it beyond that, nothing in the data tells. Confidence
-        limits are of no more rows than those with a group. Without missing values nothing changes.
+        group if it lacks one of them. At least 5 rows of each group, and of each class in it (in
+        each level, with ``groups="columns"``) that the constraint asks for, must have it. All holds
+        if missing depends on features and label only: where the groups differ in it beyond that,
+        nothing in the data tells. Confidence limits are of no more rows than those with a group.
+        Without missing values nothing changes.
     cv : int, float, splitter or iterable, default=5
         Which rows judge a ``difference_bound``, by heads that have not seen them. An int
         is that many folds, alike by class and group; a splitter of scikit-learn, or an

@@ -9,17 +9,18 @@ import polars as pl
 import pytest
 import torch
 from sklearn import config_context
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.model_selection import GridSearchCV, GroupKFold, StratifiedKFold
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, PlugIn, fairness_path, load
 from skfairft.datasets import make_biased_classification
 from skfairft.head.choose_c import choose_strength
-from skfairft.head.group_shares import fit_group_head
+from skfairft.head.group_shares import fit_group_head, group_strength
 from skfairft.metrics import (
     demographic_parity_distance,
     equalized_odds_distance,
     fairness_report,
     fairness_scorer,
+    worst_group_error,
 )
 from skfairft.parity.constraints import parity
 from skfairft.parity.judge import JudgedRows
@@ -293,8 +294,54 @@ class TestTheFit:
         rows = TensorRows(Z, y, None, torch.full((90,), -1))
         parts = Parts.divided(rows, torch.full((90, 2), 0.5).double())
         alone = choose_strength(TensorRows(Z, y), 2)
-        assert choose_strength(parts.rows, 2, parts) == alone
+        assert choose_strength(parts.rows, 2, parts=parts) == alone
         assert choose_strength(parts.rows, 2) > alone  # control: copies tell what is held out
+
+    def test_a_strength_is_chosen_on_folds_that_are_given(self):
+        """A fold is of rows, whose parts follow; of rows that belong together it is another C."""
+        rng = np.random.default_rng(0)
+        people = np.repeat(np.arange(40), 5)
+        Z = torch.from_numpy(rng.normal(size=(40, 30))[people] + 0.01 * rng.normal(size=(200, 30)))
+        y = torch.from_numpy(Z[:, 0].numpy() + 2.0 * rng.normal(size=40)[people] > 0.0).long()
+        rows, codes = TensorRows(Z, y, None, torch.full((200,), -1)), people % 5
+        parts = Parts.divided(rows, torch.full((200, 2), 0.5).double())
+        for alike in (False, True):
+            alone = choose_strength(TensorRows(Z, y), 2, codes, alike=alike)
+            assert choose_strength(parts.rows, 2, codes, alike=alike, parts=parts) == alone
+            assert choose_strength(parts.rows, 2, alike=alike, parts=parts) > alone
+
+    @pytest.mark.parametrize(
+        "params",
+        [{}, {"head": torch.nn.Sequential(torch.nn.Linear(30, 5), torch.nn.Tanh())}],
+        ids=["linear", "with rows held out to stop by"],
+    )
+    def test_heeds_rows_that_belong_together(self, params):
+        rng = np.random.default_rng(0)
+        people = np.repeat(np.arange(60), 10)
+        X = rng.normal(size=(60, 30))[people] + 0.01 * rng.normal(size=(600, 30))
+        y = (X[:, 0] + 2.0 * rng.normal(size=60)[people] > 0.0).astype(int)
+        s = with_holes(people % 2, at_random(600, 0.5))
+        together = list(GroupKFold(5).split(X, y, people))
+        found = []
+        for cv in (5, together):
+            clf = make_clf(cv=cv, fairness_weight=0.5, **params)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                found.append(clf.fit(X, y, sensitive_features=s).C_)
+        assert found[1] < found[0]
+
+    def test_the_estimate_heeds_rows_that_belong_together(self):
+        rng = np.random.default_rng(0)
+        people = np.repeat(np.arange(60), 10)
+        Z = torch.from_numpy(rng.normal(size=(60, 30))[people] + 0.01 * rng.normal(size=(600, 30)))
+        s = torch.from_numpy(rng.integers(0, 2, 60)[people])
+        s[::3] = -1
+        shape = {"n_classes": 2, "n_groups": 2}
+        rows = TensorRows(Z, torch.from_numpy(rng.integers(0, 2, 600)), None, s)
+        alone = group_strength(rows, **shape)
+        assert group_strength(rows, **shape, codes=people % 5) < 0.1 * alone
+        # Of one fold nothing is left to learn from.
+        assert group_strength(rows, **shape, codes=(s < 0).long().numpy()) == alone
 
     def test_heads_of_folds_are_those_that_are_fitted_one_by_one(self, data, holes):
         X, y, _ = data
@@ -381,6 +428,97 @@ class TestTheFit:
         known = [(label, group) for label, group in zip(y, holes, strict=True) if group is not None]
         label, group = clf.worst_group_.smallest
         assert clf.worst_group_.rows == known.count((label, group))
+
+    @pytest.mark.parametrize("params", [{}, {"difference_bound": 0.19, "cv": 5}])
+    def test_the_worst_cell_errs_less(self, params):
+        X, y, s = make_data(4000)
+        holes = with_holes(s, at_random(4000, 0.3))
+        clf = make_clf(constraint="worst_group", **params)
+        plain = make_clf(constraint=None, fairness_weight=None)
+        error = [
+            worst_group_error(
+                y, each.fit(X, y, sensitive_features=holes).predict(X), sensitive_features=s
+            )
+            for each in (plain, clf)
+        ]
+        assert error[1] < error[0] - (0.0 if params else 0.02)
+        assert clf.worst_group_.limit - 0.01 < clf.worst_group_.error < error[0] - 0.02
+        if params:
+            assert clf.difference_ <= 0.19
+            assert clf.bound_met_
+
+    def test_a_cell_without_known_rows_is_left_out_of_the_worst(self, data, holes):
+        X, y, s = data
+        given = np.where((s == 1) & (y == 1), None, holes)
+        with pytest.warns(FairnessWarning) as said:
+            clf = make_clf(constraint="worst_group").fit(X, y, sensitive_features=given)
+        assert any("What is not there is left out" in str(each.message) for each in said)
+        cells = {cell[:2] for cell in clf.worst_group_.binding}
+        assert (1, 1) not in cells | {clf.worst_group_.smallest}
+
+
+@pytest.fixture(scope="module")
+def several():
+    X, y, s = make_data(3000)
+    age = np.random.default_rng(0).choice(["old", "young"], len(s))
+    full = pd.DataFrame({"sex": s, "age": age})
+    some = full.astype(object)
+    missing = at_random(3000, 0.3)
+    some.loc[missing, "age"] = None
+    some.loc[at_random(3000, 0.9, 1), "sex"] = None
+    return X, y, full, some
+
+
+class TestByColumn:
+    """`groups="columns"`: what is learnt are the intersections, what is compared the levels."""
+
+    @pytest.mark.parametrize(
+        "params",
+        [
+            {"fairness_weight": 1.0},
+            {"difference_bound": 0.15},
+            {"constraint": EO, "difference_bound": 0.25, "confidence": 0.9},
+        ],
+    )
+    def test_levels_are_brought_together(self, several, params):
+        X, y, full, some = several
+        clf = make_clf(groups="columns", **params).fit(X, y, sensitive_features=some)
+        plain = make_clf(groups="columns", constraint=None).fit(X, y, sensitive_features=some)
+        distance = DISTANCES[clf.constraint]
+        before, after = (
+            distance(y, each.predict(X), sensitive_features=full, groups="columns")
+            for each in (plain, clf)
+        )
+        assert after < 0.7 * before
+        assert after < params.get("difference_bound", 0.0) + 0.05
+        assert clf.rows_with_group_[1] == 3000
+
+    def test_a_path(self, several):
+        X, y, _, some = several
+        path = fairness_path(
+            make_clf(groups="columns"),
+            X,
+            y,
+            sensitive_features=some,
+            weights=[0.0, 1.0],
+            thresholds=1,
+            cv=3,
+            n_boot=20,
+        )
+        assert path.n_judged == 3000
+        assert path.table["difference"].tolist()[1] < 0.1 < path.table["difference"].tolist()[0]
+
+    def test_few_rows_of_a_level_are_refused(self, several):
+        X, y, full, _ = several
+        s = full.astype(object)
+        s["age"] = "old"
+        s.loc[::2, "age"] = "young"
+        few = np.flatnonzero((s["sex"] == 1) & (y == 1))[4:]
+        s.loc[few, "sex"] = None
+        with pytest.raises(ValueError, match=r"only 4 of class 1 in sex=1 .*at least 5"):
+            make_clf(groups="columns", constraint=EO, fairness_weight=0.5).fit(
+                X, y, sensitive_features=s
+            )
 
 
 class TestTheEstimate:
