@@ -24,7 +24,8 @@ point above full for both constraints on every task. It is worth having if, at r
 it is below "drop" and "impute" on most tasks and constraints.
 
 A seed in which "estimate" refuses (fewer than 5 known rows of a cell) or "drop" cannot be fitted is
-left out for all, and counted. Tables have ten seeds, the images three.
+left out for all, and counted. Tables have ten seeds. The images were to have three; the run was
+stopped after two.
 
 Run ``python benchmarks/missing_groups.py [--seeds 10] [--json FILE] [--markdown FILE]``; rows are
 stored in ``--results`` at once, and what is there is not done again.
@@ -60,7 +61,7 @@ from skfairft.metrics import (
     weighted_f1_error,
 )
 
-TASKS = ("adult-64", "bank", "communities", "adult-64-hours-3", "celeba")
+TASKS = ("adult-64", "bank", "communities", "celeba")
 IMAGES = ("celeba",)
 BOUNDS = {"demographic_parity": (0.02, 0.05, 0.10), "equalized_odds": (0.05, 0.10, 0.20)}
 DISTANCES = {
@@ -69,7 +70,7 @@ DISTANCES = {
 }
 KINDS = (("at random", 0.1), ("at random", 0.02), ("by label", 0.1), ("by group", 0.1))
 METHODS = ("full", "estimate", "drop", "impute")
-SEEDS_OF_IMAGES = 3
+SEEDS_OF_IMAGES = 2
 TIMES = 4.0
 
 
@@ -204,6 +205,20 @@ def verdict(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
+def by_task(rows: pd.DataFrame) -> str:
+    """Return what "estimate" costs on each task at 10 % at random, in words."""
+    found = cells(rows)
+    found = found[(found["kind"] == "at random") & (found["share"] == 0.1)]
+    wide = found.pivot(index="task", columns="constraint", values="estimate")
+    parts = [
+        f"{task} {wide.loc[task, 'demographic_parity']:+.1f} and "
+        f"{wide.loc[task, 'equalized_odds']:+.1f}"
+        for task in TASKS
+        if task in wide.index
+    ]
+    return ", ".join(parts)
+
+
 def markdown(rows: pd.DataFrame) -> str:
     """Return the means over tasks, and a table of the tasks."""
     found = cells(rows)
@@ -264,6 +279,7 @@ def main() -> None:
     )
     frame = pd.DataFrame(rows)
     print(verdict(frame))
+    print(by_task(frame))
     text = markdown(frame)
     if options.markdown:
         options.markdown.write_text(text, encoding="utf-8")

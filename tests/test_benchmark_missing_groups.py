@@ -79,3 +79,6 @@ def test_the_page_has_its_table_and_its_verdict(rows):
     assert f"half a point in {of['within half a point']} of {of['cells']} cells" in said
     below = f"below drop in {of['below drop']} and below impute in {of['below impute']} of"
     assert f"{below} {of['compared']}" in said
+    assert missing_groups.by_task(rows) in said
+    refused = int((rows["method"] == "").sum())
+    assert f"{refused} seeds" in said
