@@ -44,6 +44,7 @@ from .lowrank.importance import IMPORTANCES
 from .parity.constraints import CONSTRAINTS, parity
 from .parity.judge import JudgedRows
 from .parity.levels import GROUPS
+from .parity.table import TABLE
 from .predicting import check_told, outputs
 from .rows.blocks import threads_over_blocks
 from .rows.chunks import read_chunks
@@ -302,12 +303,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         With ``difference_bound`` and "plug_in": ``fairness_weight``, ``difference``,
         ``interval``, ``limit`` and ``met`` of predictions that are told the groups.
     worst_group_ : WorstGroup
-        With ``constraint="worst_group"`` or ``"worst_error_rate"`` and "plug_in": what its
-        decisions are to reach by the head's probabilities, as ``error``, the least ``limit`` of any
+        With "plug_in", a constraint on a largest rate, and a weight above 0: what its decisions
+        are to reach by the head's probabilities, as ``error``, the least ``limit`` of any
         decisions by these, the ``binding`` cells, the ``smallest`` one and its ``rows``,
         ``accuracy`` and, without a weight, ``plain_accuracy``; with ``groups="columns"`` a cell
-        is of a level, such as "sex='f'". On other rows the worst cell is
-        worse, the more so the fewer rows the smallest one has.
+        is of a level, such as "sex='f'". On other rows the worst cell is worse, the more so the
+        fewer rows the smallest one has.
     sensitive_names_in_ : list of str
         Names of several columns of ``sensitive_features``; empty where there were none.
     solver_ : FineTune, ClosedForm or PlugIn
@@ -953,14 +954,16 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     def _report_bound(self, bound: float, found: BoundSearch, n_rows: int) -> None:
         """Warn if the bound was not met."""
         low, high = found.interval
+        assert self.constraint is not None
+        what = "largest rate" if TABLE[self.constraint].largest else "difference"
         if self.confidence is None:
             if found.distance <= bound:
                 return
             warn_user(
-                f"difference_bound={bound} was not met: the nearest was a difference of "
+                f"difference_bound={bound} was not met: the nearest was a {what} of "
                 f"{found.distance:.3f} (95 % interval {low:.3f} to {high:.3f}) on the judged rows, "
                 f"at fairness_weight={found.trial.weight:.3g}. Judge by more rows (cv), allow a "
-                "larger difference, or try another solver.",
+                f"larger {what}, or try another solver.",
                 FairnessWarning,
             )
         elif not found.limit <= bound:
@@ -968,7 +971,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             warn_user(
                 f"difference_bound={bound} cannot be certified with confidence={self.confidence}: "
                 f"the smallest bound that can is {found.limit:.3f}, at fairness_weight="
-                f"{found.trial.weight:.3g}, where the difference on the judged rows is "
+                f"{found.trial.weight:.3g}, where the {what} on the judged rows is "
                 f"{found.distance:.3f}. {more[0].upper()}{more[1:]}. This head is kept.",
                 FairnessWarning,
             )

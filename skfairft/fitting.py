@@ -228,7 +228,7 @@ def prepare(
                 confidence=clf.confidence,
                 **asked,
             )
-    # Rows that belong together stay so where C is chosen, too. (An iterator can be read once.)
+    # Rows that belong together stay so where C is chosen, too.
     divided, given_cv = folds, clf.cv if cv is None else cv
     if not names_folds(given_cv):
         divided = None

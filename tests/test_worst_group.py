@@ -1,6 +1,7 @@
 """The worst cell: its rule is the best that there is, its limits hold, training finds it, too."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from oracles import worst_optimum
@@ -392,3 +393,42 @@ class TestMetric:
     def test_refuses_another_over(self):
         with pytest.raises(ValueError, match=r"over='rows'; expected one of \['cells', 'groups'\]"):
             worst([0, 1], [0, 1], [0, 1], over="rows")
+
+
+class TestOfColumns:
+    @pytest.mark.parametrize("constraint", ["worst_group", "worst_error_rate"])
+    def test_trains_with_the_strength_that_it_chooses(self, constraint):
+        X, y, s = make_rows(n=1000)
+        both = pd.DataFrame({"s": s, "third": np.arange(1000) % 3})
+        clf = FairLowRankHeadClassifier(constraint=constraint, groups="columns", random_state=0)
+        found = clf.fit(X, y, sensitive_features=both)
+        errors = [
+            worst_group_error(
+                y, each.predict(X), sensitive_features=both, groups="columns", over=OVER[constraint]
+            )
+            for each in (found, FairLowRankHeadClassifier().fit(X, y, sensitive_features=both))
+        ]
+        assert errors[0] <= errors[1] + 0.02
+
+
+class TestUnjudged:
+    """A cell of no row, or of one, which is kept to fit, is not surely within a bound."""
+
+    @pytest.mark.parametrize("left", [0, 1])
+    def test_is_not_certified(self, left):
+        X, y, s = make_rows()
+        there = ~((y == "yes") & (s == "b"))
+        there[np.flatnonzero(~there)[:left]] = True
+        clf = FairLowRankHeadClassifier(
+            constraint="worst_group",
+            difference_bound=0.45,
+            confidence=0.95,
+            solver="plug_in",
+            random_state=0,
+        )
+        with pytest.warns(FairnessWarning) as caught:
+            clf.fit(X[there], y[there], sensitive_features=s[there])
+        assert any("cannot be certified" in str(each.message) for each in caught)
+        assert not clf.bound_met_
+        assert clf.difference_limit_ == 1.0
+        assert clf.difference_ < 0.45  # a control: of the others it is

@@ -86,14 +86,15 @@ class JudgedRows:
         for places, what in (
             (
                 absent,
-                "None of the rows to judge is of the groups {}; these are left out of a "
-                "difference. A group's only row cannot be judged by a head that was fitted on the "
+                "None of the rows to judge is of the groups {}; these are left out of what is "
+                "judged. A group's only row cannot be judged by a head that was fitted on the "
                 "group: gather more rows of it, or merge groups.",
             ),
             (
                 lacking,
-                "The rows to judge of the groups {} lack a class that the constraint asks for; "
-                "these groups are left out of a difference. Judge by more rows, or merge groups.",
+                "The rows to judge of the groups {} lack a class that the constraint asks for (the "
+                "only row of one is kept to fit); that is left out of what is judged. Judge by "
+                "more rows, or merge groups.",
             ),
         ):
             if names := self._names(places):

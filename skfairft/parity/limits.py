@@ -22,8 +22,8 @@ upper limit of the distance is the largest of them, and nothing need be correcte
 are.
 
 Where the largest rate counts, the contrasts are the rates, one by one: the upper limit is the
-largest of theirs. The lower limit is the largest of theirs, too, each at the level at which all
-hold together.
+largest of theirs, and 1 if there is a rate that no row tells of. The lower limit is the largest of
+theirs, too, each at the level at which all hold together.
 
 The lower limit is that of the contrast of the observed extremes, and at least 0. These were chosen
 because they are far apart, so its z is larger: what equal groups exceed by chance, see
@@ -40,7 +40,7 @@ Zou and Donner (2008), Stat. Med. 27; Berger (1982), Technometrics 24.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -127,6 +127,10 @@ def distance_limits(
     rates, rows = _rates_and_rows(rule, table, squares)
     if rule.largest:
         found = _limits_of_largest(rates, rows / inflation**2, confidence)
+        # Of a rate that no row tells of nothing can be said but that it is at most 1.
+        present = rule.present(table.shape[-3]).unflatten(0, rates.shape[-3:-1])
+        unknown = (rates.isnan() & present).flatten(-3).any(dim=-1).numpy()
+        found = replace(found, high=np.where(unknown & ~np.isnan(found.high), 1.0, found.high))
     else:
         found = limits_between(rates, rows / inflation**2, confidence=confidence)
     alike = np.array(np.broadcast_to(tuned, found.high.shape))

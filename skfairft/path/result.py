@@ -200,8 +200,9 @@ class FairnessPath:
         if len(within):
             return self._best(within.index, by)
         nearest = int(np.nanargmin(self.table["difference"].to_numpy()))
+        what = "largest rate" if self._rule.largest else "difference"
         warn_user(
-            f"No point has a difference of at most {difference_bound}; the nearest has "
+            f"No point has a {what} of at most {difference_bound}; the nearest has "
             f"{self.table['difference'].iloc[nearest]:.3f}, on {self.judged_on}.",
             FairnessWarning,
         )

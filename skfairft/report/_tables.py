@@ -44,19 +44,20 @@ _MOST_GROUPS = 20
 
 
 def counts(facts: Facts) -> Table:
-    """Return the rows by group and class; with two classes also the share of the second."""
+    """Return the rows by group and class; with two classes also the share of the positive one."""
     table = facts.counts
     classes = [group_name(label) for label in table.columns]
-    binary = len(classes) == 2
+    binary, labels = len(classes) == 2, table.columns.tolist()
+    positive = labels.index(facts.fairness.positive) if facts.fairness.positive in labels else 1
 
     def line(name: list[str], row: NDArray[np.int64]) -> Row:
-        share = [number(row[1] / row.sum())] if binary else []
+        share = [number(row[positive] / row.sum())] if binary else []
         return [*name, *map(_count, row), _count(row.sum()), *share]
 
     names = [*map(group_parts, table.index.tolist()), _pooled(facts)]
     numbers = [*table.to_numpy(), table.to_numpy().sum(axis=0)]
     body = [line(name, row) for name, row in zip(names, numbers, strict=True)]
-    share = [f"share of {classes[1]}"] if binary else []
+    share = [f"share of {classes[positive]}"] if binary else []
     header = [*_columns(facts), *(f"class {each}" for each in classes), "all rows", *share]
     few = f" {_FEW} fewer than {FEW_ROWS} rows." if (table < FEW_ROWS).to_numpy().any() else ""
     caption = f"Rows by group and true class.{few}"

@@ -111,7 +111,15 @@ def check_weight_or_bound(clf: Any) -> None:
     """
     if clf.constraint is None or TABLE[clf.constraint].weight is not None:
         return  # it has a weight of its own
-    if clf.fairness_weight is None and clf.difference_bound is None:
+    if clf.fairness_weight is not None or clf.difference_bound is not None:
+        return
+    if TABLE[clf.constraint].largest:
+        raise ValueError(
+            f"constraint={clf.constraint!r} does nothing by itself; set difference_bound (the "
+            "largest rate that may be left in a group, such as 0.3) or fairness_weight (in [0, 1], "
+            "its part beside accuracy; at 1 all rows are decided alike)."
+        )
+    else:
         raise ValueError(
             f"constraint={clf.constraint!r} does nothing by itself; set fairness_weight (the share "
             "of the disparity to take away, such as 0.8; 0 for none) or difference_bound (the "
@@ -146,14 +154,14 @@ def penalty_of(clf: Any) -> float | str:
 
 
 def names_folds(cv: Any) -> bool:
-    """Tell whether ``cv`` says which rows belong together: a splitter or pairs, and no iterator.
+    """Tell whether ``cv`` says which rows belong together: a splitter or pairs.
 
     Examples
     --------
     >>> names_folds(5), names_folds([([0], [1]), ([1], [0])])
     (False, True)
     """
-    return not isinstance(cv, Real) and not hasattr(cv, "__next__")
+    return not isinstance(cv, Real)
 
 
 def report_void(tried: Sequence[Any], n_classes: int) -> None:

@@ -225,7 +225,8 @@ class _FineTuneFitter(ClosedFormFitter):
         n_classes, n_groups = self._problem.n_classes, self._problem.n_groups
         count = rule.counts(cell_counts(rows, n_classes=n_classes, n_groups=n_groups))
         each = torch.where(count > 0, 1.0 / nonzero(count), 0.0) / (count > 0).sum()
-        factors = (1.0 - _ALL_ROWS) * (rule.events.T @ each) + _ALL_ROWS / rows.w.sum()
+        of_cells = rule.events.T @ rule.paid(each)  # (k, G)
+        factors = (1.0 - _ALL_ROWS) * of_cells + _ALL_ROWS / rows.w.sum()
         w = rows.w * factors.flatten()[rows.cells(n_groups)]
         return TensorRows(rows.Z, rows.y, w * (rows.w.sum() / w.sum()), rows.codes)
 

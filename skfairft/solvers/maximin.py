@@ -78,7 +78,9 @@ class Worst(NamedTuple):
 class WorstGroup(NamedTuple):
     """What the votes of a classifier are to reach in the worst cell, by the head's probabilities.
 
-    A cell is a pair of class and group, or with ``constraint="worst_error_rate"`` None and a group.
+    A cell is a pair of class and group, or for rates that are one of each group None and a group:
+    for ``constraint="worst_error_rate"``, and for false negative and false positive rates of one
+    class, where the rows are those that the rate is of.
     With ``groups="columns"`` a level of a column stands for the group, such as "sex='f'".
 
     Parameters
@@ -246,7 +248,7 @@ class MaximinDual:
             self._cuts.append((accuracy, rates.ravel()[free]))
             below, shares = self._least_of_planes(weight, free)
         if weight == 1.0:
-            self._limit = max(-least, 0.0)
+            self._limit = max(0.0, -least)
         return chosen
 
     def _least_of_planes(self, weight: float, free: NDArray[np.bool_]) -> tuple[float, Floats]:
