@@ -179,10 +179,12 @@ class GroupCalibrationDisplay(Display):
             True labels.
         y_prob : array-like of shape (n,) or (n, k)
             Estimated probabilities of the positive label, or of each label.
-        sensitive_features, labels, sample_weight, n_bins, strategy, confidence_level
+        sensitive_features, labels
             As in `skfairft.metrics.calibration_error`.
         pos_label : label, default=None
             As there; of more than two labels it says which one is drawn, against the rest.
+        sample_weight, n_bins, strategy, confidence_level
+            As in `skfairft.metrics.calibration_error`.
         ax, **kwargs
             As for `plot`.
 
