@@ -672,7 +672,9 @@ def simulated(constraint, bound, missing_of, seeds, n=3000, **params):
 
 
 class TestInSimulation:
-    @pytest.mark.parametrize(("constraint", "bound"), [(DP, 0.15), (EO, 0.2)])
+    @pytest.mark.parametrize(
+        ("constraint", "bound"), [(DP, 0.15), pytest.param(EO, 0.2, marks=pytest.mark.slow)]
+    )
     def test_missing_at_random_or_by_label_is_harmless_but_not_by_group(self, constraint, bound):
         seeds = range(6)
         apart = {
