@@ -78,9 +78,10 @@ def runs(
     """Yield the rows of a task that are not done. What fails is named and not stored."""
     for seed in range(seeds):
         due = [name for name in methods if f"{task}|{seed}|{name}" not in done]
-        split = load(task, seed, cache) if due else None
+        if not due:
+            continue
+        split = load(task, seed, cache)
         for name in due:
-            assert split is not None
             try:
                 yield run_one(split, name)
             except Exception as error:

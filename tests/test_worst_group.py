@@ -225,6 +225,15 @@ class TestClassifier:
         clf.fit(self.X, self.y, sensitive_features=self.s)
         assert not hasattr(clf, "worst_group_")
 
+    def test_counts_rows_whatever_their_classes_weigh(self):
+        plain, weighted = (
+            self.fitted(solver="plug_in", class_weight=weight).worst_group_
+            for weight in (None, {"no": 1.0, "yes": 3.0})
+        )
+        assert weighted.smallest == plain.smallest
+        assert weighted.rows == plain.rows
+        assert weighted.error == pytest.approx(plain.error, abs=0.03)
+
     def test_weighs_a_cell_against_the_others(self):
         errors = [
             self.measured(self.fitted(solver="plug_in", fairness_weight=weight))

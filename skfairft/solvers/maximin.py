@@ -80,8 +80,8 @@ class WorstGroup(NamedTuple):
 
     A cell is a pair of class and group, or for rates that are one of each group None and a group:
     for ``constraint="worst_error_rate"``, and for false negative and false positive rates of one
-    class, where the rows are those that the rate is of.
-    With ``groups="columns"`` a level of a column stands for the group, such as "sex='f'".
+    class, where the rows are those that the rate is of. With ``groups="columns"`` a level of a
+    column stands for the group, such as "sex='f'".
 
     Parameters
     ----------
@@ -98,6 +98,7 @@ class WorstGroup(NamedTuple):
         How many these are.
     accuracy, plain_accuracy : float
         Expected accuracy with these votes, and without a weight: their difference is the price.
+        With ``class_weight`` it is that of rows so weighted.
     """
 
     error: float
@@ -172,17 +173,18 @@ class MaximinDual:
     def __init__(
         self, p: Tensor, w: Tensor, parity: Parity, *, n_groups: int, rows: Tensor | None = None
     ) -> None:
-        self._parity, self._n_groups = parity, n_groups
+        self._parity = parity
         self._share = (w / w.sum()).numpy()
         self._P = np.ascontiguousarray(p.numpy().T)
         #: Expected weight (k, G) of each cell, for `cell_scores`.
         self.count = (w @ p).reshape(-1, n_groups)
         k = len(self.count)
         rows = torch.full((k, n_groups), len(p)) if rows is None else rows
-        there = parity.counts(rows.double()) > 0
+        # Rows, whatever weights their classes have.
+        behind = parity.compared((parity.events > 0).double() @ rows.double())
+        there = behind > 0
         refuse_absent(parity.counts(self.count)[there] / self.count.sum())
-        self._there = there.numpy()
-        self._rows = parity.counts(rows.double()).long().numpy()
+        self._there, self._rows = there.numpy(), behind.long().numpy()
         self._cuts: list[tuple[float, Floats]] = []  # accuracy and rates of the rules found so far
         self._solved: dict[float, Floats] = {}
         self._limit = 0.0
