@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import sklearn
 import torch
+from scipy.special import log_softmax
 from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
@@ -53,6 +54,29 @@ class TestFit:
 
 
 class TestStrength:
+    @pytest.mark.parametrize("alike", [False, True])
+    def test_is_that_of_the_least_loss(self, alike):
+        """Of rows as they are or, alike, of each class as much, at even odds."""
+        rng = np.random.default_rng(7)
+        y = rng.choice(3, size=300, p=[0.8, 0.15, 0.05])
+        X = rng.normal(size=(300, 20))
+        X[np.arange(300), y] += 1.0
+        rows = TensorRows(torch.from_numpy(X), torch.from_numpy(y))
+        codes = stratified_folds(y, np.ones(300), 5, np.random.RandomState(0)).codes(np.ones(300))
+        prior = np.bincount(y) / 300 if alike else np.ones(3)
+        losses = {}
+        for C in 10.0 ** np.arange(-4.0, 3.0):
+            whole = fit_linear_head(rows, 3, C)
+            heads = fit_linear_heads_of_folds(rows, 3, C, torch.from_numpy(codes), whole)
+            scores = np.empty((300, 3))
+            for fold, (weight, bias) in enumerate(heads):
+                scores[codes == fold] = X[codes == fold] @ weight.numpy() + bias.numpy()
+            log_p = log_softmax(scores - np.log(prior), axis=1)[np.arange(300), y]
+            losses[C] = -(log_p / prior[y]).sum()
+        assert choose_strength(rows, 3, alike=alike) == pytest.approx(min(losses, key=losses.get))
+        # They do not choose the same here.
+        assert min(losses, key=losses.get) == pytest.approx(0.01 if alike else 0.1)
+
     def test_heeds_rows_that_belong_together(self):
         """With copies of each row, folds that part them choose as if there were no noise."""
         rng = np.random.default_rng(0)
