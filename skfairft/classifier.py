@@ -7,7 +7,7 @@ import inspect
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial, wraps
+from functools import wraps
 from numbers import Integral, Real
 from typing import Any, ClassVar, ParamSpec, Self
 
@@ -26,35 +26,32 @@ from .backbone.modes import training_modes
 from .backbone.module_copy import copy_module, switch_to_evaluation
 from .backbone.modules import ModuleParamsMixin, all_or_nothing, around
 from .backbone.plain import plain_module
-from .fitting import check_parameters, prepare, store
+from .fitting import check_parameters, prepare
 from .head.modules import (
     DeployedModel,
     DeployedModelWithGroups,
     HeadWithGroups,
-    head_scores,
     single_score_head,
 )
 from .inputs.by_name import by_name
-from .inputs.exceptions import FairnessWarning
 from .inputs.index_order import warn_of_index_order
 from .inputs.lazy import computed, is_lazy
 from .inputs.warn import warn_user
 from .inputs.words import shown
 from .lowrank.importance import IMPORTANCES
-from .parity.constraints import CONSTRAINTS, parity
-from .parity.judge import JudgedRows
+from .parity.constraints import CONSTRAINTS
+from .parity.demands import Bound
 from .parity.levels import GROUPS
-from .parity.table import TABLE
 from .predicting import check_told, outputs
 from .rows.blocks import threads_over_blocks
 from .rows.chunks import read_chunks
 from .saving import write_classifier
 from .solvers.base import Solver
-from .solvers.bound import BoundSearch, KnownGroups, rows_in_words, weakest_weight
-from .solvers.checks import check_weight_or_bound, report_idle_folds, report_void, weight_of
+from .solvers.bound import only_bound
+from .solvers.checks import check_weight_or_bound, demands_of, report_idle_folds, report_void
 from .solvers.fine_tune import FineTune
-from .solvers.problem import FittedHead, Problem
 from .solvers.registry import SOLVERS, resolve_solver
+from .solving import solve
 from .summary.box import classifier_block
 from .summary.read import summarize
 
@@ -64,16 +61,6 @@ P = ParamSpec("P")
 
 # Parameters of training, which are the solver's.
 OF_TRAINING = frozenset(inspect.signature(FineTune).parameters)
-
-# Attributes of a fit with a bound.
-_OF_BOUND = (
-    *("difference_", "difference_interval_", "difference_limit_"),
-    *("bound_met_", "known_groups_"),
-)
-
-# A weight that takes away less than this share of what it says is reported, unless the weight or
-# the distance without a constraint is small.
-_LEAST_SHARE, _SMALL_WEIGHT, _SMALL_DISTANCE = 0.2, 0.25, 0.02
 
 
 def _moved(names: Sequence[str], solver: Any) -> str:
@@ -161,7 +148,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         it. It lowers the loss of a rare group, at the others' cost (measured in the guide).
         Measured, judged and reported is without these weights. Not with "plug_in", whose
         probabilities must be those of the rows, nor with ``group_weights="minimax"``.
-    constraint : str or None, default=None
+    constraint : str, list of str or None, default=None
         Which rates are to be equal between the groups: "demographic_parity" (of
         positive predictions), "equalized_odds" (true and false positive rates),
         "true_positive_rate_parity", "false_positive_rate_parity",
@@ -169,7 +156,9 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         "error_rate_parity". They are rates of the positive class, see ``pos_label``. Or
         which rate is to be small where it is largest: "worst_group" (the error of a
         class of a group), "worst_error_rate" (that of a group),
-        "worst_false_negative_rate" or "worst_false_positive_rate".
+        "worst_false_negative_rate" or "worst_false_positive_rate". A list, with "plug_in",
+        is kept as a whole: each constraint with the bound or weight that stands at its place
+        in a list of these, or with one number for all.
     pos_label : label or None, default=None
         The positive class, whose rates the constraint is about, against the rest: one of the
         labels in ``y``. None is the last of two classes (``classes_[1]``, or the last category
@@ -183,7 +172,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         the largest of the columns. Parity by column is the weaker demand: it does not bring
         parity of the combinations. Everything else is of the combinations, ``groups_``, either
         way.
-    fairness_weight : float or None, default=None
+    fairness_weight : float, list of float or None, default=None
         How much the constraint counts, in [0, 1]: about the share of the disparity
         that is taken away, whatever the data. 0 is no constraint, 1 as much parity
         as the head can have on the training rows: of mean probabilities where it is
@@ -191,17 +180,25 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         constraint needs this or ``difference_bound``. Where the groups do not differ,
         nothing is taken away. Of a largest rate it is the part that it has beside accuracy
         (trained: beside the mean loss); for "worst_group" and "worst_error_rate" None is 0.9.
-    difference_bound : float or None, default=None
+        In a list it is, of each, the share of what could be taken away if it stood alone.
+    difference_bound : float, list of float or None, default=None
         In place of a weight: the weakest one is looked for whose distance between
         the groups (see `skfairft.metrics`; for equalized odds the sum of the
         differences in true and in false positive rate), or whose largest rate, is at most
         this on the rows that ``cv`` judges. Below 1, and for equalized odds below 2, which
-        every head meets.
+        every head meets. Of several constraints each is within its own; None at a place is
+        no such bound.
+    ratio_bound : float, list of float or None, default=None
+        In place of a difference, or beside it: the least that the smallest rate of a group may
+        be, divided by the largest, in (0, 1]; 0.8 is the four-fifths rule. For equalized odds
+        that holds for both rates. "plug_in" looks for the most accurate rule of that ratio, the
+        others for the weakest weight that reaches it.
     confidence : float or None, default=None
-        With which the distance is to be within ``difference_bound`` on other rows of the
-        same kind, in [0.5, 1): the upper confidence limit of the distance is then held to
-        the bound, not the distance itself. 0.95 is a good choice. Without one, expect the
-        distance on other rows to be above the bound about every other time.
+        With which the distance is to be within ``difference_bound``, and the ratio above
+        ``ratio_bound``, on other rows of the same kind, in [0.5, 1): the upper confidence limit
+        of the distance is then held to the bound, not the distance itself. 0.95 is a good
+        choice. Without one, expect the distance on other rows to be above the bound about
+        every other time.
     missing_groups : {"error", "estimate"}, default="error"
         What `fit` does where ``sensitive_features`` lacks values. "estimate", of a solver that can
         ("plug_in"), learns the label from all rows and the group, given features and label, from
@@ -213,7 +210,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         nothing in the data tells. Confidence limits are of no more rows than those with a group.
         Without missing values nothing changes.
     cv : int, float, splitter or iterable, default=5
-        Which rows judge a ``difference_bound``, by heads that have not seen them. An int
+        Which rows judge a bound, by heads that have not seen them. An int
         is that many folds, alike by class and group; a splitter of scikit-learn, or an
         iterable of pairs of row numbers (to fit, to judge), judges each row once at most,
         such as ``list(GroupKFold().split(X, y, people))``. Heads of each fold judge, and a
@@ -285,23 +282,26 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         Of the weighted weight matrix.
     C_ : float
         The inverse strength of the penalty in use.
-    fairness_weight_ : float
-        The weight in use: ``fairness_weight``, or what ``difference_bound`` led to.
-    difference_ : float
-        With ``difference_bound``: the distance that was reached on the judged rows.
-        The largest of differences is never negative, and so tends to be more than
-        it would be on many rows, where the groups hardly differ.
-    difference_interval_ : ndarray of shape (2,)
-        95 % interval of the distance on other rows, which heeds that the head is
-        fitted anew on all rows (`JudgedRows.limits`).
-    difference_limit_ : float
-        What the distance on other rows is within, with ``confidence`` (None: 0.95). It is
-        one-sided, and so at 0.95 below the upper end of the interval.
+    fairness_weight_ : float or tuple of float
+        The weight in use: ``fairness_weight``, or what a bound led to. Of several constraints,
+        and of a ratio in "plug_in", one of each bound: the share that its limit takes away, of
+        what could be if it stood alone.
+    bounds_ : tuple of Bound
+        With bounds, what was reached of each: ``constraint``, ``form`` ("difference", "ratio" or
+        "largest rate"), the ``bound`` that was asked for, ``value`` on the judged rows, the 95 %
+        ``interval`` of it on other rows, the ``limit`` that it is within there with
+        ``confidence`` (None: 0.95), and ``met``. Intervals and limits heed that the head is fitted
+        anew on all rows. A limit is one-sided, and so at 0.95 inside the interval. The largest of
+        differences is never negative, and so tends to be more on the judged rows than on many,
+        where the groups hardly differ.
+    difference_, difference_interval_, difference_limit_ : float, ndarray of shape (2,), float
+        ``value``, ``interval`` and ``limit`` where there is one bound, on a difference or a
+        largest rate.
     bound_met_ : bool
-        Whether the distance is within ``difference_bound``, or with a confidence its limit.
+        Whether all bounds were met.
     known_groups_ : KnownGroups
-        With ``difference_bound`` and "plug_in": ``fairness_weight``, ``difference``,
-        ``interval``, ``limit`` and ``met`` of predictions that are told the groups.
+        With a bound and "plug_in": ``fairness_weight``, ``bounds`` and ``met`` of predictions
+        that are told the groups.
     worst_group_ : WorstGroup
         With "plug_in", a constraint on a largest rate, and a weight above 0: what its decisions
         are to reach by the head's probabilities, as ``error``, the least ``limit`` of any
@@ -328,7 +328,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     -----
     FairnessWarning
         In `fit`, if there are no sensitive features, groups too thin for a
-        statement, or a ``difference_bound`` that no weight meets.
+        statement, or a bound that no weight meets.
 
     See Also
     --------
@@ -401,11 +401,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             None,
         ],
         "importance": [StrOptions(set(IMPORTANCES))],
-        "constraint": [StrOptions(set(CONSTRAINTS)), None],
+        "constraint": [StrOptions(set(CONSTRAINTS)), list, tuple, None],
         "pos_label": "no_validation",  # fit knows what y holds
         "groups": [StrOptions(set(GROUPS))],
-        "fairness_weight": [Interval(Real, 0, 1, closed="both"), None],
-        "difference_bound": [Interval(Real, 0, 2, closed="left"), None],
+        "fairness_weight": [Interval(Real, 0, 1, closed="both"), "array-like", None],
+        "difference_bound": [Interval(Real, 0, 2, closed="left"), "array-like", None],
+        "ratio_bound": [Interval(Real, 0, 1, closed="right"), "array-like", None],
         "confidence": [Interval(Real, 0.5, 1, closed="left"), None],
         "missing_groups": [StrOptions({"error", "estimate"})],
         "cv": [
@@ -435,11 +436,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         importance: str = "fisher",
         group_weights: Any = None,
         neutral_loss: bool = False,
-        constraint: str | None = None,
+        constraint: str | Sequence[str] | None = None,
         pos_label: Any = None,
         groups: str = "intersections",
-        fairness_weight: float | None = None,
-        difference_bound: float | None = None,
+        fairness_weight: float | Sequence[float | None] | None = None,
+        difference_bound: float | Sequence[float | None] | None = None,
+        ratio_bound: float | Sequence[float | None] | None = None,
         confidence: float | None = None,
         missing_groups: str = "error",
         cv: Any = 5,
@@ -462,6 +464,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self.groups = groups
         self.fairness_weight = fairness_weight
         self.difference_bound = difference_bound
+        self.ratio_bound = ratio_bound
         self.confidence = confidence
         self.missing_groups = missing_groups
         self.cv = cv
@@ -518,14 +521,44 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         """
         check_parameters(self)
         check_weight_or_bound(self)
-        cv = None if self.difference_bound is None else self.cv
+        bounded = any(each.bound is not None for each in demands_of(self))
+        cv = self.cv if bounded else None
         with all_or_nothing(self), training_modes():
             problem, random_state = prepare(
                 self, X, y, sample_weight, sensitive_features, cv=cv, check=self._report_void
             )
             with threads_over_blocks():
-                self._fit_head(problem, random_state)
+                solve(self, problem, random_state)
         return self
+
+    @property
+    def bound_met_(self) -> bool:
+        """Whether all bounds of the fit were met."""
+        return all(each.met for each in self._reached("bound_met_"))
+
+    @property
+    def difference_(self) -> float:
+        """What was reached of the only bound, on the judged rows."""
+        return self._only_bound("difference_").value
+
+    @property
+    def difference_interval_(self) -> NDArray[np.float64]:
+        """95 % interval (2,) of it on other rows."""
+        return np.array(self._only_bound("difference_interval_").interval)
+
+    @property
+    def difference_limit_(self) -> float:
+        """What it is within on other rows, with the confidence."""
+        return self._only_bound("difference_limit_").limit
+
+    def _reached(self, name: str) -> tuple[Bound, ...]:
+        if "bounds_" not in vars(self):
+            raise AttributeError(f"{name} is there after a fit with a bound.")
+        found: tuple[Bound, ...] = self.bounds_
+        return found
+
+    def _only_bound(self, name: str) -> Bound:
+        return only_bound(self._reached(name), name)
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``solver__lr`` and the like also where the solver is given by name.
@@ -865,113 +898,3 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
     ) -> None:
         report_void([self], len(classes))
         report_idle_folds(self)
-
-    def _fit_head(self, problem: Problem, random_state: np.random.RandomState) -> None:
-        """Carry out Algorithm 1 on the features."""
-        for name in (
-            "difference_",
-            "difference_interval_",
-            "difference_limit_",
-            "bound_met_",
-            "known_groups_",
-            "worst_group_",
-        ):
-            if hasattr(self, name):
-                delattr(self, name)
-        solver = resolve_solver(self.solver)
-        rule, positives = None, problem.positives
-        if self.constraint is not None:
-            rule = parity(
-                self.constraint, problem.n_classes, positives=positives, levels=problem.levels
-            )
-        if rule is None or self.difference_bound is None:
-            fitter = solver.fitter(problem, random_state)
-            self.fairness_weight_ = weight_of(self)
-            fitted = fitter.fit(self.fairness_weight_)
-            if rule is not None and self.fairness_weight_:
-                judge = JudgedRows(problem.with_groups, rule, self.groups_, positives=positives)
-                self._report_share(judge, fitter.unconstrained(), fitted)
-        else:
-            trials = solver.trials(problem, random_state.randint(np.iinfo(np.int32).max))
-            judge = JudgedRows(
-                *(trials.rows, rule, self.groups_, trials.refit, trials.tuned, positives),
-                parts=trials.parts,
-            )
-            search = partial(
-                weakest_weight, trials, judge, self.difference_bound, confidence=self.confidence
-            )
-            found, known = search(), search(known=True) if solver.votes else None
-            fitted = trials.maker(found.trial, None if known is None else known.trial)()
-            self.fairness_weight_ = found.trial.weight
-            self.difference_, self.difference_interval_ = found.distance, found.interval
-            self.difference_limit_ = found.limit
-            self.bound_met_ = self._within(found)
-            if known is not None:
-                low, high = known.interval.tolist()
-                self.known_groups_ = KnownGroups(
-                    known.trial.weight,
-                    known.distance,
-                    (low, high),
-                    known.limit,
-                    self._within(known),
-                )
-            self._report_bound(self.difference_bound, found, judge.n_rows)
-        store(self, fitted, problem.levels)
-        if fitted.interrupted:
-            epochs = "1 whole epoch" if self.n_iter_ == 1 else f"{self.n_iter_} whole epochs"
-            warn_user(
-                f"Training was interrupted; the head holds what was trained in {epochs}.",
-                UserWarning,
-            )
-
-    def _within(self, found: BoundSearch) -> bool:
-        """Tell whether the bound was met: by the limit if there is a confidence."""
-        reached = found.distance if self.confidence is None else found.limit
-        assert self.difference_bound is not None
-        return bool(reached <= self.difference_bound)
-
-    def _report_share(self, judge: JudgedRows, plain: nn.Module, fitted: FittedHead) -> None:
-        """Warn if the weight took away much less than it says, from the training rows."""
-        solver = resolve_solver(self.solver)
-        if not solver.takes_share or judge.rule.largest:
-            return
-        Z = judge.rows.Z
-        tables = [judge.table(judge.cells(head_scores(head, Z))) for head in (plain, fitted.head)]
-        before, after = judge.distances(np.stack(tables))
-        wanted = self.fairness_weight_ * before
-        small = before <= _SMALL_DISTANCE or self.fairness_weight_ < _SMALL_WEIGHT
-        if small or before - after >= _LEAST_SHARE * wanted:
-            return
-        did = "did little" if after <= before else "made it worse"
-        warn_user(
-            f"fairness_weight={self.fairness_weight_:.3g} {did}: the distance between the "
-            f"groups' decisions on the training rows was {before:.3f} without a constraint and is "
-            f"{after:.3f} now. To change that, {solver.advice(self.importance)}, or raise the "
-            "weight.",
-            FairnessWarning,
-        )
-
-    def _report_bound(self, bound: float, found: BoundSearch, n_rows: int) -> None:
-        """Warn if the bound was not met."""
-        low, high = found.interval
-        assert self.constraint is not None
-        what = "largest rate" if TABLE[self.constraint].largest else "difference"
-        if self.confidence is None:
-            if found.distance <= bound:
-                return
-            warn_user(
-                f"difference_bound={bound} was not met: the nearest was a {what} of "
-                f"{found.distance:.3f} (95 % interval {low:.3f} to {high:.3f}) on the judged rows, "
-                f"at fairness_weight={found.trial.weight:.3g}. Judge by more rows (cv), allow a "
-                f"larger {what}, or try another solver.",
-                FairnessWarning,
-            )
-        elif not found.limit <= bound:
-            more = f"at that weight {rows_in_words(found.rows, n_rows)}"
-            warn_user(
-                f"difference_bound={bound} cannot be certified with confidence={self.confidence}: "
-                f"the smallest bound that can is {found.limit:.3f}, at fairness_weight="
-                f"{found.trial.weight:.3g}, where the {what} on the judged rows is "
-                f"{found.distance:.3f}. {more[0].upper()}{more[1:]}. This head is kept.",
-                FairnessWarning,
-            )

@@ -51,7 +51,7 @@ from .rows.hold_out import hold_out
 from .rows.mapped import as_features, block_rows, is_mapped, release_pages
 from .rows.number_range import check_range
 from .rows.tensor_rows import TensorRows
-from .solvers.checks import check_fairness_parameters, names_folds, penalty_of
+from .solvers.checks import check_fairness_parameters, demands_of, names_folds, penalty_of
 from .solvers.maximin import worst_group
 from .solvers.problem import FittedHead, Problem
 from .solvers.registry import resolve_solver
@@ -81,7 +81,9 @@ def check_parameters(clf: Any) -> None:
     """
     clf._validate_params()
     check_fairness_parameters(clf)
-    resolve_solver(clf.solver).check(constraint=clf.constraint, warm_start=clf.warm_start)
+    demands = demands_of(clf)
+    first = demands[0].constraint if demands else None
+    resolve_solver(clf.solver).check(constraint=first, warm_start=clf.warm_start)
     if clf.head is not None:
         check_head(clf.head)
 
@@ -152,7 +154,9 @@ def prepare(
         X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
     )
     check_for(clf, len(classes))
-    needed_by = None if clf.constraint is None else f"constraint={clf.constraint!r}"
+    demands = demands_of(clf)
+    asked_of = tuple(dict.fromkeys(each.constraint for each in demands))
+    needed_by = f"constraint={clf.constraint!r}" if demands else None
     if needed_by is None and solver.needs_groups:
         needed_by = f"solver={solver.name!r}"
     if clf.neutral_loss and sensitive_features is None:
@@ -183,13 +187,10 @@ def prepare(
     asked: dict[str, Any] = {"positives": positives, "levels": levels}
     if not known.all():
         check_known(
-            *(clf.constraint, classes, groups, labels, codes, w),
-            bound=None if clf.confidence else clf.difference_bound,
-            **asked,
+            *(demands, classes, groups, labels, codes, w), sure=clf.confidence is not None, **asked
         )
-    check_constraint(
-        *(clf.constraint, classes, groups, labels[known], codes[known], w[known]), **asked
-    )
+    for name in asked_of:
+        check_constraint(*(name, classes, groups, labels[known], codes[known], w[known]), **asked)
     if heads_of(clf.importance) == "by_group":
         needed_by = f"importance={clf.importance!r}"
         check_groups_have_classes(needed_by, classes, groups, labels, codes, w)
@@ -209,7 +210,8 @@ def prepare(
     if cv is not None:
         # What the head of each fold has to see: each class and group, and their cells if asked for.
         by_group = heads_of(clf.importance) == "by_group"
-        kept = [labels, column] if TABLE[clf.constraint].of_all and not by_group else None
+        of_all = all(TABLE[name].of_all for name in asked_of)
+        kept = [labels, column] if of_all and not by_group else None
         if kept is None and levels is not None and not by_group:
             kept = [labels, column]
             for each in levels.columns:
@@ -218,16 +220,16 @@ def prepare(
         folds = read_folds(cv, cells, labels, w, random_state, kept)
         for i, fold in enumerate(folds.parts):
             kept_w = np.isin(everything, fold.train) * w
-            _check_fold(clf, i, classes, groups, labels, codes, kept_w, asked)
-        if clf.difference_bound is not None:
-            check_judged(
-                clf.constraint,
-                clf.difference_bound,
-                *(each[folds.judged][known[folds.judged]] for each in (labels, codes)),
-                shape=(len(classes), len(groups)),
-                confidence=clf.confidence,
-                **asked,
-            )
+            _check_fold(asked_of, i, classes, groups, labels, codes, kept_w, asked)
+        for demand in demands:
+            if demand.bound is not None:
+                check_judged(
+                    demand,
+                    *(each[folds.judged][known[folds.judged]] for each in (labels, codes)),
+                    shape=(len(classes), len(groups)),
+                    confidence=clf.confidence,
+                    **asked,
+                )
     # Rows that belong together stay so where C is chosen, too.
     divided, given_cv = folds, clf.cv if cv is None else cv
     if not names_folds(given_cv):
@@ -270,7 +272,7 @@ def prepare(
         rank=clf.rank,
         importance=clf.importance,
         C=penalty_of(clf),
-        constraint=clf.constraint,
+        demands=demands,
         group_shares=partial(check_group_weights, given, groups),
         minimax=minimax,
         device=resolve_device(clf.device, _CPU),
@@ -285,7 +287,7 @@ def prepare(
 
 
 def _check_fold(
-    clf: Any,
+    constraints: tuple[str, ...],
     number: int,
     classes: NDArray[Any],
     groups: NDArray[Any],
@@ -310,9 +312,10 @@ def _check_fold(
             )
     try:
         with no_warnings():  # what there is to say is said of all rows
-            check_constraint(
-                *(clf.constraint, classes, groups, labels[known], codes[known], w[known]), **asked
-            )
+            for name in constraints:
+                check_constraint(
+                    *(name, classes, groups, labels[known], codes[known], w[known]), **asked
+                )
     except ValueError as error:
         raise ValueError(f"cv's split {number}, of the rows to fit: {error}") from error
 

@@ -162,10 +162,15 @@ def check_told(clf: Any, given: str) -> None:
         )
     told = getattr(clf, "known_groups_", None)  # of a bound
     if told is not None and not told.met:
+        missed = [each for each in told.bounds if not each.met]
+        reached = " and ".join(
+            f"their {each.form} is {each.value:.3f}, its interval {each.interval[0]:.3f} to "
+            f"{each.interval[1]:.3f}"
+            for each in missed
+        )
         warn_user(
-            "The difference_bound of fit was not met for predictions that are told the "
-            f"groups: their difference is {told.difference:.3f}, the upper end of its "
-            f"interval {told.interval[1]:.3f}. See known_groups_.",
+            "A bound of fit was not met for predictions that are told the groups: "
+            f"{reached}. See known_groups_.",
             FairnessWarning,
         )
 

@@ -654,7 +654,7 @@ class TestKnownGroups:
             assert "The group is used" in found
             assert "Probabilities are votes" not in found
 
-    @pytest.mark.filterwarnings("ignore:The difference_bound of fit was not met for predictions")
+    @pytest.mark.filterwarnings("ignore:A bound of fit was not met for predictions")
     def test_a_bound_is_that_of_the_told_predictions(self, rows):
         clf = fitted(
             rows[0], constraint="demographic_parity", difference_bound=0.1, solver="plug_in", cv=0.3

@@ -12,13 +12,14 @@ from skfairft.parity.limits import distance_limits, rows_needed
 from skfairft.parity.tied import tied_limit
 
 LEVELS = [0.8, 0.95]
+PARITY = parity("demographic_parity", 2)
 
 
 def limit_of(rates, error, level):
     """Of one kind of rate, whose errors are the same upwards and downwards."""
     rates = torch.tensor(rates, dtype=torch.float64)[None, None, None]
     error = torch.as_tensor(error, dtype=torch.float64).expand_as(rates)
-    return float(tied_limit(rates, rates - error, rates + error, 1.0, level)[0])
+    return float(tied_limit(PARITY, rates, rates - error, rates + error, 1.0, level)[0])
 
 
 def tables(rates, n):
@@ -64,14 +65,14 @@ class TestLimit:
     def test_of_several_classes_is_that_of_the_largest_of_their_ranges(self, level, n_classes):
         """Equal rates of two groups in each class: the largest of so many absolute differences."""
         rates = torch.full((1, n_classes, 1, 2), 0.5, dtype=torch.float64)
-        found = tied_limit(rates, rates - 0.02, rates + 0.02, 1.0, level)[0]
+        found = tied_limit(PARITY, rates, rates - 0.02, rates + 0.02, 1.0, level)[0]
         each = level ** (1.0 / n_classes)
         assert found == pytest.approx(0.02 * np.sqrt(2.0) * norm.ppf((1.0 + each) / 2), rel=0.03)
 
     def test_the_order_of_classes_does_not_matter(self, level):
         rates = torch.from_numpy(np.random.default_rng(0).uniform(0.3, 0.5, size=(1, 4, 2, 3)))
         limits = [
-            tied_limit(each, each - 0.03, each + 0.02, 1.0, level)[0]
+            tied_limit(PARITY, each, each - 0.03, each + 0.02, 1.0, level)[0]
             for each in (rates, rates[:, [2, 0, 3, 1]])
         ]
         assert np.ptp(limits) < 1e-12
@@ -80,8 +81,8 @@ class TestLimit:
         rates, large, small = torch.tensor([0.3, 0.7]).double()[None, None, None], 0.04, 0.01
         outwards, inwards = torch.tensor([large, small]), torch.tensor([small, large])
         # Of the lower rate the lower side counts, and of the upper one the upper side.
-        apart = tied_limit(rates, rates - outwards, rates + inwards, 1.0, level)[0]
-        together = tied_limit(rates, rates - inwards, rates + outwards, 1.0, level)[0]
+        apart = tied_limit(PARITY, rates, rates - outwards, rates + inwards, 1.0, level)[0]
+        together = tied_limit(PARITY, rates, rates - inwards, rates + outwards, 1.0, level)[0]
         z = float(norm.ppf(level))
         assert apart > 0.4 + z * large > 0.4 + z * small > together - 0.01
 

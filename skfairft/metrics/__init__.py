@@ -8,6 +8,7 @@ from .report import FairnessReport
 from .scorers import fairness_scorer
 from .scores import (
     constraint_distance,
+    constraint_ratio,
     demographic_parity_distance,
     equalized_odds_distance,
     fairness_report,
@@ -19,6 +20,7 @@ __all__ = [
     "FairnessReport",
     "calibration_error",
     "constraint_distance",
+    "constraint_ratio",
     "demographic_parity_distance",
     "equalized_odds_distance",
     "fairness_report",

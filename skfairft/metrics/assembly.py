@@ -14,7 +14,7 @@ from ..inputs.levels import columns_of
 from ..parity.cells import Cells
 from ..parity.counts import statistics, support
 from ..parity.intervals import intervals, limits_of
-from ..parity.table import metric_of
+from ..parity.table import metric_of, ratio_of
 from .frame import exact_index
 from .report import COLUMNS, FairnessReport
 from .tables import free_name
@@ -139,6 +139,7 @@ def _by_column(cells: Cells, of_column: dict[str, FairnessReport], level: float)
 
     crossed = replace(cells, levels=None)
     limits = {metric_of(each): limits_of(crossed, each, level) for each in cells.constraints}
+    limits |= {ratio_of(each): limits_of(crossed, each, level, ratio=True) for each in cells.ratios}
     rows = [
         {
             f"{metric}{end}": report.headline.loc[metric, at]
@@ -148,8 +149,7 @@ def _by_column(cells: Cells, of_column: dict[str, FairnessReport], level: float)
         for report in of_column.values()
     ]
     last: dict[str, float] = {}
-    for metric, found in limits.items():
-        last |= {metric: float(found.distance), f"{metric}_low": float(found.low)}
-        last |= {f"{metric}_high": float(found.high)}
+    for metric, (value, low, high) in limits.items():
+        last |= {metric: float(value), f"{metric}_low": float(low), f"{metric}_high": float(high)}
     name = free_name("intersections", of_column, "all")
     return pd.DataFrame([*rows, last], index=[*of_column, name], dtype=np.float64)

@@ -12,8 +12,8 @@ from sklearn.metrics import make_scorer
 from ..inputs.words import did_you_mean, shown
 from ..parity.cells import HOW_TO_ROUTE
 from ..parity.levels import check_groups_word
-from ..parity.table import by_metric, metric_of
-from .scores import constraint_distance, weighted_f1_error
+from ..parity.table import by_metric, by_ratio
+from .scores import constraint_distance, constraint_ratio, weighted_f1_error
 
 __all__ = ["fairness_scorer"]
 
@@ -51,18 +51,20 @@ class _NoScore:
 
 
 class _GroupMetric:
-    """A constraint's distance as a scorer calls it: groups may have failed to arrive."""
+    """A distance or a ratio as a scorer calls it: groups may have failed to arrive."""
 
-    def __init__(self, constraint: str, pos_label: Any, groups: str) -> None:
-        self._constraint, self._pos_label, self._groups = constraint, pos_label, groups
-        self.__name__ = metric_of(constraint)  # shown in the scorer's repr
+    def __init__(self, name: str, pos_label: Any, groups: str) -> None:
+        self._measure = constraint_ratio if name in by_ratio() else constraint_distance
+        self._constraint = (by_metric() | by_ratio())[name]
+        self._pos_label, self._groups = pos_label, groups
+        self.__name__ = name  # shown in the scorer's repr
 
     def __call__(
         self, y_true: Any, y_pred: Any, *, sensitive_features: Any = None, sample_weight: Any = None
     ) -> float | _NoScore:
         if sensitive_features is None:
             return _NoScore()
-        return constraint_distance(
+        return self._measure(
             y_true,
             y_pred,
             constraint=self._constraint,
@@ -82,10 +84,12 @@ class _ToldScorer:
         Of true labels, predictions and groups.
     routed : scorer
         With the requests.
+    sign : float
+        That the metric is multiplied by.
     """
 
-    def __init__(self, metric: Callable[..., Any], routed: Any) -> None:
-        self._metric, self._routed = metric, routed
+    def __init__(self, metric: Callable[..., Any], routed: Any, sign: float) -> None:
+        self._metric, self._routed, self._sign = metric, routed, sign
 
     def __call__(
         self, estimator: Any, X: Any, y_true: Any, sample_weight: Any = None, **routed: Any
@@ -98,7 +102,7 @@ class _ToldScorer:
         except Exception as error:  # which a search would turn into NaN
             return _NoScore(f"no score, because predict did not take the groups: {error}")
         given = {} if sample_weight is None else {"sample_weight": sample_weight}
-        return -self._metric(y_true, predicted, sensitive_features=groups, **given)
+        return self._sign * self._metric(y_true, predicted, sensitive_features=groups, **given)
 
     def set_score_request(self, **requests: Any) -> _ToldScorer:
         """Say what is to be passed on; as of other scorers."""
@@ -127,9 +131,10 @@ def fairness_scorer(
     pos_label: Any = None,
     groups: str = "intersections",
 ) -> Any:
-    """Return a scikit-learn scorer for the error or a distance, smaller being better.
+    """Return a scikit-learn scorer for the error, a distance or a ratio.
 
-    The scorer predicts labels and returns minus the metric. Scorers of distances already request
+    The scorer predicts labels and returns minus the metric, of a ratio the ratio: more is better.
+    Scorers of distances and ratios already request
     ``sensitive_features``: what is passed to ``GridSearchCV.fit`` reaches them, once metadata
     routing is enabled. It need not be enabled when this is called.
 
@@ -137,7 +142,8 @@ def fairness_scorer(
     ----------
     name : str
         "weighted_f1_error", "worst_group_error", "worst_error_rate", or another constraint of
-        `constraint_distance` with "_distance" behind it, such as "demographic_parity_distance".
+        `constraint_distance` with "_distance" behind it, such as "demographic_parity_distance",
+        or with "_ratio", as in `constraint_ratio`.
     known_groups : bool, default=False
         Pass the groups to `predict`, too, for use where they are known: of classifiers that take
         them there. In pipelines that needs ``set_predict_request(sensitive_features=True)``.
@@ -182,7 +188,7 @@ def fairness_scorer(
     >>> search.best_params_
     {'C': 0.1}
     """
-    known = ["weighted_f1_error", *by_metric()]
+    known = ["weighted_f1_error", *by_metric(), *by_ratio()]
     if name not in known:
         raise ValueError(
             f"Unknown scorer {name!r}.{did_you_mean(name, known)} The scorers are {sorted(known)}."
@@ -201,10 +207,11 @@ def fairness_scorer(
         )
     if error and not known_groups:
         return make_scorer(weighted_f1_error, greater_is_better=False)
-    metric = _error if error else _GroupMetric(by_metric()[name], pos_label, groups)
-    scorer = make_scorer(metric, greater_is_better=False)
+    metric = _error if error else _GroupMetric(name, pos_label, groups)
+    more = name in by_ratio()
+    scorer = make_scorer(metric, greater_is_better=more)
     # set_score_request exists only where routing is enabled. The weights' request stays None,
     # scikit-learn's default: weights that are routed without a decision are an error.
     with sklearn.config_context(enable_metadata_routing=True):
         scorer.set_score_request(sensitive_features=True, sample_weight=None)
-    return _ToldScorer(metric, scorer) if known_groups else scorer
+    return _ToldScorer(metric, scorer, 1.0 if more else -1.0) if known_groups else scorer

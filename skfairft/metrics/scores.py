@@ -13,6 +13,7 @@ So of columns that are Dask's only the table comes here, see `skfairft.parity.ta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +29,7 @@ from .report import FairnessReport
 __all__ = [
     "FairnessReport",
     "constraint_distance",
+    "constraint_ratio",
     "demographic_parity_distance",
     "equalized_odds_distance",
     "fairness_report",
@@ -97,8 +99,69 @@ def constraint_distance(
     return _distance(constraint, *columns, pos_label, groups)
 
 
-def _check_constraint(constraint: str) -> None:
-    if constraint not in TABLE:
+def constraint_ratio(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    constraint: str,
+    sensitive_features: Any,
+    sample_weight: Any = None,
+    pos_label: Any = None,
+    groups: str = "intersections",
+) -> float:
+    """Smallest rate of a group divided by the largest: what a ``ratio_bound`` is a bound on.
+
+    Of several rates, as of ``"equalized_odds"``, and of several classes or columns, the smallest
+    of their ratios. For demographic parity the four-fifths rule asks for at least 0.8 [1]_; it is
+    fairlearn's ``demographic_parity_ratio``, and of equalized odds its ``equalized_odds_ratio``.
+
+    Parameters
+    ----------
+    y_true, y_pred, sensitive_features, sample_weight, pos_label, groups
+        As in `demographic_parity_distance`, collections of Dask among them.
+    constraint : str
+        A constraint that compares rates, such as "demographic_parity".
+
+    Returns
+    -------
+    float
+        In [0, 1]; 1 is parity, also where the rates of all groups are 0. A group without rows that
+        a rate is a share of is named by a `FairnessWarning`, and left out; NaN if fewer than two
+        remain.
+
+    Raises
+    ------
+    ValueError
+        For an unknown constraint, one on a largest rate, and as in `demographic_parity_distance`.
+
+    References
+    ----------
+    .. [1] "Uniform guidelines on employee selection procedures", 29 CFR 1607.4 D, 1978.
+
+    Examples
+    --------
+    Of group a three quarters are selected and of group b half:
+
+    >>> from skfairft.metrics import constraint_ratio
+    >>> y, pred = [0, 1, 0, 1, 0, 1, 0, 1], [1, 1, 0, 1, 0, 1, 0, 1]
+    >>> s = ["a"] * 4 + ["b"] * 4
+    >>> round(
+    ...     constraint_ratio(y, pred, constraint="demographic_parity", sensitive_features=s), 3
+    ... )
+    0.667
+    """
+    _check_constraint(constraint)
+    if TABLE[constraint].largest:
+        raise ValueError(
+            f"constraint={constraint!r} is about the largest rate alone, which has no ratio; "
+            "expected one that compares rates, such as 'demographic_parity'."
+        )
+    columns = y_true, y_pred, sensitive_features, sample_weight
+    return 1.0 - _distance(constraint, *columns, pos_label, groups, ratio=True)
+
+
+def _check_constraint(constraint: Any) -> None:
+    if not isinstance(constraint, str) or constraint not in TABLE:
         raise ValueError(
             f"constraint={constraint!r} is unknown.{did_you_mean(constraint, TABLE)} The "
             f"constraints are {sorted(TABLE)}."
@@ -113,6 +176,8 @@ def _distance(
     sample_weight: Any,
     pos_label: Any,
     groups: str,
+    *,
+    ratio: bool = False,
 ) -> float:
     """Return the distance of a constraint, and warn of rates that are undefined."""
     check_groups_word(groups)
@@ -123,7 +188,7 @@ def _distance(
     asked = asked if levels is None else asked.merged(levels.columns)
     name = shown if levels is None else (lambda group: level_name(*group))
     warn_undefined(asked, asked.mass, row.rates, compared=not row.largest, name=name)
-    found = distances_of(cells.mass, [constraint], cells.positives, levels)
+    found = distances_of(cells.mass, [constraint], cells.positives, levels, ratio=ratio)
     return float(found[constraint])
 
 
@@ -340,7 +405,8 @@ def fairness_report(
     sensitive_features: Any,
     sample_weight: Any = None,
     pos_label: Any = None,
-    constraint: str | None = None,
+    constraint: str | Sequence[str] | None = None,
+    ratio: bool = False,
     n_boot: int = 1000,
     confidence_level: float = 0.95,
     random_state: Any = None,
@@ -356,9 +422,12 @@ def fairness_report(
     y_true, y_pred, sensitive_features, sample_weight, pos_label
         As in `demographic_parity_distance`. With weights, the column ``count`` still counts
         rows.
-    constraint : str, default=None
+    constraint : str, list of str or None, default=None
         As in `constraint_distance`: its distance is then in the headline, too, where it is not
-        there anyway.
+        there anyway. Several are named in a list.
+    ratio : bool, default=False
+        Whether the headline has the ratios of these, too, as in `constraint_ratio`; of
+        demographic parity where none is named. Largest rates have none.
     n_boot : int, default=1000
         Number of resamples behind the intervals of F1; 0 leaves these NaN.
     confidence_level : float, default=0.95
@@ -427,14 +496,20 @@ def fairness_report(
     worst_group_error               0.5
     Name: value, dtype: float64
     """
-    if constraint is not None:
-        _check_constraint(constraint)
+    named = [constraint] if isinstance(constraint, str) else list(constraint or ())
+    for each in named:
+        _check_constraint(each)
     check_groups_word(groups)
     columns = y_true, y_pred, sensitive_features, sample_weight
     cells = count_cells(*columns, pos_label, resampled=n_boot != 0)
-    cells = replace(cells, levels=levels_asked(groups, cells.groups, sensitive_features))
-    if constraint is not None and constraint not in STATED:
-        cells = replace(cells, constraints=(*STATED, constraint))
+    cells = replace(
+        cells,
+        levels=levels_asked(groups, cells.groups, sensitive_features),
+        constraints=tuple(dict.fromkeys([*STATED, *named])),
+    )
+    if ratio:
+        compared = [each for each in named or STATED[:1] if not TABLE[each].largest]
+        cells = replace(cells, ratios=tuple(compared))
     warn_undefined(cells, cells.mass, REPORTED)
     return build_report(
         cells,

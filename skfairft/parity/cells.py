@@ -51,6 +51,7 @@ class Cells:
     squares: Floats
     kinds: Kinds | None  # of the rows of each cell, where resamples are wanted
     constraints: tuple[str, ...] = STATED  # whose distances are wanted
+    ratios: tuple[str, ...] = ()  # and whose smallest ratios
     levels: Levels | None = None  # between which they are; None is between groups
 
     def merged(self, columns: Sequence[Column]) -> Cells:

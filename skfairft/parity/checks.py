@@ -14,6 +14,7 @@ from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from ..inputs.words import joined, listed, shown
 from .constraints import Parity, parity
+from .demands import Demand
 from .levels import Levels
 from .table import TABLE
 
@@ -29,7 +30,7 @@ _GROUPS = {1: "one group", 2: "two groups"}
 
 
 def check_constraint(
-    constraint: str | None,
+    constraint: str,
     classes: NDArray[Any],
     groups: NDArray[Any],
     labels: NDArray[np.int64],
@@ -45,8 +46,6 @@ def check_constraint(
     (n,); ``w`` (n,) are sample weights, ``positives`` the codes of positive classes, as for
     `parity`, and ``levels`` what is compared in place of groups.
     """
-    if constraint is None:
-        return
     rule = parity(constraint, len(classes), positives=positives, levels=levels)
     missing: list[str] = []
     counts = rule.counts(_count(labels, codes, w, (len(classes), len(groups))))
@@ -76,8 +75,7 @@ def check_constraint(
 
 
 def check_judged(
-    constraint: str,
-    bound: float,
+    demand: Demand,
     labels: NDArray[np.int64],
     codes: NDArray[np.int64],
     *,
@@ -86,7 +84,7 @@ def check_judged(
     positives: range | None = None,
     levels: Levels | None = None,
 ) -> None:
-    """Refuse rows to judge on which groups cannot be compared, and warn of few.
+    """Refuse rows to judge a bound on which groups cannot be compared, and warn of few.
 
     Labels and groups (m,) are those of rows of positive weight; ``shape`` is (k, G), and
     ``positives`` and ``levels`` as for `parity`. With a confidence few rows are heeded by the
@@ -98,29 +96,27 @@ def check_judged(
     Examples
     --------
     >>> y, s = np.array([0, 1, 1]), np.array([0, 1, 1])
-    >>> check_judged(  # doctest: +ELLIPSIS
-    ...     "true_positive_rate_parity", 0.1, y, s, shape=(2, 2)
-    ... )
+    >>> demand = Demand("true_positive_rate_parity", bound=0.1)
+    >>> check_judged(demand, y, s, shape=(2, 2))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
     ValueError: difference_bound=0.1 needs rows to judge of at least two groups ...
     """
     count = _count(labels, codes, None, shape)
-    rule = parity(constraint, shape[0], positives=positives, levels=levels)
+    rule = demand.rule(shape[0], positives=positives, levels=levels)
     counts = rule.counts(count)
     if rule.fewest_groups(count) < rule.least_groups:
         raise ValueError(
-            f"difference_bound={bound} needs rows to judge of at least "
-            f"{_GROUPS[rule.least_groups]} for each rate of {constraint!r}, but some rate has them "
-            f"in {_fewest(rule, counts)}, among {len(labels)} rows. Judge by more (cv=5 "
-            "takes all in turn that are not the only ones of their class in their group) or merge "
-            "groups."
+            f"{demand} needs rows to judge of at least {_GROUPS[rule.least_groups]} for each rate "
+            f"of {demand.constraint!r}, but some rate has them in {_fewest(rule, counts)}, among "
+            f"{len(labels)} rows. Judge by more (cv=5 takes all in turn that are not the only ones "
+            "of their class in their group) or merge groups."
         )
     fewest = int(counts[counts > 0].min())
     if (confidence or 0.5) <= 0.5 and fewest < _FEW:
         warn_user(
-            f"difference_bound={bound} is judged by {len(labels)} rows, and some rate by "
-            f"{fewest} of them: a distance that is within the bound there can be far beyond it on "
+            f"{demand} is judged by {len(labels)} rows, and some rate by "
+            f"{fewest} of them: a {demand.form} that meets the bound there can be far beyond it on "
             "others. Judge by more (cv=5 takes all of them in turn), merge groups, or set "
             "confidence=0.95, which heeds that.",
             FairnessWarning,
@@ -128,31 +124,32 @@ def check_judged(
 
 
 def check_known(
-    constraint: str | None,
+    demands: tuple[Demand, ...],
     classes: NDArray[Any],
     groups: NDArray[Any],
     labels: NDArray[np.int64],
     codes: NDArray[np.int64],
     w: NDArray[np.float64],
     *,
-    bound: float | None = None,
+    sure: bool = False,
     positives: range | None = None,
     levels: Levels | None = None,
 ) -> None:
     """Refuse groups of which hardly any row is known to be one, and warn where a bound is of few.
 
     Rows (n,) are as for `check_constraint`, those of unknown group with the code -1. Of the group
-    of the others nothing is known but from these: fewer than 5 in a group, or in what a rate of the
+    of the others nothing is known but from these: fewer than 5 in a group, or in what a rate of a
     constraint is of, are a ValueError. That the difference of two rates of so few rows has a
-    standard error, ``(1/4 (1/n_0 + 1/n_1))^1/2``, of more than half the ``bound`` is a
-    FairnessWarning; n are the rows of the two groups that have the fewest. With ``levels`` the
+    standard error, ``(1/4 (1/n_0 + 1/n_1))^1/2``, of more than half its bound is a
+    FairnessWarning, unless bounds are held with a confidence (``sure``); n are the rows of the two
+    groups that have the fewest. With ``levels`` the
     rates are theirs, but what is learnt are still the groups.
 
     Examples
     --------
     >>> s = np.array([0] * 3 + [1] * 5 + [-1] * 9)
     >>> names = np.array(["no", "yes"]), np.array(["a", "b"])
-    >>> check_known(None, *names, 0 * s, s, np.ones(17))  # doctest: +ELLIPSIS
+    >>> check_known((), *names, 0 * s, s, np.ones(17))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
     ValueError: missing_groups="estimate" learns the groups from the 8 of 17 rows that have one, ...
@@ -168,10 +165,9 @@ def check_known(
         f'missing_groups="estimate" learns the groups from the {int(known.sum())} of {len(codes)} '
         "rows that have one"
     )
-    rule = None
-    if constraint is not None:
-        rule = parity(constraint, len(classes), positives=positives, levels=levels)
-    if rule is not None and not notes:
+    named = groups.tolist()
+    rules = [each.rule(len(classes), positives=positives, levels=levels) for each in demands]
+    for rule in [] if notes else rules:
         counts = rule.counts(count)
         few = (counts < _FEWEST_KNOWN) & rule.present(len(groups))
         if rule.largest:  # what is not there is left out
@@ -181,7 +177,7 @@ def check_known(
             of = [python_value(c) for c in classes[event > 0]]
             note = (
                 f"{int(counts[m, g])} of class {listed(of, separator=' or ')} in "
-                f"{'group ' if levels is None else ''}{rule.name(m, g, groups.tolist())}"
+                f"{'group ' if levels is None else ''}{rule.name(m, g, named)}"
             )
             notes += [] if note in notes else [note]
     if notes:
@@ -189,20 +185,21 @@ def check_known(
             f"{among}, but these are only {joined(notes)} (without rows of weight zero); expected "
             f"at least {_FEWEST_KNOWN} of each. Learn the groups of more rows, or merge groups."
         )
-    if rule is None or bound is None:
-        return
-    counts = rule.counts(count).masked_fill(~rule.present(len(groups)), torch.inf)
-    fewest = counts.sort(dim=1).values[:, : rule.least_groups]
-    error = (0.25 / fewest.clamp(min=1.0)).sum(dim=1).sqrt()
-    if (worst := float(error.max())) > bound / 2.0:
-        rows = " and ".join(f"{int(n)}" for n in fewest[int(error.argmax())])
-        warn_user(
-            f"{among}. Some rate is of {rows} of them, whose standard error is up to {worst:.3f}: "
-            f"more than half of difference_bound={bound}. A distance within it here can be far "
-            "beyond it on others. Learn the groups of more rows, allow a larger difference, or "
-            "set confidence=0.95, which heeds that.",
-            FairnessWarning,
-        )
+    for demand, rule in zip(demands, rules, strict=True):
+        if demand.bound is None or demand.ratio or sure:
+            continue
+        counts = rule.counts(count).masked_fill(~rule.present(len(groups)), torch.inf)
+        fewest = counts.sort(dim=1).values[:, : rule.least_groups]
+        error = (0.25 / fewest.clamp(min=1.0)).sum(dim=1).sqrt()
+        if (worst := float(error.max())) > demand.bound / 2.0:
+            rows = " and ".join(f"{int(n)}" for n in fewest[int(error.argmax())])
+            warn_user(
+                f"{among}. Some rate is of {rows} of them, whose standard error is up to "
+                f"{worst:.3f}: more than half of {demand}. A distance within it here can be far "
+                "beyond it on others. Learn the groups of more rows, allow a larger difference, or "
+                "set confidence=0.95, which heeds that.",
+                FairnessWarning,
+            )
 
 
 def refuse_alone(

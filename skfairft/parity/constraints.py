@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from ..rows.tensor_rows import TensorRows
@@ -43,8 +45,9 @@ def parity(
     *,
     positives: range | None = None,
     levels: Levels | None = None,
+    ratio: bool = False,
 ) -> Parity:
-    """Return the moments of one of `CONSTRAINTS`; as `moments`.
+    """Return the moments of one of `CONSTRAINTS`, compared by ``ratio`` or not; as `moments`.
 
     Examples
     --------
@@ -53,7 +56,7 @@ def parity(
     (range(1, 2), [[0.0, 1.0], [1.0, 0.0]])
     """
     row = TABLE[constraint]
-    return moments(
+    found = moments(
         row.rates,
         n_classes,
         positives=range(n_classes) if row.each_class else positives,
@@ -61,6 +64,7 @@ def parity(
         largest=row.largest,
         levels=levels,
     )
+    return replace(found, ratio=True) if ratio else found
 
 
 def mass_table(p: Tensor, rows: TensorRows, *, n_groups: int) -> tuple[Tensor, Tensor]:

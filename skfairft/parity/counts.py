@@ -28,7 +28,7 @@ from .cells import Cells, Floats
 from .constraints import parity
 from .levels import Levels
 from .moments import Parity, divide, extremes, moments
-from .table import RATES, REPORTED, metric_of
+from .table import RATES, REPORTED, metric_of, ratio_of
 
 __all__ = [
     "Statistics",
@@ -69,10 +69,12 @@ def distances_of(
     constraints: Sequence[str],
     positives: range | None = None,
     levels: Levels | None = None,
+    *,
+    ratio: bool = False,
 ) -> dict[str, Floats]:
     """Return the distance of each constraint between the groups of counts: (..., G, k, k) -> (...).
 
-    With ``levels`` between those of each column.
+    With ``levels`` between those of each column. By ``ratio`` it is 1 minus the smallest one.
 
     Examples
     --------
@@ -83,7 +85,7 @@ def distances_of(
     """
     mass, found = as_mass(counts), {}
     for name in constraints:
-        rule = parity(name, counts.shape[-1], positives=positives, levels=levels)
+        rule = parity(name, counts.shape[-1], positives=positives, levels=levels, ratio=ratio)
         found[name] = rule.distance(rule.rates(mass, mass.sum(dim=-1))).numpy()
     return found
 
@@ -126,7 +128,9 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
     be those of other rows or of another number of groups.
     """
     rule = reported_rates(cells)
-    distances = distances_of(counts, cells.constraints, cells.positives, cells.levels)
+    among = cells.positives, cells.levels
+    distances = distances_of(counts, cells.constraints, *among)
+    below = distances_of(counts, cells.ratios, *among, ratio=True)
     counts = with_pooled(counts)
     mass = as_mass(counts)
     # One column more, the F1: (..., m + 1, G + 1).
@@ -140,6 +144,7 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
         "headline": {
             "weighted_f1_error": 100.0 * (1.0 - overall[..., -1]),
             **{metric_of(name): distance for name, distance in distances.items()},
+            **{ratio_of(name): 1.0 - distance for name, distance in below.items()},
         },
         "overall": {name: overall[..., m] for name, m in at.items()},
         "group": {name: group[..., m, :] for name, m in at.items()},

@@ -18,10 +18,10 @@ from .bootstrap import bootstrap_counts, generator, percentiles
 from .cells import Cells, Floats
 from .constraints import parity
 from .counts import Statistics, as_mass, columns, reported_rates, weighted_f1, with_pooled
-from .limits import DistanceLimits, distance_limits, limits_between
+from .limits import distance_limits, limits_between
 from .rate_limits import effective_rows, wilson_limits
 from .ratio_limits import ratio_limits
-from .table import metric_of
+from .table import metric_of, ratio_of
 
 __all__ = ["intervals", "limits_of"]
 
@@ -39,11 +39,22 @@ def intervals(cells: Cells, *, n_boot: int, level: float, random_state: Any) -> 
     return bounds
 
 
-def limits_of(cells: Cells, constraint: str, level: float) -> DistanceLimits:
-    """Return the distance of a constraint, and its interval of a level."""
-    asked = parity(constraint, len(cells.labels), positives=cells.positives, levels=cells.levels)
+def limits_of(
+    cells: Cells, constraint: str, level: float, *, ratio: bool = False
+) -> tuple[Floats, Floats, Floats]:
+    """Return the distance of a constraint, or the smallest ratio, and its interval of a level."""
+    asked = parity(
+        constraint,
+        len(cells.labels),
+        positives=cells.positives,
+        levels=cells.levels,
+        ratio=ratio,
+    )
     confidence = (1.0 + level) / 2.0
-    return distance_limits(asked, cells.mass, cells.squares, confidence=confidence)
+    found = distance_limits(asked, cells.mass, cells.squares, confidence=confidence)
+    if ratio:
+        return 1.0 - found.distance, 1.0 - found.high, 1.0 - found.low
+    return found.distance, found.low, found.high
 
 
 def _limits(cells: Cells, level: float) -> Statistics:
@@ -56,9 +67,8 @@ def _limits(cells: Cells, level: float) -> Statistics:
     own = torch.stack(wilson_limits(rates, rows, float(norm.ppf(confidence)))).numpy()
     rates, rows = rates[:, :-1], rows[:, :-1]
 
-    def of(constraint: str) -> Floats:
-        found = limits_of(cells, constraint, level)
-        return np.stack([found.low, found.high])
+    def of(constraint: str, ratio: bool) -> Floats:
+        return np.stack(limits_of(cells, constraint, level, ratio=ratio)[1:])
 
     # (2, m), a rate as the one kind of the one class.
     found = limits_between(rates[:, None, None], rows[:, None, None], confidence=confidence)
@@ -66,7 +76,10 @@ def _limits(cells: Cells, level: float) -> Statistics:
     ratios = torch.stack(ratio_limits(rates, rows, confidence=confidence)).numpy()  # (2, m)
     at = columns(cells)
     return {
-        "headline": {metric_of(name): of(name) for name in cells.constraints},
+        "headline": {
+            **{metric_of(name): of(name, False) for name in cells.constraints},
+            **{ratio_of(name): of(name, True) for name in cells.ratios},
+        },
         "overall": {name: own[:, m, -1] for name, m in at.items()},
         "group": {name: own[:, m, :-1] for name, m in at.items()},
         "difference": {name: each[:, m] for name, m in at.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -45,7 +45,8 @@ class JudgedRows:
     ``rule`` has the moments of the constraint, ``groups`` (G,) the groups' names. ``refit`` says
     that the head that is handed out is another one than those that decide, fitted on all rows;
     ``tuned`` that the votes of those that decide were found on these rows. ``positives`` are the
-    codes of the positive classes, as for `parity`.
+    codes of the positive classes, as for `parity`, and ``others`` further constraints that the
+    decisions are for.
 
     Where the groups of some rows are not known, ``rows`` are their ``parts``: such a row counts in
     each group by how likely it is. What that tells of a group rests on the rows whose group is
@@ -59,6 +60,7 @@ class JudgedRows:
     tuned: bool = False
     positives: range | None = None
     parts: Parts | None = None
+    others: tuple[str, ...] = ()
 
     @property
     def n_rows(self) -> int:
@@ -214,16 +216,17 @@ class JudgedRows:
 
     def distances(self, tables: Floats) -> Floats:
         """Return the distance between the groups in each table: (b, G, k, k) -> (b,)."""
-        mass = as_mass(tables)
-        return self.rule.distance(self.rule.rates(mass, mass.sum(dim=-1))).numpy()
+        return self._apart(self.rule, tables)
 
     def metrics(self, tables: Floats) -> dict[str, Floats]:
-        """Return error, distances and accuracy of tables (b, G, k, k), each (b,)."""
+        """Return error, distances, ratio and accuracy of tables (b, G, k, k), each (b,)."""
         pooled = tables.sum(axis=-3)
-        stated = distances_of(tables, STATED, self.positives, self.rule.levels)
+        stated = distances_of(tables, self._stated, self.positives, self.rule.levels)
+        ratio = {"ratio": 1.0 - self._apart(self._by_ratio, tables)} if self._compares else {}
         return {
             "weighted_f1_error": 100.0 * (1.0 - weighted_f1(pooled)),
             "difference": self.distances(tables),
+            **ratio,
             **{metric_of(name): each for name, each in stated.items()},
             "accuracy": np.trace(pooled, axis1=-2, axis2=-1) / pooled.sum(axis=(-2, -1)),
         }
@@ -233,17 +236,19 @@ class JudgedRows:
     ) -> dict[str, Floats]:
         """Return 95 % intervals (b, 2) of the distances in `metrics`, of tables (b, G, k, k).
 
-        Those of the constraint heed where decisions were ``tuned`` (b,) for it on these rows.
+        Those of the constraints heed where decisions were ``tuned`` (b,) for them on these rows.
         """
         rules = {
             "difference": self.rule,
+            **({"ratio": self._by_ratio} if self._compares else {}),
             **{
                 metric_of(name): parity(
                     name, self.shape[-1], positives=self.positives, levels=self.rule.levels
                 )
-                for name in STATED
+                for name in self._stated
             },
         }
+        asked = [self.rule.kinds, *(rules[metric_of(name)].kinds for name in self.others)]
         found = {}
         for name, rule in rules.items():
             limits = distance_limits(
@@ -252,10 +257,31 @@ class JudgedRows:
                 squares,
                 confidence=(1.0 + _LEVEL) / 2.0,
                 inflation=self.inflation,
-                tuned=tuned & (rule.kinds == self.rule.kinds),
+                tuned=tuned & (rule.kinds in asked),
             )
-            found[name] = np.stack([limits.low, limits.high], axis=-1)
+            ends = [limits.low, limits.high]
+            if rule.ratio:
+                ends = [1.0 - limits.high, 1.0 - limits.low]
+            found[name] = np.stack(ends, axis=-1)
         return found
+
+    @property
+    def _stated(self) -> tuple[str, ...]:
+        return (*STATED, *(name for name in self.others if name not in STATED))
+
+    @property
+    def _compares(self) -> bool:
+        """Whether rates are compared, so that they have a ratio."""
+        return not self.rule.largest
+
+    @property
+    def _by_ratio(self) -> Parity:
+        return replace(self.rule, ratio=True)
+
+    @staticmethod
+    def _apart(rule: Parity, tables: Floats) -> Floats:
+        mass = as_mass(tables)
+        return rule.distance(rule.rates(mass, mass.sum(dim=-1))).numpy()
 
 
 def interval_around(value: float, samples: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -277,17 +303,19 @@ def interval_around(value: float, samples: NDArray[np.float64]) -> NDArray[np.fl
     return np.array([np.fmin(low, value), np.fmax(high, value)])
 
 
-def pareto_front(error: ArrayLike, difference: ArrayLike) -> NDArray[np.bool_]:
-    """Tell which points (m,) no other point beats: less of one and no more of the other.
+def pareto_front(error: ArrayLike, *differences: ArrayLike) -> NDArray[np.bool_]:
+    """Tell which points (m,) no other point beats: less of one and no more of the others.
 
-    Of both errors and differences less is better; NaN is beaten by all.
+    Of errors and of each of the differences less is better; NaN is beaten by all.
 
     Examples
     --------
     >>> pareto_front([1.0, 2.0, 3.0, 3.0], [0.3, 0.4, 0.1, 0.1]).tolist()
     [True, False, True, True]
     """
-    a, b = (np.nan_to_num(np.asarray(x, dtype=np.float64), nan=np.inf) for x in (error, difference))
-    finite = np.isfinite(a) & np.isfinite(b)
-    less = (a[:, None] <= a) & (b[:, None] <= b) & ((a[:, None] < a) | (b[:, None] < b))
-    return finite & ~less.any(axis=0)
+    given = np.asarray([error, *differences], dtype=np.float64)
+    values = np.nan_to_num(given, nan=np.inf)
+    no_more = (values[:, :, None] <= values[:, None, :]).all(axis=0)
+    less = (values[:, :, None] < values[:, None, :]).any(axis=0)
+    beaten = (no_more & less).any(axis=0)
+    return np.asarray(np.isfinite(values).all(axis=0) & ~beaten, dtype=np.bool_)

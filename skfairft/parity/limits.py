@@ -35,12 +35,17 @@ here. Their rates are of the same rows, so that their errors are not independent
 are drawn or multiplied here; of normal errors all that is said here then errs to the safe side
 (Royen's inequality: what is near 0 together is so more often than if each were by itself).
 
+By ratio a distance is how much the smallest ratio falls short of 1, so that its limits are 1 minus
+those of `skfairft.parity.ratio_limits`: the upper one is the largest of the moments', the lower one
+as well, each at the level at which all hold together.
+
 Zou and Donner (2008), Stat. Med. 27; Berger (1982), Technometrics 24.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,8 +57,9 @@ from .cells import Floats
 from .chance import chance_quantile, chance_size
 from .contrasts import BLOCK_ELEMENTS, Ends, Pairs, first_places, ordered_pairs
 from .counts import as_mass
-from .moments import Parity, largest
+from .moments import Parity, largest, shortfall
 from .rate_limits import effective_rows, wilson_limits
+from .ratio_limits import ratio_limits
 from .tied import tied_limit
 
 __all__ = ["DistanceLimits", "distance_limits", "limits_between", "rows_needed"]
@@ -131,6 +137,10 @@ def distance_limits(
         present = rule.present(table.shape[-3]).unflatten(0, rates.shape[-3:-1])
         unknown = (rates.isnan() & present).flatten(-3).any(dim=-1).numpy()
         found = replace(found, high=np.where(unknown & ~np.isnan(found.high), 1.0, found.high))
+    elif rule.ratio:
+        found = _limits_of_shortfall(
+            rates.flatten(-3, -2), rows.flatten(-3, -2) / inflation**2, confidence
+        )
     else:
         found = limits_between(rates, rows / inflation**2, confidence=confidence)
     alike = np.array(np.broadcast_to(tuned, found.high.shape))
@@ -138,7 +148,7 @@ def distance_limits(
         z, which = max(1.0, float(norm.ppf(confidence))), torch.from_numpy(alike)
         own = rates[which]
         limits = wilson_limits(own, rows[which] / inflation**2, z)
-        tied = tied_limit(own, *limits, z, confidence, largest=rule.largest)
+        tied = tied_limit(rule, own, *limits, z, confidence)
         found.high[alike] = np.maximum(found.high[alike], tied)
     return found
 
@@ -152,6 +162,21 @@ def _limits_of_largest(rates: Tensor, rows: Tensor, confidence: float) -> Distan
     low, _ = wilson_limits(flat, behind, z[..., None])
     _, high = wilson_limits(flat, behind, float(norm.ppf(confidence)))
     return DistanceLimits(*(largest(each).numpy() for each in (flat, low, high)))
+
+
+def _limits_of_shortfall(rates: Tensor, rows: Tensor, confidence: float) -> DistanceLimits:
+    """Return the largest shortfall of the ratios of rates (..., m, G) with its limits."""
+    below = shortfall(rates)
+    moments = (~below.isnan()).sum(dim=-1).max().clamp(min=1)
+    each = (2.0 * confidence - 1.0) ** (1.0 / int(moments))
+    lowest, _ = ratio_limits(rates, rows, confidence=confidence)
+    _, highest = ratio_limits(rates, rows, confidence=(1.0 + each) / 2.0)
+    # Of rates that are all 0 nothing is known of the ratio.
+    low, high = 1.0 - highest.nan_to_num(nan=1.0), 1.0 - lowest.nan_to_num(nan=0.0)
+    none = below.isnan()
+    return DistanceLimits(
+        *(largest(values.masked_fill(none, torch.nan)).numpy() for values in (below, low, high))
+    )
 
 
 def limits_between(rates: Tensor, rows: Tensor, *, confidence: float = 0.95) -> DistanceLimits:
@@ -210,7 +235,8 @@ def rows_needed(
                              (z_confidence + chance_quantile(power)) / bound))^2
 
     Where the largest rate counts, it is the most that any rate takes,
-    ``n_rows (s (z_confidence + z_power) / (bound - rate))^2``.
+    ``n_rows (s (z_confidence + z_power) / (bound - rate))^2``. By ratio, it is how many bring the
+    upper limit of the same rates within the bound, at ``z_confidence + z_power``.
 
     Parameters
     ----------
@@ -226,7 +252,7 @@ def rows_needed(
         Share of the samples of so many rows in which the upper limit is within the bound.
     tuned : bool, default=False
         As for `distance_limits`, of one table: then it is at least as many rows as bring the limit
-        of the same rates within the bound.
+        of the same rates within the bound. By ratio it is of one table, too.
 
     Returns
     -------
@@ -253,6 +279,10 @@ def rows_needed(
     shrunk = (rates * rows + 1.0) / (rows + 2.0)
     variance = shrunk * (1.0 - shrunk) / (rows + 2.0)
     z, z_power = float(norm.ppf(confidence)), float(norm.ppf(power))
+    given: Any = {"n_rows": n_rows, "inflation": inflation, "tuned": tuned}
+    if rule.ratio:
+        surer = float(norm.cdf(z + z_power))
+        return _enough(rule, table, squares, bound, confidence=surer, **given)
     if rule.largest:
         left, error = bound - rates.flatten(-3), inflation * variance.flatten(-3).sqrt()
         times = (z + z_power) / left * error
@@ -267,6 +297,21 @@ def rows_needed(
     found = (largest(wanted) if rule.largest else ends.most(wanted)).numpy()
     if not tuned or not np.isfinite(found):
         return found
+    return np.maximum(found, _enough(rule, table, squares, bound, confidence=confidence, **given))
+
+
+def _enough(
+    rule: Parity,
+    table: Floats,
+    squares: Floats,
+    bound: float,
+    *,
+    n_rows: int,
+    inflation: float,
+    confidence: float,
+    tuned: bool,
+) -> Floats:
+    """Return how many rows like those of one table bring the limit of its rates within a bound."""
 
     def within(factor: float) -> bool:
         limits = distance_limits(
@@ -275,17 +320,17 @@ def rows_needed(
             factor * squares,
             confidence=confidence,
             inflation=inflation,
-            tuned=True,
+            tuned=tuned,
         )
         return bool(limits.high <= bound)
 
     low, high = 0.0, np.log(_MOST_TIMES)  # of the factor's logarithm
     if not within(_MOST_TIMES):
-        return np.full_like(found, np.inf)
+        return np.array(np.inf)
     while high - low > 0.01:
         middle = (low + high) / 2.0
         low, high = (low, middle) if within(float(np.exp(middle))) else (middle, high)
-    return np.maximum(found, np.ceil(n_rows * np.exp(high)))
+    return np.ceil(n_rows * np.exp(np.array(high)))
 
 
 def _rates_and_rows(rule: Parity, table: Floats, squares: Floats) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,17 @@ from ..inputs.words import shown
 from .levels import Levels
 from .table import RATES, Rate
 
-__all__ = ["Parity", "divide", "extremes", "largest", "largest_sum", "moments", "nonzero", "spread"]
+__all__ = [
+    "Parity",
+    "divide",
+    "extremes",
+    "largest",
+    "largest_sum",
+    "moments",
+    "nonzero",
+    "shortfall",
+    "spread",
+]
 
 # Tables of few classes are summed as they are, by all coefficients; of many most are zero.
 _MOST_COEFFICIENTS = 2**12
@@ -61,6 +71,9 @@ class Parity:
     levels : Levels, optional
         What is compared in place of groups; "G" below is then L, and there are x times as many
         moments.
+    ratio : bool, default=False
+        Whether rates are compared by their ratio, and not by their difference. The "distance" is
+        then how much the smallest ratio falls short of 1.
     """
 
     kinds: tuple[Rate, ...]
@@ -69,6 +82,7 @@ class Parity:
     class_weight: Tensor | None = None
     largest: bool = False
     levels: Levels | None = None
+    ratio: bool = False
 
     @property
     def least_groups(self) -> int:
@@ -230,7 +244,8 @@ class Parity:
         The largest rate minus the smallest, summed over the moments of a class (true and false
         positive rate for equalized odds, as in `equalized_odds_distance`), and of these the
         largest over classes, and over columns. Where the largest rate counts, nothing is
-        subtracted. Rates that are NaN are left out.
+        subtracted; by ratio it is the largest `shortfall` of any moment. Rates that are NaN are
+        left out.
 
         Examples
         --------
@@ -238,7 +253,7 @@ class Parity:
         >>> round(moments(["tpr", "fpr"], 2).distance(rates).item(), 3)
         0.3
         """
-        return largest_sum(self._by_class(self._apart(rates)))
+        return self.joined(self._by_class(self.apart(rates)))
 
     def known_distance(self, rates: Tensor, rounding: float = 0.0) -> Tensor:
         """Return `distance` of what is known: a moment of too few rates counts as 0.
@@ -246,13 +261,20 @@ class Parity:
         With ``rounding`` a difference x counts as ``(x^2 + rounding^2)^1/2 - rounding``, which has
         no kink where the rates are equal.
         """
-        apart = self._apart(rates).nan_to_num(nan=0.0)
+        apart = self.apart(rates).nan_to_num(nan=0.0)
         if rounding:
             apart = (apart.square() + rounding**2).sqrt() - rounding
-        return largest_sum(self._by_class(apart))
+        return self.joined(self._by_class(apart))
 
-    def _apart(self, rates: Tensor) -> Tensor:
+    def apart(self, rates: Tensor) -> Tensor:
+        """Return how far the rates of a moment are from the constraint: (..., G) -> (...)."""
+        if self.ratio:
+            return shortfall(rates)
         return largest(rates) if self.largest else spread(rates)
+
+    def joined(self, apart: Tensor) -> Tensor:
+        """Return the distance that those of r rates of c classes make: (..., c, r) -> (...)."""
+        return largest_sum(apart.flatten(-2)[..., None] if self.ratio else apart)
 
     def _by_class(self, values: Tensor) -> Tensor:
         """Return values (..., m) by class (and column) and rate, (..., c, r)."""
@@ -305,6 +327,21 @@ def spread(rates: Tensor) -> Tensor:
     """
     low, high = extremes(rates)
     return high - low
+
+
+def shortfall(rates: Tensor) -> Tensor:
+    """Return 1 minus the smallest rate divided by the largest: (..., G) -> (...).
+
+    Rates that are NaN are left out; of fewer than two others it is NaN. Rates that are all 0 are
+    the same.
+
+    Examples
+    --------
+    >>> shortfall(torch.tensor([[0.5, 0.25, torch.nan], [0.0, 0.0, 0.0]])).tolist()
+    [0.5, 0.0]
+    """
+    low, high = extremes(rates)
+    return 1.0 - torch.where(high == 0.0, 1.0, low / nonzero(high))
 
 
 def largest_sum(spreads: Tensor) -> Tensor:

@@ -16,7 +16,9 @@ __all__ = [
     "Constraint",
     "Rate",
     "by_metric",
+    "by_ratio",
     "metric_of",
+    "ratio_of",
     "split_rate",
 ]
 
@@ -221,6 +223,28 @@ def by_metric() -> dict[str, str]:
     'equalized_odds'
     """
     return {metric_of(name): name for name in TABLE}
+
+
+def by_ratio() -> dict[str, str]:
+    """Return the constraints that compare rates by what `ratio_of` calls their ratio.
+
+    Examples
+    --------
+    >>> by_ratio()["equalized_odds_ratio"]
+    'equalized_odds'
+    """
+    return {ratio_of(name): name for name, row in TABLE.items() if not row.largest}
+
+
+def ratio_of(constraint: str) -> str:
+    """Return what the smallest ratio of a constraint's rates is called.
+
+    Examples
+    --------
+    >>> ratio_of("equalized_odds")
+    'equalized_odds_ratio'
+    """
+    return f"{constraint}_ratio"
 
 
 def metric_of(constraint: str) -> str:

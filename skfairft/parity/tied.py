@@ -17,8 +17,7 @@ from scipy.stats import norm, qmc
 from torch import Tensor
 
 from .cells import Floats
-from .moments import largest as largest_of
-from .moments import largest_sum, spread
+from .moments import Parity
 
 __all__ = ["tied_limit"]
 
@@ -29,26 +28,20 @@ _NUMBERS = 2**23
 
 
 def tied_limit(
-    rates: Tensor,
-    low: Tensor,
-    high: Tensor,
-    z: float,
-    confidence: float,
-    *,
-    largest: bool = False,
+    rule: Parity, rates: Tensor, low: Tensor, high: Tensor, z: float, confidence: float
 ) -> Floats:
     """Return the quantile of the distance of rates that err as far as their limits say.
 
     Parameters
     ----------
+    rule : Parity
+        Whose distance it is.
     rates, low, high : Tensor of shape (b, c, r, G), float64
         See `skfairft.parity.limits`; rates, and their limits z errors away. NaN is left out.
     z : float
         Of the limits.
     confidence : float
         Of the quantile.
-    largest : bool, default=False
-        Whether the largest rate counts, as for `Parity`.
 
     Returns
     -------
@@ -65,8 +58,10 @@ def tied_limit(
     --------
     A rate of two groups, of error 0.05. Where it is the same, the limit is that of both sides:
 
+    >>> from skfairft.parity.constraints import parity
     >>> rates = torch.tensor([[0.5, 0.5], [0.5, 0.7]]).double()[:, None, None]
-    >>> tied_limit(rates, rates - 0.05, rates + 0.05, 1.0, 0.95).round(2).tolist()
+    >>> rule = parity("demographic_parity", 2)
+    >>> tied_limit(rule, rates, rates - 0.05, rates + 0.05, 1.0, 0.95).round(2).tolist()
     [0.14, 0.32]
     """
     order = torch.from_numpy(np.lexsort((rates.numpy(), (high - low).numpy())))
@@ -83,9 +78,8 @@ def tied_limit(
             of = slice(start, start + step)
             draws = _normal(start, len(rate[of]), kinds, n_groups)
             error = torch.where(draws > 0.0, above[of], below[of]) / z * draws
-            other = (rate[of] + error).clamp(0.0, 1.0)
-            spreads.append(largest_of(other) if largest else spread(other))
-        found[i] = float(largest_sum(torch.cat(spreads, dim=1)).quantile(confidence))
+            spreads.append(rule.apart((rate[of] + error).clamp(0.0, 1.0)))
+        found[i] = float(rule.joined(torch.cat(spreads, dim=1)).quantile(confidence))
     return found
 
 

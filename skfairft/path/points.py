@@ -12,12 +12,13 @@ from torch import Tensor
 
 from ..parity.auc import auc_with_error
 from ..parity.judge import JudgedRows, interval_around, pareto_front
+from ..parity.table import metric_of
 from ..solvers.problem import FittedHead
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["METRICS", "Candidate", "candidate_of", "moved", "point_table"]
+__all__ = ["METRICS", "Candidate", "candidate_of", "moved", "on_front", "point_table"]
 
 # The columns of the table that have an interval, and what the curve is about.
 METRICS = (
@@ -135,5 +136,11 @@ def point_table(
         records.append(record)
     frame = pd.DataFrame.from_records(records)
     frame["rank"] = pd.Series([each["rank"] for each in records], dtype=object)  # None stays None
-    frame["on_front"] = pareto_front(frame["weighted_f1_error"], frame["difference"])
+    frame["on_front"] = on_front(frame, judge)
     return frame
+
+
+def on_front(points: Any, judge: JudgedRows) -> NDArray[np.bool_]:
+    """Tell which points (m,) no other beats, in error and in all that was asked for."""
+    asked = ["difference", *map(metric_of, judge.others)]
+    return pareto_front(points["weighted_f1_error"], *(points[name] for name in asked))

@@ -14,10 +14,13 @@ from ..classifier import FairLowRankHeadClassifier
 from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from ..inputs.words import shown
-from ..parity.constraints import Parity, parity
+from ..parity.constraints import Parity
+from ..parity.counts import as_mass
+from ..parity.demands import Demand, each_of, read_demands
 from ..parity.judge import REFIT
 from ..parity.levels import Levels
 from ..parity.limits import DistanceLimits, distance_limits, rows_needed
+from ..parity.table import TABLE
 from ..solvers.bound import rows_in_words
 from .settings import is_number
 
@@ -48,7 +51,7 @@ class FairnessPath:
     classifiers : sequence of FairLowRankHeadClassifier
         The fitted classifiers, in the order of the rows, each made when it is first asked for.
     constraint : str
-        What ``difference`` measures.
+        What ``difference`` measures; of several, the first one.
     decisions, squares : ndarray of shape (p, G, k, k)
         Of each point, by group, true label and decision: the sum of the weights of the judged
         rows, and of their squares.
@@ -70,6 +73,8 @@ class FairnessPath:
         Between what the distances are, as for the classifiers.
     levels : Levels or None, default=None
         The levels of several columns that are compared one by one.
+    others : tuple of str, default=()
+        Further constraints that the classifiers keep, each with a column of its own in the table.
 
     Examples
     --------
@@ -101,6 +106,7 @@ class FairnessPath:
     positives: range | None = None
     groups: str = "intersections"
     levels: Levels | None = None
+    others: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         # The fields' own would print every classifier with its network.
@@ -136,28 +142,34 @@ class FairnessPath:
             For another confidence.
         """
         _check_confidence(confidence)
-        return self._limits(np.arange(len(self.table)), confidence).high
+        rule = self._rule_of(Demand(self.constraint))
+        return self._limits(np.arange(len(self.table)), confidence, rule).high
 
     def choose(
         self,
-        difference_bound: float | None = None,
+        difference_bound: float | Sequence[float | None] | None = None,
         *,
+        ratio_bound: float | Sequence[float | None] | None = None,
         confidence: float | None = None,
         by: str = "error",
     ) -> int:
-        """Return the row that is best in something, of those whose difference is within a bound.
+        """Return the row that is best in something, of those that are within bounds.
 
         Parameters
         ----------
-        difference_bound : float or None, default=None
-            Largest difference. None is no bound, with ``by="worst_group"`` alone.
+        difference_bound : float, list of float or None, default=None
+            Largest difference, or largest rate. Of several constraints each has its own at its
+            place, None for none, and one number is for all.
+        ratio_bound : float, list of float or None, default=None
+            The least that the smallest rate of a group may be, divided by the largest; as for the
+            classifier. Without any bound, ``by="worst_group"`` alone chooses.
         confidence : float, default=None
-            With which the difference of the chosen classifier is to be within the bound on other
+            With which the chosen classifier is to be within the bounds on other
             rows, in [0.5, 1); 0.95 is a good choice. Then each solver and rank is followed from the
-            weight of the smallest confidence limit towards weaker ones, as long as the limit is
-            within the bound, and the least error of these is chosen. Points with moved thresholds
-            are not asked. The confidence is divided among solvers and ranks. None takes the
-            judged rows' difference for the difference.
+            weight whose confidence limits come nearest to the bounds, or are the furthest within,
+            towards weaker ones, as long as the limits are within the bounds, and the least error of
+            these is chosen. Points with moved thresholds are not asked. The confidence is divided
+            among solvers and ranks. None takes the judged rows' difference for the difference.
         by : {"error", "worst_group"}, default="error"
             What is to be least, ``weighted_f1_error`` or ``worst_group_error``; the other one
             decides where several are.
@@ -170,42 +182,63 @@ class FairnessPath:
         Raises
         ------
         ValueError
-            If no difference is defined, for a confidence that is not in [0.5, 1) or has no bound,
-            or for another ``by``.
+            If no difference is defined, for bounds that are no numbers, or not as many as there
+            are constraints, for a confidence that is not in [0.5, 1) or has no bound, or for
+            another ``by``.
 
         Warns
         -----
         FairnessWarning
-            If there is none: then the row of the smallest difference, or limit, is returned.
+            If there is none: then the row that comes nearest to it is returned.
+
+        Examples
+        --------
+        The four-fifths rule:
+
+        >>> from skfairft import FairLowRankHeadClassifier, fairness_path
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=1000, disparity=0.4, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(
+        ...     constraint="demographic_parity", solver="plug_in", random_state=0
+        ... )
+        >>> path = fairness_path(clf, X, y, sensitive_features=s, weights=9)
+        >>> bool(path.table.loc[path.choose(ratio_bound=0.8), "ratio"] >= 0.8)
+        True
         """
         if by not in _BY:
             raise ValueError(f"by={shown(by)}; expected one of {list(_BY)}.")
-        if difference_bound is None:
+        names = [self.constraint, *self.others]
+        given = {"difference_bound": difference_bound, "ratio_bound": ratio_bound}
+        for name, value in given.items():
+            _check_bounds(name, value, names)
+        demands = [each for each in read_demands(names, **given) if each.bound is not None]
+        if not demands:
             if by == "error" or confidence is not None:
                 raise ValueError(
-                    f"choose(by={by!r}, confidence={confidence}) got no difference_bound: set one. "
-                    'Without a bound by="worst_group" chooses.'
+                    f"choose(by={by!r}, confidence={confidence}) got no difference_bound: set one, "
+                    'or ratio_bound. Without a bound by="worst_group" chooses.'
                 )
             return self._best(self.table.index, by)
-        if not is_number(Real, difference_bound) or np.isnan(difference_bound):
-            raise ValueError(f"difference_bound={shown(difference_bound)}; expected a number.")
-        if self.table["difference"].isna().all():
+        rules = [self._rule_of(each) for each in demands]
+        distances = [self._distances(rule) for rule in rules]
+        if any(np.isnan(each).all() for each in distances):
             raise ValueError(
                 "The difference is undefined at every point: the judged rows lack a class that "
                 "the constraint asks for in all groups but one. Judge by more rows."
             )
         if confidence is not None:
-            return self._certified(difference_bound, confidence, by)
-        within = self.table[self.table["difference"] <= difference_bound]
+            return self._certified(demands, confidence, by)
+        most = [each.most for each in demands]
+        beyond = np.max([each - m for each, m in zip(distances, most, strict=True)], axis=0)
+        within = self.table.index[beyond <= 0.0]
         if len(within):
-            return self._best(within.index, by)
-        nearest = int(np.nanargmin(self.table["difference"].to_numpy()))
-        what = "largest rate" if self._rule.largest else "difference"
-        warn_user(
-            f"No point has a {what} of at most {difference_bound}; the nearest has "
-            f"{self.table['difference'].iloc[nearest]:.3f}, on {self.judged_on}.",
-            FairnessWarning,
-        )
+            return self._best(within, by)
+        nearest = int(np.nanargmin(beyond))
+        missed = [
+            f"{_at_most(demand)}; the nearest has {demand.told(float(each[nearest])):.3f}"
+            for demand, each in zip(demands, distances, strict=True)
+        ]
+        warn_user(f"No point has {' and '.join(missed)}, on {self.judged_on}.", FairnessWarning)
         return nearest
 
     def _best(self, index: Any, by: str) -> int:
@@ -213,7 +246,7 @@ class FairnessPath:
         order = np.lexsort([rows[name] for name in reversed(_BY[by])])
         return int(rows.index.to_numpy()[order[0]])
 
-    def _certified(self, bound: float, confidence: float, by: str) -> int:
+    def _certified(self, demands: list[Demand], confidence: float, by: str) -> int:
         _check_confidence(confidence)
         own = self.table[self.table["positive_share"] == 1.0]
         curves = [
@@ -224,60 +257,95 @@ class FairnessPath:
         nearest = (np.inf, 0)
         for curve in curves:
             curve = curve[np.argsort(self.table.loc[curve, "fairness_weight"].to_numpy())]
-            limits = self._limits(curve, level).high
-            if np.isnan(limits).all():
+            beyond = np.max(
+                [
+                    self._limits(curve, level, self._rule_of(each)).high - each.most
+                    for each in demands
+                ],
+                axis=0,
+            )
+            if np.isnan(beyond).all():
                 continue
-            at = int(np.nanargmin(limits))
-            nearest = min(nearest, (limits[at], int(curve[at])))
-            while at >= 0 and limits[at] <= bound:
+            at = int(np.nanargmin(beyond))
+            nearest = min(nearest, (beyond[at], int(curve[at])))
+            while at >= 0 and beyond[at] <= 0.0:
                 certified.append(int(curve[at]))
                 at -= 1
         if certified:
             return self._best(certified, by)
-        limit, row = nearest
-        wanted = float(
-            rows_needed(
-                self._rule,
-                self.decisions[row],
-                self.squares[row],
-                bound,
-                n_rows=self.n_judged,
-                inflation=self._inflation,
-                confidence=level,
-                tuned=bool(self.tuned[row]),
-            )
-        )
+        row = nearest[1]
+        here = np.array([row])
+        limits = [float(self._limits(here, level, self._rule_of(each)).high[0]) for each in demands]
+        wanted = max(self._rows_needed(row, each, level) for each in demands)
         more = f"At that weight {rows_in_words(wanted, self.n_judged)}."
+        asked = " and ".join(f"{each}" for each in demands)
+        able = " and ".join(
+            f"{demand.told(limit):.3f}" for demand, limit in zip(demands, limits, strict=True)
+        )
+        most = "largest" if demands[0].ratio else "smallest"
         warn_user(
-            f"No point is within {bound} with confidence={confidence}, on "
-            f"{self.judged_on}: the smallest bound that one is within, as it is chosen among them, "
-            f"is {limit:.3f}. {more} That point is returned.",
+            f"No point is within {asked} with confidence={confidence}, on {self.judged_on}: the "
+            f"{most} bound that one is within, as it is chosen among them, is {able}. {more} That "
+            "point is returned.",
             FairnessWarning,
         )
         return row
 
-    @property
-    def _rule(self) -> Parity:
-        return parity(
-            self.constraint,
-            self.decisions.shape[-1],
-            positives=self.positives,
-            levels=self.levels,
+    def _rows_needed(self, row: int, demand: Demand, level: float) -> float:
+        wanted = rows_needed(
+            self._rule_of(demand),
+            self.decisions[row],
+            self.squares[row],
+            demand.most,
+            n_rows=self.n_judged,
+            inflation=self._inflation,
+            confidence=level,
+            tuned=bool(self.tuned[row]),
         )
+        return float(wanted)
+
+    def _rule_of(self, demand: Demand) -> Parity:
+        return demand.rule(self.decisions.shape[-1], positives=self.positives, levels=self.levels)
+
+    def _distances(self, rule: Parity) -> NDArray[np.float64]:
+        mass = as_mass(self.decisions)
+        return rule.distance(rule.rates(mass, mass.sum(dim=-1))).numpy()
 
     @property
     def _inflation(self) -> float:
         return REFIT if self.out_of_fold else 1.0
 
-    def _limits(self, rows: NDArray[np.int64], confidence: float) -> DistanceLimits:
+    def _limits(self, rows: NDArray[np.int64], confidence: float, rule: Parity) -> DistanceLimits:
         return distance_limits(
-            self._rule,
+            rule,
             self.decisions[rows],
             self.squares[rows],
             confidence=confidence,
             inflation=self._inflation,
             tuned=self.tuned[rows],
         )
+
+
+def _at_most(demand: Demand) -> str:
+    """Return what a bound asks for, in words."""
+    return f"a {demand.form} of at {'least' if demand.ratio else 'most'} {demand.bound}"
+
+
+def _check_bounds(name: str, value: Any, constraints: list[str]) -> None:
+    """Refuse bounds that are no numbers, or not one for each constraint."""
+    several = each_of(value, len(constraints))
+    right = all(each is None or (is_number(Real, each) and not np.isnan(each)) for each in several)
+    if not right or len(several) != len(constraints):
+        more = ""
+        if len(constraints) > 1:
+            more = f", or a list of {len(constraints)}, for each of {constraints}"
+        raise ValueError(f"{name}={shown(value)}; expected a number{more}.")
+    for each, constraint in zip(several, constraints, strict=True):
+        if name == "ratio_bound" and each is not None and TABLE[constraint].largest:
+            raise ValueError(
+                f"ratio_bound={each} is one on rates that are compared between groups, but "
+                f"{constraint!r} is about the largest alone; set difference_bound."
+            )
 
 
 def _check_confidence(confidence: Any) -> None:

@@ -29,14 +29,15 @@ def check_settings(
     cv: Any,
     held_out: Any,
     n_boot: Any,
-) -> tuple[str, NDArray[np.float64]]:
-    """Return constraint and weights, or refuse what cannot be traced; as `fairness_path`."""
-    if clf.constraint is None or clf.difference_bound is not None:
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Return constraints and weights, or refuse what cannot be traced; as `fairness_path`."""
+    bounds = {name: getattr(clf, name) for name in ("difference_bound", "ratio_bound")}
+    if clf.constraint is None or any(each is not None for each in bounds.values()):
+        given = ", ".join(f"{name}={shown(value)}" for name, value in bounds.items())
         raise ValueError(
-            f"fairness_path got a classifier with constraint={clf.constraint!r} and "
-            f"difference_bound={clf.difference_bound!r}; it draws the whole curve of a constraint "
-            "without a bound. Afterwards path.choose(difference_bound, confidence=0.95) picks a "
-            "point."
+            f"fairness_path got a classifier with constraint={clf.constraint!r}, {given}; it draws "
+            "the whole curve of a constraint without a bound. Afterwards "
+            "path.choose(difference_bound, confidence=0.95) picks a point."
         )
     if hasattr(clf.cv, "__next__"):
         raise ValueError(
@@ -82,7 +83,8 @@ def check_settings(
             f"cv={shown(cv)}; expected a number of folds of at least 2, a share of the rows in "
             "(0, 1), a splitter of scikit-learn, or an iterable of pairs of row numbers."
         )
-    return clf.constraint, _read_weights(weights)
+    names = [clf.constraint] if isinstance(clf.constraint, str) else list(clf.constraint)
+    return names, _read_weights(weights)
 
 
 def is_number(kind: type, value: Any) -> bool:

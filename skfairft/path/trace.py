@@ -30,7 +30,7 @@ from ..inputs.warn import warn_user
 from ..inputs.words import shown
 from ..parity.checks import refuse_alone
 from ..parity.constraints import parity
-from ..parity.judge import JudgedRows, pareto_front
+from ..parity.judge import JudgedRows
 from ..parity.levels import Levels, levels_asked
 from ..rows.blocks import threads_over_blocks
 from ..rows.tensor_rows import TensorRows
@@ -39,7 +39,7 @@ from ..solvers.checks import penalty_of, report_void
 from ..solvers.problem import FittedHead
 from ..solvers.registry import resolve_solver
 from .classifiers import PathClassifiers
-from .points import Candidate, candidate_of, moved, point_table
+from .points import Candidate, candidate_of, moved, on_front, point_table
 from .result import FairnessPath
 from .settings import check_settings, labels_of, variants_of
 
@@ -161,7 +161,8 @@ def fairness_path(
         )
     if not isinstance(known_groups, bool):
         raise ValueError(f"known_groups={shown(known_groups)}; expected True or False.")
-    constraint, weights = check_settings(clf, weights, thresholds, cv, held_out, n_boot)
+    (constraint, *rest), weights = check_settings(clf, weights, thresholds, cv, held_out, n_boot)
+    others = tuple(rest)
     variants = variants_of(clf, ranks, solvers)
     blind = [one for one in variants if not resolve_solver(one.solver).votes]
     if known_groups and blind:
@@ -186,7 +187,8 @@ def fairness_path(
             shape = len(classes), len(groups)
             asked = levels_asked(clf.groups, groups, sensitive_features)
             given_rows = (*given.encoded(classes, groups), torch.from_numpy(given.w))
-            refuse_alone(constraint, *given_rows, shape=shape, positives=positives, levels=asked)
+            for name in (constraint, *others):
+                refuse_alone(name, *given_rows, shape=shape, positives=positives, levels=asked)
 
     with training_modes():
         problem, random_state = prepare(
@@ -209,9 +211,8 @@ def fairness_path(
         shape, known = (len(clf.classes_), len(clf.groups_)), judged.codes >= 0
         # Which rows they are is known only here.
         columns = judged.y[known], judged.codes[known], judged.w[known]
-        refuse_alone(
-            constraint, *columns, shape=shape, name="cv", positives=positives, levels=levels
-        )
+        for each in (constraint, *others):
+            refuse_alone(each, *columns, shape=shape, name="cv", positives=positives, levels=levels)
     refit = problem.folds is not None and problem.folds.refit
     candidates: list[Candidate] = []
     judge: JudgedRows | None = None
@@ -233,6 +234,7 @@ def fairness_path(
                         *(trials.rows, rule, clf.groups_, refit),
                         positives=positives,
                         parts=trials.parts,
+                        others=others,
                     )
                     judge.warn_of_empty()
                 for trial in trials.path(weights, known=known_groups, heads=True):
@@ -252,7 +254,7 @@ def fairness_path(
     if len(clf.classes_) == 2 and thresholds > 1:
         candidates += [other for each in candidates for other in moved(each, thresholds, judge)]
         points = judge.metrics(np.stack([each.table for each in candidates]))
-        front = pareto_front(points["weighted_f1_error"], points["difference"])
+        front = on_front(points, judge)
         candidates = [
             each for each, best in zip(candidates, front, strict=True) if best or each.share == 1.0
         ]
@@ -274,6 +276,7 @@ def fairness_path(
             for each in candidates
         ),
         constraint=constraint,
+        others=others,
         decisions=decisions,
         squares=squares,
         tuned=np.array([each.tuned for each in candidates]),

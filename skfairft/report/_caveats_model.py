@@ -12,7 +12,8 @@ import numpy as np
 
 from ..inputs.words import group_name
 from ..metrics.tables import measured
-from ..parity.table import STATED, TABLE, metric_of
+from ..parity.demands import Bound
+from ..parity.table import STATED, TABLE, metric_of, ratio_of
 from ._caveat import Caveat, shortened
 from ._caveats_rows import missing_from
 from ._facts import Facts
@@ -54,16 +55,17 @@ _PROMISED = {
 def constraint(facts: Facts) -> Iterator[Caveat]:
     """Say that no constraint was in force."""
     summary = facts.summary
-    if summary.constraint is not None and summary.fairness_weight:
+    if summary.constrained:
         return
-    words = "" if summary.constraint is None else TABLE[summary.constraint].title
-    if summary.constraint is None:
+    words = " and ".join(TABLE[name].title for name in summary.constraints).capitalize()
+    if not summary.demands:
         reason = "No parity was asked for."
-    elif summary.difference_bound is None:
-        reason = f"{words.capitalize()} was named, but with a weight of 0."
+    elif not summary.bounds:
+        reason = f"{words} was named, but with a weight of 0."
     else:
+        asked = " and ".join(f"{each.bound:g}" for each in summary.bounds)
         reason = (
-            f"{words.capitalize()} was asked for within {summary.difference_bound:g}. On the rows "
+            f"{words} was asked for within {asked}. On the rows "
             "that judged it in the fit, the head of weight 0 "
             + ("met that already." if summary.met else "came nearest to it.")
         )
@@ -77,43 +79,53 @@ def constraint(facts: Facts) -> Iterator[Caveat]:
 def by_column(facts: Facts) -> Iterator[Caveat]:
     """Say what parity of each column by itself leaves open, and how far their pairs are apart."""
     summary, table = facts.summary, facts.fairness.by_column
-    if table is None or not facts.by_column or not summary.constraint:
+    if table is None or not facts.by_column:
         return
-    metric, name = metric_of(summary.constraint), TABLE[summary.constraint].distance
-    ends = [f"{metric}{end}" for end in ("", "_low", "_high")]
-    crossed = measured(*table.iloc[-1][ends])
-    single = measured(*facts.fairness.headline.loc[metric])
-    yield Caveat(
-        "Each column by itself",
-        f"{TABLE[summary.constraint].title.capitalize()} was asked for of each sensitive column by "
-        f"itself, not of their intersections. On these rows the {name} is {single} by column, and "
-        f"{crossed} between the intersections. One can be small where the other is large.",
-    )
+    for name in summary.constraints:
+        metric, row = metric_of(name), TABLE[name]
+        ends = [f"{metric}{end}" for end in ("", "_low", "_high")]
+        crossed = measured(*table.iloc[-1][ends])
+        single = measured(*facts.fairness.headline.loc[metric])
+        yield Caveat(
+            "Each column by itself",
+            f"{row.title.capitalize()} was asked for of each sensitive column by "
+            f"itself, not of their intersections. On these rows the {row.distance} is {single} by "
+            f"column, and {crossed} between the intersections. One can be small where the other is "
+            "large.",
+        )
 
 
 def bound(facts: Facts) -> Iterator[Caveat]:
-    """Compare the bound that was asked for with what was reached, in the fit and here."""
-    summary = facts.summary
-    asked = summary.difference_bound
-    if asked is None or summary.constraint is None:
-        return
-    name = TABLE[summary.constraint].distance
-    row = facts.fairness.headline.loc[metric_of(summary.constraint)]
-    value, low, high = row.to_numpy(dtype=np.float64)
+    """Compare the bounds that were asked for with what was reached, in the fit and here."""
+    for asked in facts.summary.bounds:
+        yield from _bound(facts, asked)
+
+
+def _bound(facts: Facts, asked: Bound) -> Iterator[Caveat]:
+    """Compare a bound that was asked for with what was reached, in the fit and here."""
+    summary, ratio = facts.summary, asked.form == "ratio"
+    name = TABLE[asked.constraint].distance
+    metric = metric_of(asked.constraint)
+    if ratio:
+        metric, name = (
+            ratio_of(asked.constraint),
+            f"smallest ratio of {TABLE[asked.constraint].title}",
+        )
+    value, low, high = facts.fairness.headline.loc[metric].to_numpy(dtype=np.float64)
     here = measured(value, low, high)
-    if not summary.met:
-        at_fit = measured(summary.difference, *(summary.difference_interval or (np.nan, np.nan)))
+    if not asked.met:
+        at_fit = measured(asked.value, *asked.interval)
         said = f"no weight that was tried reached it; the nearest was {at_fit}"
         if summary.confidence:
             said = (
-                f"it could not be certified with confidence {summary.confidence:g}: the smallest "
-                f"bound that could is {summary.difference_limit:.3f}, where the distance was "
-                f"{at_fit}"
+                f"it could not be certified with confidence {summary.confidence:g}: the "
+                f"{'largest' if ratio else 'smallest'} bound that could is {asked.limit:.3f}, "
+                f"where the {'ratio' if ratio else 'distance'} was {at_fit}"
             )
         yield Caveat(
             "Bound not met in the fit",
-            f"A bound of {asked:g} on the {name} was asked for. On the rows that judged it in the "
-            f"fit, {said}.",
+            f"A bound of {asked.bound:g} on the {name} was asked for. On the rows that judged it "
+            f"in the fit, {said}.",
         )
     groups = facts.fairness.by_group.index.tolist()
     unseen = missing_from(summary.groups or (), groups)
@@ -122,18 +134,18 @@ def bound(facts: Facts) -> Iterator[Caveat]:
     among = " Groups that the fit has not seen are among these rows." if unseen else ""
     if np.isnan(value):
         yield Caveat("Bound not checked", f"The {name} is undefined on these rows.")
-    elif value > asked:
+    elif value < asked.bound if ratio else value > asked.bound:
         yield Caveat(
             "Bound missed on these rows",
-            f"A bound of {asked:g} on the {name} was asked for. On these rows it is {here}. "
+            f"A bound of {asked.bound:g} on the {name} was asked for. On these rows it is {here}. "
             f"{_PROMISED[summary.confidence is None]}{among}",
         )
-    elif high > asked:
+    elif low < asked.bound if ratio else high > asked.bound:
         yield Caveat(
             "Bound within reach of chance",
-            f"On these rows the {name} is {here}, within the bound of {asked:g}; its "
-            "interval reaches beyond the bound. On other rows of the same kind it may be above."
-            f"{among}",
+            f"On these rows the {name} is {here}, within the bound of {asked.bound:g}; its "
+            "interval reaches beyond the bound. On other rows of the same kind it may be "
+            f"{'below' if ratio else 'above'}.{among}",
         )
 
 
@@ -180,7 +192,7 @@ def calibration(facts: Facts) -> Iterator[Caveat]:
                 " From the features alone that is so, too, where the labels of rows with the same "
                 "features differ between groups; the rule decides by cells of class and group."
             )
-        elif summary.constraint is not None and summary.fairness_weight:
+        elif summary.constrained:
             why = " A constraint moves these estimates, as it moves the decisions."
         yield Caveat(
             "Estimates are not calibrated",
@@ -232,10 +244,11 @@ def path(facts: Facts) -> Iterator[Caveat]:
     if facts.unconstrained is None or facts.unconstrained == facts.chosen:
         return
     plain = table.loc[facts.unconstrained]
+    asked = (facts.path.constraint, *facts.path.others)
     for other in STATED:
         column = metric_of(other)
         before, after = (str(of_path(row, column)) for row in (plain, mine))
-        if other != facts.path.constraint and mine[column] > plain[column] and before != after:
+        if other not in asked and mine[column] > plain[column] and before != after:
             yield Caveat(
                 f"{TABLE[other].title.capitalize()} got worse",
                 "From the path's head without a constraint to this one, the "

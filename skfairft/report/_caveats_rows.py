@@ -129,8 +129,9 @@ def undefined(facts: Facts) -> Iterator[Caveat]:
 def base_rates(facts: Facts) -> Iterator[Caveat]:
     """Say what demographic parity costs where labels differ; only of rows that count alike."""
     binary = facts.counts.shape[1] == 2
-    held = facts.summary.constraint
-    if held is None or not TABLE[held].predictions_alone or not binary or facts.weighted:
+    held = [TABLE[name] for name in facts.summary.constraints]
+    alone = any(row.predictions_alone and not row.largest for row in held)
+    if not alone or not binary or facts.weighted:
         return
     labels = facts.counts.columns.tolist()
     positive = labels.index(facts.fairness.positive)

@@ -201,7 +201,8 @@ def tradeoff(facts: Facts) -> Table | None:
     if facts.unconstrained != facts.chosen:
         rows = {"without a constraint": facts.unconstrained, **rows}
     columns = {"weighted_f1_error": "error (%)"}
-    columns |= {metric_of(name): TABLE[name].distance for name in STATED}
+    stated = dict.fromkeys([*STATED, *facts.path.others])
+    columns |= {metric_of(name): TABLE[name].distance for name in stated}
     if facts.path.constraint not in STATED:
         columns["difference"] = TABLE[facts.path.constraint].distance
     shown = {name: facts.path.table.loc[at] for name, at in rows.items() if at is not None}

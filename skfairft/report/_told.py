@@ -29,20 +29,11 @@ def as_told(summary: ModelSummary, clf: FairLowRankHeadClassifier) -> ModelSumma
     """Return the summary of predictions that are told the groups, which have their own weight."""
     found = getattr(clf, "known_groups_", None)  # of a bound
     if found is not None:
-        low, high = found.interval
-        summary = replace(
-            summary,
-            fairness_weight=float(found.fairness_weight),
-            difference=float(found.difference),
-            difference_interval=(float(low), float(high)),
-            difference_limit=float(found.limit),
-        )
+        summary = replace(summary, fairness_weight=found.fairness_weight, bounds=found.bounds)
     # Without a weight, too, the group decides; what is said of other predictions as well is due
     # to the weight.
     solver = clf.solver_
     said = [
-        each
-        for each in solver.told_caveats
-        if summary.fairness_weight or each not in solver.caveats
+        each for each in solver.told_caveats if summary.constrained or each not in solver.caveats
     ]
     return replace(summary, told_caveats=tuple(said))

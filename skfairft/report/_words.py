@@ -8,7 +8,7 @@ from typing import Any
 from ..displays._tradeoff_points import ERROR_NAME
 from ..inputs.words import group_name, one_line
 from ..metrics.tables import Cell, measured, number
-from ..parity.table import RATES, TABLE, by_metric, split_rate
+from ..parity.table import RATES, TABLE, by_metric, by_ratio, split_rate
 from ._facts import Facts
 
 __all__ = [
@@ -54,6 +54,8 @@ def headline_name(metric: str) -> str:
     """
     if metric == "weighted_f1_error":
         return ERROR_NAME
+    if metric in by_ratio():
+        return f"smallest ratio, {TABLE[by_ratio()[metric]].title}"
     return TABLE[by_metric()[metric]].distance
 
 

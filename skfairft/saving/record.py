@@ -10,8 +10,11 @@ from skorch.history import History
 
 from ..inputs.requests import requests_of, set_requests
 from ..inputs.warn import warn_user
+from ..parity.demands import FORMS, Bound
+from ..parity.table import TABLE
 from ..solvers.base import Solver
 from ..solvers.bound import KnownGroups
+from ..solvers.checks import demands_of
 from ..solvers.maximin import WorstGroup
 from ..solvers.registry import resolve_solver
 from ..summary.read import summarize
@@ -33,23 +36,19 @@ _VALUES: dict[str, Any] = {
     "feature_names_in_": np.ndarray,
     "rank_": int,
     "C_": float,
-    "fairness_weight_": float,
+    "fairness_weight_": (float, tuple),
     "n_iter_": int,
-    "difference_": float,
-    "difference_interval_": np.ndarray,
-    "difference_limit_": float,
-    "bound_met_": bool,
+    "bounds_": tuple,
     "known_groups_": tuple,
     "worst_group_": tuple,
 }
 _NUMBERS = ("group_importance_", "importance_", "group_weights_", "singular_values_")
 _MAY_LACK = {
-    *("n_features_in_", "feature_names_in_", "difference_", "difference_interval_"),
-    *("difference_limit_", "bound_met_", "known_groups_", "pos_label_", "worst_group_"),
-    "rows_with_group_",
+    *("n_features_in_", "feature_names_in_", "bounds_", "known_groups_", "pos_label_"),
+    *("worst_group_", "rows_with_group_"),
 }
 # Parameters that classifiers had not when the first were saved; those had what is the default.
-_LATER = {"pos_label", "groups", "missing_groups"}
+_LATER = {"pos_label", "groups", "missing_groups", "ratio_bound"}
 # Otherwise written, or not to be: what trained the head holds its optimizer and code.
 _OTHERS = {"head_", "solver_", "history_", "net_", "feature_extractor_", "_metadata_request"}
 
@@ -87,10 +86,9 @@ def written_classifier(clf: Any) -> tuple[dict[str, Any], Tensors]:
             elif name == "history_":
                 fitted[name] = pack(list(value))
             else:
-                # Python's own numbers in place of NumPy's scalars, a tuple in that of a named one.
                 kind = _VALUES[name]
-                plain = isinstance(value, np.ndarray) or isinstance(kind, tuple)
-                fitted[name] = pack(value if plain else kind(value))
+                as_it_is = isinstance(value, np.ndarray) or isinstance(kind, tuple)
+                fitted[name] = pack(_plain(value if as_it_is else kind(value)))
         except CannotWriteError as error:
             raise ValueError(
                 f"{name} holds {error}, which cannot be written without code; expected text, "
@@ -122,6 +120,13 @@ def written_classifier(clf: Any) -> tuple[dict[str, Any], Tensors]:
     return content, tensors
 
 
+def _plain(value: Any) -> Any:
+    """Return Python's own numbers in place of NumPy's scalars, a tuple in that of a named one."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return value.item() if isinstance(value, np.number) else value
+
+
 def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
     """Return the classifier that `written_classifier` was given, without a backbone yet.
 
@@ -148,11 +153,7 @@ def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
                 setattr(clf, name, _of_type(type_, unpack(fitted[name]), name))
         if "pos_label_" not in fitted:
             clf.pos_label_ = clf.classes_.tolist()[1] if len(clf.classes_) == 2 else None
-        if hasattr(clf, "known_groups_"):
-            weight, difference, (low, high), limit, met = clf.known_groups_
-            clf.known_groups_ = KnownGroups(
-                float(weight), float(difference), (float(low), float(high)), float(limit), bool(met)
-            )
+        _set_bounds(clf, fitted)
         if hasattr(clf, "rows_with_group_"):
             known, rows = (_of_type(int, each, "rows_with_group_") for each in clf.rows_with_group_)
             clf.rows_with_group_ = known, rows
@@ -180,6 +181,37 @@ def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
             f"it holds no {kind.__name__} ({type(error).__name__}: {str(error).rstrip('.')})"
         ) from error
     return clf
+
+
+def _set_bounds(clf: Any, fitted: dict[str, Any]) -> None:
+    """Set what was reached of bounds, with what is told the groups."""
+    if "difference_" in fitted:  # of one bound: those of the first that were saved
+        names = ("difference_", "difference_interval_", "difference_limit_", "bound_met_")
+        clf.bounds_ = (_first_bound(clf, *(unpack(fitted[name]) for name in names)),)
+        if hasattr(clf, "known_groups_"):
+            weight, *reached = clf.known_groups_
+            clf.known_groups_ = KnownGroups(float(weight), (_first_bound(clf, *reached),))
+        return
+    if hasattr(clf, "bounds_"):
+        clf.bounds_ = tuple(map(_bound_of, clf.bounds_))
+    if hasattr(clf, "known_groups_"):
+        weight, bounds = clf.known_groups_
+        weight = tuple(map(float, weight)) if isinstance(weight, tuple) else float(weight)
+        clf.known_groups_ = KnownGroups(weight, tuple(map(_bound_of, bounds)))
+
+
+def _first_bound(clf: Any, value: Any, interval: Any, limit: Any, met: Any) -> Bound:
+    (demand,) = demands_of(clf)
+    of_it = demand.constraint, demand.form, demand.bound
+    return _bound_of((*of_it, value, tuple(interval), limit, met))
+
+
+def _bound_of(values: Any) -> Bound:
+    constraint, form, bound, value, (low, high), limit, met = values
+    if form not in FORMS or constraint not in TABLE:
+        raise ValueError(f"bounds_ has a {form!r} of {constraint!r}.")
+    interval = float(low), float(high)
+    return Bound(constraint, form, float(bound), float(value), interval, float(limit), bool(met))
 
 
 def _of_type(kind: Any, value: Any, name: str) -> Any:

@@ -41,6 +41,8 @@ class Solver(BaseEstimator):
     """Whether it can do with groups on some of the rows."""
     starts_with_constraint: ClassVar[bool] = True
     """Whether the metric of the cut acts through a constraint, also where the rank is whole."""
+    several: ClassVar[bool] = False
+    """Whether it can keep several constraints at once."""
     default_C: ClassVar[float | str] = 1.0
     """Strength of the penalty where none is given."""
     caveats: ClassVar[tuple[tuple[str, str], ...]] = ()

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
+from ..parity.demands import Bound, Demand
 from ..parity.judge import JudgedRows
 from .trials import Trial, Trials
 
-__all__ = ["BoundSearch", "KnownGroups", "rows_in_words", "weakest_weight"]
+__all__ = [
+    "BoundSearch",
+    "KnownGroups",
+    "in_words",
+    "only_bound",
+    "rows_in_words",
+    "weakest_weight",
+]
 
 # A grid first, because the distance of judged decisions is not monotone in the weight; then
 # the interval before the weight found is halved this often: steps of 0.003 in the weight.
@@ -26,80 +33,114 @@ _STEPS = 4
 _LEVEL = 0.95
 
 
-class KnownGroups(NamedTuple):
-    """What a bound led to for predictions that are told the groups."""
+def only_bound(bounds: Sequence[Bound], name: str) -> Bound:
+    """Return the bound, or raise an AttributeError where there are several, or one on a ratio.
 
-    fairness_weight: float
-    difference: float
-    interval: tuple[float, float]
-    limit: float
-    met: bool
+    Examples
+    --------
+    >>> odds = Bound("equalized_odds", "difference", 0.1, 0.05, (0.0, 0.2), 0.15, True)
+    >>> only_bound([odds], "difference_").value
+    0.05
+    """
+    if len(bounds) > 1 or bounds[0].form == "ratio":
+        raise AttributeError(f"{name} is that of one bound, on a difference: see the bounds.")
+    return bounds[0]
+
+
+class KnownGroups(NamedTuple):
+    """What bounds led to for predictions that are told the groups.
+
+    Parameters
+    ----------
+    fairness_weight : float or tuple of float
+        The weight, or of several constraints the weights.
+    bounds : tuple of Bound
+        What was reached.
+    """
+
+    fairness_weight: float | tuple[float, ...]
+    bounds: tuple[Bound, ...]
+
+    @property
+    def met(self) -> bool:
+        """Whether all bounds were met."""
+        return all(each.met for each in self.bounds)
+
+    @property
+    def difference(self) -> float:
+        """What was reached of the only bound, on the judged rows."""
+        return only_bound(self.bounds, "difference").value
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of it on other rows."""
+        return only_bound(self.bounds, "interval").interval
+
+    @property
+    def limit(self) -> float:
+        """What it is within on other rows, with the confidence."""
+        return only_bound(self.bounds, "limit").limit
 
 
 @dataclass(frozen=True)
 class BoundSearch:
-    """What meets a bound, or comes nearest to it.
+    """What meets all bounds, or comes nearest to it.
 
     Parameters
     ----------
     trial : Trial
         The weight, and the scores of the judged rows.
-    distance : float
-        Between groups, of the constraint, on these rows.
-    interval : ndarray of shape (2,)
-        Of the distance on other rows, 95 %.
-    limit : float
-        What the distance on other rows is within, at the confidence that was asked for; without
-        one, at 95 %.
+    bounds : tuple of Bound
+        What was reached of each.
     rows : float
-        How many rows it would take to be within the bound by that limit; infinite if the
-        constraint does not reach it.
+        How many rows it would take to be within the bounds by their limits; infinite if the
+        constraint does not reach them.
     """
 
     trial: Trial
-    distance: float
-    interval: NDArray[np.float64]
-    limit: float
+    bounds: tuple[Bound, ...]
     rows: float
 
 
 def weakest_weight(
     trials: Trials,
-    judge: JudgedRows,
-    bound: float,
+    judges: Sequence[JudgedRows],
+    demands: Sequence[Demand],
     *,
     confidence: float | None = None,
     known: bool = False,
 ) -> BoundSearch:
-    """Find the least weight whose distance on the judged rows, or its limit, is within a bound.
+    """Find the least weight whose distances on the judged rows, or limits, are within bounds.
 
     With a confidence, weights are tried in an order that the rows do not choose beyond its start:
     from the one of the least limit towards weaker ones, until one's limit is above the bound. Each
     is a test at its own level, and no test comes after one that failed, so that none need be
-    corrected for the others (a fixed sequence [1]_).
+    corrected for the others (a fixed sequence [1]_). That several bounds hold is said if each does,
+    at its own level (an intersection-union test). What is compared between weights that do not meet
+    them is by how much the distance, or limit, that is the furthest above its bound is above it.
 
     Parameters
     ----------
     trials : Trials
         Of the solver.
-    judge : JudgedRows
-        The rows that they are judged by, and the constraint.
-    bound : float
-        On the distance.
+    judges : sequence of JudgedRows
+        The rows that they are judged by, once for each bound, with the constraint.
+    demands : sequence of Demand
+        Those with a bound, in the same order.
     confidence : float, optional
-        With which the distance is to be within the bound on other rows, in [0.5, 1).
+        With which each distance is to be within its bound on other rows, in [0.5, 1).
     known : bool, default=False
         Whether the groups are known where rows are decided.
 
     Returns
     -------
     BoundSearch
-        If no weight meets the bound, the one of the smallest distance, or limit.
+        If no weight meets all bounds, the one that comes nearest to it.
 
     Warns
     -----
     FairnessWarning
-        If what meets the bound decides all rows alike.
+        If what meets the bounds decides all rows alike.
 
     Raises
     ------
@@ -114,31 +155,76 @@ def weakest_weight(
        pharmazeutischen Industrie 6, 1995.
     """
     if not known:  # else it was said of the same rows
-        judge.warn_of_empty()
-    if confidence is None:
-        found = _nearest(trials, bound, known, lambda trial: judge.distance(trial.scores))
-    else:
-        level = confidence
-        found = _certified(trials, bound, known, lambda trial: judge.limit(trial.scores, level))
-    limits = judge.limits(found.scores, (1.0 + _LEVEL) / 2.0)
+        for judge in judges:
+            judge.warn_of_empty()
+    asked = list(zip(judges, demands, strict=True))
     level = _LEVEL if confidence is None else confidence
+    if confidence is None:
+        found = _nearest(
+            trials,
+            known,
+            lambda trial: max(j.distance(trial.scores) - d.most for j, d in asked),
+        )
+    else:
+        found = _certified(
+            trials,
+            known,
+            lambda trial: max(j.limit(trial.scores, level) - d.most for j, d in asked),
+        )
+    reached = tuple(_reached(judge, demand, found, confidence) for judge, demand in asked)
     out = BoundSearch(
         found,
-        distance=float(limits.distance),
-        interval=np.array([limits.low, limits.high]),
-        limit=judge.limit(found.scores, level),
-        rows=judge.rows_needed(found.scores, bound, level),
+        reached,
+        rows=max(judge.rows_needed(found.scores, demand.most, level) for judge, demand in asked),
     )
     decided = found.scores.argmax(dim=1)
-    reached = out.distance if confidence is None else out.limit
-    if reached <= bound and len(decided.unique()) == 1:
+    if all(each.met for each in reached) and len(decided.unique()) == 1:
         warn_user(
-            f"difference_bound={bound} is met by a head that decides all {judge.n_rows} judged "
-            f"rows alike, at fairness_weight={found.weight:.3g}: parity of no use. Allow a larger "
-            "difference, centre the features, or try another solver, rank or importance.",
+            f"{in_words(reached)} {'are' if len(reached) > 1 else 'is'} met by a head that decides "
+            f"all {judges[0].n_rows} judged rows alike, at fairness_weight={found.weight:.3g}: "
+            "parity of no use. Ask for less, centre the features, or try another solver, rank or "
+            "importance.",
             FairnessWarning,
         )
     return out
+
+
+def _reached(judge: JudgedRows, demand: Demand, trial: Trial, confidence: float | None) -> Bound:
+    """Return what was reached of a bound."""
+    limits = judge.limits(trial.scores, (1.0 + _LEVEL) / 2.0)
+    limit = judge.limit(trial.scores, _LEVEL if confidence is None else confidence)
+    distance = float(limits.distance)
+    assert demand.bound is not None
+    low, high = sorted([demand.told(float(limits.low)), demand.told(float(limits.high))])
+    return Bound(
+        demand.constraint,
+        demand.form,
+        demand.bound,
+        demand.told(distance),
+        (low, high),
+        demand.told(limit),
+        bool((distance if confidence is None else limit) <= demand.most),
+    )
+
+
+def in_words(bounds: Sequence[Bound]) -> str:
+    """Return what was asked for, as parameters.
+
+    Examples
+    --------
+    >>> odds = Bound("equalized_odds", "difference", 0.1, 0.05, (0.0, 0.2), 0.15, True)
+    >>> in_words([odds])
+    'difference_bound=0.1'
+    >>> in_words([odds, odds._replace(form="ratio", bound=0.8)])
+    'difference_bound=0.1 of equalized_odds and ratio_bound=0.8 of equalized_odds'
+    """
+    named = [
+        f"{'ratio' if each.form == 'ratio' else 'difference'}_bound={each.bound}" for each in bounds
+    ]
+    if len(bounds) == 1:
+        return named[0]
+    of_each = zip(named, bounds, strict=True)
+    return " and ".join(f"{name} of {each.constraint}" for name, each in of_each)
 
 
 def rows_in_words(wanted: float, n_rows: int) -> str:
@@ -157,41 +243,39 @@ def rows_in_words(wanted: float, n_rows: int) -> str:
     return f"it would take {much} rows like the {n_rows:,}"
 
 
-def _nearest(
-    trials: Trials, bound: float, known: bool, distance: Callable[[Trial], float]
-) -> Trial:
-    """Return the weakest trial within the bound, else that of the smallest distance."""
+def _nearest(trials: Trials, known: bool, excess: Callable[[Trial], float]) -> Trial:
+    """Return the weakest trial that exceeds no bound, else that of the smallest excess."""
     tried: list[tuple[float, Trial]] = []
     for trial in trials.path(_GRID, known=known):
-        tried.append((distance(trial), trial))
-        if tried[-1][0] <= bound:
+        tried.append((excess(trial), trial))
+        if tried[-1][0] <= 0.0:
             break
     reached, found = min(tried, key=lambda one: one[0])
-    if reached <= bound and len(tried) > 1:
+    if reached <= 0.0 and len(tried) > 1:
         low = tried[-2][1].weight
         for _ in range(_HALVINGS):
             middle = trials.between((low + found.weight) / 2.0, found, known=known)
-            if distance(middle) <= bound:
+            if excess(middle) <= 0.0:
                 found = middle
             else:
                 low = middle.weight
     return found
 
 
-def _certified(trials: Trials, bound: float, known: bool, limit: Callable[[Trial], float]) -> Trial:
-    """Return the weakest trial within the bound in sequence, else that of the smallest limit."""
+def _certified(trials: Trials, known: bool, excess: Callable[[Trial], float]) -> Trial:
+    """Return the weakest trial within the bounds in sequence, else that of the smallest excess."""
     tried = list(trials.path(_GRID, known=known))
-    limits = [limit(trial) for trial in tried]
-    at = int(np.argmin(limits))
-    if not limits[at] <= bound:
+    beyond = [excess(trial) for trial in tried]
+    at = int(np.argmin(beyond))
+    if not beyond[at] <= 0.0:
         return tried[at]
-    while at > 0 and limits[at - 1] <= bound:
+    while at > 0 and beyond[at - 1] <= 0.0:
         at -= 1
     found = tried[at]
     if at > 0:
         for weight in np.linspace(_GRID[at], _GRID[at - 1], _STEPS + 1)[1:-1].tolist():
             weaker = trials.between(weight, found, known=known)
-            if not limit(weaker) <= bound:
+            if not excess(weaker) <= 0.0:
                 break
             found = weaker
     return found

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any
 
+import numpy as np
+
 from ..head.start import scores_classes
 from ..inputs.warn import warn_user
 from ..inputs.words import shown
 from ..lowrank.importance import heads_of
 from ..parity.constraints import largest_distance
+from ..parity.demands import Demand, each_of, read_demands
 from ..parity.table import TABLE
 from .base import Solver
 from .registry import resolve_solver
@@ -18,6 +21,7 @@ from .registry import resolve_solver
 __all__ = [
     "check_fairness_parameters",
     "check_weight_or_bound",
+    "demands_of",
     "names_folds",
     "penalty_of",
     "report_idle_folds",
@@ -27,6 +31,9 @@ __all__ = [
 
 # Defaults of the classifier: what is not at them is to act.
 _CV, _IMPORTANCE = 5, "fisher"
+
+# What is asked of the rates, and between what.
+_ASKED = {"fairness_weight": (0, 1), "difference_bound": (0, 2), "ratio_bound": (0, 1)}
 
 
 def check_fairness_parameters(clf: Any) -> None:
@@ -42,26 +49,8 @@ def check_fairness_parameters(clf: Any) -> None:
     ValueError
         Saying which, and what to do.
     """
-    weight, bound = clf.fairness_weight, clf.difference_bound
-    if clf.constraint is None and (weight or bound is not None):
-        name = "fairness_weight" if weight else "difference_bound"
-        raise ValueError(
-            f"{name}={getattr(clf, name)} has nothing to act on, because constraint is None; set "
-            'constraint="demographic_parity" or another one.'
-        )
-    if weight is not None and bound is not None and clf.constraint is not None:
-        raise ValueError(
-            f"fairness_weight={weight} and difference_bound={bound} are both set, but a bound "
-            "makes fit look for the weight; set one of them to None."
-        )
-    if bound is not None and clf.constraint is not None:
-        largest = largest_distance(clf.constraint)
-        if bound >= largest:
-            raise ValueError(
-                f"difference_bound={bound} asks for nothing: the distance of {clf.constraint!r} "
-                f"is at most {largest}. Set a smaller bound, or constraint=None."
-            )
     solver = resolve_solver(clf.solver)
+    _check_demands(clf, solver)
     if clf.neutral_loss and solver.votes:
         raise ValueError(
             f"neutral_loss=True weights the groups anew, but solver={solver.name!r} needs "
@@ -89,11 +78,99 @@ def check_fairness_parameters(clf: Any) -> None:
             f"importance={clf.importance!r} fits a linear head of the classes on the rows of "
             f"each group, and does not go with {given}; set {instead}, or another importance."
         )
-    if bound is None and clf.confidence is not None:
+    bounded = any(each.bound is not None for each in demands_of(clf))
+    if clf.confidence is not None and not bounded:
         raise ValueError(
             f"confidence={clf.confidence} would have no effect: it says how sure difference_bound "
-            "is to be, which is None. Set one, or leave it at None. (path.choose has its own.)"
+            "or ratio_bound is to be, which are None. Set one, or leave it at None. (path.choose "
+            "has its own.)"
         )
+
+
+def _check_demands(clf: Any, solver: Solver) -> None:
+    """Refuse what is asked of the rates if it is not valid, or contradicts itself."""
+    given = {name: getattr(clf, name) for name in _ASKED}
+    if clf.constraint is None:
+        idle = [
+            name
+            for name, value in given.items()
+            if value is not None and (name != "fairness_weight" or np.any(value))
+        ]
+        if idle:
+            raise ValueError(
+                f"{idle[0]}={shown(given[idle[0]])} has nothing to act on, because constraint is "
+                'None; set constraint="demographic_parity" or another one.'
+            )
+        return
+    names = [clf.constraint] if isinstance(clf.constraint, str) else list(clf.constraint)
+    unknown = [name for name in names if not isinstance(name, str) or name not in TABLE]
+    if not names or unknown or len(set(names)) < len(names):
+        raise ValueError(
+            f"constraint={shown(clf.constraint)}; expected a constraint or a list of different "
+            f"ones, of {sorted(TABLE)}."
+        )
+    if len(names) > 1 and not solver.several:
+        raise ValueError(
+            f"constraint={shown(clf.constraint)} are {len(names)}, but solver={solver.name!r} "
+            'keeps one. Set solver="plug_in", or one constraint.'
+        )
+    for name, value in given.items():
+        _check_numbers(name, value, names)
+    each = [each_of(value, len(names)) for value in given.values()]
+    for name, weight, difference, ratio in zip(names, *each, strict=True):
+        of = f" of {name!r}" if len(names) > 1 else ""
+        for called, bound in (("difference_bound", difference), ("ratio_bound", ratio)):
+            if weight is not None and bound is not None:
+                raise ValueError(
+                    f"fairness_weight={weight} and {called}={bound}{of} are both set, but a bound "
+                    "makes fit look for the weight; set one of them to None."
+                )
+        if difference is not None and difference >= largest_distance(name):
+            raise ValueError(
+                f"difference_bound={difference} asks for nothing: the distance of {name!r} "
+                f"is at most {largest_distance(name)}. Set a smaller bound, or constraint=None."
+            )
+        if ratio is not None and TABLE[name].largest:
+            raise ValueError(
+                f"ratio_bound={ratio} is one on rates that are compared between groups, but "
+                f"{name!r} is about the largest alone; set difference_bound (the largest that may "
+                f"be left), and ratio_bound to None{' at its place' * bool(of)}."
+            )
+
+
+def _check_numbers(name: str, value: Any, constraints: list[str]) -> None:
+    """Refuse what is no number in the parameter's range, or no list of one for each constraint."""
+    several = each_of(value, len(constraints))
+    low, high = _ASKED[name]
+    right = [
+        each is None
+        or (
+            isinstance(each, Real)
+            and not isinstance(each, bool)
+            and low <= float(each) <= high
+            and (float(each) > 0.0 or name != "ratio_bound")
+        )
+        for each in several
+    ]
+    if len(several) == len(constraints) and all(right):
+        return
+    of = "(0, 1]" if name == "ratio_bound" else f"[{low}, {high}]"
+    raise ValueError(
+        f"{name}={shown(value)} for constraint={shown(constraints)}; expected a number in {of}, or "
+        f"a list of {len(constraints)}, a number or None for each constraint."
+    )
+
+
+def demands_of(clf: Any) -> tuple[Demand, ...]:
+    """Return what a classifier with valid parameters asks of the rates.
+
+    Examples
+    --------
+    >>> from skfairft import FairLowRankHeadClassifier
+    >>> demands_of(FairLowRankHeadClassifier(constraint="demographic_parity", ratio_bound=0.8))
+    (Demand(constraint='demographic_parity', ratio=True, bound=0.8, weight=None),)
+    """
+    return read_demands(clf.constraint, **{name: getattr(clf, name) for name in _ASKED})
 
 
 def check_weight_or_bound(clf: Any) -> None:
@@ -109,22 +186,28 @@ def check_weight_or_bound(clf: Any) -> None:
     ValueError
         If it has a constraint, but neither a weight nor a bound.
     """
-    if clf.constraint is None or TABLE[clf.constraint].weight is not None:
-        return  # it has a weight of its own
-    if clf.fairness_weight is not None or clf.difference_bound is not None:
-        return
-    if TABLE[clf.constraint].largest:
+    demands = demands_of(clf)
+    for demand in demands:
+        row = TABLE[demand.constraint]
+        if demand.bound is not None or demand.weight is not None:
+            continue
+        if len(demands) == 1 and row.weight is not None:
+            continue  # it has a weight of its own
+        begin = f"constraint={demand.constraint!r} does nothing by itself; set difference_bound "
+        if len(demands) > 1:
+            begin = f"constraint={shown(clf.constraint)}, but nothing is set for "
+            begin += f"{demand.constraint!r}; set at its place difference_bound "
+        if row.largest:
+            raise ValueError(
+                f"{begin}(the largest rate that may be left in a group, such as 0.3) or "
+                "fairness_weight (in [0, 1], its part beside accuracy; at 1 all rows are decided "
+                "alike)."
+            )
         raise ValueError(
-            f"constraint={clf.constraint!r} does nothing by itself; set difference_bound (the "
-            "largest rate that may be left in a group, such as 0.3) or fairness_weight (in [0, 1], "
-            "its part beside accuracy; at 1 all rows are decided alike)."
-        )
-    else:
-        raise ValueError(
-            f"constraint={clf.constraint!r} does nothing by itself; set fairness_weight (the share "
-            "of the disparity to take away, such as 0.8; 0 for none) or difference_bound (the "
-            "largest distance that may be left, such as 0.05). fairness_path(clf, X, y, "
-            "sensitive_features=groups) shows what each weight costs."
+            f"{begin}(the largest distance that may be left, such as 0.05), ratio_bound (the least "
+            "that the smallest rate may be of the largest, such as 0.8) or fairness_weight (the "
+            "share of the disparity to take away, such as 0.8; 0 for none). fairness_path(clf, X, "
+            "y, sensitive_features=groups) shows what each weight costs."
         )
 
 
@@ -148,7 +231,7 @@ def penalty_of(clf: Any) -> float | str:
         given: float | str = clf.C
         return given
     # Of a rare cell there are few rows, however many there are in all.
-    worst = clf.constraint is not None and TABLE[clf.constraint].largest
+    worst = any(TABLE[each.constraint].largest for each in demands_of(clf))
     pretrained = clf.head is not None and not resolve_solver(clf.solver).votes
     return "auto" if worst and not pretrained else resolve_solver(clf.solver).default_C
 
@@ -199,10 +282,11 @@ def report_idle_folds(clf: Any) -> None:
     """
     own = not (isinstance(clf.cv, int) and clf.cv == _CV)
     chooses = penalty_of(clf) == "auto" and names_folds(clf.cv)
-    if own and clf.difference_bound is None and not chooses:
+    bounded = any(each.bound is not None for each in demands_of(clf))
+    if own and not bounded and not chooses:
         warn_user(
-            f"cv={shown(clf.cv)} has no effect on the head: it judges difference_bound, which is "
-            "None. Set one, or leave it at its default.",
+            f"cv={shown(clf.cv)} has no effect on the head: it judges difference_bound and "
+            "ratio_bound, which are None. Set one, or leave it at its default.",
             UserWarning,
         )
 

@@ -5,6 +5,7 @@ What they mean is in `skfairft.solvers.rule`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import NamedTuple
 
@@ -18,11 +19,19 @@ from ..parity.constraints import Parity
 from ..rows.tensor_rows import effective_rows
 from .rule import cell_scores
 
-__all__ = ["ParityDual", "refuse_absent", "solve_multipliers", "some_rows"]
+__all__ = [
+    "TEMPERATURES",
+    "ParityDual",
+    "SmoothedRule",
+    "ascend",
+    "refuse_absent",
+    "solve_multipliers",
+    "some_rows",
+]
 
 # The rule's indicator is smoothed to a softmax of these temperatures, one after the other:
 # probabilities differ by far more than the last one.
-_TEMPERATURES = (0.1, 0.03, 0.01, 0.003)
+TEMPERATURES = (0.1, 0.03, 0.01, 0.003)
 _MAX_ITER = 100
 # Relative improvement at which the search ends. At the last temperature the dual is so stiff that
 # SciPy's 2e-9 ends it while rates are still off by 0.07.
@@ -133,30 +142,24 @@ class ParityDual:
     ) -> None:
         rows, w = some_rows(w, cells)
         p, cells = p[rows], None if cells is None else cells[rows]
-        self._parity, self._n_groups = parity, n_groups
-        self._share = (w / w.sum()).numpy()
-        self._P = np.ascontiguousarray(p.numpy().T)  # sums over cells and classes are over rows
+        self._parity = parity
+        self._smoothed = SmoothedRule(p, w, n_groups)
         #: Expected weight (k, G) of each cell, for `cell_scores`.
-        self.count = (w @ p).reshape(-1, n_groups)
-        k, present = len(self.count), parity.present(n_groups)
+        self.count = self._smoothed.count
+        present = parity.present(n_groups)
         refuse_absent(parity.counts(self.count)[present] / self.count.sum())
         none = np.zeros(present.shape)
-        _, rates, decision = self._rule(none, _TEMPERATURES[-1])
-        self._spread = _spread(rates)
-        if cells is not None:
-            own = torch.zeros(k * n_groups, k, dtype=torch.float64)
-            own.index_add_(0, cells, torch.from_numpy(decision.T.copy()))
-            own_count = torch.bincount(cells, w / w.sum(), minlength=k * n_groups)
-            found = parity.rates(own.reshape(k, n_groups, k), own_count.reshape(k, n_groups))
-            if _spread(found.numpy()) <= _NO_SPREAD / effective_rows(w) ** 0.5:
-                self._spread = 0.0
+        plain = self._smoothed.plain()
+        self._spread = _spread(plain.rates(parity))
+        if cells is not None and self._smoothed.alike(parity, plain, cells):
+            self._spread = 0.0
         self._solved = {0.0: none}
 
     @cached_property
     def _two_groups(self) -> _TwoGroups | None:
-        if len(self.count) != 2 or self._n_groups != 2 or self._parity.levels is not None:
+        if self.count.shape != (2, 2) or self._parity.levels is not None:
             return None
-        return _TwoGroups(self._P, self._share, self._parity, self.count)
+        return _TwoGroups(self._smoothed.P, self._smoothed.share, self._parity, self.count)
 
     def at(self, removed: float) -> Tensor:
         """Return the multipliers (m, G), rows of sum 0, that remove a share in [0, 1]."""
@@ -165,7 +168,7 @@ class ParityDual:
         if removed not in self._solved:
             before = max(share for share in self._solved if share < removed)
             near = before > 0.0 and removed - before <= _NEAR
-            temperatures = _TEMPERATURES[-2:] if near else _TEMPERATURES
+            temperatures = TEMPERATURES[-2:] if near else TEMPERATURES
             bound = (1.0 - removed) * self._spread
             solve = self._solve if self._two_groups is None else self._two_groups.solve
             self._solved[removed] = solve(bound, self._solved[before], temperatures)
@@ -175,42 +178,129 @@ class ParityDual:
         """Return the `cell_scores` (k, G, k) of a share."""
         return cell_scores(self._parity, self.at(removed), self.count)
 
-    def _rule(self, multipliers: Floats, temperature: float) -> tuple[float, Floats, Floats]:
-        """Return the expected score of the smoothed rule, its rates (m, G) and decisions (k, n)."""
-        k, n_groups = self.count.shape
-        scores = cell_scores(self._parity, torch.from_numpy(multipliers), self.count).numpy()
-        score = scores.reshape(k * n_groups, k).T @ self._P
-        best = score.max(axis=0)
-        decision = np.exp((score - best) / temperature)
-        total = decision.sum(axis=0)
-        decision *= self._share / total
-        value = float(self._share @ (best + temperature * np.log(total)))
-        mass = torch.from_numpy(self._P @ decision.T).reshape(k, n_groups, k)
-        return value, self._parity.rates(mass, self.count / self.count.sum()).numpy(), decision
+    def idle(self) -> bool:
+        """Tell whether there is nothing to take away."""
+        return not bool(self.at(1.0).any())
 
     def _solve(self, bound: float, start: Floats, temperatures: tuple[float, ...]) -> Floats:
         # A multiplier for each ordered pair of groups, whose difference up to the bound is free; a
         # place that is none has no rate, and where it would be the multiplier stays 0.
         m, n_groups = start.shape
-        x = _between_pairs(start).ravel()
-        for temperature in temperatures:
 
-            def dual(x: Floats, temperature: float = temperature) -> tuple[float, Floats]:
-                pairs = x.reshape(m, n_groups, n_groups)
-                value, rates, _ = self._rule(_of_groups(pairs), temperature)
-                gradient = bound - np.nan_to_num(rates[:, :, None] - rates[:, None, :])
-                return value + bound * float(x.sum()), gradient.ravel()
-
-            found = minimize(
-                dual,
-                x,
-                jac=True,
-                method="L-BFGS-B",
-                bounds=[(0.0, None)] * len(x),
-                options={"maxiter": _MAX_ITER, "ftol": _FTOL},
+        def dual(x: Floats, temperature: float) -> tuple[float, Floats]:
+            multipliers = torch.from_numpy(_of_groups(x.reshape(m, n_groups, n_groups)))
+            found = self._smoothed.at(
+                cell_scores(self._parity, multipliers, self.count), temperature
             )
-            x = found.x
+            rates = found.rates(self._parity)
+            gradient = bound - np.nan_to_num(rates[:, :, None] - rates[:, None, :])
+            return found.value + bound * float(x.sum()), gradient.ravel()
+
+        x = ascend(dual, _between_pairs(start).ravel(), temperatures)
         return _of_groups(x.reshape(m, n_groups, n_groups))
+
+
+def ascend(
+    dual: Callable[[Floats, float], tuple[float, Floats]],
+    x: Floats,
+    temperatures: tuple[float, ...],
+    most: float | None = None,
+) -> Floats:
+    """Return the x >= 0 of least dual, one temperature after the other.
+
+    Parameters
+    ----------
+    dual : callable
+        Maps x and a temperature to value and gradient.
+    x : ndarray of shape (q,)
+        Where to start.
+    temperatures : tuple of float
+        From the first to the last.
+    most : float, optional
+        The most that each x may be.
+
+    Examples
+    --------
+    >>> ascend(lambda x, t: (float(x @ x) / 2 - x[0], x - [1.0, 0.0]), np.ones(2), (1.0,)).round(6)
+    array([1., 0.])
+    """
+    for temperature in temperatures:
+        found = minimize(
+            dual,
+            x,
+            args=(temperature,),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(0.0, most)] * len(x),
+            options={"maxiter": _MAX_ITER, "ftol": _FTOL},
+        )
+        x = found.x
+    return x
+
+
+class _Expected(NamedTuple):
+    """What a smoothed rule comes to, in expectation over rows."""
+
+    value: float  # of the score
+    mass: Tensor  # (k, G, k), the table of its decisions
+    decision: Floats  # (k, n), of each row its part of them
+    cells: Tensor  # (k, G), the weight of each cell
+
+    def rates(self, parity: Parity) -> Floats:
+        """Return its rates (m, G)."""
+        return parity.rates(self.mass, self.cells / self.cells.sum()).numpy()
+
+
+class SmoothedRule:
+    """Rules by sums of the cells' probabilities, with a softmax in place of the best class.
+
+    Parameters
+    ----------
+    p, w, n_groups
+        As for `ParityDual`.
+
+    Examples
+    --------
+    >>> p = torch.tensor([[0.1, 0.2, 0.0, 0.7], [0.6, 0.0, 0.4, 0.0]]).double()
+    >>> rule = SmoothedRule(p, torch.ones(2).double(), 2)
+    >>> round(rule.plain().value, 3), rule.count.tolist()
+    (0.65, [[0.7, 0.2], [0.4, 0.7]])
+    """
+
+    def __init__(self, p: Tensor, w: Tensor, n_groups: int) -> None:
+        self._w = w
+        self.share: Floats = (w / w.sum()).numpy()
+        #: Sums over cells and classes are over rows (k G, n).
+        self.P = np.ascontiguousarray(p.numpy().T)
+        #: Expected weight (k, G) of each cell.
+        self.count = (w @ p).reshape(-1, n_groups)
+
+    def at(self, scores: Tensor, temperature: float) -> _Expected:
+        """Return what the rule of `cell_scores` (k, G, k) comes to."""
+        k, n_groups = self.count.shape
+        score = scores.numpy().reshape(k * n_groups, k).T @ self.P
+        best = score.max(axis=0)
+        decision = np.exp((score - best) / temperature)
+        total = decision.sum(axis=0)
+        decision *= self.share / total
+        value = float(self.share @ (best + temperature * np.log(total)))
+        mass = torch.from_numpy(self.P @ decision.T).reshape(k, n_groups, k)
+        return _Expected(value, mass, decision, self.count)
+
+    def plain(self) -> _Expected:
+        """Return what the most accurate rule comes to."""
+        k, n_groups = self.count.shape
+        own = torch.eye(k, dtype=torch.float64)[:, None, :].expand(k, n_groups, k)
+        return self.at(own.contiguous(), TEMPERATURES[-1])
+
+    def alike(self, parity: Parity, plain: _Expected, cells: Tensor) -> bool:
+        """Tell whether the rows' own rates by a rule differ by no more than a little chance."""
+        k, n_groups = self.count.shape
+        own = torch.zeros(k * n_groups, k, dtype=torch.float64)
+        own.index_add_(0, cells, torch.from_numpy(plain.decision.T.copy()))
+        count = torch.bincount(cells, self._w / self._w.sum(), minlength=k * n_groups)
+        found = parity.rates(own.reshape(k, n_groups, k), count.reshape(k, n_groups))
+        return _spread(found.numpy()) <= _NO_SPREAD / effective_rows(self._w) ** 0.5
 
 
 class _TwoGroups:

@@ -125,7 +125,7 @@ class HeadFitter(ABC):
                 n_classes=self._n_outputs,
                 head=problem.head,
                 codes=self._codes,
-                alike=hidden and self.parity is not None and self.parity.largest,
+                alike=hidden and any(rule.largest for rule in problem.rules()),
                 parts=self._parts,
             )
             if isinstance(problem.C, str)

@@ -199,6 +199,10 @@ class MaximinDual:
         """Return what each cell adds to the score of each class, (k, G, k)."""
         return self._scores(weight, self.at(weight))
 
+    def idle(self) -> bool:
+        """Tell whether there is nothing to take away: some rate always is the largest."""
+        return False
+
     def worst(self, weight: float) -> Worst:
         """Return what the rule of a weight was to reach."""
         self.at(weight), self.at(1.0)

@@ -20,7 +20,6 @@ from ..head.start import parse_head, scores_classes
 from ..inputs.warn import no_warnings
 from ..lowrank.factorization import resolve_rank
 from ..lowrank.layer import LowRankHead
-from ..parity.constraints import Parity
 from ..rows.blocks import Features
 from ..rows.folds import Folds
 from ..rows.parts import Parts
@@ -28,6 +27,7 @@ from ..rows.tensor_rows import TensorRows
 from .dual import ParityDual, some_rows
 from .estimated_groups import EstimatedGroups
 from .fitter import HeadFitter
+from .joint import JointDual
 from .maximin import MaximinDual, Worst
 from .problem import FittedHead, Problem
 from .rule import votes
@@ -83,6 +83,7 @@ validation_fraction, n_iter_no_change, tol, callbacks
     votes: ClassVar[bool] = True
     estimates_groups: ClassVar[bool] = True
     starts_with_constraint: ClassVar[bool] = False
+    several: ClassVar[bool] = True
     default_C: ClassVar[float | str] = "auto"
     told_caveats: ClassVar[tuple[tuple[str, str], ...]] = (
         (
@@ -179,12 +180,11 @@ validation_fraction, n_iter_no_change, tol, callbacks
                 p[fold.test] = part.probabilities(test.Z)
                 if own is not None and shares is not None:
                     shares[fold.test] = own.shares(test)
-        n_groups = problem.n_groups
         if shares is None:
-            rules = _Rules(whole.parity, problem.rows, p, n_groups)
+            rules = _Rules(problem, problem.rows, p)
             return _CellTrials(whole, rules, rows.take(judged), p[judged], refit=True)
         every = Parts.divided(problem.rows, shares)
-        rules = _Rules(whole.parity, every.rows, p[every.of], n_groups, every)
+        rules = _Rules(problem, every.rows, p[every.of], every)
         parts = Parts.divided(rows.take(judged), shares[judged])
         p = p[judged][parts.of]
         return _CellTrials(whole, rules, parts.rows, p, refit=True, parts=parts)
@@ -199,14 +199,11 @@ class _Rules:
     """
 
     def __init__(
-        self,
-        parity: Parity | None,
-        rows: TensorRows,
-        p: Tensor,
-        n_groups: int,
-        parts: Parts | None = None,
+        self, problem: Problem, rows: TensorRows, p: Tensor, parts: Parts | None = None
     ) -> None:
-        self._parity, self.n_groups = parity, n_groups
+        self.n_groups = n_groups = problem.n_groups
+        self._demands, self._joint = problem.demands, problem.joint
+        self._asked = problem.rules(as_trained=True)
         cells = rows.cells(n_groups)
         taken, self._w = some_rows(rows.w, cells)
         self._p, self._cells = p[taken], cells[taken]  # a path keeps them as long as it lives
@@ -214,50 +211,64 @@ class _Rules:
         self._counts = torch.bincount(cells[counted], minlength=p.shape[1])
         #: Weights that are solved in their order, whichever is asked for first.
         self.along: tuple[float, ...] = ()
-        self._duals: dict[bool, ParityDual | MaximinDual] = {}
+        self._duals: dict[bool, ParityDual | MaximinDual | JointDual] = {}
         self._found: dict[tuple[float, bool], Tensor] = {}
 
     def votes(self, weight: float, *, known: bool = False) -> Tensor:
         """Return the votes of all cells: (k G, k)."""
         k = self._p.shape[1] // self.n_groups
-        if self._parity is None or weight == 0.0:
+        if not self._asked or (weight == 0.0 and not self._joint):
             return torch.eye(k, dtype=torch.float64).repeat_interleave(self.n_groups, dim=0)
         if (weight, known) not in self._found:
             dual = self._dual(known)
             for before in sorted(each for each in self.along if 0.0 < each < weight):
-                dual.at(before)  # each solution starts at the one before
+                dual.scores(before)  # each solution starts at the one before
             self._found[weight, known] = votes(dual.scores(weight).flatten(0, 1))
         return self._found[weight, known]
 
     def worst(self, weight: float) -> Worst | None:
         """Return what the votes of a weight are to reach, if they are for the worst cell."""
-        if self._parity is None or not self._parity.largest or weight == 0.0:
+        if not self._asked or weight == 0.0:
             return None
         dual = self._dual(known=False)
-        assert isinstance(dual, MaximinDual)
-        return dual.worst(weight)
+        return dual.worst(weight) if isinstance(dual, MaximinDual) else None
+
+    def shares(self, weight: float, *, known: bool = False) -> tuple[float, ...] | None:
+        """Return what each of several limits takes away."""
+        if not self._joint:
+            return None
+        dual = self._dual(known)
+        assert isinstance(dual, JointDual)
+        return tuple(dual.shares(weight))
 
     def check(self) -> None:
         """Refuse probabilities that lead to no votes, before these are asked for."""
-        if self._parity is not None:
+        if self._asked:
             self._dual(known=True)
 
     def idle(self) -> bool:
         """Tell whether there is nothing to take away."""
-        return self._parity is not None and not bool(self._dual(known=False).at(1.0).any())
+        return bool(self._asked) and self._dual(known=False).idle()
 
-    def _dual(self, known: bool) -> ParityDual | MaximinDual:
+    def _dual(self, known: bool) -> ParityDual | MaximinDual | JointDual:
         if known not in self._duals:
-            assert self._parity is not None
             n_groups, p = self.n_groups, self._p
             if known:
                 p = _within_groups(p, self._cells % n_groups, n_groups)
-            given = p, self._w, self._parity
-            if self._parity.largest:
-                rows = self._counts.reshape(-1, n_groups)
-                self._duals[known] = MaximinDual(*given, n_groups=n_groups, rows=rows)
+            rows, rule = self._counts.reshape(-1, n_groups), self._asked[0]
+            dual: ParityDual | MaximinDual | JointDual
+            if self._joint:
+                dual = JointDual(
+                    *(p, self._w, self._demands, self._asked),
+                    n_groups=n_groups,
+                    cells=self._cells,
+                    rows=rows,
+                )
+            elif rule.largest:
+                dual = MaximinDual(p, self._w, rule, n_groups=n_groups, rows=rows)
             else:
-                self._duals[known] = ParityDual(*given, n_groups=n_groups, cells=self._cells)
+                dual = ParityDual(p, self._w, rule, n_groups=n_groups, cells=self._cells)
+            self._duals[known] = dual
         return self._duals[known]
 
 
@@ -362,7 +373,7 @@ class _PlugInFitter(HeadFitter):
     def rules(self) -> _Rules:
         """The votes that are found by the rows that are fitted."""
         p = self.probabilities(self._rows.Z)
-        return _Rules(self.parity, self._rows, p, self._problem.n_groups, self._parts)
+        return _Rules(self._problem, self._rows, p, self._parts)
 
     def probabilities(self, Z: Features) -> Tensor:
         """Return the probabilities (n, k G) of the cells."""
@@ -387,7 +398,13 @@ class _CellHead(NamedTuple):
         labels, groups = self.cells // rules.n_groups, self.cells % rules.n_groups
         last = CellVote(vote[self.cells], groups, known_vote[self.cells], labels)
         layers = copy.deepcopy(_layers(self.fitted.head))
-        return replace(self.fitted, head=nn.Sequential(*layers, last), worst=rules.worst(weight))
+        return replace(
+            self.fitted,
+            head=nn.Sequential(*layers, last),
+            worst=rules.worst(weight),
+            shares=rules.shares(weight),
+            known_shares=rules.shares(known_weight, known=True),
+        )
 
 
 class _Part(NamedTuple):

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..head.training import HeadNet
+from ..parity.constraints import Parity
+from ..parity.demands import Demand
 from ..parity.levels import Levels
 from ..rows.folds import Folds
 from ..rows.hold_out import hold_out
@@ -38,8 +40,10 @@ class Problem:
         rows without them.
     classes, groups : ndarray of shape (k,) and (G,)
         Their names.
-    head, rank, importance, C, constraint
+    head, rank, importance, C
         As for the classifier.
+    demands : tuple of Demand
+        What is asked of the rates; none without a constraint.
     group_shares : callable
         Maps the weights (G,) of the groups' rows to ``w_g`` of Eq. 2, (G,).
     device : torch.device
@@ -73,7 +77,7 @@ class Problem:
     rank: int | float | None
     importance: str
     C: float | str
-    constraint: str | None
+    demands: tuple[Demand, ...]
     group_shares: Callable[[NDArray[Any]], NDArray[np.float64]]
     device: torch.device
     verbose: int = 0
@@ -94,6 +98,22 @@ class Problem:
     def n_groups(self) -> int:
         """Number of groups G."""
         return len(self.groups)
+
+    @property
+    def constraint(self) -> str | None:
+        """The first constraint, of most the only one."""
+        return self.demands[0].constraint if self.demands else None
+
+    @property
+    def joint(self) -> bool:
+        """Whether there is more to keep than the difference, or the largest rate, of one."""
+        return len(self.demands) > 1 or any(each.ratio for each in self.demands)
+
+    def rules(self, *, as_trained: bool = False) -> tuple[Parity, ...]:
+        """Return the moments of each demand, of rows as they are or with the classes' weights."""
+        weight = self.class_weight if as_trained else None
+        asked: dict[str, Any] = {"positives": self.positives, "levels": self.levels}
+        return tuple(each.rule(self.n_classes, weight, **asked) for each in self.demands)
 
     @property
     def complete(self) -> bool:
@@ -191,6 +211,9 @@ class FittedHead:
         Inverse strength of the penalty.
     worst : Worst, optional
         What its votes are to reach in the worst cell.
+    shares, known_shares : tuple of float, optional
+        Of several demands, or of a ratio, what each limit takes away; the second where groups are
+        known.
     """
 
     head: nn.Module
@@ -202,6 +225,8 @@ class FittedHead:
     singular_values: Tensor
     C: float
     worst: Worst | None = None
+    shares: tuple[float, ...] | None = None
+    known_shares: tuple[float, ...] | None = None
 
     @property
     def interrupted(self) -> bool:

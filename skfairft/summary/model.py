@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..inputs.words import group_name, named
+from ..parity.demands import Bound, Demand, each_of
 from ..solvers.maximin import WorstGroup
 from .weighting import WEIGHTINGS, Weighting
 
@@ -85,20 +88,14 @@ class ModelSummary:
         Topic and text of what its solver says of such a model.
     told_caveats : tuple of (str, str)
         The same for predictions that are told the groups.
-    constraint : str or None
-        As the parameter.
-    fairness_weight : float or None
+    demands : tuple of Demand
+        What is asked of the rates: constraints with their bounds or weights.
+    fairness_weight : float, tuple of float or None
         The weight in use, of an unfitted classifier the parameter.
-    difference_bound : float or None
-        As the parameter.
-    difference : float or None
-        As ``difference_``: the distance on the rows that judged the bound.
-    difference_interval : tuple of two floats, or None
-        95 % interval of the distance on other rows.
+    bounds : tuple of Bound
+        As ``bounds_``: what was reached on the rows that judged the bounds.
     confidence : float or None
         As the parameter.
-    difference_limit : float or None
-        As ``difference_limit_``: what the distance is within, with that confidence.
     worst : WorstGroup or None
         As ``worst_group_``.
     by_column : bool, default=False
@@ -155,15 +152,22 @@ class ModelSummary:
     solver: str
     solver_caveats: tuple[tuple[str, str], ...]
     told_caveats: tuple[tuple[str, str], ...]
-    constraint: str | None
-    fairness_weight: float | None
-    difference_bound: float | None
-    difference: float | None = None
-    difference_interval: tuple[float, float] | None = None
+    demands: tuple[Demand, ...]
+    fairness_weight: float | tuple[float, ...] | None
+    bounds: tuple[Bound, ...] = ()
     confidence: float | None = None
-    difference_limit: float | None = None
     worst: WorstGroup | None = None
     by_column: bool = False
+
+    @property
+    def constraints(self) -> tuple[str, ...]:
+        """Names of the constraints, each once."""
+        return tuple(dict.fromkeys(each.constraint for each in self.demands))
+
+    @property
+    def constrained(self) -> bool:
+        """Whether a constraint is in force."""
+        return bool(self.demands) and bool(np.any(self.fairness_weight or 0.0))
 
     @property
     def frozen(self) -> bool:
@@ -176,8 +180,7 @@ class ModelSummary:
 
         So it is with two factors, and where the SVD meets a constraint.
         """
-        constrained = self.constraint is not None and bool(self.fairness_weight)
-        return bool(self.factorized) or (constrained and self.cells is None)
+        return bool(self.factorized) or (self.constrained and self.cells is None)
 
     @property
     def weighting(self) -> Weighting:
@@ -350,27 +353,45 @@ class ModelSummary:
 
     def describe_constraint_asked(self) -> str:
         """Return the constraint that was asked for, with its weight or bound."""
-        if self.constraint is None:
+        if not self.demands:
             return "none"
-        what = self.constraint + (" of each column by itself" if self.by_column else "")
-        if self.difference_bound is None:
-            weight = self.fairness_weight
-            said = "no weight yet" if weight is None else f"weight {weight:.3g}"
-            return f"{what}, {said}"
-        sure = "" if self.confidence is None else f" with confidence {self.confidence:.3g}"
-        return f"{what}, difference of at most {self.difference_bound:.3g}{sure}"
+        by = " of each column by itself" if self.by_column else ""
+        asked = []
+        weights = self._weights()
+        for demand, weight in zip(self.demands, weights, strict=True):
+            what = f"{demand.constraint}{by}, "
+            if demand.bound is not None:
+                least = "least" if demand.ratio else "most"
+                what += f"{demand.form} of at {least} {demand.bound:.3g}"
+            else:
+                what += "no weight yet" if weight is None else f"weight {weight:.3g}"
+            asked.append(what)
+        bounded = any(demand.bound is not None for demand in self.demands)
+        sure = f" with confidence {self.confidence:.3g}" if self.confidence and bounded else ""
+        return f"{'; '.join(asked)}{sure}"
 
     def describe_constraint(self) -> str:
         """Return the constraint in one line: of what, how much, and how near it came."""
         asked = self.describe_constraint_asked()
-        if self.difference is None or self.difference_interval is None:
+        if not self.bounds:
             return asked
-        low, high = self.difference_interval
-        sure = "" if self.confidence is None else f", within {self.difference_limit:.3f} with it"
-        return (
-            f"{asked}: {self.difference:.3f} on the judged rows "
-            f"(95 % interval {low:.3f} to {high:.3f}{sure}), at weight {self.fairness_weight:.3g}"
-        )
+        reached = []
+        for bound in self.bounds:
+            low, high = bound.interval
+            sure = ""
+            if self.confidence is not None:
+                within = "at least" if bound.form == "ratio" else "within"
+                sure = f", {within} {bound.limit:.3f} with it"
+            reached.append(
+                f"{bound.value:.3f} on the judged rows (95 % interval {low:.3f} to "
+                f"{high:.3f}{sure})"
+            )
+        weights = " and ".join(f"{weight or 0.0:.3g}" for weight in self._weights())
+        return f"{asked}: {' and '.join(reached)}, at weight {weights}"
+
+    def _weights(self) -> list[float | None]:
+        """Return the weight of each demand."""
+        return each_of(self.fairness_weight, len(self.demands))
 
     def describe_worst(self) -> str:
         """Return what the decisions are to reach in the worst cell, and the price."""
@@ -390,9 +411,8 @@ class ModelSummary:
 
     @property
     def met(self) -> bool:
-        """Whether the fit met its bound; without one it did."""
-        reached = self.difference if self.confidence is None else self.difference_limit
-        return reached is None or self.difference_bound is None or reached <= self.difference_bound
+        """Whether the fit met its bounds; without any it did."""
+        return all(bound.met for bound in self.bounds)
 
 
 def _cell(label: Any, group: Any) -> str:

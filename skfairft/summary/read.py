@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from ..backbone.extractor import FrozenFeatureExtractor
 from ..backbone.modules import count_parameters
 from ..head.cells import CellVote
 from ..head.modules import split_tail
+from ..parity.demands import Demand
+from ..solvers.checks import demands_of
 from ..solvers.registry import resolve_solver
 from .inside import path_inside
 from .model import ModelSummary
@@ -57,7 +60,8 @@ def summarize(estimator: Any) -> ModelSummary:
     if not fitted:
         clf._validate_params()
         solver._validate_params()
-    constrained = clf.constraint is not None and fitted and clf.fairness_weight_ > 0
+    demands = demands_of(clf)
+    constrained = bool(demands) and fitted and bool(np.any(clf.fairness_weight_))
     extractor = clf.feature_extractor_ if fitted else clf.feature_extractor
     wrapped = isinstance(extractor, FrozenFeatureExtractor)
     module: nn.Module | None = extractor.module if wrapped else extractor
@@ -78,11 +82,15 @@ def summarize(estimator: Any) -> ModelSummary:
         solver=solver.label(),
         solver_caveats=solver.caveats if constrained else (),
         told_caveats=solver.told_caveats if constrained else (),
-        constraint=clf.constraint,
-        difference_bound=clf.difference_bound,
+        demands=demands,
         confidence=clf.confidence,
-        **(_of_fit(clf) if fitted else {"fairness_weight": clf.fairness_weight}),
+        **(_of_fit(clf) if fitted else {"fairness_weight": _weight_asked(clf, demands)}),
     )
+
+
+def _weight_asked(clf: Any, demands: tuple[Demand, ...]) -> Any:
+    """Return the weight that is given, of several constraints that of each."""
+    return clf.fairness_weight if len(demands) < 2 else tuple(each.weight for each in demands)
 
 
 def _acts(step: Any) -> bool:
@@ -105,7 +113,6 @@ def _of_fit(clf: Any) -> dict[str, Any]:
     assert trained is not None  # a fitted head has run
     factors = first.A.numel() + (0 if first.B is None else first.B.numel())
     groups = tuple(clf.groups_.tolist())
-    interval = getattr(clf, "difference_interval_", None)
     return {
         "n_features_in": getattr(clf, "n_features_in_", None),
         "n_features": first.weight.shape[0],
@@ -121,10 +128,8 @@ def _of_fit(clf: Any) -> dict[str, Any]:
         "full_rank": min(first.weight.shape),
         "head_parameters": trained,
         "full_head_parameters": trained - factors + first.weight.numel(),
-        "fairness_weight": float(clf.fairness_weight_),
-        "difference": None if interval is None else float(clf.difference_),
-        "difference_interval": None if interval is None else tuple(map(float, interval)),
-        "difference_limit": None if interval is None else float(clf.difference_limit_),
+        "fairness_weight": clf.fairness_weight_,
+        "bounds": getattr(clf, "bounds_", ()),
         "worst": getattr(clf, "worst_group_", None),
         "by_column": clf.groups == "columns" and isinstance(groups[0], tuple),
     }

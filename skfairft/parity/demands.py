@@ -1,0 +1,173 @@
+"""What is asked of the rates: constraints, each with a bound of its own, or a weight.
+
+Plain words and numbers, as they are given; `skfairft.parity.moments` has the arithmetic. Inside a
+bound is one on a distance, of which less is better: for ratios how much they fall short of 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from .constraints import Parity, parity
+from .levels import Levels
+from .table import TABLE
+
+__all__ = ["FORMS", "Bound", "Demand", "each_of", "read_demands"]
+
+FORMS = ("difference", "ratio", "largest rate")
+"""What can be bounded."""
+
+
+class Bound(NamedTuple):
+    """A bound, and what was reached on the rows that judged it.
+
+    Parameters
+    ----------
+    constraint : str
+        Its name.
+    form : {"difference", "ratio", "largest rate"}
+        What is bounded: of a ratio from below, of the others from above.
+    bound : float
+        As it was asked for.
+    value : float
+        What was reached on the judged rows. A largest difference is never negative, and so tends
+        to be more there than on many rows, and a smallest ratio less.
+    interval : tuple of two floats
+        95 % interval of it on other rows, which heeds that the head is fitted anew on all rows.
+    limit : float
+        What it is within on other rows, with the confidence that was asked for (None: 0.95).
+    met : bool
+        Whether the value meets the bound, or with a confidence the limit.
+    """
+
+    constraint: str
+    form: str
+    bound: float
+    value: float
+    interval: tuple[float, float]
+    limit: float
+    met: bool
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A constraint with what it is held to; without either, it follows a common weight.
+
+    Parameters
+    ----------
+    constraint : str
+        One of `skfairft.parity.table`.
+    ratio : bool, default=False
+        Whether the bound is one on the smallest ratio of rates.
+    bound : float, optional
+        As it is given.
+    weight : float, optional
+        In [0, 1].
+
+    Examples
+    --------
+    The four-fifths rule, and what is left of it inside:
+
+    >>> rule = Demand("demographic_parity", ratio=True, bound=0.75)
+    >>> rule.form, rule.most, rule.told(0.5)
+    ('ratio', 0.25, 0.5)
+    """
+
+    constraint: str
+    ratio: bool = False
+    bound: float | None = None
+    weight: float | None = None
+
+    def __str__(self) -> str:
+        """Return the bound as a parameter."""
+        return f"{'ratio' if self.ratio else 'difference'}_bound={self.bound}"
+
+    @property
+    def form(self) -> str:
+        """What is bounded."""
+        if self.ratio:
+            return "ratio"
+        return "largest rate" if TABLE[self.constraint].largest else "difference"
+
+    @property
+    def most(self) -> float:
+        """The largest distance within the bound."""
+        assert self.bound is not None
+        return 1.0 - self.bound if self.ratio else self.bound
+
+    def told(self, distance: float) -> float:
+        """Return a distance as it is called: the ratio, where it falls short of 1 by it."""
+        return 1.0 - distance if self.ratio else distance
+
+    def rule(
+        self,
+        n_classes: int,
+        class_weight: Tensor | None = None,
+        *,
+        positives: range | None = None,
+        levels: Levels | None = None,
+    ) -> Parity:
+        """Return the moments; arguments as for `parity`."""
+        return parity(
+            self.constraint,
+            n_classes,
+            class_weight,
+            positives=positives,
+            levels=levels,
+            ratio=self.ratio,
+        )
+
+
+def each_of(value: Any, n_constraints: int) -> list[Any]:
+    """Return what is given for each of several constraints: a list of as many, or one for all.
+
+    Examples
+    --------
+    >>> each_of(0.1, 2), each_of([0.1, None], 2)
+    ([0.1, 0.1], [0.1, None])
+    """
+    several = isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1
+    return list(value) if several else [value] * n_constraints
+
+
+def read_demands(
+    constraint: str | Sequence[str] | None,
+    *,
+    fairness_weight: Any = None,
+    difference_bound: Any = None,
+    ratio_bound: Any = None,
+) -> tuple[Demand, ...]:
+    """Return the demands that parameters of the classifier make, which are valid.
+
+    A constraint with both bounds makes two.
+
+    Examples
+    --------
+    >>> for each in read_demands(
+    ...     ["demographic_parity", "worst_error_rate"],
+    ...     difference_bound=[None, 0.25],
+    ...     ratio_bound=[0.75, None],
+    ... ):
+    ...     print(each.constraint, each.form, each.bound)
+    demographic_parity ratio 0.75
+    worst_error_rate largest rate 0.25
+    """
+    if constraint is None:
+        return ()
+    names = [constraint] if isinstance(constraint, str) else list(constraint)
+    weights, differences, ratios = (
+        each_of(given, len(names)) for given in (fairness_weight, difference_bound, ratio_bound)
+    )
+    demands: list[Demand] = []
+    for name, weight, difference, ratio in zip(names, weights, differences, ratios, strict=True):
+        if difference is not None:
+            demands.append(Demand(name, bound=difference))
+        if ratio is not None:
+            demands.append(Demand(name, ratio=True, bound=ratio))
+        if difference is None and ratio is None:
+            demands.append(Demand(name, weight=weight))
+    return tuple(demands)

@@ -1,0 +1,237 @@
+"""The dual of the plug-in rule for several demands at once, and for bounds on ratios.
+
+The most accurate rule is wanted whose rates keep all limits: of a difference ``r_i - r_j <= b``, of
+a largest rate ``r_i <= b``, of a ratio ``rho r_i - r_j <= 0``, for each ordered pair of groups i, j
+and each moment. Each of these has a multiplier ``x >= 0``, and the dual is convex in them::
+
+    min over x >= 0 of  E[max_j sum_c score_c,j(u) P(c | x)] + b sum x
+
+with ``u_i`` the price of the rate of group i: the sum of its multipliers, each times what the rate
+counts in the limit (1, -1, or rho). There may be no rule that keeps all limits. So no multiplier
+is above a large number: what is beyond a limit then costs so many times as much accuracy.
+
+How far the limits are drawn is one number t in [0, 1], so that rules of several demands are one
+path. With D the distance of the rule without any, and E the least that one demand by itself can
+reach (0, and for a largest rate the value of its `MaximinDual`), a demand of bound b has the limit
+
+======================== ==============================================
+``max(D, b)`` to ``b``   for t from 0 to 1/2
+``b`` to ``min(E, b)``   for t from 1/2 to 1
+======================== ==============================================
+
+in straight lines; one of a weight w of its own ``D - w (D - E)``, whatever t is; and one without
+either ``D - t (D - E)``.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..parity.constraints import Parity
+from ..parity.demands import Demand
+from .dual import TEMPERATURES, SmoothedRule, ascend, refuse_absent, some_rows
+from .maximin import MaximinDual
+from .rule import cell_scores
+
+__all__ = ["JointDual"]
+
+Floats = NDArray[np.float64]
+
+# Accuracy that a rate beyond its limit costs, at most, times as much as it is beyond it.
+_MOST = 100.0
+# A t this near the one before starts so well that the last two temperatures are enough.
+_NEAR = 0.1
+
+
+class JointDual:
+    """The rules of each t between no demand and all that a head can do; see the module.
+
+    Parameters
+    ----------
+    p, w, n_groups, cells
+        As for `ParityDual`.
+    demands : tuple of Demand
+        What is asked for.
+    rules : tuple of Parity
+        Their moments, with the weights of classes that the probabilities are those of.
+    rows : Tensor of shape (k, G), int64, optional
+        As for `MaximinDual`.
+
+    Raises
+    ------
+    ValueError
+        As `ParityDual`.
+
+    Examples
+    --------
+    Group 0 is selected less; the smallest selection rate is to be four fifths of the largest:
+
+    >>> demand = Demand("demographic_parity", ratio=True, bound=0.8)
+    >>> p = torch.tensor([[0.4, 0.0, 0.2, 0.4], [0.3, 0.4, 0.3, 0.0]]).double().repeat(50, 1)
+    >>> dual = JointDual(
+    ...     p, torch.ones(100).double(), (demand,), (demand.rule(2),), n_groups=2
+    ... )
+    >>> dual.at(0.0)[0].tolist(), bool(dual.at(0.5)[0].any())
+    ([[0.0, 0.0]], True)
+    """
+
+    def __init__(
+        self,
+        p: Tensor,
+        w: Tensor,
+        demands: tuple[Demand, ...],
+        rules: tuple[Parity, ...],
+        *,
+        n_groups: int,
+        cells: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> None:
+        self._whole = p, w, rows, n_groups
+        taken, w = some_rows(w, cells)
+        p, cells = p[taken], None if cells is None else cells[taken]
+        self._demands, self._rules = demands, rules
+        self._smoothed = SmoothedRule(p, w, n_groups)
+        #: Expected weight (k, G) of each cell, for `cell_scores`.
+        self.count = self._smoothed.count
+        plain = self._smoothed.plain()
+        self._plain, self._idle = [], []
+        for rule in rules:
+            counts = rule.counts(self.count)
+            asked = rule.present(n_groups)
+            if rule.largest and rows is not None:
+                asked = rule.compared((rule.events > 0).double() @ rows.double()) > 0
+            refuse_absent(counts[asked] / self.count.sum())
+            apart = rule.apart(torch.from_numpy(plain.rates(rule)))
+            self._plain.append(float(apart.nan_to_num(nan=0.0).max()))
+            self._idle.append(
+                not rule.largest and cells is not None and self._smoothed.alike(rule, plain, cells)
+            )
+        sizes = [rule.present(n_groups).shape for rule in rules]
+        self._shapes = [
+            shape if rule.largest else (*shape, shape[1])
+            for rule, shape in zip(rules, sizes, strict=True)
+        ]
+        self._ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes])
+        self._solved: dict[float, Floats] = {}
+
+    @cached_property
+    def _least(self) -> list[float]:
+        """The least distance that each demand by itself can reach."""
+        p, w, rows, n_groups = self._whole
+        found = []
+        for rule in self._rules:
+            least = 0.0
+            if rule.largest:
+                worst = MaximinDual(p, w, rule, n_groups=n_groups, rows=rows).worst(1.0)
+                least = worst.limit
+            found.append(least)
+        return found
+
+    def limits(self, t: float) -> list[float]:
+        """Return the limit of each demand's distance."""
+        found = []
+        for i, (demand, plain, idle) in enumerate(
+            zip(self._demands, self._plain, self._idle, strict=True)
+        ):
+            if demand.bound is None:
+                weight = t if demand.weight is None else demand.weight
+                limit = plain
+                if weight > 0.0 and not idle:
+                    limit = plain - weight * max(0.0, plain - self._least[i])
+                found.append(np.inf if idle or weight == 0.0 else limit)
+            elif t <= 0.5:
+                found.append(demand.most + (1.0 - 2.0 * t) * max(0.0, plain - demand.most))
+            else:
+                least = min(self._least[i], demand.most)
+                found.append(demand.most - (2.0 * t - 1.0) * (demand.most - least))
+        return found
+
+    def shares(self, t: float) -> list[float]:
+        """Return what each limit takes away, as a share of what can be taken away.
+
+        Examples
+        --------
+        >>> demand = Demand("worst_error_rate")
+        >>> p = torch.tensor([[0.6, 0.0, 0.0, 0.4], [0.0, 0.4, 0.6, 0.0]]).double()
+        >>> dual = JointDual(
+        ...     p, torch.ones(2).double(), (demand,), (demand.rule(2),), n_groups=2
+        ... )
+        >>> dual.shares(0.25)
+        [0.25]
+        """
+        found = []
+        for i, (limit, plain) in enumerate(zip(self.limits(t), self._plain, strict=True)):
+            room = plain - self._least[i] if limit < plain else 0.0
+            found.append(min(1.0, (plain - limit) / room) if room > 0.0 else 0.0)
+        return found
+
+    def at(self, t: float) -> list[Tensor]:
+        """Return the prices (m, G) of the rates of each demand."""
+        return [torch.from_numpy(each) for each in self._prices(self._solution(t), t)]
+
+    def idle(self) -> bool:
+        """Tell whether there is nothing to take away."""
+        return not any(bool(each.any()) for each in self.at(1.0))
+
+    def scores(self, t: float) -> Tensor:
+        """Return what each cell adds to the score of each class, (k, G, k)."""
+        return self._scores(self._prices(self._solution(t), t))
+
+    def _solution(self, t: float) -> Floats:
+        if t not in self._solved:
+            before = max((each for each in self._solved if each < t), default=None)
+            near = before is not None and t - before <= _NEAR and bool(self._solved[before].any())
+            start = np.zeros(int(self._ends[-1])) if before is None else self._solved[before]
+            limits = self.limits(t)
+            if all(limit >= plain for limit, plain in zip(limits, self._plain, strict=True)):
+                self._solved[t] = np.zeros_like(start)
+                return self._solved[t]
+
+            def dual(x: Floats, temperature: float) -> tuple[float, Floats]:
+                found = self._smoothed.at(self._scores(self._prices(x, t)), temperature)
+                value, slopes = found.value, []
+                for rule, limit, own in zip(self._rules, limits, self._split(x), strict=True):
+                    rates = np.nan_to_num(found.rates(rule))
+                    if not np.isfinite(limit):
+                        slope = np.ones_like(own)  # nothing is asked
+                    elif rule.largest:
+                        slope = limit - rates
+                    elif rule.ratio:
+                        slope = rates[:, None, :] - (1.0 - limit) * rates[:, :, None]
+                    else:
+                        slope = limit - (rates[:, :, None] - rates[:, None, :])
+                    price = 0.0 if rule.ratio else limit
+                    value += float(own.sum()) * (price if np.isfinite(limit) else 1.0)
+                    slopes.append(slope.ravel())
+                return value, np.concatenate(slopes)
+
+            temperatures = TEMPERATURES[-2:] if near else TEMPERATURES
+            self._solved[t] = ascend(dual, start, temperatures, _MOST)
+        return self._solved[t]
+
+    def _split(self, x: Floats) -> list[Floats]:
+        parts = np.split(x, self._ends[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+
+    def _prices(self, x: Floats, t: float) -> list[Floats]:
+        """Return the prices (m, G) of the rates of each demand, for all multipliers (q,)."""
+        found = []
+        for rule, limit, own in zip(self._rules, self.limits(t), self._split(x), strict=True):
+            if rule.largest:
+                found.append(own.copy())
+            else:
+                kept = 1.0 - limit if rule.ratio and np.isfinite(limit) else 1.0
+                found.append(kept * own.sum(axis=2) - own.sum(axis=1))
+        return found
+
+    def _scores(self, prices: list[Floats]) -> Tensor:
+        k, n_groups = self.count.shape
+        own = torch.eye(k, dtype=torch.float64)[:, None, :].expand(k, n_groups, k)
+        for rule, price in zip(self._rules, prices, strict=True):
+            own = own + cell_scores(rule, torch.from_numpy(price), self.count, right=0.0)
+        return own

@@ -1,0 +1,179 @@
+"""From a problem to a fitted head: by a weight of fairness, or by the search for bounds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from .fitting import store
+from .head.modules import head_scores
+from .inputs.exceptions import FairnessWarning
+from .inputs.warn import warn_user
+from .parity.demands import Bound
+from .parity.judge import JudgedRows
+from .solvers.base import Solver
+from .solvers.bound import BoundSearch, KnownGroups, in_words, rows_in_words, weakest_weight
+from .solvers.checks import weight_of
+from .solvers.problem import FittedHead, Problem
+from .solvers.registry import resolve_solver
+
+__all__ = ["solve"]
+
+# A weight that takes away less than this share of what it says is reported, unless the weight or
+# the distance without a constraint is small.
+_LEAST_SHARE, _SMALL_WEIGHT, _SMALL_DISTANCE = 0.2, 0.25, 0.02
+
+_FOUND = ("bounds_", "known_groups_", "worst_group_")
+
+
+def solve(clf: Any, problem: Problem, random_state: np.random.RandomState) -> None:
+    """Carry out Algorithm 1 on the features, and store what comes of it.
+
+    Parameters
+    ----------
+    clf : FairLowRankHeadClassifier
+        That `prepare` was called for.
+    problem : Problem
+        What that returned.
+    random_state : RandomState
+        Likewise.
+
+    Warns
+    -----
+    FairnessWarning
+        If a weight did little, or a bound was not met. UserWarning if it was interrupted.
+    """
+    for name in _FOUND:
+        if hasattr(clf, name):
+            delattr(clf, name)
+    solver = resolve_solver(clf.solver)
+    bounded = any(each.bound is not None for each in problem.demands)
+    fitted = (_bounded if bounded else _weighted)(clf, solver, problem, random_state)
+    if fitted.shares is not None:
+        clf.fairness_weight_ = one_or_all(fitted.shares)
+    store(clf, fitted, problem.levels)
+    if fitted.interrupted:
+        epochs = "1 whole epoch" if clf.n_iter_ == 1 else f"{clf.n_iter_} whole epochs"
+        warn_user(
+            f"Training was interrupted; the head holds what was trained in {epochs}.",
+            UserWarning,
+        )
+
+
+def _weighted(
+    clf: Any, solver: Solver, problem: Problem, random_state: np.random.RandomState
+) -> FittedHead:
+    """Fit the head of the weight that is given."""
+    fitter = solver.fitter(problem, random_state)
+    clf.fairness_weight_ = weight = 1.0 if problem.joint else weight_of(clf)
+    fitted = fitter.fit(weight)
+    for demand, rule in zip(problem.demands, problem.rules(), strict=True):
+        wanted = weight if demand.weight is None else demand.weight
+        if wanted and solver.takes_share and not rule.largest:
+            judge = JudgedRows(problem.with_groups, rule, clf.groups_, positives=problem.positives)
+            _report_share(clf, solver, wanted, judge, fitter.unconstrained(), fitted)
+    return fitted
+
+
+def _bounded(
+    clf: Any, solver: Solver, problem: Problem, random_state: np.random.RandomState
+) -> FittedHead:
+    """Look for the head of the least weight that meets the bounds."""
+    trials = solver.trials(problem, random_state.randint(np.iinfo(np.int32).max))
+    asked = [
+        (demand, rule)
+        for demand, rule in zip(problem.demands, problem.rules(), strict=True)
+        if demand.bound is not None
+    ]
+    judges = [
+        JudgedRows(
+            *(trials.rows, rule, clf.groups_, trials.refit, trials.tuned, problem.positives),
+            parts=trials.parts,
+        )
+        for _, rule in asked
+    ]
+    given = trials, judges, [demand for demand, _ in asked]
+    found = weakest_weight(*given, confidence=clf.confidence)
+    known = None
+    if solver.votes:
+        known = weakest_weight(*given, confidence=clf.confidence, known=True)
+    fitted = trials.maker(found.trial, None if known is None else known.trial)()
+    clf.fairness_weight_ = found.trial.weight
+    clf.bounds_ = found.bounds
+    if known is not None:
+        shares = fitted.known_shares
+        weight = known.trial.weight if shares is None else one_or_all(shares)
+        clf.known_groups_ = KnownGroups(weight, known.bounds)
+    _report_bounds(clf, found, judges[0].n_rows)
+    return fitted
+
+
+def one_or_all(shares: tuple[float, ...]) -> float | tuple[float, ...]:
+    """Return the weight of one demand as a number, those of several as a tuple."""
+    return shares[0] if len(shares) == 1 else shares
+
+
+def _report_share(
+    clf: Any,
+    solver: Solver,
+    weight: float,
+    judge: JudgedRows,
+    plain: nn.Module,
+    fitted: FittedHead,
+) -> None:
+    """Warn if the weight took away much less than it says, from the training rows."""
+    Z = judge.rows.Z
+    tables = [judge.table(judge.cells(head_scores(head, Z))) for head in (plain, fitted.head)]
+    before, after = judge.distances(np.stack(tables))
+    wanted = weight * before
+    small = before <= _SMALL_DISTANCE or weight < _SMALL_WEIGHT
+    if small or before - after >= _LEAST_SHARE * wanted:
+        return
+    did = "did little" if after <= before else "made it worse"
+    warn_user(
+        f"fairness_weight={weight:.3g} {did}: the distance between the "
+        f"groups' decisions on the training rows was {before:.3f} without a constraint and is "
+        f"{after:.3f} now. To change that, {solver.advice(clf.importance)}, or raise the "
+        "weight.",
+        FairnessWarning,
+    )
+
+
+def _report_bounds(clf: Any, found: BoundSearch, n_rows: int) -> None:
+    """Warn of bounds that were not met."""
+    missed = [each for each in found.bounds if not each.met]
+    if not missed:
+        return
+    weight = f"fairness_weight={found.trial.weight:.3g}"
+    if clf.confidence is None:
+        reached = " and ".join(
+            f"a {each.form} of {each.value:.3f} (95 % interval {each.interval[0]:.3f} to "
+            f"{each.interval[1]:.3f})"
+            for each in missed
+        )
+        less = "smaller" if missed[0].form == "ratio" else "larger"
+        warn_user(
+            f"{in_words(missed)} {'was' if len(missed) == 1 else 'were'} not met: the nearest was "
+            f"{reached} on the judged rows, at {weight}. Judge by more rows (cv), allow a {less} "
+            f"{missed[0].form}, or try another solver.",
+            FairnessWarning,
+        )
+        return
+    able = " and ".join(_certifiable(each) for each in missed)
+    more = f"at that weight {rows_in_words(found.rows, n_rows)}"
+    warn_user(
+        f"{in_words(missed)} cannot be certified with confidence={clf.confidence}: {able}, at "
+        f"{weight}. {more[0].upper()}{more[1:]}. This head is kept.",
+        FairnessWarning,
+    )
+
+
+def _certifiable(bound: Bound) -> str:
+    """Return what can be said of a bound that cannot be certified."""
+    most = "largest" if bound.form == "ratio" else "smallest"
+    return (
+        f"the {most} bound that can is {bound.limit:.3f}, where the {bound.form} on the judged "
+        f"rows is {bound.value:.3f}"
+    )
