@@ -45,6 +45,7 @@ from skfairft.metrics import (
 from skfairft.parity.checks import check_judged, refuse_alone
 from skfairft.parity.constraints import parity
 from skfairft.parity.counts import distances_of
+from skfairft.parity.demands import Demand
 from skfairft.parity.judge import JudgedRows
 from skfairft.parity.levels import levels_asked
 from skfairft.parity.limits import distance_limits, rows_needed
@@ -575,7 +576,12 @@ class TestJudged:
         codes = np.array([0, 1, 2, 3, 3, 4])  # of all groups, but class 1 of race "x" alone
         y = np.array([1, 0, 0, 1, 0, 0])
         with pytest.raises(ValueError, match="in 1 of 3 levels of 'race', among 6 rows"):
-            check_judged("true_positive_rate_parity", 0.1, y, codes, shape=(2, 5), levels=levels)
+            check_judged(
+                Demand("true_positive_rate_parity", bound=0.1),
+                *(y, codes),
+                shape=(2, 5),
+                levels=levels,
+            )
         tensors = torch.from_numpy(y), torch.from_numpy(codes)
         given = {"shape": (2, 5), "levels": levels}
         with pytest.raises(ValueError, match="in 1 of 3 levels of 'race', among 6 rows"):

@@ -31,6 +31,7 @@ from skfairft.parity.constraints import mass_table, parity
 from skfairft.parity.judge import JudgedRows
 from skfairft.rows.tensor_rows import TensorRows
 from skfairft.solvers.registry import resolve_solver
+from skfairft.solving import _report_share
 
 SOLVERS = ["fine_tune", "closed_form", "plug_in"]
 DP, EO = "demographic_parity", "equalized_odds"
@@ -472,14 +473,15 @@ class TestShareThatIsTaken:
             torch.arange(200) // 100,
         )
         clf = clone(self.clf).set_params(**params)
-        clf.fairness_weight_ = clf.fairness_weight
         judge = JudgedRows(rows, parity(DP, 2), np.arange(2))
 
         def accept(count):  # the last ones, all of the second group
             weight = torch.tensor([[0.0, 1.0]]).double()
             return LowRankHead(weight, None, torch.tensor([200.0 - count - 0.5, 0.0]).double())
 
-        clf._report_share(judge, accept(before), SimpleNamespace(head=accept(after)))
+        fitted = SimpleNamespace(head=accept(after))
+        solver = resolve_solver(clf.solver)
+        _report_share(clf, solver, clf.fairness_weight, judge, accept(before), fitted)
 
     def test_what_is_reported(self):
         self.report(40, 20)

@@ -25,11 +25,12 @@ LOOKS_INTO = {
     "head": "inputs rows feature_store backbone parity lowrank",
     "solvers": "inputs rows backbone parity lowrank head",
     "summary": "inputs backbone parity head solvers",
-    "saving": "_version inputs backbone lowrank head solvers summary",
+    "saving": "_version inputs backbone parity lowrank head solvers summary",
     "fitting": "inputs rows backbone parity lowrank head solvers",
+    "solving": "inputs parity head solvers fitting",
     "predicting": "inputs rows backbone head fitting",
     "classifier": (
-        "inputs rows backbone parity lowrank head solvers summary saving fitting predicting"
+        "inputs rows backbone parity lowrank head solvers summary saving fitting solving predicting"
     ),
     "loading": "backbone saving classifier",
     "compression": "inputs rows backbone parity lowrank",

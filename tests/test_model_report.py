@@ -42,6 +42,7 @@ from skfairft import (
 from skfairft.datasets import make_biased_classification
 from skfairft.feature_store import MemoryStore
 from skfairft.metrics import fairness_report, fairness_scorer
+from skfairft.parity.demands import Bound
 from skfairft.report import _figures, _page
 from skfairft.report._figures import draw
 from skfairft.report._tables import compared, counts, distances, importance, tradeoff
@@ -519,7 +520,8 @@ class TestCaveats:
         clf = fitted(
             train, constraint=constraint, fairness_weight=0.1, solver=FineTune(max_epochs=5)
         )
-        clf.set_params(difference_bound=0.0)  # as if it had been asked for, and always missed
+        # As if it had been asked for, and always missed.
+        clf.bounds_ = (Bound(constraint, "difference", 0.0, 0.0, (0.0, 0.0), 0.0, True),)
         report = report_of(clf, test, n_boot=0)
         (caveat,) = [c for c in report.caveats if c.topic == "Bound missed on these rows"]
         X, y, s = test
@@ -663,14 +665,15 @@ class TestKnownGroups:
         assert known.difference != clf.difference_
         summary, blind = self.told(clf, rows).summary, report_of(clf, rows[1], n_boot=0).summary
         assert summary.fairness_weight == known.fairness_weight
-        assert summary.difference == known.difference
-        assert summary.difference_interval == tuple(known.interval)
-        assert summary.difference_limit == known.limit
-        assert (blind.fairness_weight, blind.difference) == (clf.fairness_weight_, clf.difference_)
+        assert summary.bounds == known.bounds
+        assert (blind.fairness_weight, blind.bounds) == (clf.fairness_weight_, clf.bounds_)
         # Whether it was met, too.
         for told, other in ((0.3, 0.0), (0.0, 0.3)):
-            clf.known_groups_ = known._replace(difference=told)
-            clf.difference_ = other
+            of_told, own = (
+                (bound._replace(value=value, met=value <= 0.1),)
+                for (bound,), value in ((known.bounds, told), (clf.bounds_, other))
+            )
+            clf.known_groups_, clf.bounds_ = known._replace(bounds=of_told), own
             missed = "Bound not met in the fit"
             assert (missed in topics(self.told(clf, rows))) == (told > 0.1)
             assert (missed in topics(report_of(clf, rows[1], n_boot=0))) == (other > 0.1)

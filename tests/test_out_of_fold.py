@@ -316,7 +316,7 @@ class TestChoose:
         assert errors[0] < errors[2]
 
     def test_what_cannot_be_certified_is_said(self, found):
-        with pytest.warns(FairnessWarning, match=r"No point is within difference_bound=0\.01") as caught:
+        with pytest.warns(FairnessWarning, match=r"within difference_bound=0\.01") as caught:
             chosen = found.choose(0.01, confidence=0.95)
         smallest = found.limits(0.975)[chosen]
         assert f"chosen among them, is {smallest:.3f}" in str(caught[0].message)

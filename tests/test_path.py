@@ -720,7 +720,8 @@ class TestChoose:
         assert "150 held-out rows" in str(record[0].message)
 
     def test_is_an_error_where_there_is_no_difference(self, found):
-        undefined = replace(found, table=found.table.assign(difference=np.nan))
+        of_one_group = found.decisions * np.array([0.0, 1.0])[:, None, None]
+        undefined = replace(found, decisions=of_one_group)
         with pytest.raises(ValueError, match=r"undefined at every point.*Judge by more rows"):
             undefined.choose(0.1)
 
@@ -784,7 +785,7 @@ class TestConfidence:
         assert table["difference"][best] < limit
 
     def test_says_how_many_rows_it_would_take(self, many):
-        with pytest.warns(FairnessWarning, match=r"within 0.01 with confidence=0.95") as record:
+        with pytest.warns(FairnessWarning, match=r"_bound=0.01 with confidence=0.95") as record:
             best = many.choose(0.01, confidence=0.95)
         assert record[0].filename == __file__
         message = str(record[0].message)

@@ -13,7 +13,7 @@ from skfairft.solvers.dual import solve_multipliers
 from skfairft.solvers.rule import cell_scores, votes
 
 # What the smoothing of the rule may cost: its last temperature.
-SMOOTHING = plug_in._TEMPERATURES[-1]
+SMOOTHING = plug_in.TEMPERATURES[-1]
 SIZES = [(2, 2), (2, 3), (3, 2), (3, 3)]
 
 

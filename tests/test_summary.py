@@ -194,8 +194,7 @@ BOUND = {"constraint": "demographic_parity", "difference_bound": 0.2, "solver": 
 def test_a_bound_is_told_with_what_was_reached(data, cv):
     clf = fitted(data, cv=cv, **BOUND)
     summary = summarize(clf)
-    assert summary.difference == clf.difference_
-    assert summary.difference_interval == tuple(clf.difference_interval_)
+    assert summary.bounds == clf.bounds_
     assert summary.fairness_weight == clf.fairness_weight_
     low, high = clf.difference_interval_
     assert (
@@ -204,14 +203,14 @@ def test_a_bound_is_told_with_what_was_reached(data, cv):
     )
     assert summary.met
     before = summarize(clone(clf))
-    assert (before.difference, before.difference_interval) == (None, None)
+    assert before.bounds == ()
     assert before.describe_constraint() == "demographic_parity, difference of at most 0.2"
 
 
 def test_a_confidence_is_told_with_its_limit(data):
     clf = fitted(data, confidence=0.9, **BOUND | {"difference_bound": 0.4})
     summary = summarize(clf)
-    assert (summary.confidence, summary.difference_limit) == (0.9, clf.difference_limit_)
+    assert (summary.confidence, summary.bounds[0].limit) == (0.9, clf.difference_limit_)
     assert summary.met
     words = summary.describe_constraint()
     assert "difference of at most 0.4 with confidence 0.9: " in words

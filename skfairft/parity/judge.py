@@ -222,11 +222,13 @@ class JudgedRows:
         """Return error, distances, ratio and accuracy of tables (b, G, k, k), each (b,)."""
         pooled = tables.sum(axis=-3)
         stated = distances_of(tables, self._stated, self.positives, self.rule.levels)
-        ratio = {"ratio": 1.0 - self._apart(self._by_ratio, tables)} if self._compares else {}
+        ratio = np.full(len(tables), np.nan)
+        if self._compares:
+            ratio = 1.0 - self._apart(self._by_ratio, tables)
         return {
             "weighted_f1_error": 100.0 * (1.0 - weighted_f1(pooled)),
             "difference": self.distances(tables),
-            **ratio,
+            "ratio": ratio,
             **{metric_of(name): each for name, each in stated.items()},
             "accuracy": np.trace(pooled, axis1=-2, axis2=-1) / pooled.sum(axis=(-2, -1)),
         }
@@ -263,7 +265,7 @@ class JudgedRows:
             if rule.ratio:
                 ends = [1.0 - limits.high, 1.0 - limits.low]
             found[name] = np.stack(ends, axis=-1)
-        return found
+        return {"ratio": np.full((len(tables), 2), np.nan), **found}
 
     @property
     def _stated(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ __all__ = ["METRICS", "Candidate", "candidate_of", "moved", "on_front", "point_t
 METRICS = (
     "weighted_f1_error",
     "difference",
+    "ratio",
     "demographic_parity_distance",
     "equalized_odds_distance",
     "worst_group_error",
