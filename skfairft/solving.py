@@ -11,7 +11,7 @@ from .fitting import store
 from .head.modules import head_scores
 from .inputs.exceptions import FairnessWarning
 from .inputs.warn import warn_user
-from .parity.demands import Bound
+from .parity.demands import Bound, each_of
 from .parity.judge import JudgedRows
 from .solvers.base import Solver
 from .solvers.bound import BoundSearch, KnownGroups, in_words, rows_in_words, weakest_weight
@@ -51,8 +51,6 @@ def solve(clf: Any, problem: Problem, random_state: np.random.RandomState) -> No
     solver = resolve_solver(clf.solver)
     bounded = any(each.bound is not None for each in problem.demands)
     fitted = (_bounded if bounded else _weighted)(clf, solver, problem, random_state)
-    if fitted.shares is not None:
-        clf.fairness_weight_ = one_or_all(fitted.shares)
     store(clf, fitted, problem.levels)
     if fitted.interrupted:
         epochs = "1 whole epoch" if clf.n_iter_ == 1 else f"{clf.n_iter_} whole epochs"
@@ -69,6 +67,8 @@ def _weighted(
     fitter = solver.fitter(problem, random_state)
     clf.fairness_weight_ = weight = 1.0 if problem.joint else weight_of(clf)
     fitted = fitter.fit(weight)
+    if fitted.shares is not None:
+        clf.fairness_weight_ = one_or_all(fitted.shares)
     for demand, rule in zip(problem.demands, problem.rules(), strict=True):
         wanted = weight if demand.weight is None else demand.weight
         if wanted and solver.takes_share and not rule.largest:
@@ -106,6 +106,8 @@ def _bounded(
         shares = fitted.known_shares
         weight = known.trial.weight if shares is None else one_or_all(shares)
         clf.known_groups_ = KnownGroups(weight, known.bounds)
+    if fitted.shares is not None:
+        clf.fairness_weight_ = one_or_all(fitted.shares)
     _report_bounds(clf, found, judges[0].n_rows)
     return fitted
 
@@ -146,7 +148,8 @@ def _report_bounds(clf: Any, found: BoundSearch, n_rows: int) -> None:
     missed = [each for each in found.bounds if not each.met]
     if not missed:
         return
-    weight = f"fairness_weight={found.trial.weight:.3g}"
+    weights = each_of(clf.fairness_weight_, 1)
+    weight = f"fairness_weight={' and '.join(f'{each:.3g}' for each in weights)}"
     if clf.confidence is None:
         reached = " and ".join(
             f"a {each.form} of {each.value:.3f} (95 % interval {each.interval[0]:.3f} to "

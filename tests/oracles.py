@@ -266,3 +266,55 @@ def worst_optimum(p, w, constraint, n_classes, n_groups, weight, columns=None):
         return found.fun
 
     return -solved(weight), solved(1.0)
+
+
+def rate_rows(p, share, constraint, n_classes, n_groups):
+    """Yield, for each rate of a constraint, by group, what each h[x, j] adds to it: (G, n * k)."""
+    classes = [1] if n_classes == 2 else range(n_classes)
+    if constraint == "worst_group":
+        moments = [(lambda y, j: y != j, {c}) for c in range(n_classes)]
+    elif constraint == "worst_error_rate":
+        moments = [(lambda y, j: y != j, set(range(n_classes)))]
+    elif constraint == "worst_false_negative_rate":
+        moments = [(lambda y, j: y != j, {c}) for c in classes]
+    elif constraint == "worst_false_positive_rate":
+        everything = set(range(n_classes))
+        moments = [(lambda y, j, c=c: j == c, everything - {c}) for c in classes]
+    else:
+        moments = [each for of_class in parity_moments(constraint, n_classes) for each in of_class]
+    for counted, event in moments:
+        rates = np.zeros((n_groups, len(p), n_classes))
+        for g in range(n_groups):
+            total = sum((share * p[:, y, g]).sum() for y in event)
+            for y, j in itertools.product(event, range(n_classes)):
+                rates[g, :, j] += share * p[:, y, g] * counted(y, j) / total
+        yield rates.reshape(n_groups, -1)
+
+
+def joint_optimum(p, w, demands, n_classes, n_groups, limits):
+    """Most expected accuracy of any rule that keeps several limits, NaN if none does.
+
+    As `randomized_optimum`. Demands are pairs of a constraint and "difference", "largest rate" or
+    "ratio", of which a limit is how much the smallest ratio may fall short of 1.
+    """
+    p = p.numpy().reshape(len(p), n_classes, n_groups)
+    share = (w / w.sum()).numpy()
+    rows, right = [], []
+    for (constraint, form), limit in zip(demands, limits, strict=True):
+        for rates in rate_rows(p, share, constraint, n_classes, n_groups):
+            if form == "largest rate":
+                rows += list(rates)
+                right += [limit] * n_groups
+                continue
+            for a, b in itertools.permutations(rates, 2):
+                rows.append(a - b if form == "difference" else (1.0 - limit) * a - b)
+                right.append(limit if form == "difference" else 0.0)
+    found = linprog(
+        -(share[:, None] * p.sum(axis=2)).ravel(),
+        A_ub=np.array(rows),
+        b_ub=np.array(right),
+        A_eq=np.kron(np.eye(len(p)), np.ones(n_classes)),
+        b_eq=np.ones(len(p)),
+        bounds=(0.0, 1.0),
+    )
+    return -found.fun if found.success else np.nan

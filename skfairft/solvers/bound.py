@@ -179,10 +179,11 @@ def weakest_weight(
     )
     decided = found.scores.argmax(dim=1)
     if all(each.met for each in reached) and len(decided.unique()) == 1:
+        several = len(reached) > 1
+        at = "" if several else f", at fairness_weight={found.weight:.3g}"
         warn_user(
-            f"{in_words(reached)} {'are' if len(reached) > 1 else 'is'} met by a head that decides "
-            f"all {judges[0].n_rows} judged rows alike, at fairness_weight={found.weight:.3g}: "
-            "parity of no use. Ask for less, centre the features, or try another solver, rank or "
+            f"{in_words(reached)} {'are' if several else 'is'} met by a head that decides all "
+            f"{judges[0].n_rows} judged rows alike{at}: parity of no use. Ask for less, centre the features, or try another solver, rank or "
             "importance.",
             FairnessWarning,
         )

@@ -175,8 +175,13 @@ class JointDual:
         return [torch.from_numpy(each) for each in self._prices(self._solution(t), t)]
 
     def idle(self) -> bool:
-        """Tell whether there is nothing to take away."""
-        return not any(bool(each.any()) for each in self.at(1.0))
+        """Tell whether the rows' own rates are alike in all that is asked for."""
+        asked = [
+            alike
+            for demand, alike in zip(self._demands, self._idle, strict=True)
+            if demand.bound is not None or demand.weight != 0.0
+        ]
+        return bool(asked) and all(asked)
 
     def scores(self, t: float) -> Tensor:
         """Return what each cell adds to the score of each class, (k, G, k)."""
