@@ -183,8 +183,8 @@ def weakest_weight(
         at = "" if several else f", at fairness_weight={found.weight:.3g}"
         warn_user(
             f"{in_words(reached)} {'are' if several else 'is'} met by a head that decides all "
-            f"{judges[0].n_rows} judged rows alike{at}: parity of no use. Ask for less, centre the features, or try another solver, rank or "
-            "importance.",
+            f"{judges[0].n_rows} judged rows alike{at}: parity of no use. Ask for less, centre "
+            "the features, or try another solver, rank or importance.",
             FairnessWarning,
         )
     return out
