@@ -290,7 +290,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         With bounds, what was reached of each: ``constraint``, ``form`` ("difference", "ratio" or
         "largest rate"), the ``bound`` that was asked for, ``value`` on the judged rows, the 95 %
         ``interval`` of it on other rows, the ``limit`` that it is within there with
-        ``confidence`` (None: 0.95), and ``met``. Intervals and limits heed that the head is fitted
+        ``confidence`` (None: 0.95), and ``met``. Several bounds divide the confidence. Intervals and limits heed that the head is fitted
         anew on all rows. A limit is one-sided, and so at 0.95 inside the interval. The largest of
         differences is never negative, and so tends to be more on the judged rows than on many,
         where the groups hardly differ.

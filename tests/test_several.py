@@ -289,6 +289,24 @@ class TestFit:
         assert "rows like the 2,000" in message or "whatever the number of rows" in message
         assert not missed.bound_met_
 
+    def test_limits_divide_the_confidence(self, both, data):
+        X, y, s = data
+        one = make_clf(constraint=DP, ratio_bound=0.8).fit(X, y, sensitive_features=s)
+        # Of one bound a limit of 95 % is inside the interval; of two each is one of 97.5 %.
+        assert one.bounds_[0].limit > one.bounds_[0].interval[0] + 1e-3
+        for bound, end in zip(both.bounds_, (0, 1), strict=True):
+            assert bound.limit == pytest.approx(bound.interval[end], abs=1e-9)
+
+    def test_each_limit_is_drawn_no_further_than_it_has_to_be(self, data):
+        """Where the estimates are off for one rate, the others do not pay for it."""
+        X, y, s = data
+        clf = make_clf(
+            constraint=[DP, MISSED], ratio_bound=[0.8, None], difference_bound=[None, 0.15]
+        ).fit(X, y, sensitive_features=s)
+        ratio, largest = clf.bounds_
+        assert 0.8 <= ratio.value < 0.82
+        assert 0.14 < largest.value <= 0.15
+
     def test_what_is_not_met_is_said_of_each(self, data):
         X, y, s = data
         clf = make_clf(

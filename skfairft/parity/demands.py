@@ -39,7 +39,8 @@ class Bound(NamedTuple):
     interval : tuple of two floats
         95 % interval of it on other rows, which heeds that the head is fitted anew on all rows.
     limit : float
-        What it is within on other rows, with the confidence that was asked for (None: 0.95).
+        What it is within on other rows, with the confidence that was asked for (None: 0.95), which
+        several bounds divide among them.
     met : bool
         Whether the value meets the bound, or with a confidence the limit.
     """

@@ -27,6 +27,8 @@ __all__ = [
 # the interval before the weight found is halved this often: steps of 0.003 in the weight.
 _GRID = np.linspace(0.0, 1.0, 21)
 _HALVINGS = 4
+# Then each of several weights by itself.
+_WEAKENINGS = 6
 # With a confidence it is walked through in this many steps: no weight beyond one that failed.
 _STEPS = 4
 
@@ -115,9 +117,11 @@ def weakest_weight(
     With a confidence, weights are tried in an order that the rows do not choose beyond its start:
     from the one of the least limit towards weaker ones, until one's limit is above the bound. Each
     is a test at its own level, and no test comes after one that failed, so that none need be
-    corrected for the others (a fixed sequence [1]_). That several bounds hold is said if each does,
-    at its own level (an intersection-union test). What is compared between weights that do not meet
-    them is by how much the distance, or limit, that is the furthest above its bound is above it.
+    corrected for the others (a fixed sequence [1]_). What is compared between weights that do not
+    meet several bounds is by how much the distance, or limit, that is the furthest above its bound
+    is above it. Where each bound can have a weight of its own, these are then weakened one after
+    the other, as far as all bounds stay met; as that makes all limits come near to their bounds
+    at once, the confidence is divided among them.
 
     Parameters
     ----------
@@ -159,19 +163,19 @@ def weakest_weight(
             judge.warn_of_empty()
     asked = list(zip(judges, demands, strict=True))
     level = _LEVEL if confidence is None else confidence
-    if confidence is None:
-        found = _nearest(
-            trials,
-            known,
-            lambda trial: max(j.distance(trial.scores) - d.most for j, d in asked),
-        )
-    else:
-        found = _certified(
-            trials,
-            known,
-            lambda trial: max(j.limit(trial.scores, level) - d.most for j, d in asked),
-        )
-    reached = tuple(_reached(judge, demand, found, confidence) for judge, demand in asked)
+    if trials.separate:
+        level = 1.0 - (1.0 - level) / len(asked)
+
+    def excess(trial: Trial) -> float:
+        if confidence is None:
+            return max(judge.distance(trial.scores) - each.most for judge, each in asked)
+        return max(judge.limit(trial.scores, level) - each.most for judge, each in asked)
+
+    found = (_nearest if confidence is None else _certified)(trials, known, excess)
+    if trials.separate and len(asked) > 1 and excess(found) <= 0.0:
+        found = _weakened(trials, known, excess, found, len(asked))
+    met_by = None if confidence is None else level
+    reached = tuple(_reached(judge, each, found, level, met_by) for judge, each in asked)
     out = BoundSearch(
         found,
         reached,
@@ -180,7 +184,7 @@ def weakest_weight(
     decided = found.scores.argmax(dim=1)
     if all(each.met for each in reached) and len(decided.unique()) == 1:
         several = len(reached) > 1
-        at = "" if several else f", at fairness_weight={found.weight:.3g}"
+        at = "" if trials.separate else f", at fairness_weight={found.weight:.3g}"
         warn_user(
             f"{in_words(reached)} {'are' if several else 'is'} met by a head that decides all "
             f"{judges[0].n_rows} judged rows alike{at}: parity of no use. Ask for less, centre "
@@ -190,10 +194,12 @@ def weakest_weight(
     return out
 
 
-def _reached(judge: JudgedRows, demand: Demand, trial: Trial, confidence: float | None) -> Bound:
+def _reached(
+    judge: JudgedRows, demand: Demand, trial: Trial, level: float, confidence: float | None
+) -> Bound:
     """Return what was reached of a bound."""
     limits = judge.limits(trial.scores, (1.0 + _LEVEL) / 2.0)
-    limit = judge.limit(trial.scores, _LEVEL if confidence is None else confidence)
+    limit = judge.limit(trial.scores, level)
     distance = float(limits.distance)
     assert demand.bound is not None
     low, high = sorted([demand.told(float(limits.low)), demand.told(float(limits.high))])
@@ -260,6 +266,24 @@ def _nearest(trials: Trials, known: bool, excess: Callable[[Trial], float]) -> T
                 found = middle
             else:
                 low = middle.weight
+    return found
+
+
+def _weakened(
+    trials: Trials, known: bool, excess: Callable[[Trial], float], found: Trial, n_bounds: int
+) -> Trial:
+    """Return a trial of weights of their own, each as weak as the others let it be."""
+    weights = [found.weight] * n_bounds
+    for i in range(n_bounds):
+        low = 0.0
+        for _ in range(_WEAKENINGS):
+            middle = (low + weights[i]) / 2.0
+            tried = tuple(middle if j == i else each for j, each in enumerate(weights))
+            trial = trials.between(tried, found, known=known)
+            if excess(trial) <= 0.0:
+                found, weights[i] = trial, middle
+            else:
+                low = middle
     return found
 
 

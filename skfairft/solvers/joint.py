@@ -20,7 +20,7 @@ reach (0, and for a largest rate the value of its `MaximinDual`), a demand of bo
 ======================== ==============================================
 
 in straight lines; one of a weight w of its own ``D - w (D - E)``, whatever t is; and one without
-either ``D - t (D - E)``.
+either ``D - t (D - E)``. Each demand of a bound can also have a t of its own.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ from .rule import cell_scores
 __all__ = ["JointDual"]
 
 Floats = NDArray[np.float64]
+#: How far limits are drawn: all alike, or each that has a bound.
+Drawn = float | tuple[float, ...]
 
 # Accuracy that a rate beyond its limit costs, at most, times as much as it is beyond it.
 _MOST = 100.0
@@ -117,7 +119,7 @@ class JointDual:
             for rule, shape in zip(rules, sizes, strict=True)
         ]
         self._ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes])
-        self._solved: dict[float, Floats] = {}
+        self._solved: dict[Drawn, Floats] = {}
 
     @cached_property
     def _least(self) -> list[float]:
@@ -132,26 +134,27 @@ class JointDual:
             found.append(least)
         return found
 
-    def limits(self, t: float) -> list[float]:
-        """Return the limit of each demand's distance."""
+    def limits(self, t: Drawn) -> list[float]:
+        """Return the limit of each demand's distance; of those with a bound each may have its t."""
         found = []
+        drawn = iter(t if isinstance(t, tuple) else [t] * len(self._demands))
         for i, (demand, plain, idle) in enumerate(
             zip(self._demands, self._plain, self._idle, strict=True)
         ):
+            at = next(drawn) if demand.weight is None else demand.weight
             if demand.bound is None:
-                weight = t if demand.weight is None else demand.weight
                 limit = plain
-                if weight > 0.0 and not idle:
-                    limit = plain - weight * max(0.0, plain - self._least[i])
-                found.append(np.inf if idle or weight == 0.0 else limit)
-            elif t <= 0.5:
-                found.append(demand.most + (1.0 - 2.0 * t) * max(0.0, plain - demand.most))
+                if at > 0.0 and not idle:
+                    limit = plain - at * max(0.0, plain - self._least[i])
+                found.append(np.inf if idle or at == 0.0 else limit)
+            elif at <= 0.5:
+                found.append(demand.most + (1.0 - 2.0 * at) * max(0.0, plain - demand.most))
             else:
                 least = min(self._least[i], demand.most)
-                found.append(demand.most - (2.0 * t - 1.0) * (demand.most - least))
+                found.append(demand.most - (2.0 * at - 1.0) * (demand.most - least))
         return found
 
-    def shares(self, t: float) -> list[float]:
+    def shares(self, t: Drawn) -> list[float]:
         """Return what each limit takes away, as a share of what can be taken away.
 
         Examples
@@ -170,7 +173,7 @@ class JointDual:
             found.append(min(1.0, (plain - limit) / room) if room > 0.0 else 0.0)
         return found
 
-    def at(self, t: float) -> list[Tensor]:
+    def at(self, t: Drawn) -> list[Tensor]:
         """Return the prices (m, G) of the rates of each demand."""
         return [torch.from_numpy(each) for each in self._prices(self._solution(t), t)]
 
@@ -183,15 +186,25 @@ class JointDual:
         ]
         return bool(asked) and all(asked)
 
-    def scores(self, t: float) -> Tensor:
+    def scores(self, t: Drawn) -> Tensor:
         """Return what each cell adds to the score of each class, (k, G, k)."""
         return self._scores(self._prices(self._solution(t), t))
 
-    def _solution(self, t: float) -> Floats:
+    def _before(self, t: Drawn) -> tuple[Floats, bool]:
+        """Return the multipliers to start from, and whether they are those of a t near this one."""
+        none = np.zeros(int(self._ends[-1]))
+        if isinstance(t, tuple):  # the last one that was tried, or that of all alike
+            tried = [each for each in self._solved if isinstance(each, tuple)]
+            return self._solved.get(tried[-1] if tried else max(t), none), False
+        weaker = [each for each in self._solved if not isinstance(each, tuple) and each < t]
+        if not weaker:
+            return none, False
+        before = self._solved[max(weaker)]
+        return before, t - max(weaker) <= _NEAR and bool(before.any())
+
+    def _solution(self, t: Drawn) -> Floats:
         if t not in self._solved:
-            before = max((each for each in self._solved if each < t), default=None)
-            near = before is not None and t - before <= _NEAR and bool(self._solved[before].any())
-            start = np.zeros(int(self._ends[-1])) if before is None else self._solved[before]
+            start, near = self._before(t)
             limits = self.limits(t)
             if all(limit >= plain for limit, plain in zip(limits, self._plain, strict=True)):
                 self._solved[t] = np.zeros_like(start)
@@ -223,7 +236,7 @@ class JointDual:
         parts = np.split(x, self._ends[:-1])
         return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
-    def _prices(self, x: Floats, t: float) -> list[Floats]:
+    def _prices(self, x: Floats, t: Drawn) -> list[Floats]:
         """Return the prices (m, G) of the rates of each demand, for all multipliers (q,)."""
         found = []
         for rule, limit, own in zip(self._rules, self.limits(t), self._split(x), strict=True):

@@ -202,7 +202,7 @@ class _Rules:
         self, problem: Problem, rows: TensorRows, p: Tensor, parts: Parts | None = None
     ) -> None:
         self.n_groups = n_groups = problem.n_groups
-        self._demands, self._joint = problem.demands, problem.joint
+        self._demands, self.joint = problem.demands, problem.joint
         self._asked = problem.rules(as_trained=True)
         cells = rows.cells(n_groups)
         taken, self._w = some_rows(rows.w, cells)
@@ -212,30 +212,31 @@ class _Rules:
         #: Weights that are solved in their order, whichever is asked for first.
         self.along: tuple[float, ...] = ()
         self._duals: dict[bool, ParityDual | MaximinDual | JointDual] = {}
-        self._found: dict[tuple[float, bool], Tensor] = {}
+        self._found: dict[tuple[Any, bool], Tensor] = {}
 
-    def votes(self, weight: float, *, known: bool = False) -> Tensor:
+    def votes(self, weight: Any, *, known: bool = False) -> Tensor:
         """Return the votes of all cells: (k G, k)."""
         k = self._p.shape[1] // self.n_groups
-        if not self._asked or (weight == 0.0 and not self._joint):
+        if not self._asked or (weight == 0.0 and not self.joint):
             return torch.eye(k, dtype=torch.float64).repeat_interleave(self.n_groups, dim=0)
         if (weight, known) not in self._found:
             dual = self._dual(known)
-            for before in sorted(each for each in self.along if 0.0 < each < weight):
-                dual.scores(before)  # each solution starts at the one before
+            if not isinstance(weight, tuple):  # each solution starts at the one before
+                for before in sorted(each for each in self.along if 0.0 < each < weight):
+                    dual.scores(before)
             self._found[weight, known] = votes(dual.scores(weight).flatten(0, 1))
         return self._found[weight, known]
 
-    def worst(self, weight: float) -> Worst | None:
+    def worst(self, weight: Any) -> Worst | None:
         """Return what the votes of a weight are to reach, if they are for the worst cell."""
         if not self._asked or weight == 0.0:
             return None
         dual = self._dual(known=False)
         return dual.worst(weight) if isinstance(dual, MaximinDual) else None
 
-    def shares(self, weight: float, *, known: bool = False) -> tuple[float, ...] | None:
+    def shares(self, weight: Any, *, known: bool = False) -> tuple[float, ...] | None:
         """Return what each of several limits takes away."""
-        if not self._joint:
+        if not self.joint:
             return None
         dual = self._dual(known)
         assert isinstance(dual, JointDual)
@@ -257,7 +258,7 @@ class _Rules:
                 p = _within_groups(p, self._cells % n_groups, n_groups)
             rows, rule = self._counts.reshape(-1, n_groups), self._asked[0]
             dual: ParityDual | MaximinDual | JointDual
-            if self._joint:
+            if self.joint:
                 dual = JointDual(
                     *(p, self._w, self._demands, self._asked),
                     n_groups=n_groups,
@@ -392,7 +393,7 @@ class _CellHead(NamedTuple):
     fitted: FittedHead
     cells: Tensor
 
-    def voting(self, rules: _Rules, weight: float, known_weight: float) -> FittedHead:
+    def voting(self, rules: _Rules, weight: Any, known_weight: Any) -> FittedHead:
         """Return the head with the votes of a weight, and those for rows of known groups."""
         vote, known_vote = rules.votes(weight), rules.votes(known_weight, known=True)
         labels, groups = self.cells // rules.n_groups, self.cells % rules.n_groups
@@ -433,6 +434,7 @@ class _CellTrials(Trials):
     ) -> None:
         # Where they are fitted, too, the votes are found on them.
         super().__init__(rows, refit=refit, tuned=refit, parts=parts)
+        self.separate = rules.joint
         self._fitter, self._rules, self._p = fitter, rules, p
 
     def path(
@@ -445,19 +447,19 @@ class _CellTrials(Trials):
         for weight in weights.tolist():
             yield self._scored(weight, known)
 
-    def between(self, weight: float, near: Trial, *, known: bool = False) -> Trial:
+    def between(self, weight: Any, near: Trial, *, known: bool = False) -> Trial:
         """Return the votes' scores for a weight; as `Trials.between`."""
         return self._scored(weight, known)
 
     def maker(self, trial: Trial, known: Trial | None = None) -> Callable[[], FittedHead]:
         """Hand out the head of cells with the votes; as `Trials.maker`."""
-        if trial.weight > 0.0 and self._rules.idle():
+        if np.any(trial.weight) and self._rules.idle():
             self._fitter.say_alike()
         self._rules.check()
         weight = trial.weight if known is None else known.weight
         return partial(self._fitter.cell_head.voting, self._rules, trial.weight, weight)
 
-    def _scored(self, weight: float, known: bool) -> Trial:
+    def _scored(self, weight: Any, known: bool) -> Trial:
         votes = self._rules.votes(weight, known=known)
         return Trial(weight, safe_log((self._known if known else self._p) @ votes))
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import repeat
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,8 +29,8 @@ class Trial(NamedTuple):
 
     Parameters
     ----------
-    weight : float
-        The weight.
+    weight : float or tuple of float
+        The weight; of several bounds one of each.
     scores : Tensor of shape (n, k)
         Of the rows to judge.
     heads : tuple of FittedHead
@@ -39,7 +39,7 @@ class Trial(NamedTuple):
         The head to hand out, where it was trained for it.
     """
 
-    weight: float
+    weight: Any
     scores: Tensor
     heads: tuple[FittedHead, ...] = ()
     fitted: FittedHead | None = None
@@ -65,6 +65,8 @@ class Trials(ABC):
         self, rows: TensorRows, *, refit: bool, tuned: bool = False, parts: Parts | None = None
     ) -> None:
         self.rows, self.refit, self.tuned, self.parts = rows, refit, tuned, parts
+        #: Whether each of several bounds can have a weight of its own.
+        self.separate = False
 
     @abstractmethod
     def path(
@@ -88,8 +90,8 @@ class Trials(ABC):
         """
 
     @abstractmethod
-    def between(self, weight: float, near: Trial, *, known: bool = False) -> Trial:
-        """Try another weight, not far from one that was tried."""
+    def between(self, weight: Any, near: Trial, *, known: bool = False) -> Trial:
+        """Try another weight, not far from one that was tried; or one for each of the bounds."""
 
     @abstractmethod
     def maker(self, trial: Trial, known: Trial | None = None) -> Callable[[], FittedHead]:
@@ -113,7 +115,7 @@ class HeldOut(Trials):
         for weight, fitted in zip(weights, self._fitter.fit_path(weights), strict=True):
             yield self._judged(float(weight), fitted)
 
-    def between(self, weight: float, near: Trial, *, known: bool = False) -> Trial:
+    def between(self, weight: Any, near: Trial, *, known: bool = False) -> Trial:
         """Fit a head near another one; as `Trials.between`."""
         return self._judged(weight, self._fitter.fit(weight, near.fitted))
 
@@ -153,7 +155,7 @@ class OutOfFold(Trials):
                 raise KeyboardInterrupt
             yield self._judged(float(weight), found)._replace(fitted=fitted)
 
-    def between(self, weight: float, near: Trial, *, known: bool = False) -> Trial:
+    def between(self, weight: Any, near: Trial, *, known: bool = False) -> Trial:
         """Fit heads near others; as `Trials.between`."""
         with no_warnings():
             found = tuple(
