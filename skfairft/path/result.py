@@ -113,7 +113,7 @@ class FairnessPath:
         on_front = int(self.table["on_front"].sum())
         return (
             f"<{type(self).__name__}: {len(self.table):,} points, {on_front:,} on the front, "
-            f"{self.constraint} on {self.judged_on}>"
+            f"{' and '.join([self.constraint, *self.others])} on {self.judged_on}>"
         )
 
     @property

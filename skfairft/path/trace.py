@@ -73,8 +73,9 @@ def fairness_path(
     ----------
     clf : FairLowRankHeadClassifier
         With a ``constraint``, on the rates of its ``pos_label``, between its ``groups``, between
-        which all distances of the path are. It is not changed, and its own ``fairness_weight`` is
-        not used.
+        which all distances of the path are. Several constraints have the same weight at each point,
+        and the path is drawn along the first. It is not changed, and its own ``fairness_weight``
+        is not used.
     X, y, sensitive_features, sample_weight
         As for its `fit`, n rows.
     weights : int or array-like of shape (m,), default=25
