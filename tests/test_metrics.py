@@ -54,7 +54,7 @@ class TestAgreementWithReferences:
     @pytest.mark.parametrize("labels", LABELS)
     @pytest.mark.parametrize("n_groups", [2, 7])
     @pytest.mark.parametrize("weighted", [False, True])
-    @pytest.mark.parametrize("seed", [0, 1])
+    @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
     def test_binary(self, seed, weighted, n_groups, labels):
         y, pred, s, weight = make_data(seed, n_groups=n_groups)
         w = weight if weighted else None

@@ -135,8 +135,15 @@ class TestTable:
         assert found.constraint == DP
         assert found.n_judged == 150
 
-    @pytest.mark.parametrize("constraint", [DP, EO])
-    @pytest.mark.parametrize("k", [2, 3])
+    @pytest.mark.parametrize(
+        ("k", "constraint"),
+        [
+            (2, DP),
+            (3, EO),
+            pytest.param(2, EO, marks=pytest.mark.slow),
+            pytest.param(3, DP, marks=pytest.mark.slow),
+        ],
+    )
     def test_is_what_the_classifiers_do(self, constraint, k):
         data, (X, y, s) = make_data(k), make_data(k, 401, seed=1)
         found = trace(
@@ -586,7 +593,7 @@ class TestSampleWeights:
         own = found.table[found.table["positive_share"] == 1.0]
         assert (np.abs(own["roc_auc"].to_numpy() - plain["roc_auc"].to_numpy()) > 1e-3).any()
 
-    @pytest.mark.parametrize("constraint", [DP, EO])
+    @pytest.mark.parametrize("constraint", [pytest.param(DP, marks=pytest.mark.slow), EO])
     def test_are_repeated_rows(self, data, other, constraint):
         w = np.random.default_rng(0).integers(0, 4, size=len(other[0]))
         repeated = tuple(np.repeat(part, w, axis=0) for part in other)

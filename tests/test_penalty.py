@@ -3,6 +3,7 @@
 import copy
 import math
 import pickle
+from itertools import product
 
 import numpy as np
 import pytest
@@ -166,7 +167,10 @@ class Gradients(Callback):
 
 
 class TestObjective:
-    @pytest.mark.parametrize("block", [1, 7, 40, 60])
+    # One block, and some of which the last is shorter; more sizes in the slow run.
+    @pytest.mark.parametrize(
+        "block", [7, 60, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 40))]
+    )
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("constraint", DISTINCT)
     @pytest.mark.parametrize("k", [2, 3])
@@ -340,9 +344,15 @@ class TestCalibration:
         # The stiffness itself may have an error of 0.003.
         assert share == pytest.approx(1e-3, rel=0.01)
 
-    @pytest.mark.parametrize("weight", [0.25, 0.75])
-    @pytest.mark.parametrize("constraint", DISTINCT)
-    @pytest.mark.parametrize("data", DATA)
+    @pytest.mark.parametrize(
+        ("data", "constraint", "weight"),
+        [
+            # Each pair of data and constraint at one weight here, at both in the slow run.
+            pytest.param(*each, weight, marks=[pytest.mark.slow] * ((i + j) % 2))
+            for i, each in enumerate(product(DATA, DISTINCT))
+            for j, weight in enumerate([0.25, 0.75])
+        ],
+    )
     def test_removes_about_the_share_asked_for(self, data, constraint, weight):
         share, _ = self.removed(make_data(data), constraint, weight)
         assert share < weight + 0.1
@@ -365,7 +375,7 @@ class TestCalibration:
         ("data", "constraint"),
         [
             # Each once here; all pairs in the slow run.
-            pytest.param(data, constraint, marks=[pytest.mark.slow] * ((i + j) % 2))
+            pytest.param(data, constraint, marks=[pytest.mark.slow] * ((i + j) % 5 > 0))
             for i, data in enumerate(DATA)
             for j, constraint in enumerate(DISTINCT)
         ],
@@ -376,7 +386,7 @@ class TestCalibration:
         assert share > (0.97 if constraint == "equalized_odds" else 0.99)
         assert proba(module, rows)[:, 1].std() > 0.05
 
-    @pytest.mark.parametrize("k", [2, 3])
+    @pytest.mark.parametrize("k", [pytest.param(2, marks=pytest.mark.slow), 3])
     def test_of_several_groups_removes_less_than_asked_for_never_much_more(self, k):
         rows = make_rows(2000, weighted=False, n_classes=k, n_groups=3)
         for constraint in DISTINCT:
@@ -610,7 +620,7 @@ class TestTraining:
 
     @pytest.mark.parametrize("settings", [{}, ADAMW])
     def test_of_a_hidden_layer_reduces_its_gaps(self, settings):
-        rows = make_rows(1000)
+        rows = make_rows(400)
         moments = parity("demographic_parity", 2)
         some = {"max_epochs": 30, "tol": None, **settings}
         plain, fair = make_hidden_again(rows), make_hidden_again(rows)

@@ -1,5 +1,7 @@
 """The plug-in rule: the optimum of a linear program, and the votes that carry it out."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -68,9 +70,15 @@ def argmax(scores):
 
 
 class TestOptimum:
-    @pytest.mark.parametrize("removed", [[0.3, 0.7, 1.0], np.linspace(0.05, 1.0, 20)])
-    @pytest.mark.parametrize(("k", "n_groups"), SIZES)
-    @pytest.mark.parametrize("constraint", PARITIES)
+    @pytest.mark.parametrize(
+        ("constraint", "k", "n_groups", "removed"),
+        [
+            # Each pair of constraint and size on one walk here, on both in the slow run.
+            pytest.param(*(constraint, *size, removed), marks=[pytest.mark.slow] * ((i + j) % 2))
+            for i, (constraint, size) in enumerate(product(PARITIES, SIZES))
+            for j, removed in enumerate([[0.3, 0.7, 1.0], np.linspace(0.05, 1.0, 20)])
+        ],
+    )
     def test_is_that_of_the_linear_program(self, constraint, k, n_groups, removed):
         p, w = make_points(k, n_groups, seed=2, surer=surer(constraint))
         rule, multipliers, count = solve(p, w, constraint, removed, k, n_groups)

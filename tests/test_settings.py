@@ -192,12 +192,18 @@ PARTS = 40
 
 
 @pytest.mark.parametrize(
-    "part",
-    [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))],
+    "pairs",
+    [
+        pytest.param(PAIRS[:: 3 * PARTS], id="few"),
+        *(
+            pytest.param(PAIRS[part::PARTS], marks=pytest.mark.slow, id=str(part))
+            for part in range(PARTS)
+        ),
+    ],
 )
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_no_setting_is_ignored_beside_another(solver, part):
-    found = ignored(solver, PAIRS[part::PARTS])
+def test_no_setting_is_ignored_beside_another(solver, pairs):
+    found = ignored(solver, pairs)
     assert sorted(pair for pair in found if not void(pair, solver)) == []
 
 

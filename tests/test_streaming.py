@@ -124,8 +124,15 @@ def spread(net, X, y=None):
 
 
 class TestSameAsInMemory:
-    @pytest.mark.parametrize(("n_classes", "dtype"), [(2, np.float32), (3, np.float64)])
-    @pytest.mark.parametrize("settings", SETTINGS)
+    @pytest.mark.parametrize(
+        ("settings", "n_classes", "dtype"),
+        [
+            # Each once here; both kinds of rows in the slow run.
+            pytest.param(name, *rows, marks=[pytest.mark.slow] * ((i + j) % 2))
+            for i, name in enumerate(SETTINGS)
+            for j, rows in enumerate([(2, np.float32), (3, np.float64)])
+        ],
+    )
     def test_for_every_setting(self, settings, dtype, n_classes, tmp_path, reads):
         X, y, s = make_biased_classification(
             N, D, n_classes=n_classes, n_groups=3, disparity=0.5, random_state=0
