@@ -260,8 +260,16 @@ class TestOutOfFold:
 
 
 class TestConfidence:
-    @pytest.mark.parametrize("solver", SOLVERS)
-    @pytest.mark.parametrize("cv", [0.3, 3])
+    @pytest.mark.parametrize(
+        ("cv", "solver"),
+        [
+            *((0.3, solver) for solver in SOLVERS),
+            (3, "closed_form"),
+            (3, "plug_in"),
+            # Training in each fold takes as long as all the others; how folds judge is the same.
+            pytest.param(3, "fine_tune", marks=pytest.mark.slow),
+        ],
+    )
     def test_the_limit_is_held_to_the_bound(self, data, solver, cv):
         clf, plain = (
             fit(data, solver=solver, difference_bound=0.5, cv=cv, confidence=confidence)

@@ -229,7 +229,7 @@ class TestDistances:
         plain = fairness_report(y, pred, sensitive_features=s, n_boot=0)
         assert plain.of_column["race"].by_group.index.tolist() == ["x", "y", "z"]
 
-    @pytest.mark.parametrize("chunks", [100, 333])
+    @pytest.mark.parametrize("chunks", [pytest.param(100, marks=pytest.mark.slow), 333])
     def test_of_columns_of_dask_are_those_of_the_same_rows_here(self, chunks):
         dd = pytest.importorskip("dask.dataframe")
         y, pred, s, w = make_decisions()
@@ -511,7 +511,7 @@ class TestSolvers:
 
 class TestJudged:
     @pytest.mark.filterwarnings("ignore::skfairft.FairnessWarning")
-    @pytest.mark.parametrize("confidence", [None, 0.9])
+    @pytest.mark.parametrize("confidence", [pytest.param(None, marks=pytest.mark.slow), 0.9])
     def test_a_bound_is_one_on_the_distance_by_column(self, confidence):
         X, y, s = make_rows(n=3000)
         other, truth, columns = make_rows(seed=1, n=30000)

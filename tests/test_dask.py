@@ -146,7 +146,13 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("name", FITS)
+# Of these another one has all that is summed and trained.
+MORE = {"full rank", "covariance", "by group", "the paper's", "a bound, held out"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in MORE)) for name in FITS]
+)
 def test_a_fit_is_that_in_memory(name, data, lazy):
     X, y, s = data
     here = FairLowRankHeadClassifier(random_state=0, **FITS[name])
@@ -190,7 +196,7 @@ def test_three_classes_of_text_and_groups_of_two_columns(data):
     more=st.lists(st.integers(0, N), max_size=6),
     by_group=st.booleans(),
 )
-@settings(deadline=None, max_examples=5)
+@settings(deadline=None, max_examples=3)
 def test_how_rows_are_cut_does_not_matter(data, cuts, more, by_group):
     """Chunks may be empty, of one row, of one group or class; those of X and y differ."""
     X, y, s = data

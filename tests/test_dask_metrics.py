@@ -476,7 +476,10 @@ def lazily(X, y, s):
 
 
 class TestModelReport:
-    @pytest.mark.parametrize(("known_groups", "weighted"), [(False, True), (True, False)])
+    @pytest.mark.parametrize(
+        ("known_groups", "weighted"),
+        [(True, True), *(pytest.param(i, not i, marks=pytest.mark.slow) for i in (False, True))],
+    )
     def test_is_that_of_rows_in_memory(self, fitted, known_groups, weighted):
         clf, X, y, s = fitted
         w = np.arange(len(y)) % 3

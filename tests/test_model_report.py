@@ -969,8 +969,11 @@ class TestPage:
         "params",
         [
             {"rank": None},
-            {"rank": 2, "importance": "uniform"},
-            {"rank": 1, "constraint": "demographic_parity", "fairness_weight": 0.5},
+            pytest.param({"rank": 2, "importance": "uniform"}, marks=pytest.mark.slow),
+            pytest.param(
+                {"rank": 1, "constraint": "demographic_parity", "fairness_weight": 0.5},
+                marks=pytest.mark.slow,
+            ),
             {
                 "rank": 1,
                 "importance": "covariance",
@@ -1229,6 +1232,7 @@ class TestInABrowser:
         report = report_of(clf, rows[1], path=path)
         self.check(chromium, report, tmp_path, images=4)
 
+    @pytest.mark.slow  # its numbers are those of TestPage; twelve groups are as wide
     def test_three_classes_and_a_group_without_one(self, chromium, tmp_path):
         train, (X, y, s) = halves(1500, n_classes=3, n_groups=3)
         clf = fitted(train, rank=2)

@@ -195,7 +195,7 @@ class TestBound:
     @pytest.mark.parametrize(
         "params", [{}, {"solver": "plug_in"}, {"solver": "plug_in", "rank": 2}]
     )
-    @pytest.mark.parametrize("cv", [5, 3, 0.3])
+    @pytest.mark.parametrize("cv", [pytest.param(5, marks=pytest.mark.slow), 3, 0.3])
     def test_is_judged_as_a_path_is(self, data, params, cv):
         X, y, s = data
         clf = make_clf(**params, difference_bound=0.25, cv=cv).fit(X, y, sensitive_features=s)
@@ -211,7 +211,9 @@ class TestBound:
             [row["difference_low"], row["difference_high"]], [low, high], atol=0.01
         )
 
-    @pytest.mark.parametrize("solver", ["closed_form", "plug_in"])
+    @pytest.mark.parametrize(
+        "solver", [pytest.param("closed_form", marks=pytest.mark.slow), "plug_in"]
+    )
     def test_with_confidence_is_one_on_the_limit(self, data, solver):
         X, y, s = data
         settings = {"solver": solver, "difference_bound": 0.3}

@@ -113,7 +113,7 @@ def some(names, *quick):
 
 
 class TestForms:
-    @pytest.mark.parametrize("name", some(ARGUMENTS, "no title", "date that is one"))
+    @pytest.mark.parametrize("name", some(ARGUMENTS, "no title"))
     def test_arguments(self, clf, rows, tmp_path, name):
         for form, text in written(report_of(clf, rows, **ARGUMENTS[name]), tmp_path / "f").items():
             assert not re.search(r"(?<!=)None(?! were computed)", text), form

@@ -283,7 +283,7 @@ class TestRoundTrip:
         )
         assert load(tmp_path).known_groups_ == clf.known_groups_
 
-    @pytest.mark.parametrize("name", ["features", "votes"])
+    @pytest.mark.parametrize("name", [pytest.param("features", marks=pytest.mark.slow), "votes"])
     def test_the_report_is_the_same(self, data, tmp_path, name):
         clf = fit(data, **CONFIGURATIONS[name])
         clf.save(tmp_path)
