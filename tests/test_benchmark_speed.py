@@ -28,7 +28,8 @@ def test_the_exponent_is_that_of_the_power():
     assert exponent(sizes, [3.0 * size**1.7 for size in sizes]) == pytest.approx(1.7)
 
 
-SLOW = {"memory"}  # which starts processes
+# Which start processes or fit often.
+SLOW = {"memory", "one new row", "a path", "a search"}
 
 
 @pytest.mark.parametrize(
