@@ -32,7 +32,7 @@ KEYS = np.random.default_rng(0).integers(0, 2**64, (8, 2), dtype=np.uint64)
 FEATURES = np.random.default_rng(1).normal(size=(8, 6)).astype(np.float32)
 
 # A slow run takes 100,000 inputs in all.
-FEW, MANY = 200, [60_000, 30_000, 10_000]
+FEW, MANY = 100, [60_000, 30_000, 10_000]
 
 
 def counts(many):

@@ -317,10 +317,10 @@ class TestTheFit:
     )
     def test_heeds_rows_that_belong_together(self, params):
         rng = np.random.default_rng(0)
-        people = np.repeat(np.arange(60), 10)
-        X = rng.normal(size=(60, 30))[people] + 0.01 * rng.normal(size=(600, 30))
+        people = np.repeat(np.arange(60), 5)
+        X = rng.normal(size=(60, 30))[people] + 0.01 * rng.normal(size=(300, 30))
         y = (X[:, 0] + 2.0 * rng.normal(size=60)[people] > 0.0).astype(int)
-        s = with_holes(people % 2, at_random(600, 0.5))
+        s = with_holes(people % 2, at_random(300, 0.5))
         together = list(GroupKFold(5).split(X, y, people))
         found = []
         for cv in (5, together):
@@ -676,7 +676,7 @@ class TestInSimulation:
         ("constraint", "bound"), [(DP, 0.15), pytest.param(EO, 0.2, marks=pytest.mark.slow)]
     )
     def test_missing_at_random_or_by_label_is_harmless_but_not_by_group(self, constraint, bound):
-        seeds = range(6)
+        seeds = range(4)
         apart = {
             "at random": lambda y, s, seed: at_random(len(y), 0.1, seed),
             "by label": lambda y, s, seed: missing_by(y, [0.04, 0.2], seed),
@@ -694,11 +694,11 @@ class TestInSimulation:
 
     def test_a_limit_holds_on_other_rows(self):
         found = simulated(
-            DP, 0.25, lambda y, s, seed: at_random(len(y), 0.1, seed), range(10), confidence=0.95
+            DP, 0.25, lambda y, s, seed: at_random(len(y), 0.1, seed), range(5), confidence=0.95
         )
         real, judged, limit, met = found.T
-        assert (real > limit).sum() <= 2
-        assert ((real > 0.25) & (met > 0)).sum() <= 2
+        assert (real > limit).sum() <= 1
+        assert ((real > 0.25) & (met > 0)).sum() <= 1
         assert (limit > judged).all()
 
     @pytest.mark.slow
