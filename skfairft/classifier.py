@@ -286,14 +286,17 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         The weight in use: ``fairness_weight``, or what a bound led to. Of several constraints,
         and of a ratio in "plug_in", one of each bound: the share that its limit takes away, of
         what could be if it stood alone.
+    demands_ : tuple of Demand
+        What was asked of the rates: each with ``constraint``, ``ratio`` (whether it is one on a
+        ratio), ``bound`` and ``weight``.
     bounds_ : tuple of Bound
         With bounds, what was reached of each: ``constraint``, ``form`` ("difference", "ratio" or
         "largest rate"), the ``bound`` that was asked for, ``value`` on the judged rows, the 95 %
         ``interval`` of it on other rows, the ``limit`` that it is within there with
-        ``confidence`` (None: 0.95), and ``met``. Several bounds divide the confidence. Intervals and limits heed that the head is fitted
-        anew on all rows. A limit is one-sided, and so at 0.95 inside the interval. The largest of
-        differences is never negative, and so tends to be more on the judged rows than on many,
-        where the groups hardly differ.
+        ``confidence`` (None: 0.95), which several bounds divide among them, and ``met``. Intervals
+        and limits heed that the head is fitted anew on all rows. A limit is one-sided, and so for
+        one bound at 0.95 inside the interval. The largest of differences is never negative, and so
+        tends to be more on the judged rows than on many, where the groups hardly differ.
     difference_, difference_interval_, difference_limit_ : float, ndarray of shape (2,), float
         ``value``, ``interval`` and ``limit`` where there is one bound, on a difference or a
         largest rate.
@@ -303,7 +306,7 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         With a bound and "plug_in": ``fairness_weight``, ``bounds`` and ``met`` of predictions
         that are told the groups.
     worst_group_ : WorstGroup
-        With "plug_in", a constraint on a largest rate, and a weight above 0: what its decisions
+        With "plug_in", one constraint on a largest rate, and a weight above 0: what its decisions
         are to reach by the head's probabilities, as ``error``, the least ``limit`` of any
         decisions by these, the ``binding`` cells, the ``smallest`` one and its ``rows``,
         ``accuracy`` and, without a weight, ``plain_accuracy``; with ``groups="columns"`` a cell

@@ -489,7 +489,7 @@ def fitted_copy(clf: Any, fitted: FittedHead, levels: Levels | None = None, **pa
     new = clone(clf).set_params(**{name: copy.copy(value) for name, value in params.items()})
     for name in (
         *("classes_", "groups_", "groups_given_", "sensitive_names_in_", "feature_extractor_"),
-        *("n_features_in_", "feature_names_in_", "pos_label_", "rows_with_group_"),
+        *("n_features_in_", "feature_names_in_", "pos_label_", "rows_with_group_", "demands_"),
     ):
         if hasattr(clf, name):
             setattr(new, name, getattr(clf, name))

@@ -49,6 +49,7 @@ def solve(clf: Any, problem: Problem, random_state: np.random.RandomState) -> No
         if hasattr(clf, name):
             delattr(clf, name)
     solver = resolve_solver(clf.solver)
+    clf.demands_ = problem.demands
     bounded = any(each.bound is not None for each in problem.demands)
     fitted = (_bounded if bounded else _weighted)(clf, solver, problem, random_state)
     store(clf, fitted, problem.levels)
@@ -156,11 +157,14 @@ def _report_bounds(clf: Any, found: BoundSearch, n_rows: int) -> None:
             f"{each.interval[1]:.3f})"
             for each in missed
         )
-        less = "smaller" if missed[0].form == "ratio" else "larger"
+        less = " and ".join(
+            f"a {'smaller' if form == 'ratio' else 'larger'} {form}"
+            for form in dict.fromkeys(each.form for each in missed)
+        )
         warn_user(
             f"{in_words(missed)} {'was' if len(missed) == 1 else 'were'} not met: the nearest was "
-            f"{reached} on the judged rows, at {weight}. Judge by more rows (cv), allow a {less} "
-            f"{missed[0].form}, or try another solver.",
+            f"{reached} on the judged rows, at {weight}. Judge by more rows (cv), allow {less}, "
+            "or try another solver.",
             FairnessWarning,
         )
         return

@@ -269,46 +269,55 @@ def worst_optimum(p, w, constraint, n_classes, n_groups, weight, columns=None):
 
 
 def rate_rows(p, share, constraint, n_classes, n_groups):
-    """Yield, for each rate of a constraint, by group, what each h[x, j] adds to it: (G, n * k)."""
+    """Yield, of each class, what each h[x, j] adds to its rates, by group: a list of (G, n * k)."""
     classes = [1] if n_classes == 2 else range(n_classes)
     if constraint == "worst_group":
-        moments = [(lambda y, j: y != j, {c}) for c in range(n_classes)]
+        found = [[(lambda y, j: y != j, {c})] for c in range(n_classes)]
     elif constraint == "worst_error_rate":
-        moments = [(lambda y, j: y != j, set(range(n_classes)))]
+        found = [[(lambda y, j: y != j, set(range(n_classes)))]]
     elif constraint == "worst_false_negative_rate":
-        moments = [(lambda y, j: y != j, {c}) for c in classes]
+        found = [[(lambda y, j: y != j, {c})] for c in classes]
     elif constraint == "worst_false_positive_rate":
         everything = set(range(n_classes))
-        moments = [(lambda y, j, c=c: j == c, everything - {c}) for c in classes]
+        found = [[(lambda y, j, c=c: j == c, everything - {c})] for c in classes]
     else:
-        moments = [each for of_class in parity_moments(constraint, n_classes) for each in of_class]
-    for counted, event in moments:
-        rates = np.zeros((n_groups, len(p), n_classes))
-        for g in range(n_groups):
-            total = sum((share * p[:, y, g]).sum() for y in event)
-            for y, j in itertools.product(event, range(n_classes)):
-                rates[g, :, j] += share * p[:, y, g] * counted(y, j) / total
-        yield rates.reshape(n_groups, -1)
+        found = parity_moments(constraint, n_classes)
+    for moments in found:
+        of_class = []
+        for counted, event in moments:
+            rates = np.zeros((n_groups, len(p), n_classes))
+            for g in range(n_groups):
+                total = sum((share * p[:, y, g]).sum() for y in event)
+                for y, j in itertools.product(event, range(n_classes)):
+                    rates[g, :, j] += share * p[:, y, g] * counted(y, j) / total
+            of_class.append(rates.reshape(n_groups, -1))
+        yield of_class
 
 
 def joint_optimum(p, w, demands, n_classes, n_groups, limits):
     """Most expected accuracy of any rule that keeps several limits, NaN if none does.
 
-    As `randomized_optimum`. Demands are pairs of a constraint and "difference", "largest rate" or
-    "ratio", of which a limit is how much the smallest ratio may fall short of 1.
+    As `randomized_optimum`. Demands are pairs of a constraint and "difference" (the sum over the
+    rates of a class), "largest rate" or "ratio", of which a limit is how much the smallest ratio
+    may fall short of 1.
     """
     p = p.numpy().reshape(len(p), n_classes, n_groups)
     share = (w / w.sum()).numpy()
     rows, right = [], []
     for (constraint, form), limit in zip(demands, limits, strict=True):
-        for rates in rate_rows(p, share, constraint, n_classes, n_groups):
+        for of_class in rate_rows(p, share, constraint, n_classes, n_groups):
             if form == "largest rate":
-                rows += list(rates)
-                right += [limit] * n_groups
-                continue
-            for a, b in itertools.permutations(rates, 2):
-                rows.append(a - b if form == "difference" else (1.0 - limit) * a - b)
-                right.append(limit if form == "difference" else 0.0)
+                rows += [rate for rates in of_class for rate in rates]
+            elif form == "ratio":
+                rows += [
+                    (1.0 - limit) * a - b
+                    for rates in of_class
+                    for a, b in itertools.permutations(rates, 2)
+                ]
+            else:
+                apart = [[a - b for a, b in itertools.permutations(rates, 2)] for rates in of_class]
+                rows += [sum(each) for each in itertools.product(*apart)]
+            right += [0.0 if form == "ratio" else limit] * (len(rows) - len(right))
     found = linprog(
         -(share[:, None] * p.sum(axis=2)).ravel(),
         A_ub=np.array(rows),

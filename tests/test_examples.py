@@ -73,7 +73,7 @@ class TestWithoutDataAndPackages:
         assert len(out.splitlines()) == 1
         assert "skfairft[plots,card]" in out
 
-    @pytest.mark.slow  # its imports; what it says of missing data, and what it counts, is below
+    @pytest.mark.slow  # for its imports
     def test_benchmark(self):
         out = script(ROOT / "benchmarks" / "backbones.py", "--data", "lfw")
         assert "lfw is left out: set SKFAIRFT_DATA" in out

@@ -78,7 +78,8 @@ def draw_path(
         *(table[[f"{name}_low", f"{name}_high"]].to_numpy(np.float64) for name in columns),
     )
     bare = points._replace(error_interval=None, disparity_interval=None)
-    front = table["on_front"].to_numpy()
+    # Of several constraints some are on the front of the table for another one's sake.
+    front = pareto_front(*(table[name] for name in columns))
     _draw_front(ax, points, front)
     # Rank 1 is a number, 1.0 a share of the energy: pandas would take them for the same.
     ranks = [_rank_name(rank) for rank in table["rank"]]

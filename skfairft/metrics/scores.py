@@ -507,6 +507,8 @@ def fairness_report(
         levels=levels_asked(groups, cells.groups, sensitive_features),
         constraints=tuple(dict.fromkeys([*STATED, *named])),
     )
+    if not isinstance(ratio, bool):
+        raise ValueError(f"ratio={shown(ratio)}; expected True or False.")
     if ratio:
         compared = [each for each in named or STATED[:1] if not TABLE[each].largest]
         cells = replace(cells, ratios=tuple(compared))

@@ -63,7 +63,9 @@ def ratio_limits(rates: Tensor, rows: Tensor, *, confidence: float) -> tuple[Ten
     over, under = (each[..., 0, 0] for each in ends.widest(*apart))
     a, b = extremes(rates)
     left = b.square() - under
+    # A larger rate that may be 0 says nothing of the ratio.
     upper = (a * b + (over * left + under * a.square()).sqrt()) / left
+    upper = torch.where(left > 0.0, upper, 1.0)
     none = ~(b > 0.0)
     return lower.masked_fill(none, torch.nan), upper.clamp(max=1.0).masked_fill(none, torch.nan)
 

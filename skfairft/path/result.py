@@ -124,7 +124,7 @@ class FairnessPath:
         return f"{self.n_judged:,} {how}{', groups known' if self.known_groups else ''}{by}"
 
     def limits(self, confidence: float = 0.95) -> NDArray[np.float64]:
-        """Return what each point's distance on other rows is within, with some confidence.
+        """Return what each point's ``difference`` on other rows is within, with some confidence.
 
         Parameters
         ----------
@@ -237,6 +237,7 @@ class FairnessPath:
         missed = [
             f"{_at_most(demand)}; the nearest has {demand.told(float(each[nearest])):.3f}"
             for demand, each in zip(demands, distances, strict=True)
+            if not each[nearest] <= demand.most
         ]
         warn_user(f"No point has {' and '.join(missed)}, on {self.judged_on}.", FairnessWarning)
         return nearest
@@ -280,13 +281,14 @@ class FairnessPath:
         more = f"At that weight {rows_in_words(wanted, self.n_judged)}."
         asked = " and ".join(f"{each}" for each in demands)
         able = " and ".join(
-            f"{demand.told(limit):.3f}" for demand, limit in zip(demands, limits, strict=True)
+            f"the {'largest' if demand.ratio else 'smallest'} bound that one is within, as it is "
+            f"chosen among them, is {demand.told(limit):.3f}"
+            for demand, limit in zip(demands, limits, strict=True)
+            if not limit <= demand.most
         )
-        most = "largest" if demands[0].ratio else "smallest"
         warn_user(
-            f"No point is within {asked} with confidence={confidence}, on {self.judged_on}: the "
-            f"{most} bound that one is within, as it is chosen among them, is {able}. {more} That "
-            "point is returned.",
+            f"No point is within {asked} with confidence={confidence}, on {self.judged_on}: "
+            f"{able}. {more} That point is returned.",
             FairnessWarning,
         )
         return row
@@ -334,12 +336,18 @@ def _at_most(demand: Demand) -> str:
 def _check_bounds(name: str, value: Any, constraints: list[str]) -> None:
     """Refuse bounds that are no numbers, or not one for each constraint."""
     several = each_of(value, len(constraints))
-    right = all(each is None or (is_number(Real, each) and not np.isnan(each)) for each in several)
+    ratio = name == "ratio_bound"
+    right = all(
+        each is None
+        or (is_number(Real, each) and (0.0 < each <= 1.0 if ratio else not np.isnan(each)))
+        for each in several
+    )
     if not right or len(several) != len(constraints):
         more = ""
         if len(constraints) > 1:
             more = f", or a list of {len(constraints)}, for each of {constraints}"
-        raise ValueError(f"{name}={shown(value)}; expected a number{more}.")
+        of = " in (0, 1]" if ratio else ""
+        raise ValueError(f"{name}={shown(value)}; expected a number{of}{more}.")
     for each, constraint in zip(several, constraints, strict=True):
         if name == "ratio_bound" and each is not None and TABLE[constraint].largest:
             raise ValueError(

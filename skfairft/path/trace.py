@@ -202,6 +202,7 @@ def fairness_path(
             check=check,
         )
         outside = None if given is None else _measured(clf, given)
+    clf.demands_ = problem.demands
     seed = random_state.randint(np.iinfo(np.int32).max)
     positives = problem.positives
     levels = problem.levels
@@ -235,7 +236,7 @@ def fairness_path(
                         *(trials.rows, rule, clf.groups_, refit),
                         positives=positives,
                         parts=trials.parts,
-                        others=others,
+                        others=(constraint, *others) if others else (),
                     )
                     judge.warn_of_empty()
                 for trial in trials.path(weights, known=known_groups, heads=True):

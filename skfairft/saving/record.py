@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from skorch.history import History
 
 from ..inputs.requests import requests_of, set_requests
 from ..inputs.warn import warn_user
-from ..parity.demands import FORMS, Bound
+from ..parity.demands import FORMS, Bound, Demand
 from ..parity.table import TABLE
 from ..solvers.base import Solver
 from ..solvers.bound import KnownGroups
@@ -38,13 +39,14 @@ _VALUES: dict[str, Any] = {
     "C_": float,
     "fairness_weight_": (float, tuple),
     "n_iter_": int,
+    "demands_": tuple,
     "bounds_": tuple,
     "known_groups_": tuple,
     "worst_group_": tuple,
 }
 _NUMBERS = ("group_importance_", "importance_", "group_weights_", "singular_values_")
 _MAY_LACK = {
-    *("n_features_in_", "feature_names_in_", "bounds_", "known_groups_", "pos_label_"),
+    *("n_features_in_", "feature_names_in_", "demands_", "bounds_", "known_groups_", "pos_label_"),
     *("worst_group_", "rows_with_group_"),
 }
 # Parameters that classifiers had not when the first were saved; those had what is the default.
@@ -122,6 +124,8 @@ def written_classifier(clf: Any) -> tuple[dict[str, Any], Tensors]:
 
 def _plain(value: Any) -> Any:
     """Return Python's own numbers in place of NumPy's scalars, a tuple in that of a named one."""
+    if isinstance(value, Demand):
+        value = astuple(value)
     if isinstance(value, tuple):
         return tuple(map(_plain, value))
     return value.item() if isinstance(value, np.number) else value
@@ -184,7 +188,10 @@ def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
 
 
 def _set_bounds(clf: Any, fitted: dict[str, Any]) -> None:
-    """Set what was reached of bounds, with what is told the groups."""
+    """Set what was asked of the rates and what was reached, with what is told the groups."""
+    # Of the first that were saved it is what their parameters ask for.
+    given = clf.demands_ if "demands_" in fitted else map(astuple, demands_of(clf))
+    clf.demands_ = tuple(map(_demand_of, given))
     if "difference_" in fitted:  # of one bound: those of the first that were saved
         names = ("difference_", "difference_interval_", "difference_limit_", "bound_met_")
         clf.bounds_ = (_first_bound(clf, *(unpack(fitted[name]) for name in names)),)
@@ -204,6 +211,14 @@ def _first_bound(clf: Any, value: Any, interval: Any, limit: Any, met: Any) -> B
     (demand,) = demands_of(clf)
     of_it = demand.constraint, demand.form, demand.bound
     return _bound_of((*of_it, value, tuple(interval), limit, met))
+
+
+def _demand_of(values: Any) -> Demand:
+    constraint, ratio, bound, weight = values
+    if constraint not in TABLE or not isinstance(ratio, bool):
+        raise ValueError(f"demands_ has {values!r}.")
+    bound, weight = (None if each is None else float(each) for each in (bound, weight))
+    return Demand(constraint, ratio, bound, weight)
 
 
 def _bound_of(values: Any) -> Bound:

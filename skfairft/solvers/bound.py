@@ -27,8 +27,8 @@ __all__ = [
 # the interval before the weight found is halved this often: steps of 0.003 in the weight.
 _GRID = np.linspace(0.0, 1.0, 21)
 _HALVINGS = 4
-# Then each of several weights by itself.
-_WEAKENINGS = 6
+# Of several limits each is drawn by steps, until all bounds are met, and then weakened by itself.
+_STEP, _WEAKENINGS = 0.05, 6
 # With a confidence it is walked through in this many steps: no weight beyond one that failed.
 _STEPS = 4
 
@@ -119,9 +119,10 @@ def weakest_weight(
     is a test at its own level, and no test comes after one that failed, so that none need be
     corrected for the others (a fixed sequence [1]_). What is compared between weights that do not
     meet several bounds is by how much the distance, or limit, that is the furthest above its bound
-    is above it. Where each bound can have a weight of its own, these are then weakened one after
-    the other, as far as all bounds stay met; as that makes all limits come near to their bounds
-    at once, the confidence is divided among them.
+    is above it. Where each bound can have a weight of its own, those that are not met are drawn on
+    until all are, and then each is weakened, as far as all stay met. That brings several limits to
+    their bounds at once, and tests many weights, so that the confidence is divided among the
+    bounds.
 
     Parameters
     ----------
@@ -166,14 +167,23 @@ def weakest_weight(
     if trials.separate:
         level = 1.0 - (1.0 - level) / len(asked)
 
-    def excess(trial: Trial) -> float:
+    def beyond(trial: Trial) -> list[float]:
         if confidence is None:
-            return max(judge.distance(trial.scores) - each.most for judge, each in asked)
-        return max(judge.limit(trial.scores, level) - each.most for judge, each in asked)
+            return [judge.distance(trial.scores) - each.most for judge, each in asked]
+        return [judge.limit(trial.scores, level) - each.most for judge, each in asked]
 
-    found = (_nearest if confidence is None else _certified)(trials, known, excess)
-    if trials.separate and len(asked) > 1 and excess(found) <= 0.0:
-        found = _weakened(trials, known, excess, found, len(asked))
+    def excess(trial: Trial) -> float:
+        return max(beyond(trial))
+
+    along = _nearest if confidence is None else _certified
+    if trials.separate and len(asked) > 1:
+        found = _of_several(trials, known, beyond, len(asked))
+        if excess(found) > 0.0:  # perhaps where all are drawn alike
+            found = min(found, along(trials, known, excess), key=excess)
+        if excess(found) <= 0.0:
+            found = _weakened(trials, known, excess, found, len(asked))
+    else:
+        found = along(trials, known, excess)
     met_by = None if confidence is None else level
     reached = tuple(_reached(judge, each, found, level, met_by) for judge, each in asked)
     out = BoundSearch(
@@ -183,12 +193,12 @@ def weakest_weight(
     )
     decided = found.scores.argmax(dim=1)
     if all(each.met for each in reached) and len(decided.unique()) == 1:
-        several = len(reached) > 1
         at = "" if trials.separate else f", at fairness_weight={found.weight:.3g}"
+        told = "told the groups, " if known else ""
         warn_user(
-            f"{in_words(reached)} {'are' if several else 'is'} met by a head that decides all "
-            f"{judges[0].n_rows} judged rows alike{at}: parity of no use. Ask for less, centre "
-            "the features, or try another solver, rank or importance.",
+            f"{told}{in_words(reached)} {'are' if len(reached) > 1 else 'is'} met by a head that "
+            f"decides all {judges[0].n_rows} judged rows alike{at}: parity of no use. Ask for "
+            "less, centre the features, or try another solver, rank or importance.",
             FairnessWarning,
         )
     return out
@@ -250,6 +260,25 @@ def rows_in_words(wanted: float, n_rows: int) -> str:
     return f"it would take {much} rows like the {n_rows:,}"
 
 
+def _of_several(
+    trials: Trials, known: bool, beyond: Callable[[Trial], list[float]], n_bounds: int
+) -> Trial:
+    """Return the first trial within all bounds, else that of the smallest excess.
+
+    From none of the limits drawn on, in each step those are drawn further whose bounds are not met.
+    """
+    weights, tried = [0.0] * n_bounds, []
+    while True:
+        trial = trials.between(tuple(weights), None, known=known)
+        excess = beyond(trial)
+        tried.append((max(excess), trial))
+        further = [i for i in range(n_bounds) if excess[i] > 0.0 and weights[i] < 1.0]
+        if not further:
+            return min(tried, key=lambda one: one[0])[1]
+        for i in further:
+            weights[i] = min(1.0, weights[i] + _STEP)
+
+
 def _nearest(trials: Trials, known: bool, excess: Callable[[Trial], float]) -> Trial:
     """Return the weakest trial that exceeds no bound, else that of the smallest excess."""
     tried: list[tuple[float, Trial]] = []
@@ -273,8 +302,9 @@ def _weakened(
     trials: Trials, known: bool, excess: Callable[[Trial], float], found: Trial, n_bounds: int
 ) -> Trial:
     """Return a trial of weights of their own, each as weak as the others let it be."""
-    weights = [found.weight] * n_bounds
-    for i in range(n_bounds):
+    alike = not isinstance(found.weight, tuple)
+    weights = [found.weight] * n_bounds if alike else list(found.weight)
+    for i in range(len(weights)):
         low = 0.0
         for _ in range(_WEAKENINGS):
             middle = (low + weights[i]) / 2.0

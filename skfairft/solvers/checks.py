@@ -220,9 +220,11 @@ def weight_of(clf: Any) -> float:
     >>> weight_of(FairLowRankHeadClassifier(constraint="worst_group"))
     0.9
     """
-    if clf.fairness_weight is not None or clf.constraint is None:
-        return clf.fairness_weight or 0.0
-    return TABLE[clf.constraint].weight or 0.0
+    demands = demands_of(clf)
+    if not demands:
+        return 0.0
+    own, given = TABLE[demands[0].constraint].weight or 0.0, demands[0].weight
+    return own if given is None else given
 
 
 def penalty_of(clf: Any) -> float | str:

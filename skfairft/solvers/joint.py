@@ -8,7 +8,10 @@ and each moment. Each of these has a multiplier ``x >= 0``, and the dual is conv
 
 with ``u_i`` the price of the rate of group i: the sum of its multipliers, each times what the rate
 counts in the limit (1, -1, or rho). There may be no rule that keeps all limits. So no multiplier
-is above a large number: what is beyond a limit then costs so many times as much accuracy.
+is above a large number: what is beyond a limit then costs so many times as much accuracy. Where a
+distance adds up the differences of several rates, as of equalized odds, the limit is one on the
+sum, and ``b`` times the largest of their sums of multipliers takes the place of ``b sum x``: with
+more of one rate's multipliers the others' cost nothing.
 
 How far the limits are drawn is one number t in [0, 1], so that rules of several demands are one
 path. With D the distance of the rule without any, and E the least that one demand by itself can
@@ -108,8 +111,7 @@ class JointDual:
             if rule.largest and rows is not None:
                 asked = rule.compared((rule.events > 0).double() @ rows.double()) > 0
             refuse_absent(counts[asked] / self.count.sum())
-            apart = rule.apart(torch.from_numpy(plain.rates(rule)))
-            self._plain.append(float(apart.nan_to_num(nan=0.0).max()))
+            self._plain.append(float(rule.distance(torch.from_numpy(plain.rates(rule)))))
             self._idle.append(
                 not rule.largest and cells is not None and self._smoothed.alike(rule, plain, cells)
             )
@@ -193,9 +195,13 @@ class JointDual:
     def _before(self, t: Drawn) -> tuple[Floats, bool]:
         """Return the multipliers to start from, and whether they are those of a t near this one."""
         none = np.zeros(int(self._ends[-1]))
-        if isinstance(t, tuple):  # the last one that was tried, or that of all alike
+        if isinstance(t, tuple):  # the last one that was tried
             tried = [each for each in self._solved if isinstance(each, tuple)]
-            return self._solved.get(tried[-1] if tried else max(t), none), False
+            if not tried:
+                return none, False
+            apart = max(abs(a - b) for a, b in zip(t, tried[-1], strict=True))
+            before = self._solved[tried[-1]]
+            return before, apart <= _NEAR and bool(before.any())
         weaker = [each for each in self._solved if not isinstance(each, tuple) and each < t]
         if not weaker:
             return none, False
@@ -214,17 +220,8 @@ class JointDual:
                 found = self._smoothed.at(self._scores(self._prices(x, t)), temperature)
                 value, slopes = found.value, []
                 for rule, limit, own in zip(self._rules, limits, self._split(x), strict=True):
-                    rates = np.nan_to_num(found.rates(rule))
-                    if not np.isfinite(limit):
-                        slope = np.ones_like(own)  # nothing is asked
-                    elif rule.largest:
-                        slope = limit - rates
-                    elif rule.ratio:
-                        slope = rates[:, None, :] - (1.0 - limit) * rates[:, :, None]
-                    else:
-                        slope = limit - (rates[:, :, None] - rates[:, None, :])
-                    price = 0.0 if rule.ratio else limit
-                    value += float(own.sum()) * (price if np.isfinite(limit) else 1.0)
+                    cost, slope = _of_limit(rule, limit, own, found.rates(rule), temperature)
+                    value += cost
                     slopes.append(slope.ravel())
                 return value, np.concatenate(slopes)
 
@@ -253,3 +250,24 @@ class JointDual:
         for rule, price in zip(self._rules, prices, strict=True):
             own = own + cell_scores(rule, torch.from_numpy(price), self.count, right=0.0)
         return own
+
+
+def _of_limit(
+    rule: Parity, limit: float, x: Floats, rates: Floats, temperature: float
+) -> tuple[float, Floats]:
+    """Return what the multipliers of a limit add to the dual, and the dual's slope in them."""
+    rates = np.nan_to_num(rates)
+    if not np.isfinite(limit):  # nothing is asked
+        return float(x.sum()), np.ones_like(x)
+    if rule.largest:
+        return limit * float(x.sum()), limit - rates
+    if rule.ratio:
+        return 0.0, rates[:, None, :] - (1.0 - limit) * rates[:, :, None]
+    # By class and rate: the largest sum of multipliers of a class, smoothed as the rule is.
+    sums = x.sum(axis=(1, 2)).reshape(-1, len(rule.kinds)) / temperature
+    top = sums.max(axis=1, keepdims=True)
+    part = np.exp(sums - top)
+    total = part.sum(axis=1, keepdims=True)
+    cost = limit * temperature * float((top + np.log(total)).sum())
+    price = limit * (part / total).ravel()
+    return cost, price[:, None, None] - (rates[:, :, None] - rates[:, None, :])

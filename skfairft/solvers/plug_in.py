@@ -10,7 +10,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..head.cells import CellVote, safe_log
@@ -437,9 +436,7 @@ class _CellTrials(Trials):
         self.separate = rules.joint
         self._fitter, self._rules, self._p = fitter, rules, p
 
-    def path(
-        self, weights: NDArray[np.float64], *, known: bool = False, heads: bool = False
-    ) -> Iterator[Trial]:
+    def path(self, weights: Any, *, known: bool = False, heads: bool = False) -> Iterator[Trial]:
         """Yield the votes' scores for each weight; as `Trials.path`."""
         if self._fitter.cell_head.fitted.interrupted:
             raise KeyboardInterrupt
@@ -447,7 +444,7 @@ class _CellTrials(Trials):
         for weight in weights.tolist():
             yield self._scored(weight, known)
 
-    def between(self, weight: Any, near: Trial, *, known: bool = False) -> Trial:
+    def between(self, weight: Any, near: Any, *, known: bool = False) -> Trial:
         """Return the votes' scores for a weight; as `Trials.between`."""
         return self._scored(weight, known)
 

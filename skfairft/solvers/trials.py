@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ..head.modules import head_scores
@@ -69,9 +68,7 @@ class Trials(ABC):
         self.separate = False
 
     @abstractmethod
-    def path(
-        self, weights: NDArray[np.float64], *, known: bool = False, heads: bool = False
-    ) -> Iterator[Trial]:
+    def path(self, weights: Any, *, known: bool = False, heads: bool = False) -> Iterator[Trial]:
         """Try several weights in their order.
 
         Parameters
@@ -90,7 +87,7 @@ class Trials(ABC):
         """
 
     @abstractmethod
-    def between(self, weight: Any, near: Trial, *, known: bool = False) -> Trial:
+    def between(self, weight: Any, near: Any, *, known: bool = False) -> Trial:
         """Try another weight, not far from one that was tried; or one for each of the bounds."""
 
     @abstractmethod
@@ -108,14 +105,12 @@ class HeldOut(Trials):
         super().__init__(rows, refit=False)
         self._fitter = fitter
 
-    def path(
-        self, weights: NDArray[np.float64], *, known: bool = False, heads: bool = False
-    ) -> Iterator[Trial]:
+    def path(self, weights: Any, *, known: bool = False, heads: bool = False) -> Iterator[Trial]:
         """Fit a head for each weight, near the one before; as `Trials.path`."""
         for weight, fitted in zip(weights, self._fitter.fit_path(weights), strict=True):
             yield self._judged(float(weight), fitted)
 
-    def between(self, weight: Any, near: Trial, *, known: bool = False) -> Trial:
+    def between(self, weight: Any, near: Any, *, known: bool = False) -> Trial:
         """Fit a head near another one; as `Trials.between`."""
         return self._judged(weight, self._fitter.fit(weight, near.fitted))
 
@@ -142,9 +137,7 @@ class OutOfFold(Trials):
         self._places = [np.searchsorted(judged, fold.test) for fold in folds.parts]
         self._tests = [rows.take(fold.test).Z for fold in folds.parts]
 
-    def path(
-        self, weights: NDArray[np.float64], *, known: bool = False, heads: bool = False
-    ) -> Iterator[Trial]:
+    def path(self, weights: Any, *, known: bool = False, heads: bool = False) -> Iterator[Trial]:
         """Fit the heads of each weight, near those of the one before; as `Trials.path`."""
         whole = self._whole.fit_path(weights) if heads else repeat(None)
         paths = [part.fit_path(weights) for part in self._parts]
@@ -155,7 +148,7 @@ class OutOfFold(Trials):
                 raise KeyboardInterrupt
             yield self._judged(float(weight), found)._replace(fitted=fitted)
 
-    def between(self, weight: Any, near: Trial, *, known: bool = False) -> Trial:
+    def between(self, weight: Any, near: Any, *, known: bool = False) -> Trial:
         """Fit heads near others; as `Trials.between`."""
         with no_warnings():
             found = tuple(

@@ -390,9 +390,8 @@ class ModelSummary:
         return f"{asked}: {' and '.join(reached)}, at weight {weights}"
 
     def _weights(self) -> list[float | None]:
-        """Return the weight of each demand; none where parameters were set after the fit."""
-        found = each_of(self.fairness_weight, len(self.demands))
-        return found if len(found) == len(self.demands) else [None] * len(self.demands)
+        """Return the weight of each demand."""
+        return each_of(self.fairness_weight, len(self.demands))
 
     def describe_worst(self) -> str:
         """Return what the decisions are to reach in the worst cell, and the price."""

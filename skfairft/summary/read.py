@@ -60,7 +60,7 @@ def summarize(estimator: Any) -> ModelSummary:
     if not fitted:
         clf._validate_params()
         solver._validate_params()
-    demands = demands_of(clf)
+    demands = clf.demands_ if fitted else demands_of(clf)
     constrained = bool(demands) and fitted and bool(np.any(clf.fairness_weight_))
     extractor = clf.feature_extractor_ if fitted else clf.feature_extractor
     wrapped = isinstance(extractor, FrozenFeatureExtractor)
