@@ -70,7 +70,7 @@ import pandas as pd
 import torch
 from _several import tables
 from _several.methods import METHODS_OF_RATIOS, METHODS_OF_SEVERAL, Asked, Method, reached
-from _shared.rows import packed, resumed
+from _shared.rows import packed, resumed, unpacked
 from _tradeoff.data import DEFAULT_CACHE, Split, load, missing
 from _tradeoff.peers import linear
 
@@ -165,7 +165,22 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write all rows, packed by gzip")
     parser.add_argument("--markdown", type=Path, help="write the tables")
+    parser.add_argument("--rows", type=Path, help="rows to make the tables of, as --json wrote")
     options = parser.parse_args()
+    rows = unpacked(options.rows) if options.rows else _run(options)
+    if not rows:
+        return
+    frame = pd.DataFrame(rows)
+    if options.markdown:
+        options.markdown.write_text(tables.markdown(frame), encoding="utf-8")
+    else:
+        print(tables.markdown(frame), tables.verdict(frame), sep="\n")
+    if options.json:
+        options.json.write_bytes(packed(rows))
+
+
+def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run what is not there, and return the rows that are asked for."""
     torch.set_num_threads(1)
     # Of bounds that are not met, and of training that max_epochs ended.
     warnings.simplefilter("ignore")
@@ -180,15 +195,7 @@ def main() -> None:
         made = partial(fits, task, seeds, options.cache)
         found = resumed(options.results / f"{task}.jsonl", made)
         rows += [row for row in found if row["seed"] < seeds]
-    if not rows:
-        return
-    text = tables.markdown(pd.DataFrame(rows))
-    if options.markdown:
-        options.markdown.write_text(text, encoding="utf-8")
-    else:
-        print(text, tables.verdict(pd.DataFrame(rows)), sep="\n")
-    if options.json:
-        options.json.write_bytes(packed(rows))
+    return rows
 
 
 if __name__ == "__main__":
