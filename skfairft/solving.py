@@ -25,6 +25,9 @@ __all__ = ["solve"]
 # the distance without a constraint is small.
 _LEAST_SHARE, _SMALL_WEIGHT, _SMALL_DISTANCE = 0.2, 0.25, 0.02
 
+# A ratio that may be less than this share of its bound is hardly known.
+_LEAST_KNOWN = 0.5
+
 _FOUND = ("bounds_", "known_groups_", "worst_group_")
 
 
@@ -147,6 +150,9 @@ def _report_share(
 def _report_bounds(clf: Any, found: BoundSearch, n_rows: int) -> None:
     """Warn of bounds that were not met."""
     missed = [each for each in found.bounds if not each.met]
+    for each in found.bounds:
+        if each.form == "ratio" and each.met and clf.confidence is None:
+            _report_vague(each)
     if not missed:
         return
     weights = each_of(clf.fairness_weight_, 1)
@@ -175,6 +181,19 @@ def _report_bounds(clf: Any, found: BoundSearch, n_rows: int) -> None:
         f"{weight}. {more[0].upper()}{more[1:]}. This head is kept.",
         FairnessWarning,
     )
+
+
+def _report_vague(bound: Bound) -> None:
+    """Warn of a ratio that is hardly known, as of rates near 0."""
+    low, high = bound.interval
+    if low < _LEAST_KNOWN * bound.bound:
+        warn_user(
+            f"{in_words([bound])} is met by a ratio of {bound.value:.3f} on the judged rows, but "
+            f"on others it may be {low:.3f} to {high:.3f}: too few rows count in the rates, such "
+            "as those that are selected. Judge by more, ask for less, or set confidence=0.95, "
+            "which heeds that.",
+            FairnessWarning,
+        )
 
 
 def _certifiable(bound: Bound) -> str:

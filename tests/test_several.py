@@ -342,6 +342,19 @@ class TestFit:
         assert len(beyond) > 30
         assert np.mean(beyond) <= 0.2
 
+    def test_a_ratio_of_rates_of_few_rows_is_said(self):
+        """One row in a hundred is positive: what is selected is a handful."""
+        X, y, s = make_rows(n=1500, seed=1)
+        rare = (y == 1) & (np.arange(len(y)) % 40 > 0)
+        X, y, s = X[~rare], y[~rare], s[~rare]
+        clf = make_clf(constraint="false_positive_rate_parity", ratio_bound=0.5)
+        with pytest.warns(FairnessWarning) as caught:
+            clf.fit(X, y, sensitive_features=s)
+        (bound,) = clf.bounds_
+        said = [str(each.message) for each in caught]
+        assert any("too few rows count in the rates" in each for each in said) == bound.met
+        assert bound.interval[0] < 0.25
+
     def test_what_is_not_met_is_said_of_each(self, data):
         X, y, s = data
         clf = make_clf(
