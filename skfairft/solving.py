@@ -164,20 +164,22 @@ def _report_bounds(clf: Any, found: BoundSearch, n_rows: int) -> None:
             for each in missed
         )
         less = " and ".join(
-            f"a {'smaller' if form == 'ratio' else 'larger'} {form}"
+            f"a {'smaller ratio' if form == 'ratio' else 'larger bound'}"
             for form in dict.fromkeys(each.form for each in missed)
         )
         warn_user(
-            f"{in_words(missed)} {'was' if len(missed) == 1 else 'were'} not met: the nearest was "
+            f"{in_words(missed, of_all=len(found.bounds))} {'was' if len(missed) == 1 else 'were'} "
+            f"not met: the nearest was "
             f"{reached} on the judged rows, at {weight}. Judge by more rows (cv), allow {less}, "
             "or try another solver.",
             FairnessWarning,
         )
         return
     able = " and ".join(_certifiable(each) for each in missed)
+    named = in_words(missed, of_all=len(found.bounds))
     more = f"at that weight {rows_in_words(found.rows, n_rows)}"
     warn_user(
-        f"{in_words(missed)} cannot be certified with confidence={clf.confidence}: {able}, at "
+        f"{named} cannot be certified with confidence={clf.confidence}: {able}, at "
         f"{weight}. {more[0].upper()}{more[1:]}. This head is kept.",
         FairnessWarning,
     )
@@ -199,7 +201,10 @@ def _report_vague(bound: Bound) -> None:
 def _certifiable(bound: Bound) -> str:
     """Return what can be said of a bound that cannot be certified."""
     most = "largest" if bound.form == "ratio" else "smallest"
+    limit = f"{bound.limit:.3f}"
+    if float(limit) == bound.bound:
+        limit = f"{bound.limit:.6f}"
     return (
-        f"the {most} bound that can is {bound.limit:.3f}, where the {bound.form} on the judged "
+        f"the {most} bound that can is {limit}, where the {bound.form} on the judged "
         f"rows is {bound.value:.3f}"
     )

@@ -24,6 +24,7 @@ NAMES = [
     "plot_path",
     "plot_intersections",
     "plot_worst_group",
+    "plot_several",
     "plot_missing_groups",
     "plot_images",
     "plot_texts",
@@ -225,6 +226,18 @@ class TestRuns:
         assert judged < real
         known, rows = numbers(r"^\((\d+), (\d+)\)$", out)
         assert 0.09 * rows < known < 0.11 * rows
+
+    def test_several(self):
+        out = output("plot_several")
+        none, ratio, rate, both = (
+            numbers(rf"^{name} +([\d.]+) +([\d.]+) +([\d.]+)$", out)
+            for name in ("nothing", "ratio >= 0.8", "missed <= 45 %", "both")
+        )
+        assert none[1] < rate[1] < 0.6  # neither brings the other
+        assert ratio[2] > 0.46
+        assert both[1] > 0.75
+        assert both[2] < 0.48
+        assert both[0] > ratio[0]
 
     def test_intersections(self):
         out = output("plot_intersections")

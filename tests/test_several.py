@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
 
 from skfairft import (
     FairLowRankHeadClassifier,
@@ -26,7 +27,12 @@ from skfairft import (
 )
 from skfairft.datasets import make_biased_classification
 from skfairft.inputs.warn import no_warnings
-from skfairft.metrics import constraint_ratio, fairness_report, fairness_scorer
+from skfairft.metrics import (
+    constraint_distance,
+    constraint_ratio,
+    fairness_report,
+    fairness_scorer,
+)
 from skfairft.parity.constraints import parity
 from skfairft.parity.demands import Demand
 from skfairft.parity.judge import REFIT, pareto_front
@@ -242,7 +248,7 @@ class TestFit:
         assert tuple(same.difference_interval_) == bound.interval
         assert same.difference_limit_ == bound.limit
         for name in ("difference_", "difference_interval_", "difference_limit_"):
-            with pytest.raises(AttributeError, match=r"one bound.*see the bounds"):
+            with pytest.raises(AttributeError, match=r"one bound.*see bounds_"):
                 getattr(both, name)
         with pytest.raises(AttributeError, match="after a fit with a bound"):
             _ = make_clf().bound_met_
@@ -419,6 +425,24 @@ class TestFit:
         pred = both.predict(X, sensitive_features=s)
         assert (pred != both.predict(X)).any()
         assert constraint_ratio(y, pred, constraint=DP, sensitive_features=s) > 0.75
+
+    @pytest.mark.parametrize("around", [lambda clf: clf, make_pipeline])
+    def test_scorers_take_the_positive_class_of_the_classifier(self, data, around):
+        X, y, s = data
+        risk = np.where(y == 1, "high", "low")
+        clf = around(make_clf(pos_label="high"))
+        clf = clf.set_params(**{name: "high" for name in clf.get_params() if "pos_label" in name})
+        with sklearn.config_context(enable_metadata_routing=True):
+            (clf if around is not make_pipeline else clf[-1]).set_fit_request(
+                sensitive_features=True
+            )
+            clf.fit(X, risk, sensitive_features=s)
+            name = "true_positive_rate_parity"
+            given = {"sensitive_features": s, "constraint": name}
+            own = constraint_distance(risk, clf.predict(X), pos_label="high", **given)
+            other = constraint_distance(risk, clf.predict(X), pos_label="low", **given)
+            found = fairness_scorer(f"{name}_distance")(clf, X, risk, sensitive_features=s)
+        assert found == -own != -other
 
     def test_searches_and_clones_take_lists(self, data):
         X, y, s = data
@@ -708,6 +732,14 @@ class TestTold:
         ).all()
         page = report.to_html()
         assert "smallest ratio, demographic parity" in page
+
+    def test_one_decision_for_all_is_a_caveat(self, both, other):
+        X, y, s = other
+        topics = [c.topic for c in model_report(both, X, y, sensitive_features=s, n_boot=0).caveats]
+        assert "One decision for all" not in topics
+        alike = both.predict(X) == 1
+        report = model_report(both, X[alike], y[alike], sensitive_features=s[alike], n_boot=0)
+        assert "One decision for all" in [c.topic for c in report.caveats]
 
     @pytest.mark.parametrize("told", [False, True])
     def test_a_ratio_that_is_missed_is_a_caveat(self, both, other, told):

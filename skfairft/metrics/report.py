@@ -283,13 +283,15 @@ class FairnessReport:
             for metric, difference, ratio in zip(self.differences.index, *both, strict=True)
         ]
         header = [*names, *map(one_line, self.by_group)]
-        between = ["between groups", "difference", "[low, high]", "ratio", "[low, high]"]
+        crossed = self.groups == "columns" and bool(self.of_column)
+        between = "between intersections" if crossed else "between groups"
+        ends = "[low, high]"
         sides = [Table("", ["by column", *self.headline.index[1:]], column_rows(self))]
         return [
             Table("", ["headline", "value", "[low, high]"], headline),
             *(sides if self.of_column else []),
             Table("", header, group_rows(self, pooled, str, 2), len(names)),
-            Table("", between, compared),
+            Table("", [between, "difference", ends, "ratio", ends], compared),
         ]
 
 

@@ -60,7 +60,13 @@ class _GroupMetric:
         self.__name__ = name  # shown in the scorer's repr
 
     def __call__(
-        self, y_true: Any, y_pred: Any, *, sensitive_features: Any = None, sample_weight: Any = None
+        self,
+        y_true: Any,
+        y_pred: Any,
+        *,
+        sensitive_features: Any = None,
+        sample_weight: Any = None,
+        pos_label: Any = None,
     ) -> float | _NoScore:
         if sensitive_features is None:
             return _NoScore()
@@ -68,15 +74,15 @@ class _GroupMetric:
             y_true,
             y_pred,
             constraint=self._constraint,
-            pos_label=self._pos_label,
+            pos_label=pos_label if self._pos_label is None else self._pos_label,
             groups=self._groups,
             sensitive_features=sensitive_features,
             sample_weight=sample_weight,
         )
 
 
-class _ToldScorer:
-    """A scorer that passes the groups to `predict`, too; routed as another one is.
+class _GroupScorer:
+    """A scorer that is given the groups; routed as another one is.
 
     Parameters
     ----------
@@ -86,10 +92,12 @@ class _ToldScorer:
         With the requests.
     sign : float
         That the metric is multiplied by.
+    told : bool
+        Whether the groups are passed to `predict`, too.
     """
 
-    def __init__(self, metric: Callable[..., Any], routed: Any, sign: float) -> None:
-        self._metric, self._routed, self._sign = metric, routed, sign
+    def __init__(self, metric: Callable[..., Any], routed: Any, *, sign: float, told: bool) -> None:
+        self._metric, self._routed, self._sign, self._told = metric, routed, sign, told
 
     def __call__(
         self, estimator: Any, X: Any, y_true: Any, sample_weight: Any = None, **routed: Any
@@ -97,14 +105,24 @@ class _ToldScorer:
         groups = routed.get("sensitive_features")
         if groups is None:
             return _NoScore()
-        try:
-            predicted = estimator.predict(X, sensitive_features=groups)
-        except Exception as error:  # which a search would turn into NaN
-            return _NoScore(f"no score, because predict did not take the groups: {error}")
+        if not self._told:
+            predicted = estimator.predict(X)
+        else:
+            try:
+                predicted = estimator.predict(X, sensitive_features=groups)
+            except Exception as error:  # which a search would turn into NaN
+                return _NoScore(f"no score, because predict did not take the groups: {error}")
         given = {} if sample_weight is None else {"sample_weight": sample_weight}
-        return self._sign * self._metric(y_true, predicted, sensitive_features=groups, **given)
+        given |= {"sensitive_features": groups, "pos_label": _positive_of(estimator)}
+        return self._sign * self._metric(y_true, predicted, **given)
 
-    def set_score_request(self, **requests: Any) -> _ToldScorer:
+    def __getattr__(self, name: str) -> Any:
+        # What scikit-learn asks of its own scorers, such as to score other thresholds.
+        if name.startswith("__") or "_routed" not in vars(self):
+            raise AttributeError(name)
+        return getattr(self._routed, name)
+
+    def set_score_request(self, **requests: Any) -> _GroupScorer:
         """Say what is to be passed on; as of other scorers."""
         self._routed.set_score_request(**requests)
         return self
@@ -114,11 +132,25 @@ class _ToldScorer:
         return self._routed.get_metadata_routing()
 
     def __repr__(self) -> str:
-        return f"{self._routed!r}, told the groups"
+        return f"{self._routed!r}{', told the groups' * self._told}"
+
+
+def _positive_of(estimator: Any) -> Any:
+    """Return the positive class of a model, or of the one inside of it; None if it says none."""
+    while estimator is not None and not hasattr(estimator, "pos_label_"):
+        steps = getattr(estimator, "steps", None)
+        inside = [getattr(estimator, name, None) for name in ("best_estimator_", "estimator_")]
+        estimator = steps[-1][1] if steps else next(filter(None, inside), None)
+    return getattr(estimator, "pos_label_", None)
 
 
 def _error(
-    y_true: Any, y_pred: Any, *, sensitive_features: Any, sample_weight: Any = None
+    y_true: Any,
+    y_pred: Any,
+    *,
+    sensitive_features: Any,
+    sample_weight: Any = None,
+    pos_label: Any = None,
 ) -> float:
     """Return the error; the groups have told the classifier only."""
     return weighted_f1_error(y_true, y_pred, sample_weight=sample_weight)
@@ -148,8 +180,9 @@ def fairness_scorer(
         Pass the groups to `predict`, too, for use where they are known: of classifiers that take
         them there. In pipelines that needs ``set_predict_request(sensitive_features=True)``.
     pos_label : label, default=None
-        The positive label of a distance, as in `constraint_distance`; that of the classifier, where
-        it has one. The error has none.
+        The positive label of a distance, as in `constraint_distance`. None is that of the
+        classifier that is scored, or that is inside of the pipeline or search, where it has one
+        (``pos_label_``). The error has none.
     groups : {"intersections", "columns"}, default="intersections"
         Between what a distance is, as in `demographic_parity_distance`; as the classifier's.
 
@@ -191,7 +224,9 @@ def fairness_scorer(
     known = ["weighted_f1_error", *by_metric(), *by_ratio()]
     if name not in known:
         raise ValueError(
-            f"Unknown scorer {name!r}.{did_you_mean(name, known)} The scorers are {sorted(known)}."
+            f"Unknown scorer {name!r}.{did_you_mean(name, [known[0], *by_metric()])} The scorers "
+            f"are {sorted([known[0], *by_metric()])}; of constraints that compare rates also with "
+            '"_ratio" in place of "_distance".'
         )
     error = name == "weighted_f1_error"
     if error and pos_label is not None:
@@ -214,4 +249,4 @@ def fairness_scorer(
     # scikit-learn's default: weights that are routed without a decision are an error.
     with sklearn.config_context(enable_metadata_routing=True):
         scorer.set_score_request(sensitive_features=True, sample_weight=None)
-    return _ToldScorer(metric, scorer, 1.0 if more else -1.0) if known_groups else scorer
+    return _GroupScorer(metric, scorer, sign=1.0 if more else -1.0, told=known_groups)

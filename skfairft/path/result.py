@@ -166,10 +166,13 @@ class FairnessPath:
         confidence : float, default=None
             With which the chosen classifier is to be within the bounds on other
             rows, in [0.5, 1); 0.95 is a good choice. Then each solver and rank is followed from the
-            weight whose confidence limits come nearest to the bounds, or are the furthest within,
-            towards weaker ones, as long as the limits are within the bounds, and the least error of
-            these is chosen. Points with moved thresholds are not asked. The confidence is divided
-            among solvers and ranks. None takes the judged rows' difference for the difference.
+            weight whose confidence limit is the furthest within the bound towards weaker ones, as
+            long as the limit is within it, and the least error of these is chosen; of several
+            bounds from the weakest weight whose limits are within all. Points with moved thresholds
+            are not asked. The confidence is divided among solvers and ranks, and among bounds. None
+            takes the judged rows' difference for the difference. With several bounds a fit with
+            them (``difference_bound=``, ``ratio_bound=``) as a rule has less error than a point of
+            the path, at which all constraints have one weight.
         by : {"error", "worst_group"}, default="error"
             What is to be least, ``weighted_f1_error`` or ``worst_group_error``; the other one
             decides where several are.
@@ -253,7 +256,7 @@ class FairnessPath:
         curves = [
             part.index.to_numpy() for _, part in own.groupby(own["solver"] + own["rank"].map(repr))
         ]
-        level = 1.0 - (1.0 - confidence) / len(curves)
+        level = 1.0 - (1.0 - confidence) / (len(curves) * len(demands))
         certified: list[int] = []
         nearest = (np.inf, 0)
         for curve in curves:
@@ -269,9 +272,7 @@ class FairnessPath:
                 continue
             at = int(np.nanargmin(beyond))
             nearest = min(nearest, (beyond[at], int(curve[at])))
-            while at >= 0 and beyond[at] <= 0.0:
-                certified.append(int(curve[at]))
-                at -= 1
+            certified += curve[_in_sequence(beyond, len(demands))].tolist()
         if certified:
             return self._best(certified, by)
         row = nearest[1]
@@ -326,6 +327,30 @@ class FairnessPath:
             inflation=self._inflation,
             tuned=self.tuned[rows],
         )
+
+
+def _in_sequence(beyond: NDArray[np.float64], n_bounds: int) -> list[int]:
+    """Return which points of a curve (m,), by weight, are taken to be within the bounds.
+
+    They are neighbours: from the one that is the furthest within towards weaker ones. Of several
+    bounds they are those from the weakest on: at the strongest weights all rows may be decided
+    alike, which is surely within.
+
+    Examples
+    --------
+    >>> beyond = np.array([0.2, -0.1, -0.2, 0.1, -0.3])
+    >>> _in_sequence(beyond, 1), _in_sequence(beyond, 2)
+    ([4], [1, 2])
+    """
+    within = beyond <= 0.0
+    if not within.any():
+        return []
+    at, step = (int(np.nanargmin(beyond)), -1) if n_bounds == 1 else (int(within.argmax()), 1)
+    found = []
+    while 0 <= at < len(within) and within[at]:
+        found.append(at)
+        at += step
+    return found
 
 
 def _at_most(demand: Demand) -> str:

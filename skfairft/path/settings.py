@@ -31,12 +31,21 @@ def check_settings(
     n_boot: Any,
 ) -> tuple[list[str], NDArray[np.float64]]:
     """Return constraints and weights, or refuse what cannot be traced; as `fairness_path`."""
-    bounds = {name: getattr(clf, name) for name in ("difference_bound", "ratio_bound")}
-    if clf.constraint is None or any(each is not None for each in bounds.values()):
-        given = ", ".join(f"{name}={shown(value)}" for name, value in bounds.items())
+    bounds = {
+        name: getattr(clf, name) for name in ("difference_bound", "ratio_bound", "confidence")
+    }
+    given = {name: value for name, value in bounds.items() if value is not None}
+    if clf.constraint is None:
         raise ValueError(
-            f"fairness_path got a classifier with constraint={clf.constraint!r}, {given}; it draws "
-            "the whole curve of a constraint without a bound. Afterwards "
+            "fairness_path got a classifier with constraint=None; it draws the curve of a "
+            'constraint. Set constraint="demographic_parity" or another one.'
+        )
+    if given:
+        said = ", ".join(f"{name}={shown(value)}" for name, value in given.items())
+        none = ", ".join(f"{name}=None" for name in given)
+        raise ValueError(
+            f"fairness_path got a classifier with {said}; it draws the whole curve of a constraint "
+            f"without a bound: pass clone(clf).set_params({none}). Afterwards "
             "path.choose(difference_bound, confidence=0.95) picks a point."
         )
     if hasattr(clf.cv, "__next__"):

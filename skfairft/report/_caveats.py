@@ -16,6 +16,7 @@ def find_caveats(facts: Facts) -> tuple[Caveat, ...]:
     finders = (
         _caveats_rows.groups,
         _caveats_rows.classes,
+        _caveats_rows.one_decision,
         _caveats_rows.few_rows,
         _caveats_rows.undefined,
         _caveats_model.wrapper,

@@ -25,6 +25,7 @@ __all__ = [
     "groups",
     "intervals",
     "missing_from",
+    "one_decision",
     "undefined",
 ]
 
@@ -104,6 +105,18 @@ def few_rows(facts: Facts) -> Iterator[Caveat]:
             f"Fewer than {FEW_ROWS} rows stand behind some of the rates. Chance moves such a "
             "rate a lot, and can make it the largest or the smallest of all.",
             details=shortened(details),
+        )
+
+
+def one_decision(facts: Facts) -> Iterator[Caveat]:
+    """Say that all rows are decided alike, which is parity of no use."""
+    overall = facts.fairness.overall
+    rates = [overall[name] for name in overall.index if str(name).startswith("selection_rate")]
+    if rates and all(rate in (0.0, 1.0) for rate in rates):
+        yield Caveat(
+            "One decision for all",
+            "The model decides all of these rows alike. That is parity, and of no use: no one is "
+            "told apart.",
         )
 
 

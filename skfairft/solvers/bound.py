@@ -45,7 +45,7 @@ def only_bound(bounds: Sequence[Bound], name: str) -> Bound:
     0.05
     """
     if len(bounds) > 1 or bounds[0].form == "ratio":
-        raise AttributeError(f"{name} is that of one bound, on a difference: see the bounds.")
+        raise AttributeError(f"{name} is that of one bound, on a difference: see bounds_.")
     return bounds[0]
 
 
@@ -192,11 +192,12 @@ def weakest_weight(
         rows=max(judge.rows_needed(found.scores, demand.most, level) for judge, demand in asked),
     )
     decided = found.scores.argmax(dim=1)
-    if all(each.met for each in reached) and len(decided.unique()) == 1:
+    met = all(each.met for each in reached)
+    if len(decided.unique()) == 1 and (met or len(asked) > 1):
         at = "" if trials.separate else f", at fairness_weight={found.weight:.3g}"
         told = "told the groups, " if known else ""
         warn_user(
-            f"{told}{in_words(reached)} {'are' if len(reached) > 1 else 'is'} met by a head that "
+            f"{told}{in_words(reached)} led to a head that "
             f"decides all {judges[0].n_rows} judged rows alike{at}: parity of no use. Ask for "
             "less, centre the features, or try another solver, rank or importance.",
             FairnessWarning,
@@ -224,8 +225,8 @@ def _reached(
     )
 
 
-def in_words(bounds: Sequence[Bound]) -> str:
-    """Return what was asked for, as parameters.
+def in_words(bounds: Sequence[Bound], of_all: int = 1) -> str:
+    """Return what was asked for, as parameters; some of so many.
 
     Examples
     --------
@@ -238,7 +239,7 @@ def in_words(bounds: Sequence[Bound]) -> str:
     named = [
         f"{'ratio' if each.form == 'ratio' else 'difference'}_bound={each.bound}" for each in bounds
     ]
-    if len(bounds) == 1:
+    if max(len(bounds), of_all) == 1:
         return named[0]
     of_each = zip(named, bounds, strict=True)
     return " and ".join(f"{name} of {each.constraint}" for name, each in of_each)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..head.start import scores_classes
 from ..inputs.warn import warn_user
-from ..inputs.words import shown
+from ..inputs.words import did_you_mean, shown
 from ..lowrank.importance import heads_of
 from ..parity.constraints import largest_distance
 from ..parity.demands import Demand, each_of, read_demands
@@ -105,9 +105,10 @@ def _check_demands(clf: Any, solver: Solver) -> None:
     names = [clf.constraint] if isinstance(clf.constraint, str) else list(clf.constraint)
     unknown = [name for name in names if not isinstance(name, str) or name not in TABLE]
     if not names or unknown or len(set(names)) < len(names):
+        hint = did_you_mean(unknown[0], TABLE) if unknown and isinstance(unknown[0], str) else ""
         raise ValueError(
             f"constraint={shown(clf.constraint)}; expected a constraint or a list of different "
-            f"ones, of {sorted(TABLE)}."
+            f"ones, of {sorted(TABLE)}.{hint}"
         )
     if len(names) > 1 and not solver.several:
         raise ValueError(

@@ -77,7 +77,7 @@ class JointDual:
     Group 0 is selected less; the smallest selection rate is to be four fifths of the largest:
 
     >>> demand = Demand("demographic_parity", ratio=True, bound=0.8)
-    >>> p = torch.tensor([[0.4, 0.0, 0.2, 0.4], [0.3, 0.4, 0.3, 0.0]]).double().repeat(50, 1)
+    >>> p = torch.tensor([[0.1, 0.2, 0.0, 0.7], [0.6, 0.0, 0.4, 0.0]]).double().repeat(50, 1)
     >>> dual = JointDual(
     ...     p, torch.ones(100).double(), (demand,), (demand.rule(2),), n_groups=2
     ... )

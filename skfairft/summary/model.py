@@ -368,6 +368,7 @@ class ModelSummary:
             asked.append(what)
         bounded = any(demand.bound is not None for demand in self.demands)
         sure = f" with confidence {self.confidence:.3g}" if self.confidence and bounded else ""
+        sure = f"; all{sure}" if sure and len(asked) > 1 else sure
         return f"{'; '.join(asked)}{sure}"
 
     def describe_constraint(self) -> str:
