@@ -161,6 +161,7 @@ class TestModes:
             torch.set_default_dtype(torch.float32)
         np.testing.assert_array_equal(found, expected)
 
+    @pytest.mark.slow
     def test_a_path_in_inference_mode(self):
         clf = FairLowRankHeadClassifier(constraint="equalized_odds", random_state=0)
         with torch.inference_mode():

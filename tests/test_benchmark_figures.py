@@ -269,6 +269,7 @@ class TestWhatIsDrawn:
         a, b = (values(part, "DDP", system=s) for s in ("paper, heads by group", "TL"))
         assert figure.axes[1].containers[2][0].get_ydata()[-1] == pytest.approx((a - b).mean())
 
+    @pytest.mark.slow
     def test_each_says_what_its_bars_are(self, frame):
         for draw in FIGURES.values():
             foot = draw(frame).get_supxlabel()

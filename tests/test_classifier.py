@@ -546,6 +546,7 @@ class TestAccuracy:
         ours, reference = self.mean_points([(X, y, s, seed) for seed in range(3)], [9, 10, None])
         assert min(ours.values()) >= reference - 0.2
 
+    @pytest.mark.slow
     def test_features_of_a_network_on_adult(self):
         splits = [(*adult_features(seed), seed) for seed in range(4)]
         ours, reference = self.mean_points(splits, [1, None])

@@ -153,6 +153,7 @@ def test_a_bad_row_is_named_and_nothing_is_left(cluster, data):
     assert not cluster.futures
 
 
+@pytest.mark.slow
 def test_a_fit_may_be_a_task_of_the_cluster(cluster, data):
     """Each worker has one thread: the fit gives it up while it waits."""
     X, y, s = (each[:600] for each in data)

@@ -215,6 +215,7 @@ def test_how_rows_are_cut_does_not_matter(data, cuts, more, by_group):
     assert_same(here, there, X, cut(X, more))
 
 
+@pytest.mark.slow
 def test_a_path_is_that_in_memory(data, lazy):
     X, y, s = data
     clf = FairLowRankHeadClassifier(

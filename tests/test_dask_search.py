@@ -197,6 +197,7 @@ class TestSearch:
         sent = traffic.total(cluster) - before
         assert least <= sent / len(pickle.dumps(backbone)) <= most
 
+    @pytest.mark.slow
     def test_a_killed_worker_costs_no_result(self, cluster, data, backbone):
         X, y, s = data
         expected = search_of(backbone, "here").fit(X, y, sensitive_features=s)

@@ -1227,6 +1227,7 @@ class TestInABrowser:
             digits = 2 if name == "weighted_f1_error" else 3
             assert row[1:] == shown(value, low, high, digits).split("\n")
 
+    @pytest.mark.slow
     def test_two_classes_and_a_path(self, chromium, path, rows, tmp_path):
         clf = path.classifiers[path.choose(0.1)]
         report = report_of(clf, rows[1], path=path)

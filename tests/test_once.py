@@ -198,6 +198,7 @@ class TestOnce:
         assert module.rows == N
         assert module.training
 
+    @pytest.mark.slow
     def test_a_fresh_process_finds_what_another_stored(self, data, tmp_path):
         X = data[0]
         np.save(tmp_path / "X.npy", X)

@@ -150,6 +150,7 @@ class TestPath:
         assert self.points(data, ["fine_tune", FineTune(), "closed_form"], solver=own) == wanted
 
     @pytest.mark.filterwarnings("ignore:Training stopped")
+    @pytest.mark.slow
     def test_of_one_name_are_numbered(self, data):
         solvers = [
             FineTune(max_epochs=2, callbacks=[EpochScoring(name, on_train=True, name=name)])

@@ -92,6 +92,7 @@ def enter(store):
 
 
 @linux
+@pytest.mark.slow
 def test_a_process_that_is_stopped_is_not_waited_for(tmp_path):
     """A real one, in the middle of an extraction; it ends well when it goes on."""
     X = np.random.default_rng(0).normal(size=(96, 5)).astype(np.float32)

@@ -7,7 +7,7 @@ from typing import Any
 
 import sklearn
 from numpy.typing import NDArray
-from sklearn.metrics import make_scorer
+from sklearn.metrics import accuracy_score, make_scorer
 
 from ..inputs.words import did_you_mean, shown
 from ..parity.cells import HOW_TO_ROUTE
@@ -16,6 +16,9 @@ from ..parity.table import by_metric, by_ratio
 from .scores import constraint_distance, constraint_ratio, weighted_f1_error
 
 __all__ = ["fairness_scorer"]
+
+# What `make_scorer` makes; searches let several of these share their predictions.
+_SCORER = type(make_scorer(accuracy_score))
 
 
 class _NoScore:
@@ -81,8 +84,17 @@ class _GroupMetric:
         )
 
 
-class _GroupScorer:
-    """A scorer that is given the groups; routed as another one is.
+class _GroupScorer(_SCORER):  # type: ignore[misc,valid-type]
+    """scikit-learn's scorer, which tells the metric the positive class of what it scores."""
+
+    def _score(self, method_caller: Any, estimator: Any, *args: Any, **kwargs: Any) -> Any:
+        positive = _positive_of(estimator)
+        told = {} if positive is None else {"pos_label": positive}
+        return super()._score(method_caller, estimator, *args, **kwargs, **told)
+
+
+class _ToldScorer:
+    """A scorer that passes the groups to `predict`, too; routed as another one is.
 
     Parameters
     ----------
@@ -92,12 +104,10 @@ class _GroupScorer:
         With the requests.
     sign : float
         That the metric is multiplied by.
-    told : bool
-        Whether the groups are passed to `predict`, too.
     """
 
-    def __init__(self, metric: Callable[..., Any], routed: Any, *, sign: float, told: bool) -> None:
-        self._metric, self._routed, self._sign, self._told = metric, routed, sign, told
+    def __init__(self, metric: Callable[..., Any], routed: Any, sign: float) -> None:
+        self._metric, self._routed, self._sign = metric, routed, sign
 
     def __call__(
         self, estimator: Any, X: Any, y_true: Any, sample_weight: Any = None, **routed: Any
@@ -105,24 +115,15 @@ class _GroupScorer:
         groups = routed.get("sensitive_features")
         if groups is None:
             return _NoScore()
-        if not self._told:
-            predicted = estimator.predict(X)
-        else:
-            try:
-                predicted = estimator.predict(X, sensitive_features=groups)
-            except Exception as error:  # which a search would turn into NaN
-                return _NoScore(f"no score, because predict did not take the groups: {error}")
+        try:
+            predicted = estimator.predict(X, sensitive_features=groups)
+        except Exception as error:  # which a search would turn into NaN
+            return _NoScore(f"no score, because predict did not take the groups: {error}")
         given = {} if sample_weight is None else {"sample_weight": sample_weight}
         given |= {"sensitive_features": groups, "pos_label": _positive_of(estimator)}
         return self._sign * self._metric(y_true, predicted, **given)
 
-    def __getattr__(self, name: str) -> Any:
-        # What scikit-learn asks of its own scorers, such as to score other thresholds.
-        if name.startswith("__") or "_routed" not in vars(self):
-            raise AttributeError(name)
-        return getattr(self._routed, name)
-
-    def set_score_request(self, **requests: Any) -> _GroupScorer:
+    def set_score_request(self, **requests: Any) -> _ToldScorer:
         """Say what is to be passed on; as of other scorers."""
         self._routed.set_score_request(**requests)
         return self
@@ -132,7 +133,7 @@ class _GroupScorer:
         return self._routed.get_metadata_routing()
 
     def __repr__(self) -> str:
-        return f"{self._routed!r}{', told the groups' * self._told}"
+        return f"{self._routed!r}, told the groups"
 
 
 def _positive_of(estimator: Any) -> Any:
@@ -245,8 +246,9 @@ def fairness_scorer(
     metric = _error if error else _GroupMetric(name, pos_label, groups)
     more = name in by_ratio()
     scorer = make_scorer(metric, greater_is_better=more)
+    scorer.__class__ = _GroupScorer
     # set_score_request exists only where routing is enabled. The weights' request stays None,
     # scikit-learn's default: weights that are routed without a decision are an error.
     with sklearn.config_context(enable_metadata_routing=True):
         scorer.set_score_request(sensitive_features=True, sample_weight=None)
-    return _GroupScorer(metric, scorer, sign=1.0 if more else -1.0, told=known_groups)
+    return _ToldScorer(metric, scorer, 1.0 if more else -1.0) if known_groups else scorer

@@ -190,8 +190,8 @@ def classifier_of(kind: type, content: dict[str, Any], tensors: Tensors) -> Any:
 def _set_bounds(clf: Any, fitted: dict[str, Any]) -> None:
     """Set what was asked of the rates and what was reached, with what is told the groups."""
     # Of the first that were saved it is what their parameters ask for.
-    given = clf.demands_ if "demands_" in fitted else map(astuple, demands_of(clf))
-    clf.demands_ = tuple(map(_demand_of, given))
+    asked = tuple(map(_demand_of, map(astuple, demands_of(clf))))
+    clf.demands_ = tuple(map(_demand_of, clf.demands_)) if "demands_" in fitted else asked
     if "difference_" in fitted:  # of one bound: those of the first that were saved
         names = ("difference_", "difference_interval_", "difference_limit_", "bound_met_")
         clf.bounds_ = (_first_bound(clf, *(unpack(fitted[name]) for name in names)),)

@@ -264,7 +264,7 @@ class SmoothedRule:
     >>> p = torch.tensor([[0.1, 0.2, 0.0, 0.7], [0.6, 0.0, 0.4, 0.0]]).double()
     >>> rule = SmoothedRule(p, torch.ones(2).double(), 2)
     >>> round(rule.plain().value, 3), rule.count.shape
-    (0.75, torch.Size([2, 2]))
+    (0.65, torch.Size([2, 2]))
     """
 
     def __init__(self, p: Tensor, w: Tensor, n_groups: int) -> None:
