@@ -24,6 +24,9 @@ from skfairft.metrics import fairness_report
 from skfairft.rows import dask as chunked
 from skfairft.rows.dask import DaskFeatures
 
+# Starting workers takes long; the guide's page on scaling out, which is run, has a cluster, too.
+pytestmark = pytest.mark.slow
+
 N, D = 3000, 12
 BOUND = {
     "constraint": "demographic_parity",

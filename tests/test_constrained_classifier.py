@@ -254,7 +254,10 @@ class TestRank:
 
 
 class TestHiddenLayer:
-    @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.parametrize(
+        "solver",
+        [SOLVERS[0], *(pytest.param(each, marks=pytest.mark.slow) for each in SOLVERS[1:])],
+    )
     def test_fits_and_takes_the_distance_away(self, data, solver):
         X, y, _ = data
         head = nn.Sequential(nn.Linear(D, 12), nn.ReLU())

@@ -159,8 +159,15 @@ def folder(tmp_path):
     return filled(tmp_path)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        # Each kind and each name with some of the others; all in the slow run.
+        pytest.param(kind, name, marks=[pytest.mark.slow] * ((i + j) % 3 > 0))
+        for i, kind in enumerate(KINDS)
+        for j, name in enumerate(NAMES)
+    ],
+)
 def test_what_lies_in_the_folder_of_a_module(folder, name, kind):
     path = room_of(folder) / name
     path.unlink(missing_ok=True)

@@ -312,7 +312,13 @@ class TestTheFit:
 
     @pytest.mark.parametrize(
         "params",
-        [{}, {"head": torch.nn.Sequential(torch.nn.Linear(30, 5), torch.nn.Tanh())}],
+        [
+            {},
+            pytest.param(
+                {"head": torch.nn.Sequential(torch.nn.Linear(30, 5), torch.nn.Tanh())},
+                marks=pytest.mark.slow,
+            ),
+        ],
         ids=["linear", "with rows held out to stop by"],
     )
     def test_heeds_rows_that_belong_together(self, params):
@@ -675,6 +681,7 @@ class TestInSimulation:
     @pytest.mark.parametrize(
         ("constraint", "bound"), [(DP, 0.15), pytest.param(EO, 0.2, marks=pytest.mark.slow)]
     )
+    @pytest.mark.slow
     def test_missing_at_random_or_by_label_is_harmless_but_not_by_group(self, constraint, bound):
         seeds = range(4)
         apart = {

@@ -982,7 +982,9 @@ class TestPage:
                 "fairness_weight": 0.5,
             },
             {"solver": "plug_in", "constraint": "equalized_odds", "fairness_weight": 0.5},
-            {"head": "hidden", "rank": 2, "max_epochs": 3, "tol": None},
+            pytest.param(
+                {"head": "hidden", "rank": 2, "max_epochs": 3, "tol": None}, marks=pytest.mark.slow
+            ),
             {"feature_extractor": "linear", "head": "last", "rank": 1},
         ],
         ids=str,

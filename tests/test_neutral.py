@@ -189,7 +189,10 @@ def of_several(n_groups, seed):
 
 
 class TestSeveralGroups:
-    @pytest.mark.parametrize(("n_groups", "seed"), [(3, 0), (3, 1), (3, 2), (5, 0)])
+    @pytest.mark.parametrize(
+        ("n_groups", "seed"),
+        [(3, 0), *(pytest.param(3, seed, marks=pytest.mark.slow) for seed in (1, 2)), (5, 0)],
+    )
     def test_lies_between_its_bound_and_equal_weights(self, n_groups, seed):
         moments, cut, equal = of_several(n_groups, seed)
         assert_sound(cut, moments, 2)

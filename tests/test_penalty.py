@@ -550,6 +550,7 @@ class TestMinibatches:
                 (loss + shrinkage + own.value(mass)).backward()
                 optimizer.step()
 
+    @pytest.mark.slow
     def test_do_not_lose_a_rare_group(self):
         rows = self.rare()
         moments = parity("demographic_parity", 2)
@@ -618,7 +619,7 @@ class TestTraining:
         assert_same_parameters(ours, run(5.0))
         assert not same_parameters(ours, run(6.0))
 
-    @pytest.mark.parametrize("settings", [{}, ADAMW])
+    @pytest.mark.parametrize("settings", [{}, pytest.param(ADAMW, marks=pytest.mark.slow)])
     def test_of_a_hidden_layer_reduces_its_gaps(self, settings):
         rows = make_rows(400)
         moments = parity("demographic_parity", 2)

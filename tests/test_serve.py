@@ -90,6 +90,7 @@ def check(client, clf, rows):
     np.testing.assert_array_equal(np.array(classes)[clear], clf.predict(rows)[clear])
 
 
+@pytest.mark.slow
 def test_answers_are_the_classifier_s(client, fitted):
     clf, X, *_ = fitted
     assert 0.02 < clf.predict(X[:1000]).mean() < 0.98  # control: it decides both ways

@@ -55,7 +55,7 @@ def worst(y, pred, s, over="cells"):
 
 class TestRule:
     @pytest.mark.parametrize("constraint", OVER)
-    @pytest.mark.parametrize("weight", [0.3, 0.9, 1.0])
+    @pytest.mark.parametrize("weight", [0.3, pytest.param(0.9, marks=pytest.mark.slow), 1.0])
     @pytest.mark.parametrize(("k", "G"), [(2, 2), (2, 3), (3, 2), (3, 4)])
     def test_is_that_of_the_linear_program(self, constraint, weight, k, G):
         p, w = draw_cells(k=k, G=G)
