@@ -41,6 +41,7 @@ from skfairft.parity.ratio_limits import ratio_limits
 from skfairft.parity.tied import tied_limit
 from skfairft.solvers.dual import TEMPERATURES, ParityDual
 from skfairft.solvers.joint import JointDual
+from skfairft.solvers.maximin import MaximinDual
 from skfairft.summary import summarize
 
 DP, EO = "demographic_parity", "equalized_odds"
@@ -136,6 +137,12 @@ class TestRule:
         assert dual.limits(0.5)[:2] == [0.01, 0.9]
         assert dual.limits(1.0)[:2] == pytest.approx([0.0, 0.0], abs=1e-9)
         assert len({dual.limits(t)[2] for t in (0.0, 0.5, 1.0)}) == 1
+        # A largest rate is drawn to the least that there is, and not beyond it.
+        wrong = Demand(WRONG, bound=0.45)
+        alone, (rule,) = dual_of(p, w, wrong)
+        least = MaximinDual(p, w, rule, n_groups=2).worst(1.0).limit
+        assert alone.limits(1.0) == pytest.approx([least], abs=1e-9)
+        assert 0.1 < least < 0.45
         # What a limit takes away: nothing where it is beyond what there is.
         shares = dual.shares(0.5)
         assert shares[1] == 0.0
@@ -316,8 +323,25 @@ class TestFit:
             constraint=[DP, MISSED], ratio_bound=[0.8, None], difference_bound=[None, 0.15]
         ).fit(X, y, sensitive_features=s)
         ratio, largest = clf.bounds_
-        assert 0.8 <= ratio.value < 0.82
-        assert 0.14 < largest.value <= 0.15
+        assert 0.8 <= ratio.value < 0.806
+        assert 0.144 < largest.value <= 0.15
+
+    def test_only_those_that_are_not_met_are_drawn_on(self):
+        """Drawn together they end where all rows are decided alike, or nearly."""
+        X, y, s = make_rows(seed=2)
+        clf = make_clf(constraint=[DP, EO], difference_bound=[0.15, 0.5], confidence=0.95)
+        clf.fit(X, y, sensitive_features=s)
+        assert clf.bound_met_
+        assert np.mean(clf.predict(X) == y) > 0.74
+
+    def test_rates_are_those_of_rows_whatever_their_classes_weigh(self, data):
+        X, y, s = data
+        clf = make_clf(
+            constraint=[DP, WRONG], fairness_weight=[1.0, 0.0], class_weight={0: 1.0, 1: 5.0}
+        ).fit(X, y, sensitive_features=s)
+        pred = clf.predict(X)
+        assert 0.6 < pred.mean() < 0.99
+        assert parity_distance(y, pred, s, DP, 2) < 0.02
 
     def test_what_asks_for_nothing_changes_nothing_to_speak_of(self, data, other):
         """A second bound that is met anyway takes its part of the confidence, and no more."""
@@ -565,6 +589,10 @@ class TestLimits:
         np.testing.assert_allclose(found.high, 1.0 - low.amin(dim=-1))
         assert (found.low <= found.distance).all()
         assert (found.distance < found.high).all()
+        # The lower limit is the largest of theirs, at the level at which all hold together.
+        level = (1.0 + 0.9 ** (1.0 / len(rule.kinds))) / 2.0
+        _, high = ratio_limits(rates, rows, confidence=level)
+        np.testing.assert_allclose(found.low, (1.0 - high).amax(dim=-1))
 
     @pytest.mark.parametrize("level", [0.8, 0.95])
     def test_of_rates_made_alike_is_the_quantile_of_their_ratio(self, level):
@@ -624,6 +652,15 @@ class TestPath:
         np.testing.assert_allclose(table["difference"], table[f"{DP}_distance"])
         assert (table[f"{MISSED}_low"] <= table[MISSED]).all()
         assert (table[MISSED] <= table[f"{MISSED}_high"]).all()
+        # The votes are found on these rows for all that is asked for, and the limits heed that.
+        high = distance_limits(
+            parity(MISSED, 2),
+            *(found.decisions, found.squares),
+            confidence=0.975,
+            inflation=REFIT,
+            tuned=found.tuned,
+        ).high
+        np.testing.assert_allclose(table[f"{MISSED}_high"], high)
         for i, decisions in enumerate(found.decisions):
             selected = decisions[:, :, 1].sum(axis=1) / decisions.sum(axis=(1, 2))
             assert table["ratio"].iloc[i] == pytest.approx(selected.min() / selected.max())
@@ -653,7 +690,7 @@ class TestPath:
             limit = distance_limits(
                 parity(constraint, 2),
                 *(found.decisions[row][None], found.squares[row][None]),
-                confidence=0.9,
+                confidence=0.95,  # of two bounds each has half of what may go wrong
                 inflation=REFIT,
                 tuned=True,
             ).high[0]
@@ -760,6 +797,7 @@ class TestTold:
         again = load(tmp_path / "clf")
         assert again.bounds_ == both.bounds_
         assert again.known_groups_ == both.known_groups_
+        assert again.demands_ == both.demands_
         assert again.fairness_weight_ == both.fairness_weight_
         assert again.get_params()["constraint"] == [DP, MISSED]
         assert (again.predict(X) == both.predict(X)).all()
@@ -773,5 +811,6 @@ class TestTold:
         )
         clf.set_params(solver=PlugIn()).fit(X, y, sensitive_features=s).save(tmp_path / "clf")
         again = load(tmp_path / "clf")
+        assert again.demands_ == (Demand(DP, weight=0.5), Demand(WRONG, weight=0.25))
         assert again.fairness_weight_ == pytest.approx(clf.fairness_weight_)
         assert clone(again).fit(X, y, sensitive_features=s).rank_ == clf.rank_

@@ -117,10 +117,12 @@ def constraint_ratio(
 
     Parameters
     ----------
-    y_true, y_pred, sensitive_features, sample_weight, pos_label, groups
+    y_true, y_pred
         As in `demographic_parity_distance`, collections of Dask among them.
     constraint : str
         A constraint that compares rates, such as "demographic_parity".
+    sensitive_features, sample_weight, pos_label, groups
+        As in `demographic_parity_distance`.
 
     Returns
     -------
