@@ -622,6 +622,10 @@ class TestLimits:
         assert n < wanted < np.inf
         enough, fewer = (wanted / n * table, 0.5 * wanted / n * table)
         assert distance_limits(rule, enough, enough).high < 0.25
+        # In 80 % of samples of so many rows the limit of 95 % is within the bound.
+        surer = float(norm.cdf(norm.ppf(0.95) + norm.ppf(0.8)))
+        high = distance_limits(rule, enough, enough, confidence=surer).high
+        assert high == pytest.approx(0.25, abs=2e-3)
         assert distance_limits(rule, fewer, fewer).high > 0.25 - 0.05
         short = distance_limits(rule, table, table).distance
         assert rows_needed(rule, table, table, 0.9 * float(short), n_rows=int(n)) == np.inf
@@ -695,6 +699,12 @@ class TestPath:
                 tuned=True,
             ).high[0]
             assert limit <= bound
+        # A bound between a point's limits at both levels is not met by it.
+        own = np.flatnonzero(found.table["positive_share"] == 1.0)
+        at = own[np.argsort(found.table["fairness_weight"].iloc[own])][4]
+        weak, strong = (found.limits(each)[at] for each in (0.9, 0.95))
+        bound = (weak + strong) / 2.0
+        assert found.limits(0.95)[found.choose([bound, 0.99], confidence=0.9)] <= bound < strong
         with pytest.warns(FairnessWarning, match="No point is within difference_bound=0.0 and"):
             found.choose([0.0, 0.0], confidence=0.9)
 
