@@ -618,15 +618,15 @@ class TestLimits:
         table = np.array([[[45.0, 50.0], [5.0, 40.0]], [[35.0, 45.0], [5.0, 45.0]]])
         rule = parity(DP, 2, ratio=True)
         n = table.sum()
-        wanted = float(rows_needed(rule, table, table, 0.25, n_rows=int(n)))
+        wanted = float(rows_needed(rule, table, table, 0.15, n_rows=int(n)))
         assert n < wanted < np.inf
         enough, fewer = (wanted / n * table, 0.5 * wanted / n * table)
-        assert distance_limits(rule, enough, enough).high < 0.25
+        assert distance_limits(rule, enough, enough).high < 0.15
         # In 80 % of samples of so many rows the limit of 95 % is within the bound.
         surer = float(norm.cdf(norm.ppf(0.95) + norm.ppf(0.8)))
         high = distance_limits(rule, enough, enough, confidence=surer).high
-        assert high == pytest.approx(0.25, abs=2e-3)
-        assert distance_limits(rule, fewer, fewer).high > 0.25 - 0.05
+        assert high == pytest.approx(0.15, abs=2e-3)
+        assert distance_limits(rule, fewer, fewer).high > 0.15 - 0.03
         short = distance_limits(rule, table, table).distance
         assert rows_needed(rule, table, table, 0.9 * float(short), n_rows=int(n)) == np.inf
 
