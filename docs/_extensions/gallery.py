@@ -20,6 +20,7 @@ PAGES = (
     "plot_path.py",
     "plot_intersections.py",
     "plot_worst_group.py",
+    "plot_several.py",
     "plot_missing_groups.py",
     "plot_images.py",
     "plot_texts.py",
