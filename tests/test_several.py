@@ -9,6 +9,7 @@ import pytest
 import sklearn
 import torch
 from fairlearn.metrics import demographic_parity_ratio, equalized_odds_ratio
+from interrupts import Stops
 from oracles import joint_optimum, parity_distance
 from scipy.integrate import quad
 from scipy.optimize import brentq
@@ -384,6 +385,14 @@ class TestFit:
         said = [str(each.message) for each in caught]
         assert any("too few rows count in the rates" in each for each in said) == bound.met
         assert bound.interval[0] < 0.25
+
+    def test_an_interrupted_search_has_no_answer(self, data):
+        X, y, s = data
+        clf = make_clf(constraint=[DP, WRONG], difference_bound=[0.2, 0.4], cv=0.3, rank=2)
+        clf.set_params(solver=PlugIn(callbacks=[Stops(3)]))
+        with pytest.raises(KeyboardInterrupt):
+            clf.fit(X, y, sensitive_features=s)
+        assert not hasattr(clf, "head_")
 
     def test_what_is_not_met_is_said_of_each(self, data):
         X, y, s = data

@@ -438,8 +438,6 @@ class _CellTrials(Trials):
 
     def path(self, weights: Any, *, known: bool = False, heads: bool = False) -> Iterator[Trial]:
         """Yield the votes' scores for each weight; as `Trials.path`."""
-        if self._fitter.cell_head.fitted.interrupted:
-            raise KeyboardInterrupt
         self._rules.along = tuple(weights.tolist())
         for weight in weights.tolist():
             yield self._scored(weight, known)
@@ -457,6 +455,8 @@ class _CellTrials(Trials):
         return partial(self._fitter.cell_head.voting, self._rules, trial.weight, weight)
 
     def _scored(self, weight: Any, known: bool) -> Trial:
+        if self._fitter.cell_head.fitted.interrupted:
+            raise KeyboardInterrupt
         votes = self._rules.votes(weight, known=known)
         return Trial(weight, safe_log((self._known if known else self._p) @ votes))
 
