@@ -389,7 +389,7 @@ class TestFit:
     def test_an_interrupted_search_has_no_answer(self, data):
         X, y, s = data
         clf = make_clf(constraint=[DP, WRONG], difference_bound=[0.2, 0.4], cv=0.3, rank=2)
-        clf.set_params(solver=PlugIn(callbacks=[Stops(3)]))
+        clf.set_params(solver=PlugIn(callbacks=[Stops(1)]))
         with pytest.raises(KeyboardInterrupt):
             clf.fit(X, y, sensitive_features=s)
         assert not hasattr(clf, "head_")
