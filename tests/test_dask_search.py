@@ -30,6 +30,9 @@ from skfairft.metrics import fairness_scorer
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from _scaling import search_bytes, traffic
 
+# Starting workers takes long; the guide's page on scaling out, which is run, searches on a cluster.
+pytestmark = pytest.mark.slow
+
 N = 600
 WEIGHTS = [0.0, 0.3, 0.6, 0.9]
 FOLDS = 3

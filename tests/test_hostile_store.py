@@ -175,7 +175,11 @@ def test_what_lies_in_the_folder_of_a_module(folder, name, kind):
     check(folder)
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize(
+    "attack",
+    # Every other one of each kind; all in the slow run.
+    [pytest.param(each, marks=[pytest.mark.slow] * (i % 2)) for i, each in enumerate(ATTACKS)],
+)
 def test_rows_and_witnesses(folder, attack):
     act, must_run = ATTACKS[attack]
     act(folder)
