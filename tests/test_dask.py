@@ -172,6 +172,7 @@ def test_weights_are_a_column_too(data, lazy):
     assert_same(here, there, X, lazy[0])
 
 
+@pytest.mark.slow
 def test_three_classes_of_text_and_groups_of_two_columns(data):
     X, y, s = data
     rng = np.random.default_rng(1)

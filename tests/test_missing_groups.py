@@ -699,6 +699,7 @@ class TestInSimulation:
         if constraint == DP:  # control: what the data cannot show
             assert off["by cell"].mean() > off["by label"].mean() + 0.05
 
+    @pytest.mark.slow
     def test_a_limit_holds_on_other_rows(self):
         found = simulated(
             DP, 0.25, lambda y, s, seed: at_random(len(y), 0.1, seed), range(5), confidence=0.95

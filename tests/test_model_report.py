@@ -815,6 +815,7 @@ class TestPath:
         assert "this model" in page
         assert "without a constraint" not in page.partition("Error against difference on")[2]
 
+    @pytest.mark.slow
     def test_peers_are_drawn(self, path, rows):
         clf = path.classifiers[path.choose(0.1)]
         with_peers = report_of(clf, rows[1], path=path, peers={"theirs": (20.0, 0.3)}, n_boot=0)

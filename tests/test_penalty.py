@@ -387,6 +387,7 @@ class TestCalibration:
         assert proba(module, rows)[:, 1].std() > 0.05
 
     @pytest.mark.parametrize("k", [pytest.param(2, marks=pytest.mark.slow), 3])
+    @pytest.mark.slow
     def test_of_several_groups_removes_less_than_asked_for_never_much_more(self, k):
         rows = make_rows(2000, weighted=False, n_classes=k, n_groups=3)
         for constraint in DISTINCT:
@@ -703,6 +704,7 @@ class TestHoldOut:
         expected = objective(module, valid, 0.0, penalty).item()
         assert net.history[0, "valid_loss"] == pytest.approx(expected, rel=1e-12)
 
+    @pytest.mark.slow
     def test_keeps_the_best_epoch_by_loss_and_penalty(self):
         data = make_rows(1500)
         rows, valid = (

@@ -128,6 +128,7 @@ class TestForms:
 
     @pytest.mark.parametrize("peers", some([None, {}, {"theirs": (20.0, 0.1)}, "frame"], "frame"))
     @pytest.mark.parametrize("own", some([True, False], True))
+    @pytest.mark.slow
     def test_paths(self, clf, rows, path, tmp_path, own, peers):
         if peers == "frame":
             peers = pd.DataFrame({"name": ["a"], "error": [20.0], "difference": [0.1]})

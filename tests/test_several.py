@@ -433,7 +433,7 @@ class TestFit:
         assert clf.bound_met_
         assert len(clf.fairness_weight_) == 2
 
-    @pytest.mark.parametrize("k", [2, 3])
+    @pytest.mark.parametrize("k", [2, pytest.param(3, marks=pytest.mark.slow)])
     def test_goes_with_columns_classes_and_groups_on_some_rows(self, k):
         X, y, s = make_rows(k=k)
         rng = np.random.default_rng(0)
