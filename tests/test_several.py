@@ -477,6 +477,20 @@ class TestFit:
             found = fairness_scorer(f"{name}_distance")(clf, X, risk, sensitive_features=s)
         assert found == -own != -other
 
+    def test_a_positive_class_may_be_absent_from_the_rows_that_are_scored(self, data):
+        X, y, s = data
+        risk = np.where(y == 1, "high", "low")
+        clf = make_clf(pos_label="high").fit(X, risk, sensitive_features=s)
+        rows = np.flatnonzero((clf.predict(X) == "low") & (y == 0))
+        with sklearn.config_context(enable_metadata_routing=True):
+            for name, score in (("demographic_parity_distance", 0.0), (f"{DP}_ratio", 1.0)):
+                found = fairness_scorer(name)(clf, X[rows], risk[rows], sensitive_features=s[rows])
+                assert found == score
+            with pytest.raises(ValueError, match="occurs neither"):  # one that is asked for may not
+                fairness_scorer("demographic_parity_distance", pos_label="hihg")(
+                    clf, X, risk, sensitive_features=s
+                )
+
     def test_searches_and_clones_take_lists(self, data):
         X, y, s = data
         clf = make_clf(constraint=[DP, WRONG], fairness_weight=0.5)

@@ -13,7 +13,7 @@ from ..inputs.words import did_you_mean, shown
 from ..parity.cells import HOW_TO_ROUTE
 from ..parity.levels import check_groups_word
 from ..parity.table import by_metric, by_ratio
-from .scores import constraint_distance, constraint_ratio, weighted_f1_error
+from .scores import distance_of, weighted_f1_error
 
 __all__ = ["fairness_scorer"]
 
@@ -57,7 +57,7 @@ class _GroupMetric:
     """A distance or a ratio as a scorer calls it: groups may have failed to arrive."""
 
     def __init__(self, name: str, pos_label: Any, groups: str) -> None:
-        self._measure = constraint_ratio if name in by_ratio() else constraint_distance
+        self._ratio = name in by_ratio()
         self._constraint = (by_metric() | by_ratio())[name]
         self._pos_label, self._groups = pos_label, groups
         self.__name__ = name  # shown in the scorer's repr
@@ -73,15 +73,15 @@ class _GroupMetric:
     ) -> float | _NoScore:
         if sensitive_features is None:
             return _NoScore()
-        return self._measure(
-            y_true,
-            y_pred,
-            constraint=self._constraint,
-            pos_label=pos_label if self._pos_label is None else self._pos_label,
-            groups=self._groups,
-            sensitive_features=sensitive_features,
-            sample_weight=sample_weight,
+        own = self._pos_label is not None
+        found = distance_of(
+            *(self._constraint, y_true, y_pred, sensitive_features, sample_weight),
+            self._pos_label if own else pos_label,
+            self._groups,
+            ratio=self._ratio,
+            absent=not own,  # a classifier's positive class need not be among some rows
         )
+        return 1.0 - found if self._ratio else found
 
 
 class _GroupScorer(_SCORER):  # type: ignore[misc,valid-type]
@@ -140,8 +140,8 @@ def _positive_of(estimator: Any) -> Any:
     """Return the positive class of a model, or of the one inside of it; None if it says none."""
     while estimator is not None and not hasattr(estimator, "pos_label_"):
         steps = getattr(estimator, "steps", None)
-        inside = [getattr(estimator, name, None) for name in ("best_estimator_", "estimator_")]
-        estimator = steps[-1][1] if steps else next(filter(None, inside), None)
+        inside = getattr(estimator, "best_estimator_", getattr(estimator, "estimator_", None))
+        estimator = steps[-1][1] if steps else inside
     return getattr(estimator, "pos_label_", None)
 
 

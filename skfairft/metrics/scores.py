@@ -31,6 +31,7 @@ __all__ = [
     "constraint_distance",
     "constraint_ratio",
     "demographic_parity_distance",
+    "distance_of",
     "equalized_odds_distance",
     "fairness_report",
     "weighted_f1_error",
@@ -96,7 +97,7 @@ def constraint_distance(
     """
     _check_constraint(constraint)
     columns = y_true, y_pred, sensitive_features, sample_weight
-    return _distance(constraint, *columns, pos_label, groups)
+    return distance_of(constraint, *columns, pos_label, groups)
 
 
 def constraint_ratio(
@@ -159,7 +160,7 @@ def constraint_ratio(
             "expected one that compares rates, such as 'demographic_parity'."
         )
     columns = y_true, y_pred, sensitive_features, sample_weight
-    return 1.0 - _distance(constraint, *columns, pos_label, groups, ratio=True)
+    return 1.0 - distance_of(constraint, *columns, pos_label, groups, ratio=True)
 
 
 def _check_constraint(constraint: Any) -> None:
@@ -170,7 +171,7 @@ def _check_constraint(constraint: Any) -> None:
         )
 
 
-def _distance(
+def distance_of(
     constraint: str,
     y_true: Any,
     y_pred: Any,
@@ -180,10 +181,20 @@ def _distance(
     groups: str,
     *,
     ratio: bool = False,
+    absent: bool = False,
 ) -> float:
-    """Return the distance of a constraint, and warn of rates that are undefined."""
+    """Return the distance of a constraint, and warn of rates that are undefined.
+
+    The arguments are those of `constraint_distance`, by ``ratio`` 1 minus `constraint_ratio`;
+    ``absent`` is as for `count_cells`.
+
+    Examples
+    --------
+    >>> distance_of("equalized_odds", [0, 1] * 2, [0, 1, 1, 1], [0, 0, 1, 1], None, 1, "columns")
+    1.0
+    """
     check_groups_word(groups)
-    cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label)
+    cells = count_cells(y_true, y_pred, sensitive_features, sample_weight, pos_label, absent=absent)
     levels = levels_asked(groups, cells.groups, sensitive_features)
     row = TABLE[constraint]
     asked = replace(cells, positives=range(len(cells.labels))) if row.each_class else cells
@@ -258,7 +269,7 @@ def demographic_parity_distance(
     0.5
     """
     columns = y_true, y_pred, sensitive_features, sample_weight
-    return _distance("demographic_parity", *columns, pos_label, groups)
+    return distance_of("demographic_parity", *columns, pos_label, groups)
 
 
 def equalized_odds_distance(
@@ -308,7 +319,7 @@ def equalized_odds_distance(
     0.5
     """
     columns = y_true, y_pred, sensitive_features, sample_weight
-    return _distance("equalized_odds", *columns, pos_label, groups)
+    return distance_of("equalized_odds", *columns, pos_label, groups)
 
 
 def worst_group_error(
@@ -367,7 +378,7 @@ def worst_group_error(
     if over not in _OVER:
         raise ValueError(f"over={over!r}; expected one of {sorted(_OVER)}.")
     columns = y_true, y_pred, sensitive_features, sample_weight
-    return _distance(_OVER[over], *columns, None, groups)
+    return distance_of(_OVER[over], *columns, None, groups)
 
 
 def weighted_f1_error(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:

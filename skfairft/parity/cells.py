@@ -89,10 +89,12 @@ def count_cells(
     pos_label: Any,
     *,
     resampled: bool = False,
+    absent: bool = False,
 ) -> Cells:
     """Validate, encode and count; columns of Dask by chunk, where these lie.
 
-    With ``resampled`` there are kinds of rows to draw resamples from.
+    With ``resampled`` there are kinds of rows to draw resamples from. A ``pos_label`` that does not
+    occur is an error, unless it may be ``absent``: then it is a label without rows.
     """
     if sensitive_features is None:
         raise ValueError(
@@ -116,7 +118,9 @@ def count_cells(
         sensitive_features=sensitive_features,
         sample_weight=sample_weight,
     )
-    labels, positives = _positive_labels(labels, pos_label, ordered=order is not None)
+    labels, positives = _positive_labels(
+        labels, pos_label, ordered=order is not None, absent=absent
+    )
     tally = tally or tally_rows(sample_weight, n)
     shape = len(groups), len(labels), len(labels)
     code = (codes * len(labels) + true) * len(labels) + pred
@@ -208,11 +212,17 @@ def _unlike(true: Array, pred: Array) -> ValueError:
     )
 
 
-def _positive_labels(labels: Array, pos_label: Any, *, ordered: bool) -> tuple[Array, range]:
+def _positive_labels(
+    labels: Array, pos_label: Any, *, ordered: bool, absent: bool
+) -> tuple[Array, range]:
     """Return the labels (k,) and the codes (c,) of those that are positive in turn."""
     names = labels.tolist()
     if pos_label is not None:
         code = code_of(pos_label, names)
+        if code is None and absent:
+            found = np.empty(len(names) + 1, dtype=object)
+            found[:] = [*names, pos_label]
+            return found, only(len(names))
         if code is None:
             raise ValueError(
                 f"pos_label={shown(pos_label)} occurs neither in y_true nor in y_pred; the labels "

@@ -177,7 +177,7 @@ class JointDual:
 
     def at(self, t: Drawn) -> list[Tensor]:
         """Return the prices (m, G) of the rates of each demand."""
-        return [torch.from_numpy(each) for each in self._prices(self._solution(t), t)]
+        return [torch.from_numpy(each) for each in self._prices(self._solution(t), self.limits(t))]
 
     def idle(self) -> bool:
         """Tell whether the rows' own rates are alike in all that is asked for."""
@@ -190,7 +190,7 @@ class JointDual:
 
     def scores(self, t: Drawn) -> Tensor:
         """Return what each cell adds to the score of each class, (k, G, k)."""
-        return self._scores(self._prices(self._solution(t), t))
+        return self._scores(self._prices(self._solution(t), self.limits(t)))
 
     def _before(self, t: Drawn) -> tuple[Floats, bool]:
         """Return the multipliers to start from, and whether they are those of a t near this one."""
@@ -217,7 +217,7 @@ class JointDual:
                 return self._solved[t]
 
             def dual(x: Floats, temperature: float) -> tuple[float, Floats]:
-                found = self._smoothed.at(self._scores(self._prices(x, t)), temperature)
+                found = self._smoothed.at(self._scores(self._prices(x, limits)), temperature)
                 value, slopes = found.value, []
                 for rule, limit, own in zip(self._rules, limits, self._split(x), strict=True):
                     cost, slope = _of_limit(rule, limit, own, found.rates(rule), temperature)
@@ -233,10 +233,10 @@ class JointDual:
         parts = np.split(x, self._ends[:-1])
         return [part.reshape(shape) for part, shape in zip(parts, self._shapes, strict=True)]
 
-    def _prices(self, x: Floats, t: Drawn) -> list[Floats]:
+    def _prices(self, x: Floats, limits: list[float]) -> list[Floats]:
         """Return the prices (m, G) of the rates of each demand, for all multipliers (q,)."""
         found = []
-        for rule, limit, own in zip(self._rules, self.limits(t), self._split(x), strict=True):
+        for rule, limit, own in zip(self._rules, limits, self._split(x), strict=True):
             if rule.largest:
                 found.append(own.copy())
             else:

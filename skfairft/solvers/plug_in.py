@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..head.cells import CellVote, safe_log
@@ -436,7 +437,9 @@ class _CellTrials(Trials):
         self.separate = rules.joint
         self._fitter, self._rules, self._p = fitter, rules, p
 
-    def path(self, weights: Any, *, known: bool = False, heads: bool = False) -> Iterator[Trial]:
+    def path(
+        self, weights: NDArray[np.float64], *, known: bool = False, heads: bool = False
+    ) -> Iterator[Trial]:
         """Yield the votes' scores for each weight; as `Trials.path`."""
         self._rules.along = tuple(weights.tolist())
         for weight in weights.tolist():
