@@ -13,6 +13,7 @@ from torch import nn
 
 from skfairft.lowrank.cut import CUTS, borrowing, cut_layer, needs_gradients
 from skfairft.lowrank.factorization import floor_importance, weighted_svd
+from skfairft.lowrank.maps import LayerMap
 from skfairft.lowrank.network import LayerStatistics
 
 N, D, K, G = 240, 8, 6, 2
@@ -39,13 +40,21 @@ def make(d=D, k=K, *, bias=True, dtype=torch.float64):
 
 
 def statistics(rows, gradients=True):
-    seen = LayerStatistics(rows.layer, G, gradients=gradients)
-    return seen.update(rows.Z, rows.codes, rows.h if gradients else None)
+    return fill(
+        LayerStatistics(LayerMap(rows.layer), G, gradients=gradients, fisher=gradients), rows
+    )
+
+
+@torch.no_grad()
+def fill(seen, rows, part=slice(None)):
+    Z, codes, h = rows.Z[part], rows.codes[part], rows.h[part]
+    seen.update(Z, rows.layer(Z), codes)
+    return seen.update_gradients(Z, h, codes)
 
 
 def cut(rows, rank=2, importance="covariance", shares=SHARES):
     seen = statistics(rows, needs_gradients(importance))
-    return cut_layer(rows.layer, seen, rank, importance=importance, shares=shares)
+    return cut_layer(seen, rank, importance=importance, shares=shares)
 
 
 def by_group(rows, values):
@@ -233,9 +242,9 @@ class TestMinimax:
     def test_of_three_groups(self, importance):
         rows = make()
         rows.codes[:60] = 2
-        seen = LayerStatistics(rows.layer, 3, gradients=True).update(rows.Z, rows.codes, rows.h)
+        seen = fill(LayerStatistics(LayerMap(rows.layer), 3, gradients=True), rows)
         least, equal = (
-            cut_layer(rows.layer, seen, 2, importance=importance, shares=shares).losses
+            cut_layer(seen, 2, importance=importance, shares=shares).losses
             for shares in (None, torch.full((3,), 1 / 3).double())
         )
         assert float(least.max()) < float(equal.max())
@@ -260,16 +269,14 @@ class TestBorrowing:
     def test_of_given_weights_it_is_a_cut_of_others(self, importance):
         rows, mixing = make(), borrowing(self.COUNTS, 100.0)
         seen = statistics(rows)
-        found = cut_layer(rows.layer, seen, 2, importance=importance, shares=SHARES, mixing=mixing)
+        found = cut_layer(seen, 2, importance=importance, shares=SHARES, mixing=mixing)
         expected = cut(rows, 2, importance, SHARES @ mixing)
         assert same(found.layer(rows.Z), expected.layer(rows.Z))
 
     @EACH
     def test_what_counts_is_the_largest_loss_with_what_is_borrowed(self, importance):
         rows, mixing = make(), borrowing(self.COUNTS, 100.0)
-        found = cut_layer(
-            rows.layer, statistics(rows), 2, importance=importance, shares=None, mixing=mixing
-        )
+        found = cut_layer(statistics(rows), 2, importance=importance, shares=None, mixing=mixing)
         largest = float(found.losses.max())
         assert abs(float(found.losses.diff())) < 1e-9 * largest or found.shares.max() == 1.0
         if importance == "covariance":
@@ -360,10 +367,11 @@ class TestAnyCut:
     def test_rows_that_come_in_parts_are_the_same(self, importance, shares):
         rows = make()
         order, whole = torch.randperm(N), cut(rows, 2, importance, shares).layer
-        parts = LayerStatistics(rows.layer, G, gradients=needs_gradients(importance))
+        graded = needs_gradients(importance)
+        parts = LayerStatistics(LayerMap(rows.layer), G, gradients=graded, fisher=graded)
         for part in order.split(37):
-            parts.update(rows.Z[part], rows.codes[part], rows.h[part])
-        found = cut_layer(rows.layer, parts, 2, importance=importance, shares=shares).layer
+            fill(parts, rows, part)
+        found = cut_layer(parts, 2, importance=importance, shares=shares).layer
         assert same(found(rows.Z), whole(rows.Z))
 
     def test_a_group_counts_the_same_however_few_its_rows(self, importance, shares):

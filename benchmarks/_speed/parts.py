@@ -22,6 +22,7 @@ from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
 from skfairft.feature_store import DiskStore
 from skfairft.lowrank.cut import cut_layer
 from skfairft.lowrank.fisher import layer_fisher
+from skfairft.lowrank.maps import LayerMap
 from skfairft.lowrank.network import LayerStatistics
 from skfairft.metrics import demographic_parity_distance, equalized_odds_distance
 from skfairft.rows.tensor_rows import TensorRows
@@ -167,11 +168,11 @@ def cut(small: bool) -> Iterator[Case]:
         X, _, s = made_up(4_000, d)
         torch.manual_seed(0)
         layer = nn.Linear(d, k)
-        seen = LayerStatistics(layer, 2, gradients=False)
-        seen.update(torch.from_numpy(X), torch.from_numpy(s))
+        seen, Z = LayerStatistics(LayerMap(layer), 2, gradients=False), torch.from_numpy(X)
+        seen.update(Z, layer(Z), torch.from_numpy(s))
         shares, W = torch.full((2,), 0.5), layer.weight.detach().double()
         systems = {
-            "ours": partial(cut_layer, layer, seen, rank, importance="covariance", shares=shares),
+            "ours": partial(cut_layer, seen, rank, importance="covariance", shares=shares),
             "plain SVD": partial(torch.linalg.svd, W, full_matrices=False),
             "randomized SVD": partial(randomized_svd, W.numpy(), rank, random_state=0),
         }

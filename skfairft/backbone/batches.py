@@ -80,6 +80,11 @@ class ModuleBatches:
             arguments = arguments_of_batch(self.rows.inputs(self.rows.load(rows)))
             yield rows, place(arguments, self.device, self.dtype)
 
+    def some(self, index: Tensor) -> Arguments:
+        """Return rows by their numbers (m,) as a batch."""
+        loaded = self.rows.load(index.numpy())
+        return place(arguments_of_batch(self.rows.inputs(loaded)), self.device, self.dtype)
+
     def run(self, module: nn.Module, arguments: Arguments, n_rows: int) -> Tensor:
         """Return what a module gives for a batch: one tensor, a row of numbers for each row.
 

@@ -18,8 +18,9 @@ from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from ..inputs.words import joined, listed, shown
 from ..lowrank.cut import CUTS
-from ..lowrank.network import does_more, linear_layers, watched
+from ..lowrank.maps import LayerMap, does_more, layer_maps
 from ..parity.table import TABLE
+from .calibration import hooked
 from .outputs import as_labels
 
 __all__ = [
@@ -95,14 +96,30 @@ def check_labels(y: Any, n_rows: int) -> Tensor | None:
 
 def check_settings(
     rank: Any,
+    budgets: Mapping[str, Any],
     importance: Any,
+    sequential: Any,
     refine: Any,
     max_iter: Any,
+    max_epochs: Any,
     fraction: Any,
     borrowed: Any,
 ) -> None:
     """Refuse parameters that cannot be used, whatever the data."""
-    for own in rank.values() if isinstance(rank, Mapping) else [rank]:
+    given = [name for name, value in {"rank": rank, **budgets}.items() if value is not None]
+    if len(given) != 1:
+        what = (
+            f"{' and '.join(given)} are given" if given else "rank, parameters and flops are None"
+        )
+        raise ValueError(f"{what}; expected one of the three, which says how small to make it.")
+    for name, value in budgets.items():
+        if value is not None and not (
+            isinstance(value, Real) and not isinstance(value, bool) and 0.0 < float(value) <= 1.0
+        ):
+            raise ValueError(
+                f"{name}={value!r}; expected the share in (0, 1] of what the layers have whole."
+            )
+    for own in rank.values() if isinstance(rank, Mapping) else [] if rank is None else [rank]:
         whole = isinstance(own, Integral) and not isinstance(own, bool) and int(own) >= 1
         share = isinstance(own, Real) and not isinstance(own, Integral) and 0.0 < float(own) <= 1.0
         if not (whole or share):
@@ -111,19 +128,27 @@ def check_settings(
             )
     for name, value, known in [
         ("importance", importance, ("auto", *CUTS)),
-        ("refine", refine, (None, "distill")),
+        ("refine", refine, (None, "distill", "distill_network")),
     ]:
         if not (value is None or isinstance(value, str)) or value not in known:
             raise ValueError(f"{name}={value!r}; expected one of {', '.join(map(repr, known))}.")
     if not isinstance(borrowed, Real) or not 0.0 <= float(borrowed) < np.inf:
         raise ValueError(f"borrowed_rows={borrowed!r}; expected a number of at least 0.")
-    if not isinstance(max_iter, Integral) or max_iter < 1:
-        raise ValueError(f"max_iter={max_iter!r}; expected a whole number from 1.")
+    if not (isinstance(sequential, (bool, np.bool_)) or sequential == "auto"):
+        raise ValueError(f"sequential={sequential!r}; expected True, False or 'auto'.")
+    if sequential is True and importance in ("uniform", "fisher"):
+        raise ValueError(
+            f"sequential=True and importance={importance!r}; expected 'auto', 'covariance' or "
+            "'kfac', which are of what the layers see."
+        )
+    for name, value in (("max_iter", max_iter), ("max_epochs", max_epochs)):
+        if not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name}={value!r}; expected a whole number from 1.")
     if not isinstance(fraction, Real) or not 0.0 < float(fraction) < 1.0:
         raise ValueError(f"validation_fraction={fraction!r}; expected a number between 0 and 1.")
 
 
-def choose_layers(model: nn.Module, layers: Any, rank: Any) -> dict[str, nn.Linear]:
+def choose_layers(model: nn.Module, layers: Any, rank: Any) -> dict[str, LayerMap]:
     """Return the layers that may be cut, by name.
 
     Raises
@@ -131,29 +156,42 @@ def choose_layers(model: nn.Module, layers: Any, rank: Any) -> dict[str, nn.Line
     ValueError
         If layers or rank name others, or there is none.
     """
-    known = linear_layers(model)
+    known = layer_maps(model)
     holders: dict[int, list[str]] = {}
     for name, part in model.named_modules():
         for parameter in part._parameters.values():
             if parameter is not None:
                 holders.setdefault(id(parameter), []).append(name)
-    shared = {name for name, part in known.items() if len(holders[id(part.weight)]) > 1}
+    shared = {name for name, seen in known.items() if len(holders[id(seen.layer.weight)]) > 1}
     if layers is None and isinstance(rank, Mapping):
         layers = list(rank)
     if layers is None:
         return {
-            name: part for name, part in known.items() if name not in shared and not does_more(part)
+            name: seen
+            for name, seen in known.items()
+            if name not in shared and not does_more(seen.layer)
         }
     if not isinstance(layers, (str, Iterable)):
         raise ValueError(f"layers={layers!r}; expected names of layers, or None for all.")
     layers = [layers] if isinstance(layers, str) else list(layers)
     absent = [name for name in layers if name not in known]
     if absent or not layers:
+        parts = dict(model.named_modules())
+        grouped = [name for name in absent if getattr(parts.get(name), "groups", 1) != 1]
+        packed = [name for name in absent if isinstance(parts.get(name), nn.MultiheadAttention)]
+        hint = ""
+        if grouped:
+            hint = f" [{listed(grouped)}] are convolutions of several groups: thin already."
+        if packed:
+            hint += (
+                f" [{listed(packed)}] hold their projections as one parameter: pass "
+                "split_attention(model)."
+            )
         raise ValueError(
-            f"layers names [{listed(absent)}]; expected nn.Linear layers of the model: "
-            f"[{listed(known)}]."
+            f"layers names [{listed(absent)}]; expected linear layers or convolutions of the "
+            f"model: [{listed(known)}].{hint}"
         )
-    more = [name for name in layers if does_more(known[name])]
+    more = [name for name in layers if does_more(known[name].layer)]
     if more:
         raise ValueError(
             f"The layers [{listed(more)}] have hooks or a forward of their own, which layers in "
@@ -175,15 +213,19 @@ def choose_layers(model: nn.Module, layers: Any, rank: Any) -> dict[str, nn.Line
 
 def check_running(small: nn.Module, names: Iterable[str], batches: ModuleBatches) -> None:
     """Refuse a copy whose forward comes to the old layers by another way than their names."""
-    names = list(names)
+    silent = set(names)
     rows, arguments = next(iter(batches))
-    with frozen(small, batches.device), torch.no_grad(), watched(small, names) as seen:
+
+    def note(name: str) -> Any:
+        return lambda given, output: silent.discard(name)
+
+    notes = {name: note(name) for name in silent}
+    with frozen(small, batches.device), torch.no_grad(), hooked(small, notes):
         batches.run(small, arguments, rows.stop - rows.start)
-        silent = [name for name in names if not seen[name]]
     if silent:
         raise ValueError(
-            f"The layers [{listed(silent)}] cannot be replaced: the model comes to them by another "
-            "way than as its submodules of these names, such as a list of layers or a compiled "
-            "function, and would go on with the old ones. Leave them out: pass layers= without "
-            "them."
+            f"The layers [{listed(sorted(silent))}] cannot be replaced: the model comes to them by "
+            "another way than as its submodules of these names, such as a list of layers or a "
+            "compiled function, and would go on with the old ones. Leave them out: pass layers= "
+            "without them."
         )

@@ -1,8 +1,8 @@
-"""`compress`: a trained model with thinner linear layers."""
+"""`compress`: a trained model with thinner layers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,19 +11,16 @@ from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from ..backbone.batches import ModuleBatches
-from ..backbone.frozen import frozen
-from ..backbone.module_copy import copy_module
 from ..inputs.by_name import by_name
 from ..inputs.checks import check_group_weights, found_weights
 from ..inputs.encoding import encode_groups
 from ..inputs.index_order import warn_of_index_order
 from ..inputs.warn import warn_user
 from ..inputs.words import joined, listed
-from ..lowrank.cut import borrowing, cut_layer, needs_gradients
-from ..lowrank.layer import LowRankLinear
-from ..lowrank.network import LayerStatistics, replace_layer
+from ..lowrank.cut import borrowing, needs_gradients
+from ..lowrank.maps import LayerMap
 from ..rows.hold_out import hold_out
-from .calibration import Calibration, calibrate, graded_layers
+from .calibration import calibrate, graded_layers
 from .checks import (
     check_labels,
     check_module,
@@ -33,8 +30,10 @@ from .checks import (
     warn_of_bound,
     warn_of_groups,
 )
-from .distill import distill
-from .outputs import Meaning, meaning_of
+from .outputs import MEANINGS, meaning_of
+from .plan import Plan
+from .sampled import drawing_shares
+from .training import Training
 
 __all__ = ["compress"]
 
@@ -45,15 +44,19 @@ def compress(
     X: Any,
     *,
     sensitive_features: Any,
-    rank: int | float | Mapping[str, int | float],
+    rank: int | float | Mapping[str, int | float] | None = None,
+    parameters: float | None = None,
+    flops: float | None = None,
     layers: list[str] | str | None = None,
     importance: str = "auto",
+    sequential: bool | str = "auto",
     group_weights: Any = None,
     borrowed_rows: float = 100.0,
     refine: str | None = None,
     y: Any = None,
     loss: str | Callable[[Tensor, Tensor], Tensor] | None = None,
     max_iter: int = 100,
+    max_epochs: int = 3,
     validation_fraction: float = 0.2,
     preprocess: Callable[[Any], Any] | None = None,
     batch_size: int = 256,
@@ -174,7 +177,18 @@ def compress(
     (4, torch.Size([500, 10]))
     """
     check_module("model", model)
-    check_settings(rank, importance, refine, max_iter, validation_fraction, borrowed_rows)
+    budgets = {"parameters": parameters, "flops": flops}
+    check_settings(
+        rank,
+        budgets,
+        importance,
+        sequential,
+        refine,
+        max_iter,
+        max_epochs,
+        validation_fraction,
+        borrowed_rows,
+    )
     batches = ModuleBatches.of(
         model, X, preprocess=preprocess, batch_size=batch_size, device=device
     )
@@ -220,8 +234,9 @@ def compress(
         n_groups=len(groups),
         graded=reached,
         gradients=meaning if reached else None,
+        fisher=importance == "fisher",
         y=labels,
-        keep=refine is not None,
+        keep=refine is not None or minimax,
         generator=generator,
         lenient=not named,
     )
@@ -231,30 +246,23 @@ def compress(
             f"The layers [{listed(silent)}] did not run: the model's forward does not call them, "
             "or uses their weights by itself. Leave them out."
         )
-    small = copy_module(model, type(model).__name__)
-    cut: dict[str, LowRankLinear] = {}
-    for name, statistics in found.statistics.items():
-        layer = wanted[name]
-        own = rank[name] if isinstance(rank, Mapping) else rank
-        best = "covariance" if statistics.outputs is None else "kfac"
-        made = cut_layer(
-            layer,
-            statistics,
-            own,
-            importance=best if auto else importance,
-            shares=None if minimax else shares,
-            mixing=mixing,
-        ).layer
-        if _size(made) >= _size(layer):
-            if not named:
-                continue
-            warn_user(
-                f"The layer {name!r}, {layer.in_features} to {layer.out_features}, has no fewer "
-                f"parameters at rank {made.rank}; pass a lower rank, or leave it out.",
-                UserWarning,
-            )
-        cut[name] = made.train(layer.training)  # the mode of what it replaces
-        small = replace_layer(small, name, made)
+    plan = Plan(
+        model,
+        batches,
+        codes,
+        found,
+        importances={
+            name: ("covariance" if own.gradients is None else "kfac") if auto else importance
+            for name, own in found.statistics.items()
+        },
+        rank=rank,
+        budget=next(((n, float(v)) for n, v in budgets.items() if v is not None), None),
+        named=named,
+        sequential=auto if sequential == "auto" else bool(sequential),
+        mixing=mixing,
+    )
+    divergence = (meaning or MEANINGS["squared"]).divergence
+    small, cut = plan.least_worst(divergence) if minimax else plan.cut(shares)
     if not cut:
         title, seen = type(model).__name__, list(found.statistics)
         raise ValueError(
@@ -262,13 +270,13 @@ def compress(
             f"{_limits(wanted, seen)}, or a lower share of energy. Pass a lower one, or name "
             "layers=."
             if seen
-            else f"{title} has no layer that can be cut; expected an nn.Linear that gets one row "
-            "of features for each sample, once, without hooks or shared weights. (Convolutions and "
-            "layers on tokens are not cut.)"
+            else f"{title} has no layer that can be cut; expected an nn.Linear, a convolution of "
+            "one group, or transformers' Conv1D that runs once for a batch, rows first, without "
+            "hooks or shared weights. (Of nn.MultiheadAttention, see split_attention.)"
         )
     check_running(small, cut, batches)
     if refine is not None and meaning is not None:
-        held_out = np.zeros(len(codes), dtype=bool)
+        held_out = torch.zeros(len(codes), dtype=torch.bool)
         try:
             rows = hold_out(numbers, np.ones(len(codes)), validation_fraction, rng)
         except ValueError as error:
@@ -276,94 +284,36 @@ def compress(
                 f"refine={refine!r} holds rows out, and none of these {len(codes)} can be such "
                 "that one of each group is left. Pass more rows, or refine=None."
             ) from error
-        held_out[rows] = True
-        _refine(
+        held_out[torch.from_numpy(np.asarray(rows))] = True
+        training = Training(
             small,
             cut,
             batches,
             found,
             codes,
-            torch.from_numpy(held_out),
+            held_out,
             meaning,
             None if minimax else shares,
             mixing,
-            max_iter,
         )
+        if refine == "distill" and all(after == 1.0 for after in training.positions):
+            training.in_full_batches(max_iter)
+        else:
+            training.in_epochs(
+                max_epochs,
+                # Of weights that are given by rows, or given, groups come as their rows do.
+                drawn=drawing_shares(counts) if borrows else counts / counts.sum(),
+                everything=refine == "distill_network",
+                generator=generator,
+            )
     return small
 
 
-def _refine(
-    small: nn.Module,
-    cut: dict[str, LowRankLinear],
-    batches: ModuleBatches,
-    found: Calibration,
-    codes: Tensor,
-    held_out: Tensor,
-    meaning: Meaning,
-    shares: Tensor | None,
-    mixing: Tensor,
-    max_iter: int,
-) -> None:
-    """Train the thin layers in place."""
-    parameters = [parameter for layer in cut.values() for parameter in layer.parameters()]
-    scales = [
-        size for name, layer in cut.items() for size in _scales(layer, found.statistics[name])
-    ]
-    asked = [parameter.requires_grad for parameter in parameters]
-
-    def through_model() -> Iterator[tuple[slice, Tensor]]:
-        for rows, arguments in batches:
-            yield rows, batches.run(small, arguments, rows.stop - rows.start)
-
-    def through_layer() -> Iterator[tuple[slice, Tensor]]:
-        # All that depends on the thin layer is its output, which is the model's.
-        (layer,) = cut.values()
-        assert found.inputs is not None
-        yield slice(0, len(codes)), layer(found.inputs.to(batches.device))
-
-    with frozen(small, batches.device), torch.inference_mode(False):
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-        distill(
-            parameters,
-            scales,
-            through_model if found.inputs is None else through_layer,
-            found.outputs,
-            codes,
-            held_out,
-            meaning.divergence,
-            shares,
-            mixing=mixing,
-            max_iter=max_iter,
-        )
-        for parameter, flag in zip(parameters, asked, strict=True):
-            parameter.requires_grad_(flag)
-            parameter.grad = None
-
-
-def _limits(layers: dict[str, nn.Linear], names: list[str]) -> str:
-    """Return below which rank each layer is smaller cut than whole."""
+def _limits(layers: Mapping[str, LayerMap], names: list[str]) -> str:
+    """Return the lowest rank at which each layer is no smaller, in words."""
     of_each = []
     for name in names:
-        d, k = layers[name].in_features, layers[name].out_features
-        room = _size(layers[name]) - k  # but for the bias, which a cut layer always has
-        of_each.append(f"{max(1, -(-room // (d + k)))} for {name!r}")
+        seen = layers[name]
+        room = seen.size - seen.k  # but for the bias, which a cut layer always has
+        of_each.append(f"{max(1, -(-room // seen.unit))} for {name!r}")
     return joined(of_each)
-
-
-def _size(layer: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in layer.parameters())
-
-
-def _scales(layer: LowRankLinear, statistics: LayerStatistics) -> list[float]:
-    """Return the size of each parameter's entries; of the bias, by how much the outputs vary."""
-    inputs = statistics.inputs.result()
-    n = inputs.means.weights
-    spread = inputs.variance(n / n.sum()).clamp_min(0.0)
-    W = layer.weight.detach().double().cpu()
-    sizes = {
-        name: float(parameter.detach().double().square().mean().sqrt())
-        for name, parameter in layer.named_parameters()
-    }
-    sizes["up.bias"] = float((W.square() @ spread).mean().sqrt())
-    return [size or 1.0 for size in sizes.values()]

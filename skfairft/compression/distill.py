@@ -11,13 +11,41 @@ from torch import Tensor, nn
 from ..backbone.batches import NotFiniteError
 from .outputs import gradients_of
 
-__all__ = ["distill"]
+__all__ = ["distill", "means_of", "objective_of"]
 
 # L-BFGS iterations between looks at the rows held out; looks without gain that end it, and the
 # share of the objective that is a gain.
 _ITERATIONS, _PATIENCE, _GAIN = 10, 3, 1e-3
 # The smooth maximum is above the largest mean by at most this share of it, times the log of G.
 _SMOOTH = 0.1
+
+
+def means_of(each: Tensor, of: Tensor, codes: Tensor, mixing: Tensor) -> Tensor:
+    """Return the mean (G,) over some rows of each group, with what it borrows.
+
+    Examples
+    --------
+    >>> each, of = torch.tensor([1.0, 2.0, 6.0]).double(), torch.tensor([True, True, True])
+    >>> means_of(each, of, torch.tensor([0, 1, 1]), torch.eye(2).double())
+    tensor([1., 4.], dtype=torch.float64)
+    """
+    sums = torch.zeros(len(mixing), dtype=torch.float64).index_add_(0, codes[of], each[of])
+    return mixing @ (sums / torch.bincount(codes[of], minlength=len(mixing)).clamp_min(1))
+
+
+def objective_of(
+    each: Tensor, of: Tensor, codes: Tensor, mixing: Tensor, shares: Tensor | None
+) -> float:
+    """Return the weighted mean of the groups' means, or their largest where shares are None.
+
+    Examples
+    --------
+    >>> each, of = torch.tensor([1.0, 2.0, 6.0]).double(), torch.tensor([True, True, True])
+    >>> objective_of(each, of, torch.tensor([0, 1, 1]), torch.eye(2).double(), None)
+    4.0
+    """
+    found = means_of(each, of, codes, mixing)
+    return float(found.max() if shares is None else shares @ found)
 
 
 def distill(
@@ -94,9 +122,7 @@ def distill(
                 parameter.copy_(start + (scale * way).to(start))
 
     def means(each: Tensor, of: Tensor) -> Tensor:
-        """Return the mean (G,) of each group with what it borrows."""
-        sums = torch.zeros(n_groups, dtype=torch.float64).index_add_(0, codes[of], each[of])
-        return mixing @ (sums / torch.bincount(codes[of], minlength=n_groups).clamp_min(1))
+        return means_of(each, of, codes, mixing)
 
     def divergences() -> Tensor:
         with torch.no_grad():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .means import Means, counted
+from .variance import VarianceStatistics
 
 __all__ = ["CovarianceStatistics", "GroupCovariance"]
 
@@ -36,9 +37,8 @@ class CovarianceStatistics:
 
         As `about_mean`'s, the shares (G,) say how much each group counts.
         """
-        centre = shares @ self.means.away
-        own = self.covariances.diagonal(dim1=1, dim2=2) + (self.means.away - centre).square()
-        return shares @ own
+        own = self.covariances.diagonal(dim1=1, dim2=2)
+        return VarianceStatistics(self.means, own).variance(shares)
 
     def about_mean(self, shares: Tensor) -> Tensor:
         """Return the weighted mean of the groups' second moments about the mean of all rows.

@@ -18,23 +18,30 @@ from ..inputs.warn import warn_user
 from .covariance import CovarianceStatistics
 from .factorization import floor_importance, neutralize, regularized_metric, resolve_rank
 from .fisher import FisherStatistics
+from .means import Means
 from .moments import Moments
 from .neutral import minimax_cut
 
 __all__ = [
+    "COVARIANCE_RIDGE",
     "IMPORTANCES",
     "Measurements",
     "Metric",
+    "fisher_squares",
+    "gaps_of",
     "group_moments",
     "heads_of",
     "minimax_shares",
     "needs_covariance",
+    "sizes_of",
     "weigh",
 ]
 
-# Share of its diagonal added to the covariance as a metric, so that directions in which the
-# features hardly vary on these rows do not look free.
-_COVARIANCE_RIDGE = 0.01
+COVARIANCE_RIDGE = 0.01
+"""Share of its diagonal added to the covariance as a metric.
+
+So that directions in which the features hardly vary on these rows do not look free.
+"""
 
 
 class Measurements(Protocol):
@@ -103,33 +110,30 @@ def group_moments(
     fisher: FisherStatistics | None,
     shares: Tensor,
     *,
-    apart: bool,
     about: Tensor | None = None,
 ) -> Tensor:
     """Return what a change of the weights by a matrix V (d, m) costs each group: (G, m, m).
 
     That is ``V^T C_g V``, of which the trace is the cost. The metric ``C_g`` is the identity for
-    "uniform", that of the Fisher importance for "fisher", and else the second moments of the inputs
-    about a mean, with a ridge.
+    "uniform", that of each group's Fisher importance for "fisher" and "fisher_by_group", and else
+    the second moments of the inputs about a mean, with a ridge.
 
     Parameters
     ----------
     name : str
-        One of `IMPORTANCES`, or "kfac".
+        One of `IMPORTANCES`.
     V : Tensor of shape (d, m), float64
         The change.
     covariance, fisher : CovarianceStatistics, FisherStatistics or None
         Of the layer's inputs; what the name needs.
     shares : Tensor of shape (G,), float64
         Weights of the groups.
-    apart : bool
-        Whether the Fisher importance is each group's own; else it is that of Eq. 2 for all.
     about : Tensor of shape (G,), float64, optional
         Weights of the groups in the mean; None is the shares.
 
     Examples
     --------
-    >>> group_moments("uniform", torch.eye(2), None, None, torch.ones(3) / 3, apart=True).shape
+    >>> group_moments("uniform", torch.eye(2), None, None, torch.ones(3) / 3).shape
     torch.Size([3, 2, 2])
     """
     n_groups = len(shares)
@@ -137,24 +141,73 @@ def group_moments(
         return (V.T @ V).expand(n_groups, -1, -1)
     if name in ("fisher", "fisher_by_group"):
         assert fisher is not None
-        own = fisher.importance.nan_to_num()
-        own = own if apart else neutralize(own, shares).expand(n_groups, -1)
-        if not own.any():  # then nothing is weighted
-            return (V.T @ V).expand(n_groups, -1, -1)
         size = None
         if covariance is not None:
-            centre = shares @ covariance.means.means.nan_to_num()
-            size = (covariance.variance(shares) + centre.square()).sqrt()
-            size = torch.where(size > 0.0, size, 1.0)
-        rows = [floor_importance(each, size) for each in own]
-        return torch.stack([(V * each[:, None].square()).T @ V for each in rows])
+            means = shares @ covariance.means.means.nan_to_num()
+            size = sizes_of(means, covariance.variance(shares))
+        own = fisher_squares(fisher, shares, size, apart=True)
+        return torch.stack([(V * each[:, None]).T @ V for each in own])
     assert covariance is not None
-    means = covariance.means
-    centre = (shares if about is None else about) @ means.means.nan_to_num() - means.shift
-    gaps = torch.where(means.weights[:, None] > 0, means.away - centre, 0.0) @ V
+    gaps = gaps_of(covariance.means, shares if about is None else about) @ V
     within = torch.stack([V.T @ each @ V for each in covariance.covariances])
-    ridge = _COVARIANCE_RIDGE * ((V * covariance.variance(shares)[:, None]).T @ V)
+    ridge = COVARIANCE_RIDGE * ((V * covariance.variance(shares)[:, None]).T @ V)
     return within + gaps[:, :, None] * gaps[:, None, :] + ridge
+
+
+def gaps_of(means: Means, shares: Tensor) -> Tensor:
+    """Return how far each group's mean is from all of theirs, weighted (G,): (G, d).
+
+    Examples
+    --------
+    >>> means = Means(torch.ones(2), torch.zeros(1), torch.tensor([[1.0], [3.0]]))
+    >>> gaps_of(means, torch.tensor([0.5, 0.5])).flatten()
+    tensor([-1.,  1.])
+    """
+    centre = shares @ means.means.nan_to_num() - means.shift
+    return torch.where(means.weights[:, None] > 0, means.away - centre, 0.0)
+
+
+def sizes_of(mean: Tensor, variance: Tensor) -> Tensor:
+    """Return the root mean square of each feature, (d,); 1 of one that is always 0.
+
+    Examples
+    --------
+    >>> sizes_of(torch.tensor([3.0, 0.0]), torch.tensor([16.0, 0.0]))
+    tensor([5., 1.])
+    """
+    size = (variance + mean.square()).sqrt()
+    return torch.where(size > 0.0, size, 1.0)
+
+
+def fisher_squares(
+    fisher: FisherStatistics, shares: Tensor, size: Tensor | None, *, apart: bool
+) -> Tensor:
+    """Return squares of the Fisher importance of each input, with its floor: (G, d).
+
+    Parameters
+    ----------
+    fisher : FisherStatistics
+        Of each group.
+    shares : Tensor of shape (G,), float64
+        Weights of the groups.
+    size : Tensor of shape (d,) or None
+        As for `floor_importance`.
+    apart : bool
+        Whether it is each group's own; else that of Eq. 2 for all.
+
+    Examples
+    --------
+    >>> from skfairft.lowrank.fisher import GroupFisher
+    >>> Z, one = torch.tensor([[2.0, 1.0]]), torch.ones(1)
+    >>> found = GroupFisher(1, 2).update(Z, one, torch.tensor([0])).result()
+    >>> fisher_squares(found, one.double(), None, apart=False)
+    tensor([[4., 1.]], dtype=torch.float64)
+    """
+    own = fisher.importance.nan_to_num()
+    own = own if apart else neutralize(own, shares).expand(len(shares), -1)
+    if not own.any():  # then nothing is weighted
+        return torch.ones_like(own)
+    return torch.stack([floor_importance(each, size) for each in own]).square()
 
 
 def minimax_shares(
@@ -173,7 +226,6 @@ def minimax_shares(
         measured.covariance,
         measured.statistics,
         shares,
-        apart=True,
         about=own / own.sum(),  # as `weigh` does
     )
     values = torch.linalg.eigvalsh(torch.einsum("g,gij->ij", shares, moments)).flip(0)
@@ -223,7 +275,7 @@ def _covariance(measured: Measurements, shares: Tensor) -> Metric:
     importance = _neutral(measured, shares)
     return Metric(
         _ones(measured) if importance is None else importance,
-        regularized_metric(moment, measured.moments.scale, _COVARIANCE_RIDGE),
+        regularized_metric(moment, measured.moments.scale, COVARIANCE_RIDGE),
     )
 
 

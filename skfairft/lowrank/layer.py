@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["LowRankHead", "LowRankLinear"]
+__all__ = ["LowRankConv", "LowRankHead", "LowRankLinear"]
 
 
 class LowRankHead(nn.Module):
@@ -146,3 +148,111 @@ class LowRankLinear(nn.Module):
             f"in_features={self.in_features}, rank={self.rank}, "
             f"out_features={self.out_features}, bias={self.bias is not None}"
         )
+
+
+class LowRankConv(nn.Module):
+    """Two thin convolutions in the place of one; see `skfairft.compress`.
+
+    Parameters
+    ----------
+    layer : nn.Conv1d, nn.Conv2d or nn.Conv3d
+        The one; its stride, padding and dilation go to that of the two which has its kernel.
+    down : Tensor of shape (r, c, ...)
+        Weights of the first: with the kernel of the layer, or 1 x 1.
+    up : Tensor of shape (k, r, ...)
+        Weights of the second: 1 x 1, or with the kernel of the layer.
+    bias : Tensor of shape (k,)
+        Bias of the outputs.
+
+    Attributes
+    ----------
+    in_channels, out_channels, rank : int
+        Channels before and after, and between the two.
+    kernel_size, stride, padding, dilation, groups, padding_mode
+        As the layer has them.
+    down, up : nn.Conv1d, nn.Conv2d or nn.Conv3d
+        The two layers; the first has no bias.
+    weight : Tensor of shape (k, c, ...)
+        The kernel that both are together; computed when asked for.
+    bias : Tensor of shape (k,)
+        Of `up`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> whole = nn.Conv2d(3, 4, 5, stride=2)
+    >>> layer = LowRankConv(whole, torch.ones(2, 3, 5, 5), torch.ones(4, 2, 1, 1), torch.zeros(4))
+    >>> layer(torch.ones(1, 3, 9, 9)).shape, layer.weight.shape
+    (torch.Size([1, 4, 3, 3]), torch.Size([4, 3, 5, 5]))
+    >>> layer
+    LowRankConv(
+      in_channels=3, rank=2, out_channels=4
+      (down): Conv2d(3, 2, kernel_size=(5, 5), stride=(2, 2), bias=False)
+      (up): Conv2d(2, 4, kernel_size=(1, 1), stride=(1, 1))
+    )
+    """
+
+    def __init__(self, layer: nn.Module, down: Tensor, up: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        whole: Any = layer
+        own = ("kernel_size", "stride", "padding", "dilation", "padding_mode")
+        for name in (*own, "groups"):
+            setattr(self, name, getattr(whole, name))
+        kernel = {name: getattr(whole, name) for name in own}
+        # With a kernel of one position both have the first's.
+        first = down.shape[2:] == torch.Size(whole.kernel_size)
+        self.down: Any
+        self.up: Any
+        made = {"device": down.device, "dtype": down.dtype}
+        for name, weight, has_kernel in (("down", down, first), ("up", up, not first)):
+            part = nn.utils.skip_init(
+                type(whole),
+                weight.shape[1],
+                weight.shape[0],
+                **(kernel if has_kernel else {"kernel_size": 1}),
+                bias=name == "up",
+                **made,
+            )
+            with torch.no_grad():
+                part.weight.copy_(weight)
+            self.add_module(name, part)
+        with torch.no_grad():
+            self.up.bias.copy_(bias)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels of the input."""
+        return int(self.down.in_channels)
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output."""
+        return int(self.up.out_channels)
+
+    @property
+    def rank(self) -> int:
+        """Channels between the two layers, r."""
+        return int(self.down.out_channels)
+
+    @property
+    def weight(self) -> Tensor:
+        """The kernel, shape (k, c, ...), as the one layer would have it."""
+        down, up = self.down.weight, self.up.weight
+        if down[0, 0].numel() == 1:
+            return torch.einsum("kr...,rc->kc...", up, down.flatten(1))
+        return torch.einsum("kr,rc...->kc...", up.flatten(1), down)
+
+    @property
+    def bias(self) -> Tensor:
+        """The bias, shape (k,)."""
+        found: Tensor = self.up.bias
+        return found
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map inputs (n, c, ...) to outputs (n, k, ...)."""
+        out: Tensor = self.up(self.down(input))
+        return out
+
+    def extra_repr(self) -> str:
+        """Return the channels, for torch's repr."""
+        return f"in_channels={self.in_channels}, rank={self.rank}, out_channels={self.out_channels}"

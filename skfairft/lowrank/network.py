@@ -1,71 +1,22 @@
-"""Layers of a network: which are cut, what goes through them meanwhile, and what takes their place.
+"""Layers of a network: what is noted of each in a pass, and what takes its place.
 
 Must not know the groups' names: they are codes here, as everywhere in this room.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from .covariance import GroupCovariance
+from .covariance import CovarianceStatistics, GroupCovariance
 from .fisher import GroupFisher
-from .layer import LowRankLinear
+from .maps import LayerMap
+from .variance import GroupVariance
 
-__all__ = [
-    "LayerStatistics",
-    "OutputMoments",
-    "does_more",
-    "linear_layers",
-    "replace_layer",
-    "watched",
-]
+__all__ = ["GradientMoments", "LayerPairs", "LayerStatistics", "replace_layer"]
 
-
-def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return the ``nn.Linear`` layers of a model by name, each once, of that very class.
-
-    Only those whose weights are parameters of their own, and real numbers; not the two thin layers
-    of a `LowRankLinear`.
-
-    Examples
-    --------
-    >>> list(linear_layers(nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))))
-    ['0', '2']
-    """
-    thin = {
-        part
-        for whole in model.modules()
-        if isinstance(whole, LowRankLinear)
-        for part in whole.children()
-    }
-    return {
-        name: part
-        for name, part in model.named_modules()
-        # Of a pruned layer the weight is made of others.
-        if type(part) is nn.Linear
-        and part._parameters.get("weight") is not None
-        and part.weight.is_floating_point()
-        and part not in thin
-    }
-
-
-def does_more(layer: nn.Linear) -> bool:
-    """Tell whether a layer has hooks or a forward of its own, which another would not have.
-
-    Examples
-    --------
-    >>> layer = nn.Linear(2, 2)
-    >>> handle = layer.register_forward_hook(lambda part, args, output: 2 * output)
-    >>> does_more(layer), does_more(nn.Linear(2, 2))
-    (True, False)
-    """
-    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return "forward" in vars(layer) or any(getattr(layer, name) for name in hooks)
+# Gradients of weights, a matrix for each row, are formed in blocks of about this many numbers.
+_BLOCK_ELEMENTS = 2**22
 
 
 def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
@@ -91,103 +42,145 @@ def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     return model
 
 
-@contextmanager
-def watched(
-    model: nn.Module, names: Iterable[str]
-) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
-    """Collect what goes into and comes out of layers while the context lasts.
+class GradientMoments:
+    """Accumulate the second moments of the loss's gradient at a layer, by group.
 
-    Yields
-    ------
-    dict
-        For each name a pair (input, output) for each call of the layer, as they come; to be
-        emptied by whoever reads it.
+    Of several positions they are summed over those of a row, and then a mean over rows.
 
     Examples
     --------
-    >>> layer = nn.Linear(2, 1)
-    >>> with watched(layer, [""]) as seen:
-    ...     _ = layer(torch.ones(5, 2))
-    >>> [tensor.shape for tensor in seen[""][0]]
-    [torch.Size([5, 2]), torch.Size([5, 1])]
-    """
-    seen: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in names}
-
-    def watch(name: str) -> Any:
-        def note(part: nn.Module, args: Any, named: Any, output: Any) -> None:
-            given = args[0] if args else named["input"]
-            # Copies: what comes after may write into them.
-            seen[name].append((given.detach().clone(), output.detach().clone()))
-
-        return note
-
-    with ExitStack() as stack:
-        for name in seen:
-            part = model.get_submodule(name)
-            handle = part.register_forward_hook(watch(name), with_kwargs=True)
-            stack.callback(handle.remove)
-        yield seen
-
-
-class OutputMoments:
-    """Accumulate the second moments of the loss's gradient at a layer's outputs, by group.
-
-    Examples
-    --------
-    >>> moments = OutputMoments(1, 2)
-    >>> moments.update(torch.tensor([[1.0, -1.0], [3.0, 0.0]]), torch.tensor([0, 0])).result()
+    >>> moments = GradientMoments(1, 2)
+    >>> h = torch.tensor([[[1.0, -1.0]], [[3.0, 0.0]]])
+    >>> moments.update(h, torch.tensor([0, 0])).result()
     tensor([[[ 5.0000, -0.5000],
              [-0.5000,  0.5000]]], dtype=torch.float64)
     """
 
-    def __init__(self, n_groups: int, n_outputs: int) -> None:
-        self._sums = torch.zeros(n_groups, n_outputs, n_outputs, dtype=torch.float64)
+    def __init__(self, n_groups: int, width: int) -> None:
+        self._sums = torch.zeros(n_groups, width, width, dtype=torch.float64)
         self._counts = torch.zeros(n_groups, dtype=torch.float64)
 
-    def update(self, h: Tensor, codes: Tensor) -> OutputMoments:
-        """Add gradients (n, k) of rows of groups (n,), and return itself."""
+    def update(self, h: Tensor, codes: Tensor) -> GradientMoments:
+        """Add gradients (n, T, m) of rows of groups (n,), and return itself."""
         h = h.double()
         for group in torch.unique(codes).tolist():
             own = h[codes == group]
-            self._sums[group] += (own.T @ own).cpu()
             self._counts[group] += len(own)
+            own = own.flatten(0, 1)
+            self._sums[group] += (own.T @ own).cpu()
         return self
 
-    def merge(self, other: OutputMoments) -> OutputMoments:
+    def merge(self, other: GradientMoments) -> GradientMoments:
         """Add another accumulator's rows to this one's and return itself."""
         self._sums += other._sums
         self._counts += other._counts
         return self
 
     def result(self) -> Tensor:
-        """Return the mean of each group, shape (G, k, k); zero for a group without rows."""
+        """Return the mean of each group, shape (G, m, m); zero for a group without rows."""
         return self._sums / self._counts.clamp_min(1.0)[:, None, None]
 
 
 class LayerStatistics:
-    """All that a cut of a linear layer is made of: moments of its inputs and of its gradients.
+    """All that a cut of a layer is made of: moments of what goes through it, and of gradients.
 
     Parameters
     ----------
-    layer : nn.Linear
-        The layer, (d) to (k).
+    seen : LayerMap
+        The layer.
     n_groups : int
         Number of groups.
     gradients : bool
         Whether gradients come, too.
+    fisher : bool, default=False
+        Whether the Fisher information is wanted, for which a matrix is formed of each row.
     """
 
-    def __init__(self, layer: nn.Linear, n_groups: int, *, gradients: bool) -> None:
-        d, k = layer.in_features, layer.out_features
-        self.inputs = GroupCovariance(n_groups, d)
-        self.fisher = GroupFisher(n_groups, d) if gradients else None
-        self.outputs = OutputMoments(n_groups, k) if gradients else None
+    def __init__(
+        self, seen: LayerMap, n_groups: int, *, gradients: bool, fisher: bool = False
+    ) -> None:
+        self.seen = seen
+        self.inputs = GroupVariance(n_groups, seen.columns)
+        self.moments = GroupCovariance(n_groups, seen.width)
+        width = seen.width if seen.side == "inputs" else seen.k
+        self.gradients = GradientMoments(n_groups, width) if gradients else None
+        self.fisher = GroupFisher(n_groups, seen.d) if fisher else None
 
-    def update(self, Z: Tensor, codes: Tensor, h: Tensor | None = None) -> LayerStatistics:
-        """Add inputs (n, d), groups (n,) and gradients at the outputs (n, k) of some rows."""
+    @torch.no_grad()
+    def update(self, Z: Tensor, output: Tensor, codes: Tensor) -> LayerStatistics:
+        """Add inputs, outputs without hooks, and groups (n,) of some rows; return itself."""
         codes = codes.to(Z.device)
-        self.inputs.update(Z, codes)
-        if h is not None and self.fisher is not None and self.outputs is not None:
-            self.fisher.update(Z.double(), h.double().square().sum(dim=1), codes)
-            self.outputs.update(h, codes)
+        for statistic, rows in (
+            (self.inputs, self.seen.features(Z)),
+            (self.moments, self.seen.seen(Z, output)),
+        ):
+            statistic.update(rows.flatten(0, 1), codes.repeat_interleave(rows.shape[1]))
         return self
+
+    @torch.no_grad()
+    def update_gradients(self, Z: Tensor | None, h: Tensor, codes: Tensor) -> LayerStatistics:
+        """Add gradients of the loss at the outputs of some rows; return itself.
+
+        Inputs are needed for the Fisher information alone.
+        """
+        codes = codes.to(h.device)
+        if self.gradients is not None:
+            self.gradients.update(self.seen.graded(h), codes)
+        if self.fisher is not None:
+            assert Z is not None
+            one = torch.ones(len(h), device=h.device)
+            self.fisher.update(self._gradient_sizes(Z, h), one, codes)
+        return self
+
+    def _gradient_sizes(self, Z: Tensor, h: Tensor) -> Tensor:
+        """Return the norm (n, d) of each row of each sample's gradient of the weights."""
+        Z, h = self.seen.unfold(Z).double(), self.seen.positions(h).double()
+        if Z.shape[1] < self.seen.k:
+            # With S the sum of outer products z_t h_t^T: diag(S S^T), by products of positions.
+            return ((h @ h.mT @ Z) * Z).sum(1).clamp_min(0.0).sqrt()
+        size = max(1, _BLOCK_ELEMENTS // (self.seen.d * self.seen.k))
+        parts = zip(Z.split(size), h.split(size), strict=True)
+        return torch.cat([(z.mT @ g).norm(dim=2) for z, g in parts])
+
+    def merge(self, other: LayerStatistics) -> LayerStatistics:
+        """Add another accumulator's rows to this one's and return itself."""
+        self.inputs.merge(other.inputs)
+        self.moments.merge(other.moments)
+        for own, its in ((self.gradients, other.gradients), (self.fisher, other.fisher)):
+            if own is not None:
+                own.merge(its)  # type: ignore[arg-type]
+        return self
+
+
+class LayerPairs:
+    """Moments of what a layer's side was and of what it is behind layers that are cut already.
+
+    Examples
+    --------
+    >>> from skfairft.lowrank.maps import LayerMap
+    >>> pairs = LayerPairs(LayerMap(nn.Linear(2, 1)), 1)
+    >>> u, v = torch.tensor([[[1.0]], [[3.0]]]), torch.tensor([[[2.0]], [[2.0]]])
+    >>> pairs.update(u, v, torch.tensor([0, 0])).result().covariances
+    tensor([[[1., 0.],
+             [0., 0.]]], dtype=torch.float64)
+    """
+
+    def __init__(self, seen: LayerMap, n_groups: int) -> None:
+        self._moments = GroupCovariance(n_groups, 2 * seen.width)
+
+    @torch.no_grad()
+    def update(self, u: Tensor, v: Tensor, codes: Tensor) -> LayerPairs:
+        """Add what the side was and is, (n, T, m) each, of rows of groups (n,)."""
+        both = torch.cat([u.double(), v.double()], dim=2)
+        codes = codes.to(both.device).repeat_interleave(both.shape[1])
+        self._moments.update(both.flatten(0, 1), codes)
+        return self
+
+    def merge(self, other: LayerPairs) -> LayerPairs:
+        """Add another accumulator's rows to this one's and return itself."""
+        self._moments.merge(other._moments)
+        return self
+
+    def result(self) -> CovarianceStatistics:
+        """Return means and covariances of both side by side, 2 m wide."""
+        return self._moments.result()

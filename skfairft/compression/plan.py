@@ -1,0 +1,198 @@
+"""Which layers of a model are cut, to which ranks, and by which weights of the groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone.batches import ModuleBatches
+from ..backbone.frozen import frozen
+from ..backbone.module_copy import copy_module
+from ..inputs.warn import warn_user
+from ..lowrank.budget import Offer, divide, same_share
+from ..lowrank.cut import SideMetric, cut_layer
+from ..lowrank.factorization import resolve_rank
+from ..lowrank.network import replace_layer
+from .calibration import Calibration
+from .distill import means_of
+from .turns import cut_in_turn
+
+__all__ = ["Plan"]
+
+# What the last layer takes of a budget, at most, if it is left whole without being asked for.
+_SMALL = 0.1
+
+Small = tuple[nn.Module, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is known before the first layer is cut.
+
+    Parameters
+    ----------
+    model : nn.Module
+        It is left as it was.
+    batches : ModuleBatches
+        The rows.
+    codes : Tensor of shape (n,)
+        Their groups.
+    found : Calibration
+        What the layers see.
+    importances : mapping of str to str
+        By layer.
+    rank : int, float, mapping or None
+        As for `compress`.
+    budget : (str, float) or None
+        "parameters" or "flops", and the share.
+    named : bool
+        Whether the layers are named, so that none may be left out.
+    sequential : bool
+        Whether layers are cut in turn, if there are several.
+    mixing : Tensor of shape (G, G)
+        As for `skfairft.lowrank.cut.cut_layer`.
+    """
+
+    model: nn.Module
+    batches: ModuleBatches
+    codes: Tensor
+    found: Calibration
+    importances: Mapping[str, str]
+    rank: int | float | Mapping[str, int | float] | None
+    budget: tuple[str, float] | None
+    named: bool
+    sequential: bool
+    mixing: Tensor
+
+    def cut(self, shares: Tensor | None) -> Small:
+        """Return the cut copy of the model, and the rank of each layer that is cut.
+
+        The shares (G,) are weights of the groups; None is the least largest loss, layer by layer.
+        """
+        ranks = self.ranks(shares)
+        small = copy_module(self.model, type(self.model).__name__)
+        if shares is not None and self._in_turn(ranks):
+            small = cut_in_turn(
+                self.model,
+                small,
+                self.batches,
+                self.codes,
+                self.found,
+                ranks,
+                importances=self.importances,
+                shares=shares,
+                mixing=self.mixing,
+            )
+            return small, ranks
+        for name, rank in ranks.items():
+            made = cut_layer(
+                self.found.statistics[name],
+                rank,
+                importance=self.importances[name],
+                shares=shares,
+                mixing=self.mixing,
+            ).layer
+            made.train(self.model.get_submodule(name).training)  # the mode of what it replaces
+            small = replace_layer(small, name, made)
+        return small, ranks
+
+    def least_worst(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Small:
+        """Return the cut in which the group that diverges most does so least.
+
+        Layer by layer, or where layers are cut in turn of three cuts of the network: groups
+        weighted by their rows, alike, and by how much the second of these has each diverge.
+        """
+        if not self._in_turn(self.ranks(None)):
+            return self.cut(None)
+        counts = torch.bincount(self.codes, minlength=len(self.mixing)).double()
+        equal = torch.full_like(counts, 1.0 / len(counts))
+        best, least = None, float("inf")
+        follow = equal
+        for shares in (counts / counts.sum(), equal, None):
+            shares = follow if shares is None else shares
+            tried = self.cut(shares)
+            damage = self._damage(tried[0], divergence)
+            if best is None or float(damage.max()) < least:
+                best, least = tried, float(damage.max())
+            if float(damage.sum()) > 0.0:
+                follow = damage / damage.sum()
+        assert best is not None
+        return best
+
+    def ranks(self, shares: Tensor | None) -> dict[str, int]:
+        """Return the rank of each layer that is cut.
+
+        Raises
+        ------
+        ValueError
+            If the budget is less than rank 1 of each takes.
+
+        Warns
+        -----
+        UserWarning
+            If a layer that was named is no smaller cut than whole.
+        """
+        values = {name: self._metric(name, shares).values for name in self.found.statistics}
+        if self.budget is not None:
+            return self._within(values)
+        ranks: dict[str, int] = {}
+        for name, own in values.items():
+            asked = self.rank[name] if isinstance(self.rank, Mapping) else self.rank
+            assert asked is not None
+            seen = self.found.statistics[name].seen
+            rank = min(resolve_rank(asked, own.clamp_min(0.0).sqrt()), seen.d, seen.k)
+            if seen.thin_size(rank) >= seen.size:
+                if not self.named:
+                    continue
+                warn_user(
+                    f"The layer {name!r}, {seen.d} to {seen.k}, has no fewer parameters at rank "
+                    f"{rank}; pass a lower rank, or leave it out.",
+                    UserWarning,
+                )
+            ranks[name] = rank
+        return ranks
+
+    def _within(self, values: Mapping[str, Tensor]) -> dict[str, int]:
+        """Return ranks within the budget."""
+        assert self.budget is not None
+        what, share = self.budget
+        offers: dict[str, Offer] = {}
+        for name, own in values.items():
+            seen = self.found.statistics[name].seen
+            gains = own.clamp_min(0.0)[: min(seen.d, seen.k)]
+            if what == "parameters":
+                offers[name] = Offer(gains, seen.unit, seen.k, seen.size)
+            else:
+                unit, whole = seen.work(*self.found.positions[name])
+                offers[name] = Offer(gains, unit, 0.0, whole)
+        budget = share * sum(offer.whole for offer in offers.values())
+        if all(self.importances[name] == "kfac" for name in offers):
+            # What the loss loses, which is one thing in all layers.
+            ranks = divide(offers, budget)
+        else:
+            last = self.found.last
+            if not self.named and last in offers and offers[last].whole <= _SMALL * budget:
+                # Of what is small and last the least can be spared.
+                budget -= offers.pop(last).whole
+            ranks = same_share(offers, budget)
+        return {name: rank for name, rank in ranks.items() if rank is not None}
+
+    def _metric(self, name: str, shares: Tensor | None) -> SideMetric:
+        return SideMetric(self.found.statistics[name], self.importances[name], shares, self.mixing)
+
+    def _in_turn(self, ranks: Mapping[str, int]) -> bool:
+        return self.sequential and len(ranks) > 1
+
+    def _damage(self, small: nn.Module, divergence: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Return each group's mean divergence from the model, (G,), with what it borrows."""
+        with frozen(small, self.batches.device), torch.no_grad():
+            parts = [
+                divergence(out, self.found.outputs[rows].to(out)).double().cpu()
+                for rows, arguments in self.batches
+                for out in [self.batches.run(small, arguments, rows.stop - rows.start)]
+            ]
+        every = torch.ones(len(self.codes), dtype=torch.bool)
+        return means_of(torch.cat(parts), every, self.codes, self.mixing)
