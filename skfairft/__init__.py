@@ -4,7 +4,7 @@ from ._version import __version__ as __version__
 from .backbone.extractor import FrozenFeatureExtractor
 from .backbone.split import split_head
 from .classifier import FairLowRankHeadClassifier
-from .compression import CompressionReport, compress, compression_report
+from .compression import CompressionReport, compress, compression_report, split_attention
 from .displays import (
     FairnessTradeoffDisplay,
     FeatureScatterDisplay,
@@ -40,5 +40,6 @@ __all__ = [
     "fairness_path",
     "load",
     "model_report",
+    "split_attention",
     "split_head",
 ]

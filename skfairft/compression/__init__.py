@@ -3,7 +3,8 @@
 Must not know estimators: a model here is a torch module, with its own head.
 """
 
+from .attention import split_attention
 from .compress import compress
 from .report import CompressionReport, compression_report
 
-__all__ = ["CompressionReport", "compress", "compression_report"]
+__all__ = ["CompressionReport", "compress", "compression_report", "split_attention"]
