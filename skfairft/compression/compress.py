@@ -63,12 +63,13 @@ def compress(
     device: str | torch.device | None = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> nn.Module:
-    """Return a copy of a trained model in which linear layers are two thin ones.
+    """Return a copy of a trained model in which layers are two thin ones.
 
     The rows are looked at once, for what the layers see in each group. A layer is cut such that its
     outputs change least, with all groups counting the same, few rows or many, and its bias takes
-    up the change at the mean. No labels are needed. With ``refine="distill"`` the thin
-    layers are then trained on what the uncut model says, with the same weights of the groups.
+    up the change at the mean. No labels are needed. Of several layers each is cut by what it gets
+    behind those that are cut already. With ``refine`` the small model is then trained on what
+    the uncut one says.
 
     Parameters
     ----------
@@ -79,31 +80,49 @@ def compress(
         or more, of the kind that the model is used on.
     sensitive_features : array-like of shape (n,) or (n, c)
         Group of each row.
-    rank : int, float or mapping of layer name to int or float
+    rank : int, float or mapping of layer name to int or float, optional
         Width between the two layers: at least 1; at most the narrower side. A float in (0, 1] is
         the share of energy (of the squared singular values, in the metric) to keep.
+    parameters, flops : float, optional
+        Instead of a rank: the share in (0, 1] of what the layers have whole, of their parameters,
+        or of the multiplications that a row takes in them. Where the loss weighs the outputs it
+        is divided rank by rank, to where one spares most for what it costs; a layer may stay whole.
+        Else each layer has the same share; a last one that takes a tenth of the budget or less
+        stays whole unless it is named.
     layers : list of str or str, optional
-        Names of ``nn.Linear`` layers, as in ``model.named_modules()``. None is every one that gets
-        one row of features for each sample, and that is smaller cut than whole; with a mapping as
-        ``rank``, those that it names.
+        Names of layers, as in ``model.named_modules()``: ``nn.Linear``, on one vector for each row
+        or on tokens; ``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Conv3d`` of one group; ``Conv1D`` of
+        transformers. None is every one that runs once for each batch, rows first, and that is
+        smaller cut than whole; with a mapping as ``rank``, those that it names. For
+        ``nn.MultiheadAttention`` see `split_attention`.
     importance : {"auto", "covariance", "kfac", "fisher", "uniform"}, default="auto"
         What an error in each direction counts. "covariance" is the groups' second moments of the
         layer's inputs; "kfac" these, and at the outputs those of the loss's gradient; "fisher" the
         paper's (Eqs. 1 and 2); "uniform" the plain singular value decomposition (SVD), which
         heeds no group. "auto" is "kfac" where ``loss`` is a name, for the layers to which its
-        gradient comes and that have up to 2,048 outputs, and else "covariance".
+        gradient comes and whose narrower side is at most 2,048 wide, and else "covariance".
+    sequential : bool or "auto", default="auto"
+        Whether layers are cut in the order in which they run, each such that on what it gets
+        behind those that are cut it gives what it gave: reduced-rank regression. The rows are read
+        again for each layer, or all at once that get the same input. "auto" is True with
+        ``importance="auto"``. Of "fisher" and "uniform" it must be False.
     group_weights : None, "minimax", "proportional", dict, Series or array-like, default=None
         How much each group counts. None is all alike; "minimax" such that the group with the
-        largest error has the least that can be; "proportional" by their rows, as methods that
-        know no groups; others as in `FairLowRankHeadClassifier`.
+        largest error has the least that can be, or where layers are cut in turn the best for that
+        group of three cuts: all alike, by their rows, and by how much each group diverged when all
+        were alike; "proportional" by their rows, as methods that know no groups; others as in
+        `FairLowRankHeadClassifier`.
     borrowed_rows : float, default=100
         With weights that are alike or "minimax": how many rows of all groups each group's means
         take in besides its own, so that a group of a few dozen does not have the layer fitted to
         what is so by chance in its rows, at all others' cost. 0 for none.
-    refine : {None, "distill"}, default=None
-        "distill" trains the thin layers to say what the uncut model does: full batches, L-BFGS,
-        groups weighted as in the cut ("minimax" by a smooth maximum), the best iterate on rows of
-        each group that are held out. Needs ``loss``, and no labels.
+    refine : {None, "distill", "distill_network"}, default=None
+        "distill" trains the thin layers to say what the uncut model does. Where all of them get
+        one vector for each row: full batches, L-BFGS, groups weighted as in the cut ("minimax" by
+        a smooth maximum), the best iterate on rows of each group that are held out. Else, and for
+        "distill_network", which trains all parameters of the model that learn: AdamW in batches of
+        64, two fifths of whose rows are drawn with all groups alike (of two groups, the rarer is a
+        fifth of what is drawn or more), the best epoch. Needs ``loss``, and no labels.
     y : array-like of n rows, optional
         Labels, as ``loss`` takes them. Of use for "kfac" and "fisher" only: their gradients are of
         these, or else of labels drawn from what the model says.
@@ -111,29 +130,30 @@ def compress(
         What the model's outputs mean, where that is needed: scores of classes, one of which is
         right; log-odds, of each output by itself; numbers. A function takes outputs and targets of
         some rows, and returns a loss for each; targets are labels, or the uncut model's outputs.
-    max_iter : int, default=100
-        Most iterations of ``refine``.
+    max_iter, max_epochs : int, default=100, 3
+        Most iterations of L-BFGS, most epochs of AdamW.
     validation_fraction : float, default=0.2
         Share of the rows of each group that ``refine`` holds out; a group too small for one is
         judged on the rows it is trained on.
     preprocess, batch_size, device
         As for `FrozenFeatureExtractor`.
     random_state : int, RandomState or None, default=None
-        Draws labels, and the rows that are held out.
+        Draws labels, rows that are held out, and batches.
 
     Returns
     -------
     nn.Module
-        A copy, in the mode and on the device of the model, with a `LowRankLinear` in place of each
-        layer that was cut: it has ``in_features``, ``out_features``, ``weight`` and ``bias`` as
-        ``nn.Linear`` does.
+        A copy, in the mode and on the device of the model, with a `LowRankLinear` or `LowRankConv`
+        in place of each layer that was cut. The first has ``in_features``, ``out_features``,
+        ``weight`` and ``bias`` as ``nn.Linear`` does, the second what convolutions have.
 
     Raises
     ------
     ValueError
         For parameters, groups or rows that cannot be used, for layers that are not there, do not
-        run for all rows, share their weights, have hooks, run more than once a batch, get tokens,
-        or that the model comes to by another way than their names; and for a model that fails.
+        run for all rows, share their weights, have hooks, run more than once a batch, or get what
+        is not rows first, or that the model comes to by another way than their names; for a budget
+        that is less than rank 1 of each layer; and for a model that fails.
 
     Warns
     -----
@@ -146,6 +166,7 @@ def compress(
     See Also
     --------
     compression_report : What changed, group by group.
+    split_attention : Makes the projections of ``nn.MultiheadAttention`` layers that can be cut.
     FairLowRankHeadClassifier : Fits a new head, under constraints.
 
     Notes
@@ -157,6 +178,10 @@ def compress(
     a factor G of that, weights by rows only within one over the smallest group's share
     (:ref:`method <neutral-cuts>`). The paper [2]_ weights by a mean of the groups' Fisher
     information.
+
+    A convolution is cut to one with its kernel and r channels, and one of a single position; with
+    more channels before than after, the other way around. Batch normalization behind it stays as it
+    is. Of tokens and positions all count, those of padding too.
 
     References
     ----------
@@ -175,6 +200,18 @@ def compress(
     >>> small = compress(model, X, sensitive_features=s, rank=4)
     >>> small[2].rank, small(X).shape
     (4, torch.Size([500, 10]))
+
+    A network within a budget:
+
+    >>> model = nn.Sequential(
+    ...     nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(),
+    ...     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 5),
+    ... )
+    >>> X = torch.randn(500, 3, 8, 8)
+    >>> small = compress(model, X, sensitive_features=s, parameters=0.4, loss="softmax")
+    >>> sizes = [sum(each.numel() for each in net.parameters()) for net in (model, small)]
+    >>> sizes[0], sizes[1] <= 0.4 * sizes[0]
+    (5253, True)
     """
     check_module("model", model)
     budgets = {"parameters": parameters, "flops": flops}
