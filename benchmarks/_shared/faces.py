@@ -28,7 +28,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,10 @@ def load_faces(name: str, backbone: str, cache: Path | str, limit: int | None = 
     """
     few = "" if limit is None else f"-{limit}"
     path = Path(cache) / f"{name}-{backbone}{few}.npz"
-    stored = cached(path, lambda: _extract(name, backbone, limit))
+    return _faces(cached(path, lambda: _extract(name, backbone, limit)), backbone, path)
+
+
+def _faces(stored: dict[str, np.ndarray], backbone: str, path: Path) -> Faces:
     weights = str(stored["weights"])
     there = _weights(backbone)
     if there is not None and there.name != weights:
@@ -204,8 +208,9 @@ def _backbone(name: str, backbone: str) -> tuple[nn.Module, dict[str, str], Imag
     return load_mobilenet_v2(path), pooling, ImageFiles(MOBILE_SIZES[name])
 
 
-def _extract(name: str, backbone: str, limit: int | None) -> dict[str, Any]:
-    """Run the images of a dataset through a backbone."""
+@contextmanager
+def _images(name: str, backbone: str) -> Iterator[tuple[pd.DataFrame, list[str], Crop | None]]:
+    """Hold the images of a dataset as files: their table, paths and the box that is cut of each."""
     lacking = missing(name, backbone)
     if lacking is not None:
         raise FileNotFoundError(f"{name} on {backbone}: {lacking}")
@@ -216,30 +221,61 @@ def _extract(name: str, backbone: str, limit: int | None) -> dict[str, Any]:
     layout.check(table, found)
     if name == "celeba":  # the even ones trained the ResNet-18
         table = table[table["person"] % 2 == 1]
-    table = table.head(len(table) if limit is None else limit)
-    module, pooling, preprocess = _backbone(name, backbone)
-    if layout.crop is not None:
-        preprocess = Crop(preprocess, *layout.crop)
     paths = {image: found[image] for image in table["image"]}
     with tempfile.TemporaryDirectory() as folder:
         if not images.is_dir():
             unpack(images, paths, Path(folder))
             paths = {image: Path(folder, image) for image in paths}
-        extractor = FrozenFeatureExtractor(
-            module.to(memory_format=torch.channels_last),
-            **pooling,
-            preprocess=preprocess,
-            channels_last=True,
-            batch_size=64,
-            memory=False,
-            verbose=1,
-        )
-        Z = extractor.fit_transform([str(path) for path in paths.values()])
+        yield table, [str(path) for path in paths.values()], layout.crop
+
+
+def load_images(name: str, backbone: str, cache: Path | str) -> tuple[np.ndarray, Faces]:
+    """Return the images of a dataset as a backbone takes them, (n, size, size, 3) uint8, and faces.
+
+    Of the faces all but the features; what is not in the folder ``cache`` is made first.
+    """
+
+    def make() -> dict[str, Any]:
+        with _images(name, backbone) as (table, paths, crop):
+            size = 64 if backbone == "resnet18" else MOBILE_SIZES[name]
+            load = ImageFiles(size, mean=[0.0] * 3, std=[1.0] * 3)
+            load = load if crop is None else Crop(load, *crop)
+            parts = [
+                (load(paths[start : start + 500]) * 255).round().to(torch.uint8)
+                for start in range(0, len(paths), 500)
+            ]
+        images = torch.cat(parts).permute(0, 2, 3, 1).contiguous().numpy()
+        return {"images": images, **_described(table, backbone)}
+
+    path = Path(cache) / f"{name}-{backbone}-images.npz"
+    stored = cached(path, make)
+    images = stored["images"]
+    return images, _faces({"Z": images.reshape(len(images), -1)[:, :0], **stored}, backbone, path)
+
+
+def _described(table: pd.DataFrame, backbone: str) -> dict[str, Any]:
     attributes = table.drop(columns=["image", "person"])
     return {
-        "Z": np.asarray(Z, dtype=np.float32),
         "attributes": attributes.to_numpy(np.int8),
         "names": attributes.columns.to_numpy(str),
         "people": pd.factorize(table["person"])[0],
         "weights": _weights(backbone).name,
     }
+
+
+def _extract(name: str, backbone: str, limit: int | None) -> dict[str, Any]:
+    """Run the images of a dataset through a backbone."""
+    with _images(name, backbone) as (table, paths, crop):
+        table, paths = table.head(limit or len(table)), paths[: limit or len(paths)]
+        module, pooling, preprocess = _backbone(name, backbone)
+        extractor = FrozenFeatureExtractor(
+            module.to(memory_format=torch.channels_last),
+            **pooling,
+            preprocess=preprocess if crop is None else Crop(preprocess, *crop),
+            channels_last=True,
+            batch_size=64,
+            memory=False,
+            verbose=1,
+        )
+        Z = extractor.fit_transform(paths)
+    return {"Z": np.asarray(Z, dtype=np.float32), **_described(table, backbone)}

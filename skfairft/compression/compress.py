@@ -50,7 +50,7 @@ def compress(
     layers: list[str] | str | None = None,
     importance: str = "auto",
     sequential: bool | str = "auto",
-    group_weights: Any = None,
+    group_weights: Any = "auto",
     borrowed_rows: float = 100.0,
     refine: str | None = None,
     y: Any = None,
@@ -106,12 +106,12 @@ def compress(
         behind those that are cut it gives what it gave: reduced-rank regression. The rows are read
         again for each layer, or all at once that get the same input. "auto" is True with
         ``importance="auto"``. Of "fisher" and "uniform" it must be False.
-    group_weights : None, "minimax", "proportional", dict, Series or array-like, default=None
+    group_weights : "auto", None, "minimax", "proportional", dict, Series or array-like
         How much each group counts. None is all alike; "minimax" such that the group with the
         largest error has the least that can be, or where layers are cut in turn the best for that
         group of three cuts: all alike, by their rows, and by how much each group diverged when all
         were alike; "proportional" by their rows, as methods that know no groups; others as in
-        `FairLowRankHeadClassifier`.
+        `FairLowRankHeadClassifier`. "auto", the default, is None, but for cuts in turn "minimax".
     borrowed_rows : float, default=100
         With weights that are alike or "minimax": how many rows of all groups each group's means
         take in besides its own, so that a group of a few dozen does not have the layer fitted to
@@ -233,7 +233,8 @@ def compress(
     labels = check_labels(y, len(batches))
     warn_of_index_order(X=X, sensitive_features=sensitive_features, y=y)
     codes = torch.from_numpy(numbers)
-    weights, minimax = found_weights(group_weights)
+    follows = isinstance(group_weights, str) and group_weights == "auto"
+    weights, minimax = found_weights(None if follows else group_weights)
     shares = torch.from_numpy(check_group_weights(weights, groups, np.bincount(numbers)))
     auto = importance == "auto"
     graded = needs_gradients(importance) or (auto and loss is not None)
@@ -273,7 +274,7 @@ def compress(
         gradients=meaning if reached else None,
         fisher=importance == "fisher",
         y=labels,
-        keep=refine is not None or minimax,
+        keep=refine is not None or minimax or follows,
         generator=generator,
         lenient=not named,
     )
@@ -299,7 +300,10 @@ def compress(
         mixing=mixing,
     )
     divergence = (meaning or MEANINGS["squared"]).divergence
-    small, cut = plan.least_worst(divergence) if minimax else plan.cut(shares)
+    if (minimax or follows) and plan.in_turn:
+        small, cut = plan.least_worst(divergence)
+    else:
+        small, cut = plan.cut(None if minimax else shares)
     if not cut:
         title, seen = type(model).__name__, list(found.statistics)
         raise ValueError(

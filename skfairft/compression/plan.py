@@ -74,7 +74,7 @@ class Plan:
         """
         ranks = self.ranks(shares)
         small = copy_module(self.model, type(self.model).__name__)
-        if shares is not None and self._in_turn(ranks):
+        if shares is not None and self.sequential and len(ranks) > 1:
             small = cut_in_turn(
                 self.model,
                 small,
@@ -102,11 +102,9 @@ class Plan:
     def least_worst(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Small:
         """Return the cut in which the group that diverges most does so least.
 
-        Layer by layer, or where layers are cut in turn of three cuts of the network: groups
-        weighted by their rows, alike, and by how much the second of these has each diverge.
+        Of three cuts: groups weighted by their rows, alike, and by how much the second of these has
+        each diverge.
         """
-        if not self._in_turn(self.ranks(None)):
-            return self.cut(None)
         counts = torch.bincount(self.codes, minlength=len(self.mixing)).double()
         equal = torch.full_like(counts, 1.0 / len(counts))
         best, least = None, float("inf")
@@ -121,6 +119,11 @@ class Plan:
                 follow = damage / damage.sum()
         assert best is not None
         return best
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether there are several layers to cut, one after the other."""
+        return self.sequential and len(self.found.statistics) > 1
 
     def ranks(self, shares: Tensor | None) -> dict[str, int]:
         """Return the rank of each layer that is cut.
@@ -182,9 +185,6 @@ class Plan:
 
     def _metric(self, name: str, shares: Tensor | None) -> SideMetric:
         return SideMetric(self.found.statistics[name], self.importances[name], shares, self.mixing)
-
-    def _in_turn(self, ranks: Mapping[str, int]) -> bool:
-        return self.sequential and len(ranks) > 1
 
     def _damage(self, small: nn.Module, divergence: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Return each group's mean divergence from the model, (G,), with what it borrows."""

@@ -1,0 +1,1 @@
+"""What `benchmarks/networks.py` cuts: three trained networks, their rows and groups."""
