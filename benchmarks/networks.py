@@ -65,7 +65,7 @@ from skfairft.compression.sampled import drawing_shares
 from skfairft.compression.training import Training
 from skfairft.lowrank.cut import borrowing
 
-ROWS = {"resnet18": 2_000, "mobilenet_v2": 2_000, "minilm": 1_000, "smoke": 200}
+ROWS = {"resnet18": 1_500, "mobilenet_v2": 1_500, "minilm": 1_000, "smoke": 200}
 BUDGETS = {
     "resnet18": (0.05, 0.02),
     "mobilenet_v2": (0.5, 0.3),
@@ -92,6 +92,28 @@ DISTILLED: dict[str, tuple[str, bool, bool]] = {
     "distilled: thin": ("in turn, minimax", True, False),
 }
 METHODS = (*CUTS, *DISTILLED)
+
+
+_MADE: dict[Any, Any] = {}
+
+
+class _Remembering(Plan):
+    """A plan that makes no cut twice."""
+
+    def cut(self, shares: Tensor | None) -> Any:
+        """Return the cut copy and its ranks."""
+        assert shares is not None
+        key = (
+            id(self.found),
+            *self.importances.values(),
+            self.budget,
+            self.sequential,
+            *shares.tolist(),
+            *self.mixing.flatten().tolist(),
+        )
+        if key not in _MADE:
+            _MADE[key] = super().cut(shares)
+        return _MADE[key]
 
 
 class Bench:
@@ -127,7 +149,7 @@ class Bench:
         if (name, budget) not in self._cuts:
             importance, in_turn, weights = CUTS[name]
             counts = torch.bincount(self.codes)
-            plan = Plan(
+            plan = _Remembering(
                 self.task.model,
                 self.batches,
                 self.codes,
@@ -196,12 +218,13 @@ class Bench:
 
     def _outputs(self, model: nn.Module) -> Tensor:
         rows: Rows = self.task.test
-        batches = ModuleBatches.of(
-            model, rows.X, preprocess=self.task.preprocess, batch_size=200
-        )
+        batches = ModuleBatches.of(model, rows.X, preprocess=self.task.preprocess, batch_size=200)
         with torch.no_grad():
             return torch.cat(
-                [batches.run(model.eval(), given, part.stop - part.start) for part, given in batches]
+                [
+                    batches.run(model.eval(), given, part.stop - part.start)
+                    for part, given in batches
+                ]
             )
 
 
@@ -218,6 +241,7 @@ def cuts(name: str, draws: int, cache: Path, done: set[str]) -> Iterator[dict[st
         }
         if done.issuperset(keys.values()):
             continue
+        _MADE.clear()
         bench = Bench(TASKS[name](grouping, draw, ROWS[name], cache), draw)
         whole = sum(each.numel() for each in bench.task.model.parameters())
         for (budget, method), key in keys.items():

@@ -33,7 +33,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
 from adult_sentences import adult_sentences
 from mobilenet_v2 import load_mobilenet_v2
 
-FACES = ("Wearing_Hat", "Pale_Skin", "Straight_Hair", "Wearing_Lipstick")
+FACES = ("Wearing_Hat", "Pale_Skin", "Straight_Hair")  # the first three of `rare_groups.py`
 GROUPINGS = {
     "resnet18": FACES,
     "mobilenet_v2": FACES,
@@ -142,7 +142,9 @@ def _of_texts(grouping: str, draw: int, n: int, cache: Path) -> Task:
     own = np.arange(len(texts)) >= _TRAIN
     first = own & (rng.random(len(texts)) < 0.5)
     parts = drawn(rare, first, n, SHARE, rng), drawn(rare, own & ~first, 2 * n, 0.4, rng)
-    rows = [Rows([texts[i] for i in index], torch.from_numpy(y[index]), rare[index]) for index in parts]
+    rows = [
+        Rows([texts[i] for i in index], torch.from_numpy(y[index]), rare[index]) for index in parts
+    ]
     layers = [
         name for name, part in model.body.encoder.named_modules() if isinstance(part, nn.Linear)
     ]

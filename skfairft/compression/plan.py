@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -107,18 +107,16 @@ class Plan:
         """
         counts = torch.bincount(self.codes, minlength=len(self.mixing)).double()
         equal = torch.full_like(counts, 1.0 / len(counts))
-        best, least = None, float("inf")
-        follow = equal
-        for shares in (counts / counts.sum(), equal, None):
-            shares = follow if shares is None else shares
-            tried = self.cut(shares)
-            damage = self._damage(tried[0], divergence)
-            if best is None or float(damage.max()) < least:
-                best, least = tried, float(damage.max())
-            if float(damage.sum()) > 0.0:
-                follow = damage / damage.sum()
-        assert best is not None
-        return best
+        # All rows alike need borrow none.
+        pooled = replace(self, mixing=torch.eye(len(counts), dtype=torch.float64))
+        tried = [pooled.cut(counts / counts.sum()), self.cut(equal)]
+        damage = [self._damage(small, divergence) for small, _ in tried]
+        total = float(damage[-1].sum())
+        if total > 0.0:
+            tried.append(self.cut(damage[-1] / total))
+            damage.append(self._damage(tried[-1][0], divergence))
+        worst = [float(each.max()) for each in damage]
+        return tried[worst.index(min(worst))]
 
     @property
     def in_turn(self) -> bool:
