@@ -1,12 +1,12 @@
 """What a cut of a whole network costs a rare group: eleven ways to cut, within one budget.
 
 Networks, rows and groups are those of `_networks.tasks`: a ResNet-18 that tells 35 attributes of
-faces, MobileNetV2, and MiniLM with a head on income. Of groups that were chosen before any was looked
-at, one is made 5 % of the rows that the network is cut by. Budgets are shares of the layers'
-parameters, chosen on a draw that is not counted such that the best cut without groups begins to fail
-at the larger and fails at the smaller. What counts is the rise of the log loss on rows of other
-people, or where there are no labels the divergence from the uncut network, of the group that loses
-most.
+faces, MobileNetV2, and MiniLM with a head on income. Of groups that were chosen before any was
+looked at, one is made 5 % of the rows that the network is cut by. Budgets are shares of the layers'
+parameters, chosen on a draw that is not counted such that the best cut without groups begins to
+fail at the larger and fails at the smaller. What counts is the rise of the log loss on rows of
+other people, or where there are no labels the divergence from the uncut network, of the group that
+loses most.
 
 =============================== =================================================================
 SVD                             plain, each layer the same share of its parameters
@@ -32,9 +32,8 @@ pooled" never above 1.05; "distilled: drawn" over "distilled: pooled" at most .7
 group and at most 1.2 over all rows, as they are in the calibration rows.
 
 Each cut is stored in ``--results`` at once, and what is there is not done again. Run ``python
-benchmarks/networks.py [--tasks resnet18] [--draws 5] [--json FILE] [--markdown FILE] [--plot FILE]``;
-``--rows`` makes tables and picture of such rows, ``--smoke`` cuts a small network, ``--seconds`` also
-measures how long an image takes.
+benchmarks/networks.py [--tasks resnet18] [--draws 5] [--json FILE] [--markdown FILE] [--plot
+FILE]``; ``--rows`` makes tables and picture of such rows, ``--smoke`` cuts a small network.
 """
 
 from __future__ import annotations
