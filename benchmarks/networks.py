@@ -279,6 +279,131 @@ def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
+MINIMAX = "in turn, minimax"
+# The ratio of which to which, of what, and what was asked for; None of what was only measured.
+RULES: tuple[tuple[str, str, str, float | None], ...] = (
+    (MINIMAX, "best blind", "worst", 0.6),
+    (MINIMAX, "K-FAC, pooled", "worst", 1.05),
+    (MINIMAX, "in turn, pooled", "worst", 1.05),
+    ("in turn, equal", "in turn, pooled", "worst", None),
+    ("in turn, pooled", "best blind", "worst", None),
+    ("distilled: drawn", "distilled: pooled", "worst", 0.75),
+    ("distilled: drawn", "distilled: pooled", "all", 1.2),
+    ("distilled: thin", "distilled: drawn", "worst", None),
+    ("distilled: covariance, pooled", "distilled: pooled", "worst", None),
+)
+NAMES = {
+    "resnet18": "ResNet-18, attributes of faces",
+    "mobilenet_v2": "MobileNetV2, ImageNet's classes",
+    "minilm": "MiniLM, income from sentences",
+}
+HEAD = """# What a cut of a network costs a rare group: tables
+
+As `benchmarks/networks.py` wrote them, whose first lines say what each is; what they say is in
+[the guide](guide/compression.md#networks).
+"""
+
+
+def of_cells(rows: pd.DataFrame, what: str) -> pd.DataFrame:
+    """Return a line for each cell: means over the draws of a rise, by method."""
+    table = rows.pivot_table(
+        index=["task", "grouping", "budget"], columns="method", values=f"rise {what}", sort=False
+    )
+    table["best blind"] = table[list(BLIND)].min(axis=1)
+    return table
+
+
+def asked(rows: pd.DataFrame) -> str:
+    """Return the table of ratios: medians by network, the largest, and what was asked for."""
+    tasks = list(dict.fromkeys(rows["task"]))
+    lines = [
+        f"| ratio | of | asked for | {' | '.join(tasks)} | largest | cells |",
+        "|---" * (5 + len(tasks)) + "|",
+    ]
+    for over, under, what, limit in RULES:
+        cells = of_cells(rows, what)
+        ratio = (cells[over] / cells[under]).where(cells[under] > 0.0)
+        middle = ratio.groupby(level="task", sort=False).median()
+        shown = " | ".join(f"{middle.get(task, np.nan):.2f}" for task in tasks)
+        most = "" if limit is None else f"{limit:g}"
+        lines.append(
+            f"| {over} / {under} | {what} | {most} | {shown} | {ratio.max():.2f} | "
+            f"{int(ratio.notna().sum())} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def markdown(rows: pd.DataFrame) -> str:
+    """Return the tables: what was asked for, and the rises."""
+    parts = [HEAD, "## What was asked for\n\n" + asked(rows)]
+    for what, title in (("worst", "the worst group's"), ("all", "over all rows")):
+        means = rows.groupby(["task", "budget", "method"], sort=False)[f"rise {what}"]
+        lines = ["| network | budget | " + " | ".join(METHODS) + " |"]
+        lines.append("|---" * (2 + len(METHODS)) + "|")
+        keys = rows[["task", "budget"]].drop_duplicates().itertuples(index=False)
+        found = means.agg(["mean", "std"])
+        for task, budget in keys:
+            cells = [
+                "{:.3g} ± {:.2g}".format(*found.loc[(task, budget, method)])
+                if (task, budget, method) in found.index
+                else ""
+                for method in METHODS
+            ]
+            lines.append(f"| {task} | {budget:g} | {' | '.join(cells)} |")
+        parts.append(
+            f"## The rise, {title}\n\nMeans ± standard deviations over groupings and draws.\n\n"
+            + "\n".join(lines)
+            + "\n"
+        )
+    return "\n".join(parts)
+
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "SVD": {"color": "#999999"},
+    "covariance, pooled": {"color": "#E69F00"},
+    "K-FAC, pooled": {"color": "#56B4E9"},
+    "in turn, pooled": {"color": "#0072B2"},
+    MINIMAX: {"color": "#009E73"},
+    "distilled: pooled": {"color": "#CC79A7"},
+    "distilled: drawn": {"color": "#D55E00"},
+}
+
+
+def plot(rows: pd.DataFrame, path: Any) -> None:
+    """Draw what each group loses by budget, a column for each network, and save the figure."""
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("Agg")
+    tasks = list(dict.fromkeys(rows["task"]))
+    figure, axes = plt.subplots(
+        2,
+        len(tasks),
+        figsize=(4.2 * len(tasks), 6.4),
+        squeeze=False,
+        sharex="col",
+        sharey="col",
+        layout="constrained",
+    )
+    for column, task in zip(axes.T, tasks, strict=True):
+        own = rows[rows["task"] == task]
+        for ax, group in zip(column, ("rare", "others"), strict=True):
+            for name, look in LOOKS.items():
+                means = own[own["method"] == name].groupby("budget")[f"rise {group}"].mean()
+                ax.plot(means.index, means, "o-", markersize=4, label=name, **look)
+            ax.axhline(0.0, color="black", linewidth=0.8)
+            ax.set_xscale("log")
+            budgets = sorted(set(own["budget"]))
+            ax.set_xticks(budgets, [f"{budget:g}" for budget in budgets])
+            ax.minorticks_off()
+        column[0].set_title(NAMES.get(task, task))
+        column[1].set_xlabel("share of the layers' parameters")
+    for ax, group in zip(axes[:, 0], ("the rare group", "the others"), strict=True):
+        ax.set_ylabel(f"what {group} lose" + ("s" if group.endswith("group") else ""))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
 def main() -> None:
     """Run what is not there, and summarize."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -297,8 +422,17 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="small, on made-up rows")
     options = parser.parse_args()
     rows = unpacked(options.rows) if options.rows else _run(options)
-    if rows:
-        print(pd.DataFrame(rows).drop(columns="key").to_string())
+    if not rows:
+        return
+    frame = pd.DataFrame(rows)
+    if options.markdown:
+        options.markdown.write_text(markdown(frame), encoding="utf-8")
+    else:
+        print(markdown(frame))
+    if options.json:
+        options.json.write_bytes(packed(rows))
+    if options.plot:
+        plot(frame, options.plot)
 
 
 if __name__ == "__main__":

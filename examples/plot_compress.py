@@ -36,8 +36,9 @@ print(pd.Series(age[rows]).value_counts().to_string())
 # Cut
 # ---
 # Both wide layers become two thin ones each. First as one does without a thought of groups: such
-# that the layers' outputs change least over all rows. Then as ``compress`` does by itself: both
-# groups count the same, and of the outputs those that the loss heeds count more.
+# that the layers' outputs change least over all rows. Then as ``compress`` does by itself: of the
+# outputs those that the loss heeds count more, the second layer is cut by what it gets behind the
+# first, and the groups count such that the one which loses most loses least.
 
 from skfairft import compress, compression_report
 
@@ -58,14 +59,14 @@ def report(small):
 
 
 blind = {"importance": "covariance", "group_weights": "proportional"}
-for name, small in {"all rows alike": cut(2, **blind), "both groups alike": cut(2)}.items():
+for name, small in {"all rows alike": cut(2, **blind), "by itself": cut(2)}.items():
     print(f"\n{name}\n{report(small)}")
 print(small[0])
 
 # %%
 # The divergence is that of the probabilities, in nats: 0 where the small network says the same.
-# Where all rows count alike, those of 65 and more pay several times what the others do; with both
-# groups alike they no longer do, and the others pay no more for it.
+# Where all rows count alike, those of 65 and more pay several times what the others do; by itself
+# they no longer do, and the others pay no more for it.
 #
 # At any rank
 # -----------
@@ -77,7 +78,7 @@ import matplotlib.pyplot as plt
 ranks = [1, 2, 3, 4, 6, 8]
 systems = {
     "all rows alike": blind,
-    "both groups alike": {},
+    "by itself": {},
     "minimax, distilled": {"group_weights": "minimax", "refine": "distill"},
 }
 _, axes = plt.subplots(1, 3, figsize=(9, 3), sharey=True, layout="constrained")

@@ -1,0 +1,54 @@
+"""The benchmark of cut networks: rows resume, ratios are of means, each size of a step is timed."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+import complexity
+import networks
+from _networks.tasks import SHARE, drawn
+
+
+def test_so_many_rows_are_drawn_of_each_group():
+    rng = np.random.default_rng(0)
+    rare, own = rng.random(1_000) < 0.3, rng.random(1_000) < 0.5
+    index = drawn(rare, own, 200, SHARE, rng)
+    assert len(set(index)) == 200
+    assert own[index].all()
+    assert rare[index].sum() == 10
+
+
+@pytest.mark.filterwarnings("ignore:Some groups have few rows")
+def test_rows_resume_and_ratios_are_of_means(tmp_path):
+    rows = list(networks.cuts("smoke", 2, tmp_path, set()))
+    assert len(rows) == 2 * len(networks.METHODS)
+    done = {row["key"] for row in rows[3:]}
+    again = list(networks.cuts("smoke", 2, tmp_path, done))
+
+    def timeless(rows):
+        return [{k: v for k, v in row.items() if k != "CPU seconds"} for row in rows]
+
+    assert timeless(again) == timeless(rows[:3])
+    frame = pd.DataFrame(rows)
+    worst = frame.groupby("method")["rise worst"].mean()
+    ratio = worst[networks.MINIMAX] / min(worst[name] for name in networks.BLIND)
+    assert f"| {networks.MINIMAX} / best blind | worst | 0.6 | {ratio:.2f} |" in networks.markdown(
+        frame
+    )
+    networks.plot(frame, tmp_path / "loss.png")
+    for row in rows:
+        assert row["parameters"] < 0.35
+        total = SHARE * row["rise rare"] + (1.0 - SHARE) * row["rise others"]
+        assert row["rise all"] == pytest.approx(total, rel=1e-4, abs=1e-6)  # of rounded numbers
+
+
+def test_each_step_of_the_algorithm_is_measured_by_its_sizes():
+    rows = complexity.measured(small=True)
+    assert [(row["step"], row["by"]) for row in rows] == [
+        (name, size) for name, step in complexity.STEPS.items() for size in step.derived
+    ]
+    assert all(f"| {row['step']} | {row['by']} |" in complexity.markdown(rows) for row in rows)
