@@ -4,7 +4,13 @@ from ._version import __version__ as __version__
 from .backbone.extractor import FrozenFeatureExtractor
 from .backbone.split import split_head
 from .classifier import FairLowRankHeadClassifier
-from .compression import CompressionReport, compress, compression_report, split_attention
+from .compression import (
+    CompressionReport,
+    compress,
+    compression_report,
+    initialize_lora,
+    split_attention,
+)
 from .displays import (
     FairnessTradeoffDisplay,
     FeatureScatterDisplay,
@@ -38,6 +44,7 @@ __all__ = [
     "compress",
     "compression_report",
     "fairness_path",
+    "initialize_lora",
     "load",
     "model_report",
     "split_attention",
