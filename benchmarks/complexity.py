@@ -89,7 +89,7 @@ def epoch(n: int, d: int, k: int, r: int) -> Action:
 
 
 def moments(n: int, positions: int, d: int, k: int, groups: int) -> Action:
-    """See what a layer on tokens is cut by: second moments of its narrower side and of gradients."""
+    """Take second moments of the narrower side of a layer on tokens, and of gradients."""
     layer, codes = nn.Linear(d, k), torch.arange(n) % groups
     Z, h = torch.randn(n, positions, d), torch.randn(n, positions, k)
     with torch.no_grad():

@@ -163,7 +163,7 @@ class Bench:
             if weights == "minimax":
                 made = plan.least_worst(self.meaning.divergence)
             else:
-                pooled, equal = counts / counts.sum(), torch.full((2,), 0.5)
+                pooled, equal = counts.double() / counts.sum(), torch.full((2,), 0.5)
                 made = plan.cut((pooled if weights == "pooled" else equal).double())
             self._cuts[name, budget] = made[0]
         return self._cuts[name, budget]

@@ -82,13 +82,13 @@ def initialize_lora(
     Examples
     --------
     >>> import torch
-    >>> from peft import LoraConfig, get_peft_model  # doctest: +SKIP
+    >>> from peft import LoraConfig, get_peft_model
     >>> from torch import nn
     >>> from skfairft import initialize_lora
     >>> network = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
     >>> X, s = torch.randn(500, 20), torch.arange(500) % 10 == 0
-    >>> model = get_peft_model(network, LoraConfig(r=4, target_modules=["0"]))  # doctest: +SKIP
-    >>> initialize_lora(model, X, sensitive_features=s)  # doctest: +SKIP
+    >>> model = get_peft_model(network, LoraConfig(r=4, target_modules=["0"]))
+    >>> initialize_lora(model, X, sensitive_features=s)
     """
     try:
         from peft.tuners.lora import LoraLayer
