@@ -1,5 +1,7 @@
 """`compression_report`: its measures by hand, and its intervals beside scipy's."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +11,10 @@ from scipy.special import expit, log_softmax, xlogy
 from scipy.stats import binomtest
 from scipy.stats import t as student
 from torch import nn
+from torch.nn.utils import prune
 
-from skfairft import CompressionReport, compress, compression_report
+from skfairft import CompressionReport, compress, compression_report, split_attention
+from skfairft.compression.layers import layers_table
 
 N, D, K = 90, 6, 4
 S = np.array(["a", "b", "c"])[np.arange(N) % 10 // 4]
@@ -301,3 +305,195 @@ def test_models_that_say_different_things_are_refused(models):
     one = nn.Linear(D, 1).double()
     with pytest.raises(ValueError, match=r"'softmax' is of scores .*use loss='sigmoid'"):
         report_of((one, one))
+
+
+def layers_of(model, small):
+    return layers_table(model, small).astype(object).where(lambda found: found.notna(), None)
+
+
+def numbers(*parts):
+    return sum(parameter.numel() for part in parts for parameter in part.parameters())
+
+
+class Conv1D(nn.Module):
+    """As that of transformers, by whose place it is known."""
+
+    __module__ = "transformers.pytorch_utils"
+
+    def __init__(self, nf, nx):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(nx, nf)), nn.Parameter(torch.zeros(nf))
+
+    def forward(self, Z):
+        return Z @ self.weight + self.bias
+
+
+class Network(nn.Module):
+    """With layers of each kind."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.deep = nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, groups=16)
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, 0.0, batch_first=True)
+        self.token = Conv1D(12, 16)
+        self.head = nn.ModuleDict({"wide": nn.Linear(12, 8), "norm": nn.BatchNorm1d(8)})
+        self.last = nn.Linear(8, 1)
+
+    def forward(self, Z):
+        Z = self.deep(self.conv(Z)).relu().flatten(2).mT
+        Z = self.token(self.block(Z)).mean(1).relu()
+        return self.last(self.head["norm"](self.head["wide"](Z)))
+
+
+@pytest.fixture(scope="module")
+def cut():
+    torch.manual_seed(0)
+    model, Z = Network().eval(), torch.randn(120, 3, 7, 7)
+    s = np.arange(120) % 2
+    small = compress(model, Z, sensitive_features=s, parameters=0.5)
+    report = compression_report(model, small, Z, sensitive_features=s, loss="squared")
+    return model, small, report
+
+
+class TestLayers:
+    def test_are_told_of_what_was_cut_and_what_was_left(self, cut):
+        model, small, report = cut
+        found = report.layers
+        see = "see split_attention"
+        inner = "NonDynamicallyQuantizableLinear"
+        expected = {
+            "conv": ("Conv2d", 3, 16, ""),
+            "deep": ("Conv2d", 16, 16, "several groups"),
+            "block.self_attn": ("MultiheadAttention", 16, 16, f"packed projections: {see}"),
+            "block.self_attn.out_proj": (inner, 16, 16, f"run by its attention: {see}"),
+            "block.linear1": ("Linear", 16, 32, ""),
+            "block.linear2": ("Linear", 32, 16, ""),
+            "token": ("Conv1D", 16, 12, ""),
+            "head.wide": ("Linear", 12, 8, ""),
+            "last": ("Linear", 8, 1, "no smaller at any rank"),
+        }
+        said = found[["kind", "inputs", "outputs", "left"]].itertuples()
+        assert {name: tuple(rest) for name, *rest in said} == expected
+        for name, row in found.iterrows():
+            before, after = model.get_submodule(name), small.get_submodule(name)
+            of_others = 16 * 16 + 16 if name == "block.self_attn" else 0
+            assert row["parameters"] == numbers(before) - of_others
+            assert row["parameters_small"] == numbers(after) - of_others
+            if row["left"]:
+                assert row["rank"] is pd.NA
+                assert row["parameters"] == row["parameters_small"]
+            else:
+                assert row["rank"] == after.rank
+                assert row["parameters_small"] < row["parameters"]
+        others = numbers(model.block.norm1, model.block.norm2, model.head["norm"])
+        assert found["parameters"].sum() == report.parameters[0] - others
+        assert found["parameters_small"].sum() == report.parameters[1] - others
+
+    def test_are_in_the_text(self, cut):
+        report = cut[2]
+        before, after = report.layers[["parameters", "parameters_small"]].sum()
+        assert f"\nlayers: 5 of 9 cut, {before:,} -> {after:,} parameters\n" in str(report)
+        assert repr(report) == str(report)
+        again = pickle.loads(pickle.dumps(report))
+        pd.testing.assert_frame_equal(again.layers, report.layers)
+        assert str(again) == str(report)
+
+    def test_of_models_that_are_whole_are_not_in_the_text(self, models):
+        report = report_of(models)
+        assert report.layers["left"].tolist() == ["whole"]
+        assert "layers:" not in str(report)
+        assert "layers:" not in str(report_of(models[:1] * 2))
+
+    def test_reports_of_before_have_none(self, cut):
+        """Neither those that are made with three arguments, nor those of old pickles."""
+        _, _, report = cut
+        three = CompressionReport(report.by_group, report.parameters, report.seconds)
+        assert three.layers is None
+        old = pickle.loads(pickle.dumps(report))
+        del old.__dict__["layers"]
+        old = pickle.loads(pickle.dumps(old))
+        assert old.layers is None
+        lines = str(report).splitlines()
+        without = "\n".join(line for line in lines if not line.startswith("layers:"))
+        assert str(three) == str(old) == without
+
+    def test_of_attention_that_is_split_are_one_still(self, cut):
+        model = cut[0]
+        split, s = split_attention(model), np.arange(120) % 2
+        small = compress(split, torch.randn(120, 3, 7, 7), sensitive_features=s, parameters=0.5)
+        attention = small.block.self_attn
+        found = layers_of(model, small)
+        row = found.loc["block.self_attn"]
+        assert (row["left"], row["rank"]) == ("", None)
+        assert row["parameters"] == 3 * 16 * 17
+        thin = (attention.q_proj, attention.k_proj, attention.v_proj)
+        assert row["parameters_small"] == numbers(*thin) < row["parameters"]
+        assert found.loc["block.self_attn.out_proj", "rank"] == attention.out_proj.rank
+        own = layers_of(split, small)
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            part = getattr(attention, name)
+            assert own.loc[f"block.self_attn.{name}", "rank"] == part.rank
+        assert "block.self_attn" not in own.index
+        whole = layers_of(model, split)["left"]
+        assert whole[["block.self_attn", "block.self_attn.out_proj"]].tolist() == ["whole"] * 2
+
+    def test_that_were_thin_already_are_no_news(self, cut):
+        _, small, _ = cut
+        found = layers_of(small, small)
+        assert "conv.down" not in found.index
+        assert found.loc["conv", ["kind", "left"]].tolist() == ["LowRankConv", "thin already"]
+        assert found.loc["conv", "rank"] == small.conv.rank
+        assert found["parameters"].equals(found["parameters_small"])
+        assert not (found["left"] == "").any()
+
+    def test_of_models_that_have_nothing_in_common(self):
+        """Names say which layers are compared; what is there by chance is another layer."""
+        model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), nn.Conv1d(2, 3, 3))
+        other = nn.Sequential(nn.Linear(6, 9), nn.ReLU())
+        found = layers_of(model, other)
+        left = ["another layer", *["not in the smaller model"] * 2]
+        assert found["left"].tolist() == left
+        assert found["parameters_small"].tolist() == [63, None, None]
+        assert found["rank"].tolist() == [None] * 3
+        larger = nn.Sequential(*model[:3], nn.Conv1d(2, 3, 5))
+        assert layers_of(model, larger)["left"].tolist() == ["whole", "whole", "another layer"]
+        report = report_of(
+            (nn.Sequential(nn.Linear(D, K)).double(), nn.Linear(D, K).double())
+        ).layers
+        assert report["parameters_small"].isna().all()
+
+    def test_of_a_model_without_layers_are_none(self):
+        table = layers_table(nn.Sequential(nn.ReLU()), nn.ReLU())
+        assert len(table) == 0
+        assert list(table) == [
+            *("kind", "inputs", "outputs", "parameters", "parameters_small", "rank", "left")
+        ]
+
+    def test_of_a_layer_that_has_not_run_have_no_number(self):
+        lazy = nn.Sequential(nn.LazyLinear(3))
+        assert layers_of(lazy, lazy)["parameters"].tolist() == [None]
+
+    def test_say_why_they_are_whole(self):
+        class Own(nn.Linear):
+            pass
+
+        def tied():
+            pair = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6))
+            pair[1].weight = pair[0].weight
+            return pair
+
+        hooked = nn.Linear(6, 6)
+        hooked.register_forward_hook(lambda part, given, output: output)
+        reasons = {
+            "whole": nn.Linear(6, 6),
+            "several groups": nn.Conv1d(6, 6, 3, groups=2),
+            "transposed": nn.ConvTranspose2d(6, 6, 3),
+            "recurrent": nn.GRU(6, 6),
+            "weights that are made of others": prune.identity(nn.Linear(6, 6), "weight"),
+            "hooks or a forward of its own": hooked,
+            "a class of its own, or weights of another kind": Own(6, 6),
+            "shared weights": tied(),
+            "no smaller at any rank": nn.Conv1d(1, 6, 1),
+        }
+        for reason, part in reasons.items():
+            assert set(layers_of(part, part)["left"]) == {reason}

@@ -25,6 +25,7 @@ from ..inputs.index_order import warn_of_index_order
 from ..inputs.words import group_name
 from ..parity.rate_limits import wilson_limits
 from .checks import check_labels, check_module
+from .layers import layers_table
 from .outputs import Meaning, meaning_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,14 @@ class CompressionReport:
     seconds : tuple of float
         That the rows took with the model and with the smaller one in this run, batch by batch in
         turn: of few rows mostly chance.
+    layers : DataFrame or None, default=None
+        A row for each layer of the model that maps features or channels (linear layers,
+        convolutions, recurrent layers, attention), by its name in ``model.named_modules()``.
+        ``kind`` is its class; ``inputs`` and ``outputs`` are its widths; ``parameters`` and
+        ``parameters_small`` are those of the layer and of what has its name in the smaller model,
+        missing where nothing has; weights that two layers share count in both, those of attention's
+        ``out_proj`` only in its own row. ``rank`` is that of the thin layer, missing where there is
+        none, or where attention was split in several. ``left`` says why the layer is whole, or "".
 
     Examples
     --------
@@ -66,11 +75,14 @@ class CompressionReport:
     (210, 160)
     >>> list(report.by_group.index), report.worst in (False, True)
     ([False, True, 'overall'], True)
+    >>> report.layers[["kind", "inputs", "outputs", "rank", "left"]].values.tolist()
+    [['Linear', 20, 10, 5, '']]
     """
 
     by_group: pd.DataFrame
     parameters: tuple[int | None, int | None]
     seconds: tuple[float, float]
+    layers: pd.DataFrame | None = None
 
     @property
     def worst(self) -> Any:
@@ -85,6 +97,7 @@ class CompressionReport:
         lines = [
             f"parameters: {before:,} -> {after:,}" if before and after else "parameters: unknown",
             f"seconds: {slow:.2g} -> {fast:.2g}, in this run",
+            *self._of_layers(),
         ]
         groups = self.by_group.iloc[:-1]
         if len(groups) > 1 and "selection_rate" in groups:
@@ -101,6 +114,17 @@ class CompressionReport:
                 for value, low, high in zip(*columns, strict=True)
             ]
         return "\n".join([*lines, shown.to_string()])
+
+    def _of_layers(self) -> list[str]:
+        """Return a line on the layers, if any is cut."""
+        if self.layers is None or not (self.layers["left"] == "").any():
+            return []
+        cut = int((self.layers["left"] == "").sum())
+        both = self.layers[["parameters", "parameters_small"]].dropna().sum()
+        return [
+            f"layers: {cut:,} of {len(self.layers):,} cut, "
+            f"{both['parameters']:,} -> {both['parameters_small']:,} parameters"
+        ]
 
     __repr__ = __str__
 
@@ -196,6 +220,7 @@ def compression_report(
         pd.DataFrame(rows, index=index),
         (count_parameters(model), count_parameters(small)),
         seconds,
+        layers_table(model, small),
     )
 
 
