@@ -12,6 +12,7 @@ from .compression import (
     split_attention,
 )
 from .displays import (
+    CompressionDisplay,
     FairnessTradeoffDisplay,
     FeatureScatterDisplay,
     FisherImportanceDisplay,
@@ -27,6 +28,7 @@ from .solvers import ClosedForm, FineTune, PlugIn
 
 __all__ = [
     "ClosedForm",
+    "CompressionDisplay",
     "CompressionReport",
     "FairLowRankHeadClassifier",
     "FairnessPath",

@@ -80,8 +80,9 @@ def test_short_names_of_keywords_take_the_place_of_the_defaults(kwargs, expected
     assert style == {"color": expected, "linewidth": 2}
 
 
-def test_all_six_are_exported():
+def test_all_seven_are_exported():
     assert sorted(DISPLAYS) == [
+        "CompressionDisplay",
         "FairnessTradeoffDisplay",
         "FeatureScatterDisplay",
         "FisherImportanceDisplay",
@@ -92,6 +93,13 @@ def test_all_six_are_exported():
 
 
 EXAMPLES = {
+    "CompressionDisplay": {
+        "table": {
+            **{"system": "", "x": [0.1, 0.1, 0.5, 0.5], "group": ["a", "overall"] * 2},
+            **{"value": [0.3, 0.2, 0.1, 0.1], "low": 0.0, "high": 0.4, "n": 9},
+        },
+        "measure": "loss_rise",
+    },
     "FairnessTradeoffDisplay": {"names": ["a"], "error": [1.0], "disparity": [0.1]},
     "FeatureScatterDisplay": {
         "projection": [[0.0, 1.0], [1.0, 0.0]],

@@ -1,7 +1,8 @@
 """Draw the pictures of the guide, from the model of docs/getting_started.md.
 
-``python tools/draw_guide.py`` runs the code of that page and writes one PNG file for each display
-to docs/images/guide/. The same versions give the same pictures.
+``python tools/draw_guide.py`` runs the code of that page, and of docs/guide/compression.md, and
+writes one PNG file for each display to docs/images/guide/. The same versions give the same
+pictures.
 
 Needs matplotlib, and Pillow to make the files small.
 """
@@ -13,15 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from PIL import Image
 
 from skfairft import (
+    CompressionDisplay,
     FairnessTradeoffDisplay,
     FeatureScatterDisplay,
     FisherImportanceDisplay,
     GroupCalibrationDisplay,
     GroupRatesDisplay,
     SingularSpectrumDisplay,
+    compress,
+    compression_report,
 )
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -49,6 +54,31 @@ def save(name: str, display: Any) -> None:
     small.save(file, optimize=True)
 
 
+def draw_compression() -> None:
+    """Draw what the groups of the page on compression lose by budget, with two weights of them."""
+    found = page_variables(DOCS / "guide" / "compression.md")
+    model, Z, y = found["model"], found["Z"], found["y"]
+    age, own, new = np.where(found["s"], "65 or older", "younger"), found["own"], found["new"]
+
+    def report(budget: float, weights: str | None) -> Any:
+        small = compress(
+            model,
+            Z[own],
+            sensitive_features=age[own],
+            parameters=budget,
+            group_weights=weights,
+        )
+        return compression_report(
+            model, small, Z[new], y[new], sensitive_features=age[new], loss="softmax"
+        )
+
+    reports = {
+        name: {budget: report(budget, weights) for budget in (0.05, 0.075, 0.1, 0.15, 0.2)}
+        for name, weights in {"all rows alike": "proportional", "both groups alike": None}.items()
+    }
+    save("compression", CompressionDisplay.from_reports(reports, measure="divergence"))
+
+
 def main() -> None:
     """Draw all of them."""
     plt.switch_backend("Agg")
@@ -65,6 +95,7 @@ def main() -> None:
     save("spectrum", SingularSpectrumDisplay.from_estimator(found["fair"]))
     scatter = FeatureScatterDisplay.from_estimator(best, X, **groups, max_rows=400, random_state=0)
     save("scatter", scatter)
+    draw_compression()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Must not know how a model was fitted. matplotlib is imported when a plot is draw
 """
 
 from ._calibration import GroupCalibrationDisplay
+from ._compression import CompressionDisplay
 from ._group_rates import GroupRatesDisplay
 from ._importance import FisherImportanceDisplay
 from ._scatter import FeatureScatterDisplay
@@ -11,6 +12,7 @@ from ._spectrum import SingularSpectrumDisplay
 from ._tradeoff import FairnessTradeoffDisplay
 
 __all__ = [
+    "CompressionDisplay",
     "FairnessTradeoffDisplay",
     "FeatureScatterDisplay",
     "FisherImportanceDisplay",

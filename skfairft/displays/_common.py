@@ -60,7 +60,7 @@ class Display(ABC):
     """What holds the arrays of a plot, and draws them."""
 
     ax_: Any
-    """The matplotlib Axes that it was drawn on."""
+    """The matplotlib Axes that it was drawn on; of several panels an array of them."""
 
     figure_: Any
     """The matplotlib Figure around them."""
@@ -75,7 +75,8 @@ class Display(ABC):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a figure of a fitting size.
+            Where to draw; None makes a figure of a fitting size. Of several panels a sequence of
+            Axes, one for each.
         **kwargs
             Looks, in place of the display's own: passed to ``ax.plot`` or, where there may be
             intervals, to ``ax.errorbar``.
@@ -92,13 +93,16 @@ class Display(ABC):
         ValueError
             For arrays whose shapes do not fit together, or that hold what the class does not take.
         """
-        drawn = self._draw(ax, kwargs)
-        self.ax_, self.figure_ = drawn, drawn.figure
+        self.ax_ = self._draw(ax, kwargs)
+        self.figure_ = np.ravel(self.ax_)[0].figure
         return self
 
 
-def new_axes(ax: Any, figsize: tuple[float, float]) -> Any:
-    """Return the axes to draw on: those given, or those of a new figure, sizes in inches."""
+def new_axes(ax: Any, figsize: tuple[float, float], **grid: Any) -> Any:
+    """Return the axes to draw on: those given, or those of a new figure, sizes in inches.
+
+    A grid of them by keywords of ``plt.subplots``.
+    """
     if ax is not None:
         return ax
     try:
@@ -107,7 +111,7 @@ def new_axes(ax: Any, figsize: tuple[float, float]) -> Any:
         raise ImportError(
             "Plots need matplotlib, which is not installed: pip install 'skfairft[plots]'."
         ) from error
-    return plt.subplots(figsize=figsize, layout="constrained")[1]
+    return plt.subplots(figsize=figsize, layout="constrained", **grid)[1]
 
 
 def look(i: int) -> dict[str, Any]:
