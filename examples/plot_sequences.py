@@ -4,18 +4,18 @@ Sequences, from a trained network to a small and fair one
 =========================================================
 
 A one-dimensional convolutional network has learned to find early beats in pulse curves. Here a fair
-head is put on it, with people of 70 and more as the rare group, and then the network itself is cut
-to a fifth of its weights, such that it goes on to say of them what it said.
+head is put on it, and then the network itself is made small, such that it goes on to say of a rare
+group what it said.
 
-The curves are made up, and what is known of them is all in the first cell: beats at a steady rate,
-of which in half of the curves one comes early. Older people's beats are slower, broader and
-weaker. No doctor was asked.
+The curves are made up, and all that is in them is in the first cell: beats at a steady rate, of
+which in half of the curves one comes early. One curve in twenty is of a person with a pacemaker,
+whose beats are sharp and point down. No doctor was asked.
 """
 
 # %%
 # Curves
 # ------
-# 128 points each. One curve in ten is of an older person.
+# 128 points each, with noise.
 
 import numpy as np
 
@@ -23,11 +23,11 @@ LENGTH = 128
 
 
 def curves(n, seed):
-    """Return curves (n, 1, 128), whether a beat is early, and the age groups."""
+    """Return curves (n, 1, 128), whether a beat is early, and the groups."""
     rng = np.random.default_rng(seed)
-    older, early = rng.random(n) < 0.1, rng.random(n) < 0.5
-    period = np.where(older, rng.uniform(24, 34, n), rng.uniform(16, 26, n))
-    width, height = np.where(older, 3.0, 1.8), np.where(older, 0.7, 1.0)
+    paced, early = rng.random(n) < 0.05, rng.random(n) < 0.5
+    period = rng.uniform(16, 28, n)
+    width, height = np.where(paced, 0.7, 2.2), np.where(paced, -1.5, 1.0)
     beats = np.arange(12)[None, :] * period[:, None] + rng.uniform(0, 16, n)[:, None]
     which = rng.integers(1, 4, n)  # the beat that may come early, and all that are after it
     shift = early * period * rng.uniform(0.25, 0.45, n)
@@ -38,14 +38,14 @@ def curves(n, seed):
     return (
         X[:, None].astype(np.float32),
         early.astype(int),
-        np.where(older, "70 or older", "younger"),
+        np.where(paced, "pacemaker", "without"),
     )
 
 
 # %%
 # A trained network
 # -----------------
-# Three convolutions and the mean over time, trained for a minute's part on 6,000 curves.
+# Three convolutions and the mean over time, trained on 6,000 curves.
 
 import torch
 from torch import nn
@@ -77,17 +77,17 @@ network.eval()
 # %%
 # A fair head
 # -----------
-# On other people. The network's features are computed once; a bound on the distance of equalized
-# odds between the age groups is set, and met on rows that no head was fitted to.
+# For other people. The network's features are computed once. The share of early beats that are
+# found is to be alike in both groups, up to 0.05 on rows that no head was fitted to.
 
 from sklearn.model_selection import train_test_split
 
 from skfairft import FairLowRankHeadClassifier
 from skfairft.metrics import constraint_distance
 
-X, y, age = curves(24_000, seed=1)
-X, X_new, y, y_new, age, age_new = train_test_split(
-    X, y, age, test_size=0.5, stratify=age, random_state=0
+X, y, group = curves(16_000, seed=1)
+X, X_new, y, y_new, group, group_new = train_test_split(
+    X, y, group, test_size=0.5, stratify=group, random_state=0
 )
 backbone = nn.Sequential(body, nn.AdaptiveAvgPool1d(1), nn.Flatten())
 
@@ -95,9 +95,9 @@ backbone = nn.Sequential(body, nn.AdaptiveAvgPool1d(1), nn.Flatten())
 def report_of(name, **settings):
     """Fit a head, and print how it does on new people."""
     clf = FairLowRankHeadClassifier(backbone, random_state=0, **settings)
-    found = clf.fit(X, y, sensitive_features=age).predict(X_new)
+    found = clf.fit(X, y, sensitive_features=group).predict(X_new)
     apart = constraint_distance(
-        y_new, found, constraint="true_positive_rate_parity", sensitive_features=age_new
+        y_new, found, constraint="true_positive_rate_parity", sensitive_features=group_new
     )
     print(f"{name}: accuracy {np.mean(found == y_new):.3f}, {apart:.3f} apart")
 
@@ -111,32 +111,58 @@ report_of(
 )
 
 # %%
-# A fifth of the weights
-# ----------------------
-# ``compress`` divides one budget over the three convolutions, looks at 3,000 curves for what each
-# of the groups needs, and then lets the small network learn what the whole one says, with older
-# people drawn more often. No labels are used.
+# A third of the weights, and less
+# -------------------------------
+# ``compress`` divides one budget over the convolutions. First as one does without a thought of
+# groups; then as it does by itself, where what counts is the group that loses most. 2,000 curves
+# are looked at, without labels; what is lost is measured for people whom no one has seen.
 
-from skfairft import compress, compression_report
+from skfairft import CompressionDisplay, compress, compression_report
 
-rows = slice(0, 3_000)
+rows = slice(0, 2_000)
 
 
 def cut(share, **settings):
     """Return the network with a share of the weights of its convolutions."""
     return compress(
-        network, X[rows], sensitive_features=age[rows], parameters=share, loss="softmax",
+        network, X[rows], sensitive_features=group[rows], parameters=share, loss="softmax",
         layers=["0.0.0", "0.1.0", "0.2.0"], random_state=0, **settings,
     )  # fmt: skip
 
 
 def report(small):
-    """Return what changed, for people whom no one has seen."""
+    """Return what changed."""
     return compression_report(
-        network, small, X_new, y_new, sensitive_features=age_new, loss="softmax"
+        network, small, X_new, y_new, sensitive_features=group_new, loss="softmax"
     )
 
 
-small = cut(0.2, refine="distill_network")
-print(small[0])
+budgets = (0.08, 0.12, 0.18, 0.3)
+systems = {"all rows alike": {"group_weights": "proportional"}, "by itself": {}}
+CompressionDisplay.from_reports(
+    {
+        name: {share: report(cut(share, **settings)) for share in budgets}
+        for name, settings in systems.items()
+    }
+)
+
+# %%
+# Trained again
+# -------------
+# The smallest of these then learns what the whole network says, with people with a pacemaker drawn
+# more often. That takes back about half of what was lost.
+
+small = cut(0.08, refine="distill_network")
 print(report(small))
+print(report(small).layers[["inputs", "outputs", "rank", "parameters", "parameters_small"]])
+
+# %%
+# The fair head goes on the small network as it did on the whole one: it is a backbone as any other.
+
+backbone = nn.Sequential(small[0], nn.AdaptiveAvgPool1d(1), nn.Flatten())
+report_of(
+    "small, at most 0.05 apart",
+    constraint="true_positive_rate_parity",
+    difference_bound=0.05,
+    solver="plug_in",
+)

@@ -31,6 +31,7 @@ NAMES = [
     "plot_hugging_face",
     "plot_deploy",
     "plot_compress",
+    "plot_sequences",
     "plot_scaling_out",
 ]
 MOST_SECONDS = 60.0

@@ -26,6 +26,8 @@ PAGES = (
     "plot_texts.py",
     "plot_hugging_face.py",
     "plot_deploy.py",
+    "plot_compress.py",
+    "plot_sequences.py",
 )
 
 
