@@ -112,7 +112,7 @@ report_of(
 
 # %%
 # A third of the weights, and less
-# -------------------------------
+# --------------------------------
 # ``compress`` divides one budget over the convolutions. First as one does without a thought of
 # groups; then as it does by itself, where what counts is the group that loses most. 2,000 curves
 # are looked at, without labels; what is lost is measured for people whom no one has seen.
