@@ -12,7 +12,7 @@ from ..backbone.batches import ModuleBatches
 from ..backbone.frozen import frozen
 from ..backbone.module_copy import copy_module
 from ..inputs.warn import warn_user
-from ..lowrank.budget import Offer, divide, same_share
+from ..lowrank.budget import Offer, divide, least_cost, same_share
 from ..lowrank.cut import SideMetric, cut_layer
 from ..lowrank.factorization import resolve_rank
 from ..lowrank.network import replace_layer
@@ -176,8 +176,11 @@ class Plan:
         else:
             last = self.found.last
             if not self.named and last in offers and offers[last].whole <= _SMALL * budget:
-                # Of what is small and last the least can be spared.
-                budget -= offers.pop(last).whole
+                # Of what is small and last the least can be spared, where all others get theirs.
+                others = {name: offer for name, offer in offers.items() if name != last}
+                left = budget - offers[last].whole
+                if least_cost(others) <= left:
+                    offers, budget = others, left
             ranks = same_share(offers, budget)
         return {name: rank for name, rank in ranks.items() if rank is not None}
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["Offer", "divide", "same_share"]
+__all__ = ["Offer", "divide", "least_cost", "same_share"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ class Offer:
 def same_share(offers: Mapping[str, Offer], budget: float) -> dict[str, int | None]:
     """Return ranks such that each layer has the same share of what it costs whole.
 
+    Layers that have more at rank 1, or are no cheaper cut, take that, and leave the others less.
+
     Raises
     ------
     ValueError
@@ -52,14 +54,22 @@ def same_share(offers: Mapping[str, Offer], budget: float) -> dict[str, int | No
     >>> same_share({"a": offer, "b": offer}, 100.0)
     {'a': 2, 'b': 2}
     """
-    share = budget / sum(offer.whole for offer in offers.values())
-    if share >= 1.0:
+    if budget >= sum(offer.whole for offer in offers.values()):
         return dict.fromkeys(offers)
-    cheapest = _cheapest(offers, budget)
-    ranks: dict[str, int | None] = {}
-    for name, offer in offers.items():
+    ranks = _cheapest(offers, budget)
+    apart = [name for name, rank in ranks.items() if rank is None]
+    while True:
+        free = [name for name in offers if name not in apart]
+        left = budget - sum(_cost(offers[name], ranks[name]) for name in apart)
+        share = left / (sum(offers[name].whole for name in free) or 1.0)
+        more = [name for name in free if _cost(offers[name], 1) > share * offers[name].whole]
+        if not more:
+            break
+        apart += more
+    for name in free:
+        offer = offers[name]
         rank = int((share * offer.whole - offer.base) // offer.unit)
-        ranks[name] = cheapest[name] if cheapest[name] is None else max(1, min(rank, offer.most))
+        ranks[name] = max(1, min(rank, offer.most))
     return ranks
 
 
@@ -96,8 +106,7 @@ def divide(offers: Mapping[str, Offer], budget: float) -> dict[str, int | None]:
             steps.append(((spared[rank] - spared[rank - 1]) / offer.unit, rank + 1))
         if whole:
             more = offer.whole - _cost(offer, rank)
-            gain = (spared[-1] - spared[rank - 1]) / more if more > 0.0 else float("inf")
-            steps.append((gain, None))
+            steps.append(((spared[-1] - spared[rank - 1]) / more, None))
         if steps:
             worth, step = max(steps, key=lambda each: (each[0], each[1] is None))
             heapq.heappush(heap, (-worth, order[name], name, step))
@@ -120,14 +129,25 @@ def _cost(offer: Offer, rank: int | None) -> float:
     return offer.whole if rank is None else offer.base + rank * offer.unit
 
 
+def least_cost(offers: Mapping[str, Offer]) -> float:
+    """Return what rank 1 of each layer costs, or the whole where that is no more.
+
+    Examples
+    --------
+    >>> import torch
+    >>> least_cost({"a": Offer(torch.ones(3), 5.0, 1.0, 9.0), "b": Offer(torch.ones(3), 5.0, 0, 4)})
+    10.0
+    """
+    return sum(_cost(offer, 1 if offer.most else None) for offer in offers.values())
+
+
 def _cheapest(offers: Mapping[str, Offer], budget: float) -> dict[str, int | None]:
     """Return rank 1 of each layer, None of those that cost no more whole."""
-    ranks = {name: 1 if offer.most else None for name, offer in offers.items()}
-    least = sum(_cost(offers[name], rank) for name, rank in ranks.items())
+    least = least_cost(offers)
     if least > budget:
         whole = sum(offer.whole for offer in offers.values())
         raise ValueError(
             f"The budget is {budget / whole:.3g} of what the layers cost whole; rank 1 of each "
             f"takes {least / whole:.3g}. Pass more, or name fewer layers."
         )
-    return ranks
+    return {name: 1 if offer.most else None for name, offer in offers.items()}
