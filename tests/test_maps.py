@@ -96,6 +96,8 @@ def check(seen):
     torch.testing.assert_close(seen.unfold(Z) @ seen.weight + seen.bias, seen.positions(out))
     m = seen.width
     assert seen.seen(Z, out).shape[2] == m
+    mixed = seen.weight.reshape(seen.columns, -1) if seen.side == "channels" else seen.weight
+    assert seen.most == torch.linalg.matrix_rank(mixed)
     assert seen.spread(torch.arange(seen.columns)).shape == (seen.d,)
     # Nothing changes if nothing is projected, whatever the means.
     one, u = torch.eye(m).double(), torch.randn(m).double()

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from ..backbone.batches import ModuleBatches
 from ..backbone.frozen import frozen, locked
+from ..inputs.warn import warn_user
+from ..inputs.words import joined, listed
 from ..lowrank.maps import LayerMap
 from ..lowrank.network import LayerStatistics
 from .outputs import Meaning, gradients_of
@@ -169,6 +171,8 @@ def calibrate(
                 own = source if name in graded else None
                 note.begin(codes[rows], own, order if first else None, keep=len(layers) == 1)
             out = batches.run(model, arguments, rows.stop - rows.start)
+            for note in notes.values():
+                note.over = True
             if gradients is not None and source is not None:
                 if y is not None:
                     targets = gradients.labels(y[rows], out.detach())
@@ -188,6 +192,14 @@ def calibrate(
                 inputs = [*inputs, note.given[0].cpu()] if note.is_all(out) else None
             for note in notes.values():
                 note.forget()
+    unsure = [name for name, note in notes.items() if note.is_unsure(len(codes))]
+    if lenient and unsure:
+        warn_user(
+            f"The layers [{listed(unsure)}] are left out: another axis of their inputs than the "
+            "first is as long as a batch, so that it cannot be told which is that of the rows. "
+            "Pass another batch_size.",
+            UserWarning,
+        )
     good = {name: note for name, note in notes.items() if note.is_good(len(codes))}
     stages: dict[tuple[int, int], list[str]] = {}
     for name, given in order.items():
@@ -196,7 +208,7 @@ def calibrate(
     found = {name: good[name].statistics for names in stages.values() for name in names}
     return Calibration(
         found,
-        torch.cat(outputs) if outputs else torch.empty(0),
+        _joined(outputs) if outputs else torch.empty(0),
         None if inputs is None else torch.cat(inputs),
         list(stages.values()),
         {name: good[name].mean_positions for name in found},
@@ -248,6 +260,7 @@ class _Notes:
     positions: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.int64))
     sure: bool = False  # that the first axis is that of the rows
     calls: int = 0
+    over: bool = False  # the forward pass; activations that are checkpointed are computed again
     held: Tensor | None = None
     given: list[Tensor] = field(default_factory=list)
     output: Tensor | None = None
@@ -263,10 +276,12 @@ class _Notes:
     ) -> None:
         """Prepare for a batch of rows of groups (m,)."""
         self.codes, self.source, self.order, self.keep = codes, source, order, keep
-        self.calls, self.graded = 0, False
+        self.calls, self.over, self.graded = 0, False, False
 
     def see(self, given: Tensor, output: Tensor) -> Tensor | None:
         """Note a call; gradients as they come."""
+        if self.over:
+            return None
         self.calls += 1
         if self.refused or self.calls > 1:
             return None
@@ -284,7 +299,8 @@ class _Notes:
             before, after = seen.features(fixed[0]).shape[1], seen.positions(fixed[1]).shape[1]
             self.positions += torch.tensor([before, after]) * n_rows
         if self.order is not None:  # it is held, so that its number stays its own
-            version = -1 if given.is_inference() else given._version
+            # What inference mode made has no version, and may be another each time.
+            version = -len(self.order) if given.is_inference() else given._version
             self.order[self.name] = id(given), version
             self.held, self.output = given, fixed[1]
         if self.keep:  # copies: what comes after may write into them
@@ -339,6 +355,10 @@ class _Notes:
             )
         self.refused = True
 
+    def is_unsure(self, n_rows: int) -> bool:
+        """Tell whether it can be cut if the first axis is that of the rows, which is not clear."""
+        return self.rows == n_rows and not (self.refused or self.sure)
+
     def is_good(self, n_rows: int) -> bool:
         """Tell whether it ran for all rows as it can be cut."""
         if not self.rows:
@@ -348,12 +368,24 @@ class _Notes:
                 f"ran for {self.rows} of {n_rows} rows, in some batches only, so that not all "
                 "groups can be told"
             )
-        elif not self.sure:
+        elif self.is_unsure(n_rows):
             self.refuse(
                 "gets inputs of which another axis than the first is as long as a batch, so that "
                 "it cannot be told which is that of the rows: pass another batch_size"
             )
         return not self.refused
+
+
+def _joined(outputs: list[Tensor]) -> Tensor:
+    """Return outputs of batches as those of all rows."""
+    shapes = sorted({str(tuple(each.shape[1:])) for each in outputs})
+    if len(shapes) > 1:
+        raise ValueError(
+            f"The model gives outputs of other shapes in each batch, of a row {joined(shapes)}; "
+            "expected one shape. Pad all rows to one length, or take refine=None and other "
+            "group_weights than 'minimax'."
+        )
+    return torch.cat(outputs)
 
 
 def _source(stack: ExitStack, device: torch.device) -> Tensor:

@@ -111,9 +111,9 @@ class Plan:
         pooled = replace(self, mixing=torch.eye(len(counts), dtype=torch.float64))
         tried = [pooled.cut(counts / counts.sum()), self.cut(equal)]
         damage = [self._damage(small, divergence) for small, _ in tried]
-        total = float(damage[-1].sum())
-        if total > 0.0:
-            tried.append(self.cut(damage[-1] / total))
+        told = damage[-1].clamp_min(0.0)  # a loss that is a function may be below
+        if float(told.sum()) > 0.0:
+            tried.append(self.cut(told / told.sum()))
             damage.append(self._damage(tried[-1][0], divergence))
         worst = [float(each.max()) for each in damage]
         return tried[worst.index(min(worst))]
@@ -144,7 +144,7 @@ class Plan:
             asked = self.rank[name] if isinstance(self.rank, Mapping) else self.rank
             assert asked is not None
             seen = self.found.statistics[name].seen
-            rank = min(resolve_rank(asked, own.clamp_min(0.0).sqrt()), seen.d, seen.k)
+            rank = min(resolve_rank(asked, own.clamp_min(0.0).sqrt()), seen.most)
             if seen.thin_size(rank) >= seen.size:
                 if not self.named:
                     continue
@@ -163,7 +163,7 @@ class Plan:
         offers: dict[str, Offer] = {}
         for name, own in values.items():
             seen = self.found.statistics[name].seen
-            gains = own.clamp_min(0.0)[: min(seen.d, seen.k)]
+            gains = own.clamp_min(0.0)[: seen.most]
             if what == "parameters":
                 offers[name] = Offer(gains, seen.unit, seen.k, seen.size)
             else:

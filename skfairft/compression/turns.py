@@ -101,7 +101,14 @@ def _pairs(
         before = _sides(model, batches, given, n_rows, layers)
         after = _sides(small, batches, arguments, n_rows, layers)
         for name, own in pairs.items():
-            own.update(before[name], after[name], codes[rows])
+            u, v = before.get(name), after.get(name)
+            if u is None or v is None or u.shape != v.shape:
+                raise ValueError(
+                    f"The layer {name!r} does not get as many positions, or does not run, once "
+                    "layers before it are cut: the model's forward depends on what they give. "
+                    "Leave it out, or pass sequential=False."
+                )
+            own.update(u, v, codes[rows])
     return {name: own.result() for name, own in pairs.items()}
 
 

@@ -141,8 +141,7 @@ def cut_layer(
     metric = SideMetric(statistics, importance, shares, mixing)
     values = metric.values
     singular = values.clamp_min(0.0).sqrt()
-    seen = statistics.seen
-    r = min(resolve_rank(rank, singular), seen.d, seen.k)
+    r = min(resolve_rank(rank, singular), statistics.seen.most)
     if shares is None:
         found = minimax_cut(metric.moments, r)
     else:
@@ -211,9 +210,7 @@ def cut_after(
     C_vv = C_vv + torch.full_like(sizes, least).diag()
     fit = torch.linalg.solve(C_vv, C_uv.T)  # v to u
     N = metric.root
-    top = weighted_cut(
-        (N @ C_uv @ fit @ N)[None], min(rank, seen.d, seen.k), torch.ones(1).double()
-    )
+    top = weighted_cut((N @ C_uv @ fit @ N)[None], min(rank, seen.most), torch.ones(1).double())
     means = pairs.means.means.nan_to_num()
     centre = metric.given @ means
     return metric.thin(top.V, fit, centre[:m], centre[m:])

@@ -96,6 +96,11 @@ class LayerMap:
         return self.d
 
     @property
+    def most(self) -> int:
+        """The highest rank: at it the layer can be cut without any change."""
+        return min(self.d, self.k)
+
+    @property
     def size(self) -> int:
         """Number of parameters."""
         return sum(parameter.numel() for parameter in self.layer.parameters())
@@ -224,6 +229,13 @@ class ConvMap(LayerMap):
     def columns(self) -> int:
         """Channels of the input."""
         return self.stored.shape[1]
+
+    @property
+    def most(self) -> int:
+        """The highest rank: at it the layer can be cut without any change."""
+        if self.side == "channels":
+            return min(self.columns, self.k * (self.d // self.columns))
+        return super().most
 
     @property
     def unit(self) -> int:
