@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
 import torch
 
-__all__ = ["seeded", "training_modes"]
+__all__ = ["in_training_modes", "seeded", "training_modes"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _generators = threading.RLock()
 
@@ -44,6 +49,26 @@ def training_modes() -> Iterator[None]:
         torch.autocast("cuda", enabled=False),
     ):
         yield
+
+
+def in_training_modes(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function such that it runs in `training_modes`.
+
+    Not by the context itself, whose lines would be those that warnings come from.
+
+    Examples
+    --------
+    >>> with torch.no_grad():
+    ...     print(in_training_modes(torch.is_grad_enabled)())
+    True
+    """
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        with training_modes():
+            return function(*args, **kwargs)
+
+    return call
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 from torch import Tensor, nn
 
 from ..backbone.batches import ModuleBatches
+from ..backbone.modes import in_training_modes
 from ..inputs.by_name import by_name
 from ..inputs.checks import check_group_weights, found_weights
 from ..inputs.encoding import encode_groups
@@ -39,6 +40,7 @@ __all__ = ["compress"]
 
 
 @by_name
+@in_training_modes
 def compress(
     model: nn.Module,
     X: Any,
@@ -158,7 +160,8 @@ def compress(
     Warns
     -----
     UserWarning
-        If a layer that was named is no smaller cut than whole; if y has no effect.
+        If a layer that was named is no smaller cut than whole; if y has no effect; if layers are
+        left out because a batch is as long as another axis of their inputs.
     FairnessWarning
         If there is one group only, or one of less than 30 rows; if the model is a classifier's
         with a constraint (`FairLowRankHeadClassifier.to_torch`), which the cut one need not meet.
@@ -264,6 +267,7 @@ def compress(
             "Leave it out.",
             UserWarning,
         )
+    in_turn = auto if sequential == "auto" else bool(sequential)
     found = calibrate(
         model,
         batches,
@@ -274,7 +278,7 @@ def compress(
         gradients=meaning if reached else None,
         fisher=importance == "fisher",
         y=labels,
-        keep=refine is not None or minimax or follows,
+        keep=refine is not None or ((minimax or follows) and in_turn),
         generator=generator,
         lenient=not named,
     )
@@ -296,7 +300,7 @@ def compress(
         rank=rank,
         budget=next(((n, float(v)) for n, v in budgets.items() if v is not None), None),
         named=named,
-        sequential=auto if sequential == "auto" else bool(sequential),
+        sequential=in_turn,
         mixing=mixing,
     )
     divergence = (meaning or MEANINGS["squared"]).divergence
@@ -304,6 +308,10 @@ def compress(
         small, cut = plan.least_worst(divergence)
     else:
         small, cut = plan.cut(None if minimax else shares)
+    if not cut and plan.budget is not None and found.statistics:
+        raise ValueError(
+            f"{plan.budget[0]}={plan.budget[1]!r} leaves all layers whole; pass a lower share."
+        )
     if not cut:
         title, seen = type(model).__name__, list(found.statistics)
         raise ValueError(

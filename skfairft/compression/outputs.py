@@ -115,7 +115,7 @@ def gradients_of(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]
     Raises
     ------
     ValueError
-        If it has none at all.
+        If it has none at all, or none that can be computed.
     """
     if not tensors:
         return []
@@ -125,7 +125,13 @@ def gradients_of(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor | None]
             "runs under torch.no_grad() or inference_mode(). Take importance='covariance' and "
             "refine=None, which need none."
         )
-    return list(torch.autograd.grad(loss, list(tensors), allow_unused=True))
+    try:
+        return list(torch.autograd.grad(loss, list(tensors), allow_unused=True))
+    except RuntimeError as error:  # what it needs is written over, or not kept
+        raise ValueError(
+            f"The gradient of the loss cannot be computed: {error} Take importance='covariance' "
+            "and refine=None, which need none."
+        ) from error
 
 
 def _by_row(loss: Loss, name: str, outputs: Tensor, targets: Tensor) -> Tensor:

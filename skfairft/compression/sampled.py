@@ -93,8 +93,10 @@ def distill_sampled(
         return objective(torch.cat(parts), judged)
 
     own = list(parameters.values())
+    # Half precision has no room for a step, nor for squares of gradients.
+    trained = [each.detach().float() if each.element_size() < 4 else each for each in own]
     steps = math.ceil(len(train) / _ROWS)
-    optimizer = torch.optim.AdamW(own, lr=_RATE)
+    optimizer = torch.optim.AdamW(trained, lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max_epochs * steps)
     best, best_at, kept = judge(), 0, copy.deepcopy([each.detach() for each in own])
     for epoch in range(1, max_epochs + 1):
@@ -105,9 +107,12 @@ def distill_sampled(
                 with torch.enable_grad():
                     out = batches.run(small, arguments, len(index))
                     loss = divergence(out, uncut[index].to(out)).mean()
-                    for each, slope in zip(own, gradients_of(loss, own), strict=True):
-                        each.grad = slope
+                    for each, slope in zip(trained, gradients_of(loss, own), strict=True):
+                        each.grad = None if slope is None else slope.to(each)
                 optimizer.step()
+                with torch.no_grad():
+                    for each, values in zip(own, trained, strict=True):
+                        each.copy_(values)
                 schedule.step()
             found = judge()
         except NotFiniteError:  # the rate was too high for it

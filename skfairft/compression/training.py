@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from ..backbone.batches import ModuleBatches
 from ..backbone.frozen import frozen
-from ..lowrank.layer import LowRankLinear
 from ..lowrank.network import LayerStatistics
 from .calibration import Calibration
 from .distill import distill, objective_of
@@ -131,11 +130,11 @@ class Training:
 
 def _scales(layer: nn.Module, statistics: LayerStatistics) -> list[float]:
     """Return the size of each parameter's entries; of the bias, by how much the outputs vary."""
-    assert isinstance(layer, LowRankLinear)
     inputs = statistics.inputs.result()
     n = inputs.means.weights
-    spread = inputs.variance(n / n.sum()).clamp_min(0.0)
-    W = layer.weight.detach().double().cpu()
+    spread = statistics.seen.spread(inputs.variance(n / n.sum()).clamp_min(0.0))
+    assert isinstance(layer.weight, Tensor)
+    W = layer.weight.detach().double().cpu().flatten(1)
     sizes = {
         name: float(parameter.detach().double().square().mean().sqrt())
         for name, parameter in layer.named_parameters()
