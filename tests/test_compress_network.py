@@ -58,7 +58,7 @@ class Encoder(nn.Module):
     def __init__(self, batch_first=True):
         super().__init__()
         torch.manual_seed(0)
-        layer = nn.TransformerEncoderLayer(12, 3, 20, batch_first=batch_first)
+        layer = nn.TransformerEncoderLayer(12, 2, 20, batch_first=batch_first)
         self.body = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
         self.head, self.axis = nn.Linear(12, K), 1 if batch_first else 0
 
@@ -190,6 +190,15 @@ def near(found, expected, ratio=1e-5):
     return bool((found - expected).abs().max() <= ratio * expected.abs().max())
 
 
+@pytest.mark.parametrize("value", [np.bool_(True), np.ones(2), 1, "true"])
+def test_sequential_is_true_false_or_auto(value):
+    model, X, _ = make("sequences")
+    is_flag = isinstance(value, np.bool_)
+    match = "sequential=True and importance='uniform'" if is_flag else "expected True, False or"
+    with pytest.raises(ValueError, match=match):
+        small_of(model, X, sequential=value, importance="uniform")
+
+
 @EACH
 class TestBudgets:
     @KFAC
@@ -284,9 +293,9 @@ class TestMinimax:
                     loss or "squared",
                 ).max()
             )
-            for each in ("minimax", "proportional", None)
+            for each in ("minimax", "auto", "proportional", None)
         ]
-        assert worst[0] <= min(worst[1:]) * (1 + 1e-5)
+        assert max(worst[:2]) <= min(worst[2:]) * (1 + 1e-5)
 
     def test_of_a_loss_below_zero_no_group_has_less_than_no_weight(self, monkeypatch):
         """Such as one that tells too much from too little."""
@@ -339,7 +348,8 @@ class TestWhichLayers:
     def test_layers_of_one_input_are_cut_together(self):
         """Query, key and value of the first block get what no cut layer changed."""
         model, X, own = make("bert")
-        in_turn, alone = (small_of(model, X, rank=3, sequential=s, **own) for s in (True, False))
+        plain = own | {"group_weights": None}
+        in_turn, alone = (small_of(model, X, rank=3, sequential=s, **plain) for s in (True, False))
         first = "bert.encoder.layer.0.attention.self."
         for name in cut_layers(in_turn):
             same = near(in_turn.get_submodule(name).weight, alone.get_submodule(name).weight, 1e-4)
@@ -399,6 +409,30 @@ class TestAxes:
             settings = {"batch_size": 1} if rows == 1 else {}
             assert cut_layers(small_of(OneByOne(), X, rank=1, **settings)) == ["out"]
 
+    def test_nested_tensors_are_left_out(self):
+        """As torch's own encoder makes of sequences with padding, where attention is not split."""
+
+        class Padded(Encoder):
+            def forward(self, x):
+                found = self.body(x, src_key_padding_mask=(x == 0.0).all(2))
+                return self.head(found.nan_to_num().mean(1))
+
+        model, X = Padded().eval(), draw(6, 12)
+        model.body = nn.TransformerEncoder(model.body.layers[0], 1, enable_nested_tensor=True)
+        X[::3, 4:] = 0.0
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
+            assert cut_layers(small_of(model, X, rank=2)) == ["head"]
+            with pytest.raises(
+                ValueError, match="gets inputs of any lengths, nested, for 160 rows"
+            ):
+                small_of(model, X, rank=2, layers="body.layers.0.linear1")
+            with pytest.raises(
+                ValueError, match=r"nested tensors where .* split_attention\(model\)"
+            ):
+                small_of(model, X, rank=2, loss="softmax")  # with gradients they are not nested
+        assert len(cut_layers(small_of(split_attention(model), X, rank=2))) == 7
+
     def test_padding_by_the_batch_is_taken(self):
         model, X, _ = make("bert")
         small = small_of(model, X, preprocess=tokenize, batch_size=50)
@@ -417,10 +451,11 @@ class TestAxes:
     def test_outputs_of_other_lengths_in_each_batch_are_refused_where_they_are_kept(self):
         model, X = nn.Sequential(nn.Embedding(30, 8), nn.Linear(8, 8), nn.Linear(8, 8)), texts()
         settings = {"preprocess": lambda batch: tokenize(batch)["input_ids"], "rank": 2}
-        settings["batch_size"] = 5
+        settings |= {"batch_size": 5, "group_weights": None}
         assert cut_layers(small_of(model, X, **settings)) == ["1", "2"]
         for more in (
-            {"group_weights": "minimax", "sequential": True},
+            {"group_weights": "minimax"},
+            {"group_weights": "auto"},
             {"refine": "distill", "loss": "squared"},
         ):
             with pytest.raises(

@@ -325,6 +325,7 @@ def pictures(inplace=False):
 def small_of(model, X=None, **settings):
     X = rows_of() if X is None else X
     usual = {"sensitive_features": groups_of(len(X)), "rank": 3, "sequential": True}
+    usual["group_weights"] = None
     return compress(model, X, **usual | {"random_state": 0} | settings)
 
 

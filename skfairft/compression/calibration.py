@@ -286,10 +286,10 @@ class _Notes:
         if self.refused or self.calls > 1:
             return None
         seen, n_rows = self.statistics.seen, len(self.codes)
-        if not seen.takes(given, n_rows):
+        if given.is_nested or not seen.takes(given, n_rows):
+            shape = "any lengths, nested," if given.is_nested else f"shape {tuple(given.shape)}"
             self.refuse(
-                f"gets inputs of shape {tuple(given.shape)} for {n_rows} rows; expected "
-                f"{seen.expected(n_rows)}"
+                f"gets inputs of {shape} for {n_rows} rows; expected {seen.expected(n_rows)}"
             )
             return None
         self.sure = self.sure or not seen.is_ambiguous(given)
@@ -382,8 +382,8 @@ def _joined(outputs: list[Tensor]) -> Tensor:
     if len(shapes) > 1:
         raise ValueError(
             f"The model gives outputs of other shapes in each batch, of a row {joined(shapes)}; "
-            "expected one shape. Pad all rows to one length, or take refine=None and other "
-            "group_weights than 'minimax'."
+            "expected one shape. Pad all rows to one length, or take refine=None and "
+            "group_weights=None."
         )
     return torch.cat(outputs)
 

@@ -134,9 +134,10 @@ def check_settings(
             raise ValueError(f"{name}={value!r}; expected one of {', '.join(map(repr, known))}.")
     if not isinstance(borrowed, Real) or not 0.0 <= float(borrowed) < np.inf:
         raise ValueError(f"borrowed_rows={borrowed!r}; expected a number of at least 0.")
-    if not (isinstance(sequential, (bool, np.bool_)) or sequential == "auto"):
+    auto = isinstance(sequential, str) and sequential == "auto"
+    if not (auto or isinstance(sequential, (bool, np.bool_))):
         raise ValueError(f"sequential={sequential!r}; expected True, False or 'auto'.")
-    if sequential is True and importance in ("uniform", "fisher"):
+    if not auto and sequential and importance in ("uniform", "fisher"):
         raise ValueError(
             f"sequential=True and importance={importance!r}; expected 'auto', 'covariance' or "
             "'kfac', which are of what the layers see."

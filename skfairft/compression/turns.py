@@ -124,6 +124,11 @@ def _sides(
 
     def note(name: str, seen: LayerMap) -> Hook:
         def see(given: Tensor, output: Tensor) -> None:
+            if given.is_nested:
+                raise ValueError(
+                    f"The layer {name!r} gets nested tensors where no gradients are computed. Pass "
+                    "split_attention(model), enable_nested_tensor=False, or layers= without it."
+                )
             # A copy: what comes after may write into it.
             sides[name] = seen.seen(given.detach(), output.detach()).clone()
             if len(sides) == len(layers):
