@@ -1,6 +1,8 @@
 """Layers as maps of positions: against torch's own layers, and what made modules really have."""
 
+import copy
 import itertools
+import pickle
 from math import prod
 
 import pytest
@@ -380,3 +382,28 @@ def test_a_root_can_be_inverted_and_squares_to_what_it_is_of(values):
     assert bool(torch.isfinite(torch.linalg.inv(root)).all())
     if any(values):
         torch.testing.assert_close(root @ root, moments, rtol=0, atol=2e-10)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")  # torch 2.13 and later say that it will go
+@pytest.mark.parametrize("way", ["state_dict", "pickle", "deepcopy", "trace", "export"])
+@pytest.mark.parametrize("kind", ["strided", "same", "circular"])
+@pytest.mark.parametrize("widths", ["outputs", "channels"])
+def test_a_thin_convolution_survives(way, kind, widths):
+    seen = as_map(convolution(2, widths, kind).float())
+    Z, m = rows_of(seen).float(), seen.width
+    torch.manual_seed(4)
+    thin = seen.cut(*projection(m, 2), *torch.randn(2, m).double())
+    if way == "state_dict":
+        other = seen.cut(*projection(m, 2), *torch.zeros(2, m).double())
+        assert not torch.equal(other(Z), thin(Z))  # control
+        other.load_state_dict(thin.state_dict())
+    elif way == "pickle":
+        other = pickle.loads(pickle.dumps(thin))
+    elif way == "deepcopy":
+        other = copy.deepcopy(thin)
+    elif way == "trace":
+        other = torch.jit.trace(thin, (Z,))
+    else:
+        rows = ({0: torch.export.Dim("n")},)
+        other = torch.export.export(thin, (Z,), dynamic_shapes=rows).module()
+    torch.testing.assert_close(other(Z), thin(Z))
