@@ -39,12 +39,15 @@ FILE]``; ``--rows`` makes tables and picture of such rows, ``--smoke`` cuts a sm
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -52,10 +55,12 @@ import pandas as pd
 import torch
 from _networks.tasks import GROUPINGS, SHARE, TASKS, Rows, Task, missing
 from _shared.rows import packed, resumed, unpacked
+from _shared.timing import in_turn, machine
 from _tradeoff.data import DEFAULT_CACHE
 from torch import Tensor, nn
 
 from skfairft.backbone.batches import ModuleBatches
+from skfairft.backbone.module_copy import copy_module
 from skfairft.compression.calibration import Calibration, calibrate
 from skfairft.compression.checks import choose_layers
 from skfairft.compression.outputs import MEANINGS
@@ -64,11 +69,11 @@ from skfairft.compression.sampled import drawing_shares
 from skfairft.compression.training import Training
 from skfairft.lowrank.cut import borrowing
 
-ROWS = {"resnet18": 1_500, "mobilenet_v2": 1_500, "minilm": 1_000, "smoke": 200}
+ROWS = {"resnet18": 1_500, "mobilenet_v2": 1_500, "minilm": 500, "smoke": 200}
 BUDGETS = {
     "resnet18": (0.05, 0.02),
     "mobilenet_v2": (0.5, 0.3),
-    "minilm": (0.3, 0.15),
+    "minilm": (0.25, 0.1),
     "smoke": (0.3,),
 }
 BLIND = ("SVD", "FWSVD", "the paper", "covariance, pooled")
@@ -171,8 +176,6 @@ class Bench:
     def distilled(self, name: str, budget: float) -> nn.Module:
         """Return a cut that is trained on what the network says."""
         start, drawn, everything = DISTILLED[name]
-        from skfairft.backbone.module_copy import copy_module
-
         small = copy_module(self.cut(start, budget), name)
         counts = torch.bincount(self.codes)
         held_out = np.random.default_rng(self.draw).random(len(self.codes)) < 0.2
@@ -264,7 +267,6 @@ def cuts(name: str, draws: int, cache: Path, done: set[str]) -> Iterator[dict[st
 
 
 def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    torch.set_num_threads(options.threads)
     options.results.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for name in ["smoke"] if options.smoke else options.tasks:
@@ -277,6 +279,54 @@ def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
         found = resumed(path, partial(cuts, name, draws, options.cache))
         rows += [row for row in found if row["draw"] < options.draws]
     return rows
+
+
+def seconds(names: list[str], cache: Path) -> dict[str, Any]:
+    """Return seconds for a row of each network, whole and cut, by one thread, in turn."""
+    found = []
+    for name in names:
+        n = 100 if name == "smoke" else 300
+        bench = Bench(TASKS[name](GROUPINGS[name][0], 0, n, cache), 0)
+        models = {"whole": bench.task.model}
+        models |= {f"{budget:g}": bench.cut("K-FAC, pooled", budget) for budget in BUDGETS[name]}
+        for size in (1, 64):
+            rows, arguments = next(iter(replace(bench.batches, batch_size=size)))
+            with torch.no_grad():
+                systems = {
+                    key: partial(
+                        bench.batches.run, each.eval(), arguments, len(range(*rows.indices(n)))
+                    )
+                    for key, each in models.items()
+                }
+                spent = in_turn(systems, 31 if size == 1 else 11)
+            whole = median(spent["whole"])
+            for key, each in models.items():
+                found.append(
+                    {
+                        "network": name,
+                        "budget": key,
+                        "rows": size,
+                        "parameters": sum(part.numel() for part in each.parameters()),
+                        "seconds for a row": median(spent[key]) / size,
+                        "whole / cut": whole / median(spent[key]),
+                    }
+                )
+    return {"machine": machine(), "rows": found}
+
+
+def seconds_table(found: dict[str, Any]) -> str:
+    """Return the table of seconds."""
+    lines = ["| network | share of the layers' parameters | parameters | 1 row | 64 rows |"]
+    lines.append("|---" * 5 + "|")
+    frame = pd.DataFrame(found["rows"])
+    for (name, budget), own in frame.groupby(["network", "budget"], sort=False):
+        cells = [
+            f"{1000 * row['seconds for a row']:.2g} ms ({row['whole / cut']:.2f} x)"
+            for _, row in own.iterrows()
+        ]
+        size = f"{int(own['parameters'].iloc[0]):,}"
+        lines.append(f"| {name} | {budget} | {size} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 MINIMAX = "in turn, minimax"
@@ -420,7 +470,15 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="draw the rises")
     parser.add_argument("--rows", type=Path, help="rows to make the tables of, as --json wrote")
     parser.add_argument("--smoke", action="store_true", help="small, on made-up rows")
+    parser.add_argument("--seconds", type=Path, help="measure how long a row takes, and write it")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.seconds:
+        names = ["smoke"] if options.smoke else [n for n in options.tasks if missing(n) is None]
+        measured = seconds(names, options.cache)
+        options.seconds.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+        print(seconds_table(measured))
+        return
     rows = unpacked(options.rows) if options.rows else _run(options)
     if not rows:
         return
