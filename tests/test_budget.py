@@ -152,3 +152,12 @@ def test_a_layer_is_left_whole_where_that_spares_most_for_its_cost():
 def test_gains_that_rounding_made_negative_are_none():
     offer = Offer(torch.tensor([1.0, 0.0, -1e-9]).double(), 1.0, 0.0, 9.0)
     assert divide({"a": offer, "b": offer}, 6.0) == {"a": 3, "b": 3}
+
+
+@pytest.mark.parametrize("positions", [29.585719933296527, 45.20613157153955, 3.0])
+def test_a_rank_that_rounding_makes_as_costly_as_the_whole_becomes_the_whole(positions):
+    """Of a layer of 12 to 12 whose rows have so many positions in the mean."""
+    offer = Offer(torch.ones(12).double(), 24 * positions, 0.0, 144 * positions)
+    ranks = divide({"a": offer, "b": offer}, 264 * positions)
+    assert totals({"a": offer, "b": offer}, ranks)[0] <= 264 * positions
+    assert divide({"a": offer}, 144 * positions * (1 + 1e-9)) == {"a": None}

@@ -106,7 +106,8 @@ def divide(offers: Mapping[str, Offer], budget: float) -> dict[str, int | None]:
             steps.append(((spared[rank] - spared[rank - 1]) / offer.unit, rank + 1))
         if whole:
             more = offer.whole - _cost(offer, rank)
-            steps.append(((spared[-1] - spared[rank - 1]) / more, None))
+            gain = (spared[-1] - spared[rank - 1]) / more if more > 0.0 else float("inf")
+            steps.append((gain, None))
         if steps:
             worth, step = max(steps, key=lambda each: (each[0], each[1] is None))
             heapq.heappush(heap, (-worth, order[name], name, step))
