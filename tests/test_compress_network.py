@@ -202,7 +202,7 @@ def test_sequential_is_true_false_or_auto(value):
 @EACH
 class TestBudgets:
     @KFAC
-    @pytest.mark.parametrize("share", [0.45, 0.8])
+    @pytest.mark.parametrize("share", [0.45, pytest.param(0.8, marks=pytest.mark.slow)])
     def test_of_parameters_are_kept(self, name, settings, share):
         model, X, own = make(name)
         small = small_of(model, X, parameters=share, **own, **settings)
@@ -215,7 +215,7 @@ class TestBudgets:
         assert size(model) - size(small) == before - after  # nothing else changed
 
     @KFAC
-    @pytest.mark.parametrize("share", [0.45, 0.8])
+    @pytest.mark.parametrize("share", [pytest.param(0.45, marks=pytest.mark.slow), 0.8])
     def test_of_multiplications_are_kept(self, name, settings, share):
         """Beside what the layers do, torch counts the products of attention, which stay."""
         model, X, own = make(name)
@@ -498,8 +498,22 @@ LONGER = DISTILL | {"max_epochs": 20}
 
 
 class TestDistill:
-    @pytest.mark.parametrize("name", ["residual", "sequences", "encoder"])
-    @pytest.mark.parametrize("refine", ["distill", "distill_network"])
+    @pytest.mark.parametrize(
+        ("name", "refine"),
+        [
+            ("residual", "distill_network"),
+            ("sequences", "distill"),
+            *(
+                pytest.param(*each, marks=pytest.mark.slow)
+                for each in [
+                    ("residual", "distill"),
+                    ("sequences", "distill_network"),
+                    ("encoder", "distill"),
+                    ("encoder", "distill_network"),
+                ]
+            ),
+        ],
+    )
     def test_brings_the_outputs_nearer(self, name, refine):
         model, X, own = make(name)
         loud(model)

@@ -222,7 +222,7 @@ class TestScales:
         assert low < min(xs)
         assert high > max(xs)
 
-    @pytest.mark.parametrize("n_systems", [1, 2, 4])
+    @pytest.mark.parametrize("n_systems", [pytest.param(1, marks=pytest.mark.slow), 4])
     @pytest.mark.parametrize("xs", [np.geomspace(0.01, 1.0, 60), np.arange(300, 340)])
     def test_ticks_do_not_touch(self, xs, n_systems):
         reports = {i: fakes(xs=xs) for i in "abcd"[:n_systems]}
@@ -299,7 +299,9 @@ class TestPanels:
         assert entries(right)[0] == "a (n=10)"
         assert plt.get_fignums() == [display.figure_.number]
 
-    @pytest.mark.parametrize("n", [2, 3, 4, 5, 7])
+    @pytest.mark.parametrize(
+        "n", [2, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4, 7))]
+    )
     def test_all_is_in_the_figure_and_nothing_is_covered(self, n):
         reports = {f"system {i}": fakes(i) for i in range(n)}
         display = CompressionDisplay.from_reports(reports)

@@ -91,8 +91,8 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    # Every other one; all in the slow run.
-    [pytest.param(each, marks=[pytest.mark.slow] * (i % 2)) for i, each in enumerate(MISMADE)],
+    # Every third one; all in the slow run.
+    [pytest.param(each, marks=[pytest.mark.slow] * (i % 3)) for i, each in enumerate(MISMADE)],
 )
 class TestMismadeWitness:
     def test_is_refused_in_little_room(self, name):

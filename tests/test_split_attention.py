@@ -476,6 +476,7 @@ class TestCopy:
             assert not same(other(x, src_key_padding_mask=mask), expected)
             assert torch.equal(split(x, src_key_padding_mask=mask), expected)
 
+    @pytest.mark.slow
     def test_its_program_runs_with_other_sizes(self):
         """Also where there are as many positions as heads in a batch."""
         model = encoder().eval()
