@@ -20,8 +20,8 @@ from ..inputs.words import joined, listed, shown
 from ..lowrank.cut import CUTS
 from ..lowrank.maps import LayerMap, does_more, layer_maps
 from ..parity.table import TABLE
-from .calibration import hooked
 from .outputs import as_labels
+from .watching import hooked
 
 __all__ = [
     "check_labels",

@@ -15,7 +15,8 @@ from ..lowrank.covariance import CovarianceStatistics
 from ..lowrank.cut import cut_after, cut_layer
 from ..lowrank.maps import LayerMap
 from ..lowrank.network import LayerPairs, replace_layer
-from .calibration import Calibration, Hook, hooked
+from .calibration import Calibration
+from .watching import Hook, hooked
 
 __all__ = ["cut_in_turn"]
 
