@@ -5,6 +5,8 @@ Must not know the groups' names: they are codes here, as everywhere in this room
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -15,8 +17,16 @@ from .variance import GroupVariance
 
 __all__ = ["GradientMoments", "LayerPairs", "LayerStatistics", "replace_layer"]
 
-# Gradients of weights, a matrix for each row, are formed in blocks of about this many numbers.
+# What is in double precision, and gradients of weights, a matrix for each row, come in blocks of
+# about this many numbers.
 _BLOCK_ELEMENTS = 2**22
+
+
+def _blocks(rows: Tensor) -> Iterator[slice]:
+    """Yield parts of rows (n, T, m), of a few numbers each."""
+    size = max(1, _BLOCK_ELEMENTS // max(1, rows[0].numel()))
+    for start in range(0, len(rows), size):
+        yield slice(start, start + size)
 
 
 def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
@@ -114,7 +124,9 @@ class LayerStatistics:
             (self.inputs, self.seen.features(Z)),
             (self.moments, self.seen.seen(Z, output)),
         ):
-            statistic.update(rows.flatten(0, 1), codes.repeat_interleave(rows.shape[1]))
+            for part in _blocks(rows):
+                own = codes[part].repeat_interleave(rows.shape[1])
+                statistic.update(rows[part].flatten(0, 1), own)
         return self
 
     @torch.no_grad()
@@ -171,9 +183,11 @@ class LayerPairs:
     @torch.no_grad()
     def update(self, u: Tensor, v: Tensor, codes: Tensor) -> LayerPairs:
         """Add what the side was and is, (n, T, m) each, of rows of groups (n,)."""
-        both = torch.cat([u.double(), v.double()], dim=2)
-        codes = codes.to(both.device).repeat_interleave(both.shape[1])
-        self._moments.update(both.flatten(0, 1), codes)
+        codes = codes.to(u.device)
+        for part in _blocks(u):
+            both = torch.cat([u[part].double(), v[part].double()], dim=2)
+            own = codes[part].repeat_interleave(both.shape[1])
+            self._moments.update(both.flatten(0, 1), own)
         return self
 
     def merge(self, other: LayerPairs) -> LayerPairs:
