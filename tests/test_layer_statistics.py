@@ -31,6 +31,9 @@ LAYERS = {
 EACH = pytest.mark.parametrize("name", LAYERS)
 
 
+BLOCKS = pytest.mark.parametrize("block", [1, 2**22])
+
+
 def make(name):
     """A layer with rows of groups, and a loss of each row that is no sum of its outputs."""
     torch.manual_seed(0)
@@ -87,7 +90,9 @@ def by_group(codes, each, empty=0.0):
 
 @EACH
 class TestOfRows:
-    def test_moments_are_those_of_all_positions(self, name):
+    @BLOCKS
+    def test_moments_are_those_of_all_positions(self, name, block, monkeypatch):
+        monkeypatch.setattr(network, "_BLOCK_ELEMENTS", block)
         rows = make(name)
         found = results(fill(rows))
         for rows_of, mean, second in (
@@ -118,7 +123,7 @@ class TestOfRows:
             expected = rows.seen.weight @ expected @ rows.seen.weight.T
         torch.testing.assert_close(results(fill(rows))["gradients"], expected)
 
-    @pytest.mark.parametrize("block", [1, 2**22])
+    @BLOCKS
     def test_fisher_information_is_that_of_each_rows_gradient(self, name, block, monkeypatch):
         """By torch.func, whichever way is shorter, and however the rows are put in blocks."""
         monkeypatch.setattr(network, "_BLOCK_ELEMENTS", block)
@@ -156,7 +161,9 @@ class TestOfRows:
         for kept, values in before.values():
             torch.testing.assert_close(kept, values, rtol=0, atol=0, equal_nan=True)
 
-    def test_pairs_are_the_covariance_of_both_side_by_side(self, name):
+    @BLOCKS
+    def test_pairs_are_the_covariance_of_both_side_by_side(self, name, block, monkeypatch):
+        monkeypatch.setattr(network, "_BLOCK_ELEMENTS", block)
         rows = make(name)
         u = rows.seen.seen(rows.Z, rows.out)
         v = torch.tanh(u) + torch.randn_like(u)
