@@ -1,4 +1,4 @@
-"""What a cut of a whole network costs a rare group: eleven ways to cut, within one budget.
+"""What a cut of a whole network costs a rare group: ways to cut, within one budget.
 
 Networks, rows and groups are those of `_networks.tasks`: a ResNet-18 that tells 35 attributes of
 faces, MobileNetV2, and MiniLM with a head on income. Of groups that were chosen before any was
@@ -15,6 +15,8 @@ the paper                       by the mean of the groups' Fisher information
 covariance, pooled              such that outputs change least over all rows (SVD-LLM, CorDA)
 K-FAC, pooled                   outputs weighted by the loss's gradients, ranks by what the loss
                                 loses per parameter; all rows alike
+K-FAC, equal                    the same with groups alike, gradients of labels as the network says
+K-FAC, equal, by labels         the same by the true ones
 in turn, pooled                 the same, each layer behind those that are cut; all rows alike
 in turn, equal                  the same with groups alike
 in turn, minimax                the best for the worst group of pooled, equal, and one that follows
@@ -44,7 +46,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -76,6 +78,7 @@ BUDGETS = {
     "minilm": (0.25, 0.1),
     "smoke": (0.3,),
 }
+LABELLED = ("resnet18", "smoke")
 BLIND = ("SVD", "FWSVD", "the paper", "covariance, pooled")
 # The importance, whether layers are cut in turn, and the groups' weights.
 CUTS: dict[str, tuple[str, bool, str]] = {
@@ -84,6 +87,8 @@ CUTS: dict[str, tuple[str, bool, str]] = {
     "the paper": ("fisher", False, "equal"),
     "covariance, pooled": ("covariance", False, "pooled"),
     "K-FAC, pooled": ("kfac", False, "pooled"),
+    "K-FAC, equal": ("kfac", False, "equal"),
+    "K-FAC, equal, by labels": ("kfac", False, "equal"),
     "in turn, pooled": ("kfac", True, "pooled"),
     "in turn, equal": ("kfac", True, "equal"),
     "in turn, minimax": ("kfac", True, "minimax"),
@@ -131,34 +136,44 @@ class Bench:
             task.model, own.X, preprocess=task.preprocess, batch_size=100
         )
         self.codes = torch.from_numpy(own.rare.astype(int))
-        self.found: Calibration = calibrate(
-            task.model,
-            self.batches,
-            self.codes,
-            choose_layers(task.model, task.layers, None),
-            n_groups=2,
-            graded=set(task.layers),
-            gradients=self.meaning,
-            fisher=True,
-            y=None,
-            keep=True,
-            lenient=False,
-            generator=torch.Generator().manual_seed(draw),
-        )
+        self.found = self._looked_at(None, fisher=True)
         self.base = self._outputs(task.model)
         self._cuts: dict[tuple[str, float], nn.Module] = {}
+
+    def _looked_at(self, y: Tensor | None, *, fisher: bool) -> Calibration:
+        """Return what the layers see, with gradients of labels, or of such as the network says."""
+        return calibrate(
+            self.task.model,
+            self.batches,
+            self.codes,
+            choose_layers(self.task.model, self.task.layers, None),
+            n_groups=2,
+            graded=set(self.task.layers),
+            gradients=self.meaning,
+            fisher=fisher,
+            y=y,
+            keep=True,
+            lenient=False,
+            generator=torch.Generator().manual_seed(self.draw),
+        )
+
+    @cached_property
+    def by_labels(self) -> Calibration:
+        """What the layers see, with gradients of the labels that there are."""
+        return self._looked_at(self.task.calibration.y, fisher=False)
 
     def cut(self, name: str, budget: float) -> nn.Module:
         """Return the network cut; each way is done once."""
         if (name, budget) not in self._cuts:
             importance, in_turn, weights = CUTS[name]
             counts = torch.bincount(self.codes)
+            found = self.by_labels if name.endswith("by labels") else self.found
             plan = _Remembering(
                 self.task.model,
                 self.batches,
                 self.codes,
-                self.found,
-                importances=dict.fromkeys(self.found.statistics, importance),
+                found,
+                importances=dict.fromkeys(found.statistics, importance),
                 rank=None,
                 budget=("parameters", budget),
                 named=True,
@@ -240,6 +255,7 @@ def cuts(name: str, draws: int, cache: Path, done: set[str]) -> Iterator[dict[st
         keys = {
             (budget, method): f"{name}|{grouping}|{budget}|{draw}|{method}"
             for budget, method in product(BUDGETS[name], METHODS)
+            if name in LABELLED or not method.endswith("by labels")
         }
         if done.issuperset(keys.values()):
             continue
@@ -334,6 +350,8 @@ MINIMAX = "in turn, minimax"
 RULES: tuple[tuple[str, str, str, float | None], ...] = (
     (MINIMAX, "best blind", "worst", 0.6),
     (MINIMAX, "K-FAC, pooled", "worst", 1.05),
+    ("K-FAC, equal", "K-FAC, pooled", "worst", None),
+    ("K-FAC, equal", "K-FAC, equal, by labels", "worst", None),
     (MINIMAX, "in turn, pooled", "worst", 1.05),
     ("in turn, equal", "in turn, pooled", "worst", None),
     ("in turn, pooled", "best blind", "worst", None),
@@ -359,6 +377,7 @@ def of_cells(rows: pd.DataFrame, what: str) -> pd.DataFrame:
     table = rows.pivot_table(
         index=["task", "grouping", "budget"], columns="method", values=f"rise {what}", sort=False
     )
+    table = table.reindex(columns=list(METHODS))
     table["best blind"] = table[list(BLIND)].min(axis=1)
     return table
 
