@@ -297,6 +297,36 @@ class TestMinimax:
         ]
         assert max(worst[:2]) <= min(worst[2:]) * (1 + 1e-5)
 
+    @pytest.mark.parametrize(
+        ("damage", "best"),
+        [
+            (([0.1, 0.2], [0.3, 0.1], [0.25, 0.2]), 0),
+            (([0.1, 0.5], [0.3, 0.1], [0.4, 0.2]), 1),
+            (([0.1, 0.5], [0.3, 0.1], [0.25, 0.2]), 2),
+            (([0.1, 0.5], [0.0, 0.0]), 1),
+        ],
+    )
+    def test_it_is_the_best_of_three_for_the_worst_group(self, monkeypatch, damage, best):
+        """All rows alike, groups alike, and groups by what the second of these has them lose."""
+        tried = []
+
+        def cut(plan, shares):
+            tried.append((shares.tolist(), torch.equal(plan.mixing, torch.eye(2).double())))
+            return len(tried) - 1, {}
+
+        told = [torch.tensor(each).double() for each in damage]
+        monkeypatch.setattr(Plan, "cut", cut)
+        monkeypatch.setattr(Plan, "_damage", lambda plan, number, _: told[number])
+        mixing = torch.tensor([[0.9, 0.1], [0.4, 0.6]]).double()
+        codes = torch.tensor([0, 0, 0, 1])
+        plan = Plan(None, None, codes, None, {}, 2, None, False, True, mixing)
+        assert plan.least_worst(None) == (best, {})
+        expected = [([0.75, 0.25], True), ([0.5, 0.5], False), ([0.75, 0.25], False)]
+        assert [each[1] for each in tried] == [each[1] for each in expected][: len(damage)]
+        np.testing.assert_allclose(
+            [each[0] for each in tried], [each[0] for each in expected][: len(damage)]
+        )
+
     def test_of_a_loss_below_zero_no_group_has_less_than_no_weight(self, monkeypatch):
         """Such as one that tells too much from too little."""
         model, X, _ = make("sequences")
