@@ -200,6 +200,13 @@ def calibrate(
             "Pass another batch_size.",
             UserWarning,
         )
+    nested = [name for name, note in notes.items() if note.nested]
+    if nested:
+        warn_user(
+            f"The layers [{listed(nested)}] are left out: they get nested tensors. Pass "
+            "split_attention(model), or set enable_nested_tensor=False.",
+            UserWarning,
+        )
     good = {name: note for name, note in notes.items() if note.is_good(len(codes))}
     stages: dict[tuple[int, int], list[str]] = {}
     for name, given in order.items():

@@ -57,6 +57,7 @@ class Notes:
     rows: int = 0
     positions: Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.int64))
     sure: bool = False  # that the first axis is that of the rows
+    nested: bool = False  # what it gets
     calls: int = 0
     over: bool = False  # the forward pass; activations that are checkpointed are computed again
     held: Tensor | None = None
@@ -84,10 +85,17 @@ class Notes:
         if self.refused or self.calls > 1:
             return None
         seen, n_rows = self.statistics.seen, len(self.codes)
-        if given.is_nested or not seen.takes(given, n_rows):
-            shape = "any lengths, nested," if given.is_nested else f"shape {tuple(given.shape)}"
+        if given.is_nested:
+            self.nested = True
             self.refuse(
-                f"gets inputs of {shape} for {n_rows} rows; expected {seen.expected(n_rows)}"
+                f"gets nested tensors; expected {seen.expected(n_rows)}. Pass "
+                "split_attention(model), or set enable_nested_tensor=False"
+            )
+            return None
+        if not seen.takes(given, n_rows):
+            self.refuse(
+                f"gets inputs of shape {tuple(given.shape)} for {n_rows} rows; expected "
+                f"{seen.expected(n_rows)}"
             )
             return None
         self.sure = self.sure or not seen.is_ambiguous(given)
