@@ -751,7 +751,7 @@ ERRORS = {
         DISTILL | {"sensitive_features": np.arange(N), "group_weights": "proportional"},
         "holds rows out.*refine=None",
     ),
-    "NaN": (Returns(lambda x: x.log()), {}, "Returns returned NaN or infinity"),
+    "NaN": (Returns(lambda x: x.log()), {}, "Returns returned NaN or infinity. If it is in half"),
     "a tuple": (Returns(lambda x: (x, x)), {}, "Returns returned .*tuple.*; expected one tensor"),
     "integers": (Returns(lambda x: x.argmax(1)), {}, "returned torch.int64 .* floating-point"),
     "one for all": (Returns(lambda x: x.mean(0)), {}, r"shape \(6,\) for 200 rows; expected"),
@@ -764,6 +764,13 @@ def test_an_error_says_what_came_and_what_to_do(name):
     model, settings, match = ERRORS[name]
     with pytest.raises(ValueError, match=match):
         small_of(network() if model is None else model, **settings)
+
+
+def test_gaps_in_the_rows_are_told_from_a_model_that_fails():
+    X = rows()
+    X[3, 1] = np.nan
+    with pytest.raises(ValueError, match="infinity, and what it was given contains NaN: X"):
+        compress(network(), X, sensitive_features=groups_of(N), rank=2)
 
 
 def test_arguments_by_place_are_refused_by_name():

@@ -116,7 +116,17 @@ class ModuleBatches:
                 "rows; expected floating-point numbers, one row each."
             )
         if not bool(torch.isfinite(output).all()):
+            gaps = any(
+                isinstance(value, Tensor) and bool(torch.isnan(value).any())
+                for value in arguments.values()
+            )
             raise NotFiniteError(
-                f"{title} returned NaN or infinity. If it is in half precision, try model.float()."
+                f"{title} returned NaN or infinity"
+                + (
+                    ", and what it was given contains NaN: X, or what preprocess made of it. Fill "
+                    "the gaps."
+                    if gaps
+                    else ". If it is in half precision, try model.float()."
+                )
             )
         return output
