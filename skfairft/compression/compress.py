@@ -124,7 +124,8 @@ def compress(
         a smooth maximum), the best iterate on rows of each group that are held out. Else, and for
         "distill_network", which trains all parameters of the model that learn: AdamW in batches of
         64, two fifths of whose rows are drawn with all groups alike (of two groups, the rarer is a
-        fifth of what is drawn or more), the best epoch. Needs ``loss``, and no labels.
+        fifth of what is drawn or more), the best epoch on rows held out, or the start where none is
+        better. Needs ``loss``, and no labels.
     y : array-like of n rows, optional
         Labels, as ``loss`` takes them. Of use for "kfac" and "fisher" only: their gradients are of
         these, or else of labels drawn from what the model says.
@@ -161,7 +162,8 @@ def compress(
     -----
     UserWarning
         If a layer that was named is no smaller cut than whole; if y has no effect; if layers are
-        left out because a batch is as long as another axis of their inputs.
+        left out because a batch is as long as another axis of their inputs, or because they get
+        nested tensors.
     FairnessWarning
         If there is one group only, or one of less than 30 rows; if the model is a classifier's
         with a constraint (`FairLowRankHeadClassifier.to_torch`), which the cut one need not meet.
