@@ -87,10 +87,10 @@ def compress(
         the share of energy (of the squared singular values, in the metric) to keep.
     parameters, flops : float, optional
         Instead of a rank: the share in (0, 1] of what the layers have whole, of their parameters,
-        or of the multiplications that a row takes in them. Where the loss weighs the outputs it
-        is divided rank by rank, to where one spares most for what it costs; a layer may stay whole.
-        Else each layer has the same share; a last one that takes a tenth of the budget or less
-        stays whole unless it is named.
+        or of the multiplications that a row takes in them; what is left alone comes on top. Where
+        the loss weighs the outputs it is divided rank by rank, to where one spares most for what
+        it costs; a layer may stay whole. Else each layer has the same share; a last one that takes
+        a tenth of the budget or less stays whole unless it is named.
     layers : list of str or str, optional
         Names of layers, as in ``model.named_modules()``: ``nn.Linear``, on one vector for each row
         or on tokens; ``nn.Conv1d``, ``nn.Conv2d`` and ``nn.Conv3d`` of one group; ``Conv1D`` of
