@@ -13,8 +13,8 @@ SVD                             plain, each layer the same share of its paramete
 FWSVD                           weighted by the Fisher information of all rows
 the paper                       by the mean of the groups' Fisher information
 covariance, pooled              such that outputs change least over all rows (SVD-LLM, CorDA)
-K-FAC, pooled                   outputs weighted by the loss's gradients, ranks by what the loss
-                                loses per parameter; all rows alike
+K-FAC, pooled                   outputs weighted by the loss's gradients at temperature 2, ranks by
+                                what the loss loses per parameter; all rows alike
 K-FAC, equal                    the same with groups alike, gradients of labels as the network says
 K-FAC, equal, by labels         the same by the true ones
 in turn, pooled                 the same, each layer behind those that are cut; all rows alike
@@ -136,11 +136,14 @@ class Bench:
             task.model, own.X, preprocess=task.preprocess, batch_size=100
         )
         self.codes = torch.from_numpy(own.rare.astype(int))
-        self.found = self._looked_at(None, fisher=True)
+        self.found = self._looked_at(None, fisher=True)  # gradients as the paper has them
+        self.tempered = self._looked_at(None, temperature=2.0)
         self.base = self._outputs(task.model)
         self._cuts: dict[tuple[str, float], nn.Module] = {}
 
-    def _looked_at(self, y: Tensor | None, *, fisher: bool) -> Calibration:
+    def _looked_at(
+        self, y: Tensor | None, *, fisher: bool = False, temperature: float = 1.0
+    ) -> Calibration:
         """Return what the layers see, with gradients of labels, or of such as the network says."""
         return calibrate(
             self.task.model,
@@ -151,6 +154,7 @@ class Bench:
             graded=set(self.task.layers),
             gradients=self.meaning,
             fisher=fisher,
+            temperature=temperature,
             y=y,
             keep=True,
             lenient=False,
@@ -160,14 +164,15 @@ class Bench:
     @cached_property
     def by_labels(self) -> Calibration:
         """What the layers see, with gradients of the labels that there are."""
-        return self._looked_at(self.task.calibration.y, fisher=False)
+        return self._looked_at(self.task.calibration.y, temperature=2.0)
 
     def cut(self, name: str, budget: float) -> nn.Module:
         """Return the network cut; each way is done once."""
         if (name, budget) not in self._cuts:
             importance, in_turn, weights = CUTS[name]
             counts = torch.bincount(self.codes)
-            found = self.by_labels if name.endswith("by labels") else self.found
+            found = self.tempered if importance == "kfac" else self.found
+            found = self.by_labels if name.endswith("by labels") else found
             plan = _Remembering(
                 self.task.model,
                 self.batches,

@@ -11,6 +11,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import complexity
 import networks
 from _networks.tasks import SHARE, drawn
+from _shared.rows import unpacked
 
 
 def test_so_many_rows_are_drawn_of_each_group():
@@ -52,3 +53,11 @@ def test_each_step_of_the_algorithm_is_measured_by_its_sizes():
         (name, size) for name, step in complexity.STEPS.items() for size in step.derived
     ]
     assert all(f"| {row['step']} | {row['by']} |" in complexity.markdown(rows) for row in rows)
+
+
+def test_the_pages_are_made_of_the_stored_rows():
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    rows = pd.DataFrame(unpacked(docs / "networks.json.gz"))
+    assert (docs / "networks.md").read_text(encoding="utf-8") == networks.markdown(rows)
+    guide = (docs / "guide" / "compression.md").read_text(encoding="utf-8")
+    assert networks.asked(rows) in guide

@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import sys
 from contextlib import nullcontext
 from functools import partial
 
@@ -785,7 +786,7 @@ LABELS = {
 }
 
 
-def measured(model, X, name, *, y, loss="softmax", batch_size=16):
+def measured(model, X, name, *, y, loss="softmax", batch_size=16, temperature=1.0):
     found = calibrate(
         model,
         ModuleBatches.of(model, X, batch_size=batch_size),
@@ -794,6 +795,7 @@ def measured(model, X, name, *, y, loss="softmax", batch_size=16):
         n_groups=2,
         graded={name},
         fisher=True,
+        temperature=temperature,
         gradients=MEANINGS[loss],
         y=None if y is None else torch.from_numpy(y),
         keep=False,
@@ -857,6 +859,34 @@ class TestGradients:
         energies = x.square() * expected.diagonal(dim1=1, dim2=2).sum(1)[:, None]
         wanted = torch.stack([energies[1:].mean(0), energies[0]])
         torch.testing.assert_close(fisher, wanted, rtol=0.05, atol=0.0)
+
+    @pytest.mark.parametrize("loss", LABELS)
+    def test_a_temperature_divides_log_odds(self, loss):
+        """As if the model gave them so; numbers are left as they are."""
+        X, y = rows(40), LABELS[loss][:40]
+        half = nn.Sequential(*network_of(0))
+        with torch.no_grad():
+            half[2].weight.mul_(0.5)
+            half[2].bias.mul_(0.5)
+        cool = half if loss != "squared" else network_of(0)
+        found = measured(network_of(0), X, "0", y=y, loss=loss, temperature=2.0)
+        expected = measured(cool, X, "0", y=y, loss=loss)
+        assert all(map(same, found, expected))
+        if loss != "squared":  # control
+            assert not same(measured(network_of(0), X, "0", y=y, loss=loss)[1], found[1], 0.01)
+
+    def test_several_layers_are_looked_at_with_one(self, monkeypatch):
+        given = []
+        module = sys.modules["skfairft.compression.compress"]
+        monkeypatch.setattr(
+            module,
+            "calibrate",
+            lambda *args, **own: given.append(own["temperature"]) or calibrate(*args, **own),
+        )
+        small_of(network(), loss="softmax")
+        small_of(network(), loss="softmax", layers="0")
+        small_of(network(), **FISHER)
+        assert given == [2.0, 1.0, 1.0]
 
     def test_labels_are_drawn_by_the_random_state(self):
         model, X = network(), rows()

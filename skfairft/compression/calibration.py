@@ -107,6 +107,7 @@ def calibrate(
     graded: set[str],
     gradients: Meaning | None,
     fisher: bool = False,
+    temperature: float = 1.0,
     y: Tensor | None,
     keep: bool,
     lenient: bool,
@@ -132,6 +133,9 @@ def calibrate(
         Of whose loss; None where none are wanted.
     fisher : bool, default=False
         Whether their Fisher information is wanted.
+    temperature : float, default=1
+        What log-odds are divided by before gradients are taken. A loss that is sure of all rows has
+        none, however much a cut that is no small step would change it.
     y : Tensor or None
         Labels; None: they are drawn from what the model says.
     keep : bool
@@ -174,12 +178,13 @@ def calibrate(
             for note in notes.values():
                 note.over = True
             if gradients is not None and source is not None:
+                said = out / temperature if gradients.logits else out
                 if y is not None:
                     targets = gradients.labels(y[rows], out.detach())
                 else:
                     assert gradients.draw is not None
-                    targets = gradients.draw(out.detach(), generator)
-                gradients_of(gradients.loss(out, targets).sum(), [source])
+                    targets = gradients.draw(said.detach(), generator)
+                gradients_of(gradients.loss(said, targets).sum(), [source])
             for note in notes.values():
                 note.end()
             if first:

@@ -38,6 +38,9 @@ from .training import Training
 
 __all__ = ["compress"]
 
+# Of gradients that tell which layers of several need their ranks.
+_TEMPERATURE = 2.0
+
 
 @by_name
 @in_training_modes
@@ -67,7 +70,7 @@ def compress(
 ) -> nn.Module:
     """Return a copy of a trained model in which layers are two thin ones.
 
-    The rows are looked at once, for what the layers see in each group. A layer is cut such that its
+    The rows are looked at for what the layers see in each group. A layer is cut such that its
     outputs change least, with all groups counting the same, few rows or many, and its bias takes
     up the change at the mean. No labels are needed. Of several layers each is cut by what it gets
     behind those that are cut already. With ``refine`` the small model is then trained on what
@@ -102,7 +105,8 @@ def compress(
         layer's inputs; "kfac" these, and at the outputs those of the loss's gradient; "fisher" the
         paper's (Eqs. 1 and 2); "uniform" the plain singular value decomposition (SVD), which
         heeds no group. "auto" is "kfac" where ``loss`` is a name, for the layers to which its
-        gradient comes and whose narrower side is at most 2,048 wide, and else "covariance".
+        gradient comes and whose narrower side is at most 2,048 wide, and else "covariance". Of
+        several layers "kfac" takes gradients at log-odds divided by 2.
     sequential : bool or "auto", default="auto"
         Whether layers are cut in the order in which they run, each such that on what it gets
         behind those that are cut it gives what it gave: reduced-rank regression. The rows are read
@@ -279,6 +283,7 @@ def compress(
         graded=reached,
         gradients=meaning if reached else None,
         fisher=importance == "fisher",
+        temperature=_TEMPERATURE if len(wanted) > 1 and importance != "fisher" else 1.0,
         y=labels,
         keep=refine is not None or ((minimax or follows) and in_turn),
         generator=generator,

@@ -38,6 +38,8 @@ class Meaning:
         Returns labels drawn from what outputs say, given these and a generator.
     decisions : callable or None
         Returns what is decided (n, ...), of which rows agree or not.
+    logits : bool, default=False
+        Whether outputs are logarithms of odds, which a temperature divides.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Meaning:
     labels: Callable[[Tensor, Tensor], Tensor]
     draw: Callable[[Tensor, torch.Generator], Tensor] | None = None
     decisions: Callable[[Tensor], Tensor] | None = None
+    logits: bool = False
 
 
 def meaning_of(loss: Any, *, needed_by: str) -> Meaning:
@@ -259,6 +262,7 @@ MEANINGS = {
             _class_numbers,
             _classes,
             lambda outputs: _scores(outputs).argmax(1),
+            logits=True,
         ),
         Meaning(
             "sigmoid",
@@ -269,6 +273,7 @@ MEANINGS = {
             _shares,
             _coins,
             lambda outputs: outputs > 0.0,
+            logits=True,
         ),
         Meaning("squared", _squared, _squared, _like_outputs, _noisy),
     ]
