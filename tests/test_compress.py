@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils import prune
 from torch.utils.data import Dataset
 
-from skfairft import FairLowRankHeadClassifier, FairnessWarning, compress
+from skfairft import FairLowRankHeadClassifier, FairnessWarning, compress, compression_report
 from skfairft.backbone.batches import ModuleBatches, NotFiniteError
 from skfairft.compression.calibration import calibrate
 from skfairft.compression.distill import distill
@@ -772,6 +772,14 @@ def test_gaps_in_the_rows_are_told_from_a_model_that_fails():
     X[3, 1] = np.nan
     with pytest.raises(ValueError, match="infinity, and what it was given contains NaN: X"):
         compress(network(), X, sensitive_features=groups_of(N), rank=2)
+
+
+def test_probabilities_are_told_from_scores():
+    model, X = network(nn.Softmax(1)), rows()
+    with pytest.warns(UserWarning, match="add up to 1 .*takes scores, before the softmax"):
+        small = small_of(model, X, **DISTILL)
+    with pytest.warns(UserWarning, match="add up to 1 .*takes scores, before the softmax"):
+        compression_report(model, small, X, sensitive_features=groups_of(N), loss="softmax")
 
 
 def test_arguments_by_place_are_refused_by_name():

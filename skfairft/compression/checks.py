@@ -179,7 +179,12 @@ def choose_layers(model: nn.Module, layers: Any, rank: Any) -> dict[str, LayerMa
     if absent or not layers:
         parts = dict(model.named_modules())
         grouped = [name for name in absent if getattr(parts.get(name), "groups", 1) != 1]
-        packed = [name for name in absent if isinstance(parts.get(name), nn.MultiheadAttention)]
+        packed = [
+            name
+            for name in absent
+            if isinstance(parts.get(name), nn.MultiheadAttention)
+            or isinstance(parts.get(name.rpartition(".")[0]), nn.MultiheadAttention)
+        ]
         hint = ""
         if grouped:
             hint = f" [{listed(grouped)}] are convolutions of several groups: thin already."

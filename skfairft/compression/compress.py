@@ -31,7 +31,7 @@ from .checks import (
     warn_of_bound,
     warn_of_groups,
 )
-from .outputs import MEANINGS, meaning_of
+from .outputs import MEANINGS, meaning_of, warn_of_probabilities
 from .plan import Plan
 from .sampled import drawing_shares
 from .training import Training
@@ -167,7 +167,7 @@ def compress(
     UserWarning
         If a layer that was named is no smaller cut than whole; if y has no effect; if layers are
         left out because a batch is as long as another axis of their inputs, or because they get
-        nested tensors.
+        nested tensors; if ``loss="softmax"`` and outputs are probabilities.
     FairnessWarning
         If there is one group only, or one of less than 30 rows; if the model is a classifier's
         with a constraint (`FairLowRankHeadClassifier.to_torch`), which the cut one need not meet.
@@ -289,6 +289,8 @@ def compress(
         generator=generator,
         lenient=not named,
     )
+    if meaning is not None and len(found.outputs):
+        warn_of_probabilities(meaning, found.outputs)
     silent = [name for name in wanted if name not in found.statistics]
     if named and silent:
         raise ValueError(

@@ -13,8 +13,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..backbone.batches import NotFiniteError
+from ..inputs.warn import warn_user
 
-__all__ = ["MEANINGS", "Meaning", "as_labels", "gradients_of", "meaning_of"]
+__all__ = [
+    "MEANINGS",
+    "Meaning",
+    "as_labels",
+    "gradients_of",
+    "meaning_of",
+    "warn_of_probabilities",
+]
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -152,6 +160,24 @@ def _by_row(loss: Loss, name: str, outputs: Tensor, targets: Tensor) -> Tensor:
     if not bool(torch.isfinite(found).all()):
         raise NotFiniteError(f"loss, {name}, returned NaN or infinity.")
     return found
+
+
+def warn_of_probabilities(meaning: Meaning, outputs: Tensor) -> None:
+    """Say that outputs are shares of classes where the loss takes scores.
+
+    Examples
+    --------
+    >>> warn_of_probabilities(MEANINGS["softmax"], torch.tensor([[2.0, -1.0]]))
+    """
+    if meaning.name != "softmax" or outputs.ndim != 2 or outputs.shape[1] < 2:
+        return
+    total = outputs.detach().float().sum(1)
+    if bool((outputs >= 0.0).all()) and bool(((total - 1.0).abs() < 1e-2).all()):
+        warn_user(
+            "The model's outputs are non-negative and add up to 1 in each row, as probabilities "
+            "do; loss='softmax' takes scores, before the softmax. Leave the last layer out.",
+            UserWarning,
+        )
 
 
 def _scores(outputs: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from ..inputs.words import group_name
 from ..parity.rate_limits import wilson_limits
 from .checks import check_labels, check_module
 from .layers import layers_table
-from .outputs import Meaning, meaning_of
+from .outputs import Meaning, meaning_of, warn_of_probabilities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -259,6 +259,8 @@ def _measure(
                     f"{tuple(after.shape)}; expected the same of both."
                 )
             note("divergence", meaning.divergence(after, before))
+            if at == 0:
+                warn_of_probabilities(meaning, before)
             if meaning.decisions is not None:
                 decided = [meaning.decisions(out).reshape(len(out), -1) for out in outputs]
                 note("agreement", (decided[0] == decided[1]).double().mean(1))
