@@ -151,7 +151,11 @@ STEPS = {
             "groups": (0, "none, but G m² of memory"),
         },
     ),
-    "cut of a layer": Step(cut, {"m": 512, "groups": 2}, {"m": (3, "m³"), "groups": (0, "G m²")}),
+    "cut of a layer": Step(
+        cut,
+        {"m": 512, "groups": 2},
+        {"m": (3, "m³ (G + a dozen)"), "groups": (1, "m³ (G + a dozen)")},
+    ),
     "a network cut in turn": Step(
         in_turn_of,
         {"layers": 8, "n": 4_000},

@@ -1,5 +1,6 @@
 """The benchmark of cut networks: rows resume, ratios are of means, each size of a step is timed."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -53,6 +54,18 @@ def test_each_step_of_the_algorithm_is_measured_by_its_sizes():
         (name, size) for name, step in complexity.STEPS.items() for size in step.derived
     ]
     assert all(f"| {row['step']} | {row['by']} |" in complexity.markdown(rows) for row in rows)
+
+
+def test_the_methods_table_is_of_what_was_measured():
+    docs = Path(__file__).resolve().parents[1] / "docs"
+    rows = json.loads((docs / "complexity.json").read_text(encoding="utf-8"))["rows"]
+    terms = [
+        (name, size, *own)
+        for name, s in complexity.STEPS.items()
+        for size, own in s.derived.items()
+    ]
+    assert [(row["step"], row["by"], row["derived"], row["term"]) for row in rows] == terms
+    assert complexity.markdown(rows) in (docs / "method.md").read_text(encoding="utf-8")
 
 
 def test_the_pages_are_made_of_the_stored_rows():
