@@ -139,7 +139,7 @@ def report(small):
 
 budgets = (0.08, 0.12, 0.18, 0.3)
 systems = {"all rows alike": {"group_weights": "proportional"}, "by itself": {}}
-CompressionDisplay.from_reports(
+_ = CompressionDisplay.from_reports(
     {
         name: {share: report(cut(share, **settings)) for share in budgets}
         for name, settings in systems.items()
