@@ -327,6 +327,18 @@ class TestMinimax:
             [each[0] for each in tried], [each[0] for each in expected][: len(damage)]
         )
 
+    def test_what_a_group_loses_is_of_its_own_rows(self, monkeypatch):
+        """However many it borrows for the cut."""
+        model, X, own = make("residual")
+        plans, least_worst = [], Plan.least_worst
+        monkeypatch.setattr(
+            Plan, "least_worst", lambda plan, of: plans.append((plan, of)) or least_worst(plan, of)
+        )
+        small = small_of(model, X, rank=2, loss="softmax", borrowed_rows=1e6)
+        ((plan, divergence),) = plans
+        expected = divergences(model, small, X, own, "softmax")
+        torch.testing.assert_close(plan._damage(small, divergence), expected, check_dtype=False)
+
     def test_of_a_loss_below_zero_no_group_has_less_than_no_weight(self, monkeypatch):
         """Such as one that tells too much from too little."""
         model, X, _ = make("sequences")

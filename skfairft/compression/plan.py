@@ -188,7 +188,7 @@ class Plan:
         return SideMetric(self.found.statistics[name], self.importances[name], shares, self.mixing)
 
     def _damage(self, small: nn.Module, divergence: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Return each group's mean divergence from the model, (G,), with what it borrows."""
+        """Return each group's mean divergence from the model, (G,)."""
         with frozen(small, self.batches.device), torch.no_grad():
             parts = [
                 divergence(out, self.found.outputs[rows].to(out)).double().cpu()
@@ -196,4 +196,6 @@ class Plan:
                 for out in [self.batches.run(small, arguments, rows.stop - rows.start)]
             ]
         every = torch.ones(len(self.codes), dtype=torch.bool)
-        return means_of(torch.cat(parts), every, self.codes, self.mixing)
+        # Of its own rows: with others' in it a rare group would seem to lose as little as they.
+        own = torch.eye(len(self.mixing), dtype=torch.float64)
+        return means_of(torch.cat(parts), every, self.codes, own)
