@@ -242,12 +242,7 @@ class Bench:
         rows: Rows = self.task.test
         batches = ModuleBatches.of(model, rows.X, preprocess=self.task.preprocess, batch_size=200)
         with torch.no_grad():
-            return torch.cat(
-                [
-                    batches.run(model.eval(), given, part.stop - part.start)
-                    for part, given in batches
-                ]
-            )
+            return torch.cat([out for _, out in batches.outputs(model.eval())])
 
 
 def _is_thin(layer: nn.Module) -> bool:

@@ -85,6 +85,11 @@ class ModuleBatches:
         loaded = self.rows.load(index.numpy())
         return place(arguments_of_batch(self.rows.inputs(loaded)), self.device, self.dtype)
 
+    def outputs(self, module: nn.Module) -> Iterator[tuple[slice, Tensor]]:
+        """Yield what a module gives for each batch, in order."""
+        for rows, arguments in self:
+            yield rows, self.run(module, arguments, rows.stop - rows.start)
+
     def run(self, module: nn.Module, arguments: Arguments, n_rows: int) -> Tensor:
         """Return what a module gives for a batch: one tensor, a row of numbers for each row.
 

@@ -38,8 +38,8 @@ class Calibration:
         Of the one layer whose outputs are the model's; None if there is none.
     stages : list of list of str
         The same layers, those that get the same input together: none of a stage is behind another.
-    positions : dict of str to float
-        How many positions of its output a row has in each layer, in the mean.
+    positions : dict of str to tuple of float
+        How many positions of its input and of its output a row has in each layer, in the mean.
     last : str or None
         The layer whose outputs are the model's.
     """

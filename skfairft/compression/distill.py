@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..backbone.batches import NotFiniteError
 from .outputs import gradients_of
 
-__all__ = ["distill", "means_of", "objective_of"]
+__all__ = ["distill", "divergences_of", "means_of", "objective_of"]
 
 # L-BFGS iterations between looks at the rows held out; looks without gain that end it, and the
 # share of the objective that is a gain.
@@ -31,6 +31,25 @@ def means_of(each: Tensor, of: Tensor, codes: Tensor, mixing: Tensor) -> Tensor:
     """
     sums = torch.zeros(len(mixing), dtype=torch.float64).index_add_(0, codes[of], each[of])
     return mixing @ (sums / torch.bincount(codes[of], minlength=len(mixing)).clamp_min(1))
+
+
+def divergences_of(
+    outputs: Iterable[tuple[slice, Tensor]],
+    uncut: Tensor,
+    divergence: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Return how far each row's output is from that of the uncut model, (n,).
+
+    Examples
+    --------
+    >>> uncut, apart = torch.zeros(3, 1), lambda out, target: (out - target).square().sum(1)
+    >>> divergences_of([(slice(0, 2), torch.ones(2, 1)), (slice(2, 3), torch.zeros(1, 1))],
+    ...                uncut, apart)
+    tensor([1., 1., 0.], dtype=torch.float64)
+    """
+    with torch.no_grad():
+        parts = [divergence(out, uncut[rows].to(out)).double().cpu() for rows, out in outputs]
+    return torch.cat(parts)
 
 
 def objective_of(
@@ -125,9 +144,7 @@ def distill(
         return means_of(each, of, codes, mixing)
 
     def divergences() -> Tensor:
-        with torch.no_grad():
-            parts = [divergence(out, uncut[rows].to(out)).double().cpu() for rows, out in outputs()]
-        return torch.cat(parts)
+        return divergences_of(outputs(), uncut, divergence)
 
     def objective(found: Tensor) -> float:
         return float(found.max() if shares is None else shares @ found)

@@ -17,7 +17,7 @@ from ..lowrank.cut import SideMetric, cut_layer
 from ..lowrank.factorization import resolve_rank
 from ..lowrank.network import replace_layer
 from .calibration import Calibration
-from .distill import means_of
+from .distill import divergences_of, means_of
 from .turns import cut_in_turn
 
 __all__ = ["Plan"]
@@ -189,13 +189,9 @@ class Plan:
 
     def _damage(self, small: nn.Module, divergence: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Return each group's mean divergence from the model, (G,)."""
-        with frozen(small, self.batches.device), torch.no_grad():
-            parts = [
-                divergence(out, self.found.outputs[rows].to(out)).double().cpu()
-                for rows, arguments in self.batches
-                for out in [self.batches.run(small, arguments, rows.stop - rows.start)]
-            ]
+        with frozen(small, self.batches.device):
+            each = divergences_of(self.batches.outputs(small), self.found.outputs, divergence)
         every = torch.ones(len(self.codes), dtype=torch.bool)
         # Of its own rows: with others' in it a rare group would seem to lose as little as they.
         own = torch.eye(len(self.mixing), dtype=torch.float64)
-        return means_of(torch.cat(parts), every, self.codes, own)
+        return means_of(each, every, self.codes, own)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.batches import ModuleBatches, NotFiniteError
+from .distill import divergences_of
 from .outputs import gradients_of
 
 __all__ = ["distill_sampled", "drawing_shares"]
@@ -84,13 +84,7 @@ def distill_sampled(
     judged = held_out | (torch.bincount(codes[held_out], minlength=len(drawn)) == 0)[codes]
 
     def judge() -> float:
-        with torch.no_grad():
-            parts = [
-                divergence(out, uncut[rows].to(out)).double().cpu()
-                for rows, arguments in batches
-                for out in [batches.run(small, arguments, rows.stop - rows.start)]
-            ]
-        return objective(torch.cat(parts), judged)
+        return objective(divergences_of(batches.outputs(small), uncut, divergence), judged)
 
     own = list(parameters.values())
     # Half precision has no room for a step, nor for squares of gradients.
@@ -98,7 +92,7 @@ def distill_sampled(
     steps = math.ceil(len(train) / _ROWS)
     optimizer = torch.optim.AdamW(trained, lr=_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max_epochs * steps)
-    best, best_at, kept = judge(), 0, copy.deepcopy([each.detach() for each in own])
+    best, best_at, kept = judge(), 0, [each.detach().clone() for each in own]
     for epoch in range(1, max_epochs + 1):
         chosen = train[torch.multinomial(odds, len(train), replacement=True, generator=generator)]
         try:
@@ -118,7 +112,7 @@ def distill_sampled(
         except NotFiniteError:  # the rate was too high for it
             break
         if found < best:
-            best, best_at, kept = found, epoch, copy.deepcopy([each.detach() for each in own])
+            best, best_at, kept = found, epoch, [each.detach().clone() for each in own]
     with torch.no_grad():
         for each, values in zip(own, kept, strict=True):
             each.copy_(values)

@@ -67,10 +67,6 @@ class Training:
             for size in _scales(layer, self.found.statistics[name])
         ]
 
-        def through_model() -> Iterator[tuple[slice, Tensor]]:
-            for rows, arguments in self.batches:
-                yield rows, self.batches.run(self.small, arguments, rows.stop - rows.start)
-
         def through_layer() -> Iterator[tuple[slice, Tensor]]:
             # All that depends on the thin layer is its output, which is the model's.
             (layer,) = layers.values()
@@ -81,7 +77,7 @@ class Training:
             distill(
                 parameters,
                 scales,
-                through_model if self.found.inputs is None else through_layer,
+                through_layer if self.found.inputs is not None else self._through_model,
                 self.found.outputs,
                 self.codes,
                 self.held_out,
@@ -115,6 +111,9 @@ class Training:
                 max_epochs=max_epochs,
                 generator=generator,
             )
+
+    def _through_model(self) -> Iterator[tuple[slice, Tensor]]:
+        return self.batches.outputs(self.small)
 
     @contextmanager
     def _open(self, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
