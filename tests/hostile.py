@@ -113,9 +113,10 @@ def check(folder, must_run=None):
     def work():
         signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it hangs"))
         signal.alarm(60)
+        gc.freeze()  # what a call takes counts, and not what others have left behind
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for call in range(3):
-            gc.collect()  # what a call takes counts, and not what others have left behind
+            gc.collect()
             found, ran, said = extract(folder, fit=call == 1)
             np.testing.assert_array_equal(found, EXPECTED)
             assert len(said) < 5, said
