@@ -42,6 +42,8 @@ LOOKS_INTO = {
         "_version inputs backbone parity summary predicting classifier path metrics displays"
     ),
     "datasets": "inputs",
+    "cli": "_version inputs parity classifier path metrics displays",
+    "__main__": "cli",
     "__init__": (
         "_version inputs backbone solvers classifier loading compression path displays report"
     ),

@@ -37,9 +37,9 @@ from skfairft import (
     model_report,
 )
 from skfairft.datasets import make_biased_classification
+from skfairft.inputs.values import CannotWriteError, pack, unpack
 from skfairft.saving import folder as files
 from skfairft.saving.modules import module_of
-from skfairft.saving.values import CannotWriteError, pack, unpack
 
 # Lists within lists that json still reads, but that are deeper than Python's stack.
 DEEP = 1000 if sys.version_info >= (3, 12) else 500

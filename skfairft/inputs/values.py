@@ -16,7 +16,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import torch
 
 __all__ = ["CannotWriteError", "pack", "unpack"]
 
@@ -37,9 +36,10 @@ _BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
         (complex, str, complex),
         (bytes, bytes.hex, bytes.fromhex),
         (uuid.UUID, str, uuid.UUID),
-        (torch.device, str, torch.device),
     )
 }
+# Of torch, which is imported where one of these is read.
+_OF_TORCH = ("device", "dtype")
 _NUMBERS = "biuf"
 _DATES = "mM"
 # Of an array of texts that are all shorter than its dtype has room for.
@@ -74,8 +74,8 @@ def pack(value: Any) -> Any:
         return {"scalar": _packed_array(np.asarray(value))}
     if isinstance(value, np.dtype) and value.kind in _NUMBERS:
         return {"dtype": value.str}
-    if isinstance(value, torch.dtype):
-        return {"torch dtype": str(value).removeprefix("torch.")}
+    if kind.__module__ == "torch" and kind.__name__ in _OF_TORCH:
+        return {f"torch {kind.__name__}": str(value).removeprefix("torch.")}
     if kind.__name__ in _BY_TEXT and kind is _BY_TEXT[kind.__name__][0]:
         return {kind.__name__: _BY_TEXT[kind.__name__][1](value)}
     home = kind.__module__.partition(".")[0]
@@ -175,7 +175,18 @@ def _dtype(content: Any) -> np.dtype[Any]:
     return found
 
 
-def _torch_dtype(content: Any) -> torch.dtype:
+def _torch_device(content: str) -> Any:
+    import torch
+
+    try:
+        return torch.device(content)
+    except RuntimeError as error:
+        raise ValueError(f"torch has no device {content!r}.") from error
+
+
+def _torch_dtype(content: Any) -> Any:
+    import torch
+
     found = getattr(torch, content, None) if isinstance(content, str) else None
     if not isinstance(found, torch.dtype):
         raise ValueError(f"torch has no dtype {content!r}.")
@@ -266,6 +277,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "array": _array,
     "scalar": lambda content: _array(content)[()],
     "dtype": _dtype,
+    "torch device": _by_text(_torch_device),
     "torch dtype": _torch_dtype,
     **{kind: _by_text(read) for kind, (_, _, read) in _BY_TEXT.items()},
     **{kind: _of_pandas(make) for kind, (_, make) in _OF_PANDAS.items()},

@@ -4,6 +4,8 @@ Must not know how a model was fitted.
 """
 
 from .calibration import calibration_error
+from .comparison import ReportComparison
+from .files import load_report
 from .report import FairnessReport
 from .scorers import fairness_scorer
 from .scores import (
@@ -18,6 +20,7 @@ from .scores import (
 
 __all__ = [
     "FairnessReport",
+    "ReportComparison",
     "calibration_error",
     "constraint_distance",
     "constraint_ratio",
@@ -25,6 +28,7 @@ __all__ = [
     "equalized_odds_distance",
     "fairness_report",
     "fairness_scorer",
+    "load_report",
     "weighted_f1_error",
     "worst_group_error",
 ]

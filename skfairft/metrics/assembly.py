@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..inputs.encoding import column_names
-from ..inputs.levels import columns_of
+from ..inputs.levels import Column
 from ..parity.cells import Cells
 from ..parity.counts import statistics, support
+from ..parity.demands import Demand
 from ..parity.intervals import intervals, limits_of
 from ..parity.table import metric_of, ratio_of
+from .bounds import bounds_table
 from .frame import exact_index
 from .report import COLUMNS, FairnessReport
 from .tables import free_name
@@ -22,10 +24,18 @@ from .tables import free_name
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["build_report", "free_names", "group_names"]
+__all__ = ["build_report", "free_names", "group_names", "report_names"]
 
 # What the two levels of the columns of ``group_intervals`` are called.
 _LEVELS = ["metric", "bound"]
+
+
+def report_names(sensitive_features: Any, cells: Cells) -> list[str]:
+    """Return the names of sensitive columns in a report, as of `group_names`."""
+    metrics = statistics(cells, cells.mass)["group"]
+    # fairlearn keeps y_true and y_pred in the same table as the groups.
+    taken = {"y_true", "y_pred", "count", *metrics, *_LEVELS, *COLUMNS}
+    return group_names(sensitive_features, cells.groups.tolist()[0], taken)
 
 
 def group_names(sensitive_features: Any, group: Any, taken: Collection[Any]) -> list[str]:
@@ -62,38 +72,40 @@ def free_names(names: list[str], taken: Collection[Any]) -> list[str]:
 
 def build_report(
     cells: Cells,
-    sensitive_features: Any,
+    names: list[str],
+    columns: Sequence[Column],
     *,
     n_boot: Any,
     confidence_level: float,
     random_state: Any,
     groups: str,
+    demands: Sequence[Demand] = (),
 ) -> FairnessReport:
     """Assemble the report behind `skfairft.metrics.fairness_report`.
 
-    ``cells`` holds the rows of the report, and the levels that its headline compares;
-    ``sensitive_features``, as the caller passed them, only name the columns.
+    ``cells`` holds the rows of the report, and the levels that its headline compares; ``names`` are
+    those of the sensitive columns in its tables, as of `report_names`, and ``columns`` what these
+    are where there are several.
     """
     if isinstance(n_boot, bool) or not isinstance(n_boot, Integral) or n_boot < 0:
         raise ValueError(f"n_boot={n_boot!r}; expected a whole number >= 0, 0 for no resamples.")
     if not 0.0 < confidence_level < 1.0:
         raise ValueError(f"confidence_level={confidence_level!r}; expected a number in (0, 1).")
-    metrics = statistics(cells, cells.mass)["group"]
-    # fairlearn keeps y_true and y_pred in the same table as the groups.
-    taken = {"y_true", "y_pred", "count", *metrics, *_LEVELS, *COLUMNS}
-    names = group_names(sensitive_features, cells.groups.tolist()[0], taken)
     level = float(confidence_level)
-    report = _report(cells, names, int(n_boot), level, random_state)
-    columns = columns_of(cells.groups, sensitive_features)
+    report = replace(
+        _report(cells, names, int(n_boot), level, random_state),
+        groups=groups,
+        bounds=bounds_table(cells, demands, level) if demands else None,
+    )
     if not columns:
-        return replace(report, groups=groups)
+        return report
     of_column = {}
     for name, column in zip(names, columns, strict=True):
         own = np.fromiter(column.levels, dtype=object, count=len(column.levels))
         alone = replace(cells.merged([column]), groups=own)
         of_column[name] = _report(alone, [name], 0, level, None)
     by_column = _by_column(cells, of_column, level)
-    return replace(report, groups=groups, of_column=of_column, by_column=by_column)
+    return replace(report, of_column=of_column, by_column=by_column)
 
 
 def _report(
@@ -130,6 +142,7 @@ def _report(
         n_boot=n_boot,
         support=pd.DataFrame(support(cells, cells.rows), index=index).astype(np.int64),
         positive=cells.labels.tolist()[cells.positives[0]] if len(cells.positives) == 1 else None,
+        cells=replace(cells, kinds=None),
     )
 
 

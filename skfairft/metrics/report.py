@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import html
+import json
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..inputs.words import group_name, group_parts, one_line
+from .bounds import bound_rows
+from .comparison import ReportComparison, compared
+from .document import PAGE, document, write_file
+from .facts import Facts
 from .frame import metric_frame
-from .markup import Html, tag
-from .tables import Row, Table, free_name, measured, pipe_table, text_table
+from .markup import tag
+from .tables import (
+    Row,
+    Table,
+    escape_markdown,
+    free_name,
+    html_table,
+    measured,
+    pipe_table,
+    text_table,
+)
+from .written import as_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,14 +41,8 @@ FEW_ROWS = 30
 # What a table with intervals holds.
 COLUMNS = ["value", "low", "high"]
 
-# Styles stand in the elements: notebooks and mail programs drop style sheets.
-_PAGE = "font-family:sans-serif;font-size:14px;overflow-x:auto"
-_TABLE = "border-collapse:collapse;margin:0 0 1.2em;font-variant-numeric:tabular-nums"
-_CELL = "padding:3px 10px;border-bottom:1px solid #ddd;white-space:nowrap;text-align:"
 
-
-@dataclass(frozen=True, eq=False, repr=False)
-class FairnessReport:
+class FairnessReport(Facts):
     r"""Error and rates by group, compared, with intervals; `fairness_report` makes one.
 
     Printing it shows tables. ``low`` and ``high`` of F1 are NaN if ``n_boot`` is 0, and of its
@@ -68,6 +76,8 @@ class FairnessReport:
         per rate.
     positive : object
         The label that the rates take for positive; None where each of several is in turn.
+    cells : Cells
+        The rows counted by group, true label and decision: all that the numbers follow from.
     groups : {"intersections", "columns"}, default="intersections"
         Between what the distances of the headline are.
     of_column : dict of str to FairnessReport
@@ -77,6 +87,10 @@ class FairnessReport:
         The distances side by side: a row for each column by itself, and last "intersections";
         columns are those of the headline with their ends in ``_low`` and ``_high``. None where
         there is one column.
+    bounds : DataFrame or None, default=None
+        What was asked for: a row for each bound, with columns constraint, form ("difference",
+        "ratio", "largest rate"), bound, value, low, high, and holds: "yes" where the whole interval
+        is within the bound, "no" where it is all beyond, else "unclear". None without a bound.
 
     Examples
     --------
@@ -103,21 +117,6 @@ class FairnessReport:
     error                0.000  [0.000, 0.119]  1.000  [0.622, 1.000]
     f1                   0.000                  1.000
     """
-
-    by_group: pd.DataFrame
-    group_intervals: pd.DataFrame
-    overall: pd.Series
-    overall_intervals: pd.DataFrame
-    differences: pd.DataFrame
-    ratios: pd.DataFrame
-    headline: pd.DataFrame
-    confidence_level: float
-    n_boot: int
-    support: pd.DataFrame
-    positive: Any
-    groups: str = "intersections"
-    of_column: dict[str, FairnessReport] = field(default_factory=dict)
-    by_column: pd.DataFrame | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -176,7 +175,36 @@ class FairnessReport:
             for scope, group, names, numbers in parts
             for metric, values in zip(names, numbers.tolist(), strict=True)
         ]
-        return pd.DataFrame.from_records(rows, columns=["scope", "group", "metric", *COLUMNS])
+        frame = pd.DataFrame.from_records(rows, columns=["scope", "group", "metric", *COLUMNS])
+        # As they are: None is no missing text.
+        return frame.assign(group=pd.Series([row[1] for row in rows], dtype=object))
+
+    def to_json(self) -> str:
+        """Return the report as JSON: each number, and the counts that they follow from.
+
+        Returns
+        -------
+        str
+            An object. ``numbers`` is a list of what `to_frame` holds, undefined ones null;
+            `skfairft.metrics.load_report` reads the others.
+
+        Raises
+        ------
+        TypeError
+            For labels or groups of a kind that has no place in JSON, such as objects of your own.
+
+        Examples
+        --------
+        >>> import json
+        >>> from skfairft.metrics import fairness_report
+        >>> s = ["a", "a", "b", "b"] * 20
+        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
+        >>> json.loads(report.to_json())["numbers"][1]["metric"]
+        'demographic_parity_distance'
+        """
+        return json.dumps(
+            as_json(self, self.to_frame().to_dict("records")), indent=1, allow_nan=False
+        )
 
     def to_markdown(self) -> str:
         """Return the report as text with pipe tables.
@@ -195,9 +223,9 @@ class FairnessReport:
         ['| headline | value | [low, high] |', '| weighted_f1_error (%) | 0.000 |  |']
         """
         lead, *more = self._lead()
-        blocks = [f"**{lead}**", *map(_escape_markdown, more)]
-        blocks += [pipe_table(table, _escape_markdown) for table in self._tables()]
-        blocks += [_escape_markdown(note) for note in self.notes]
+        blocks = [f"**{lead}**", *map(escape_markdown, more)]
+        blocks += [pipe_table(table, escape_markdown) for table in self._tables()]
+        blocks += [escape_markdown(note) for note in self.notes]
         return "\n\n".join(blocks) + "\n"
 
     def to_html(self) -> str:
@@ -216,25 +244,83 @@ class FairnessReport:
         >>> "<a>" in report.to_html()
         False
         """
-
-        def line(cells: list[Any], names: int, kind: str) -> Html:
-            parts = [
-                tag("th", str(cell), style=f"{_CELL}left")
-                if j < names
-                else tag(kind, str(cell), style=f"{_CELL}right")
-                for j, cell in enumerate(cells)
-            ]
-            return tag("tr", parts)
-
         blocks = [tag("p", text) for text in self._lead()]
-        for table in self._tables():
-            head = tag("thead", line(table.header, table.names, "th"))
-            body = tag("tbody", [line(row, table.names, "td") for row in table.rows])
-            blocks.append(tag("table", head, body, style=_TABLE))
+        blocks += [html_table(table) for table in self._tables()]
         blocks += [tag("p", note) for note in self.notes]
-        return str(tag("div", blocks, class_="skfairft-report", style=_PAGE))
+        return str(tag("div", blocks, class_="skfairft-report", style=PAGE))
 
     _repr_html_ = to_html
+
+    def save(self, path: str | os.PathLike[str], *, title: str = "Fairness report") -> None:
+        """Write the report to a file, of the kind that its name ends in.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Ends in ``.html`` for a page, ``.md`` for text with tables, or ``.json`` for numbers,
+            which `skfairft.metrics.load_report` reads; a file that exists is overwritten.
+        title : str, default="Fairness report"
+            Heading of a page or a text.
+
+        Raises
+        ------
+        ValueError
+            For another ending.
+
+        Examples
+        --------
+        >>> from skfairft.metrics import fairness_report
+        >>> s = ["a", "a", "b", "b"] * 20
+        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
+        >>> for ending in ("html", "md", "json"):
+        ...     report.save(f"audit.{ending}")
+        """
+        write_file(
+            path,
+            {
+                ".html": lambda: document(title, self.to_html()),
+                ".md": lambda: f"# {escape_markdown(title)}\n\n{self.to_markdown()}",
+                ".json": self.to_json,
+            },
+        )
+
+    def compare(self, earlier: FairnessReport) -> ReportComparison:
+        """Return what has changed since an earlier report, beyond chance, and what has not.
+
+        Parameters
+        ----------
+        earlier : FairnessReport
+            Of other rows, with the same sensitive columns, positive class and ``groups``; as saved
+            and read again by `skfairft.metrics.load_report`.
+
+        Returns
+        -------
+        ReportComparison
+            Rates, shares of the groups and distances then and now, which of them moved, and
+            whether the bounds still hold.
+
+        Raises
+        ------
+        TypeError
+            For what is no such report.
+        ValueError
+            If it is of other columns, of another positive class, or compares other groups.
+
+        Examples
+        --------
+        Of 500 women fewer get a "yes" than before:
+
+        >>> from skfairft.metrics import fairness_report
+        >>> sex = ["f"] * 500 + ["m"] * 500
+        >>> y = [0, 1] * 500
+        >>> then = fairness_report(y, [0, 1] * 500, sensitive_features=sex, n_boot=0)
+        >>> pred = [0, 0, 0, 1] * 125 + [0, 1] * 250
+        >>> now = fairness_report(y, pred, sensitive_features=sex, n_boot=0)
+        >>> change = now.compare(then)
+        >>> change.moved[["group", "metric", "change"]].iloc[-2:].to_numpy().tolist()
+        [['f', 'tpr', -0.5], ['f', 'error', 0.25]]
+        """
+        return compared(self, earlier)
 
     def __str__(self) -> str:
         blocks = ["\n".join(self._lead()), *map(text_table, self._tables())]
@@ -287,8 +373,10 @@ class FairnessReport:
         between = "between intersections" if crossed else "between groups"
         ends = "[low, high]"
         sides = [Table("", ["by column", *self.headline.index[1:]], column_rows(self))]
+        asked = [] if self.bounds is None else bound_rows(self.bounds)
         return [
             Table("", ["headline", "value", "[low, high]"], headline),
+            *([Table("", ["asked for", "value", "holds"], asked)] if asked else []),
             *(sides if self.of_column else []),
             Table("", header, group_rows(self, pooled, str, 2), len(names)),
             Table("", [between, "difference", ends, "ratio", ends], compared),
@@ -344,7 +432,3 @@ def group_rows(
         [*name, counted(int(count)), *(measured(*rate, ends=digits) for rate in rates)]
         for name, ((count, *_), *rates) in zip(names, report._numbers(), strict=True)
     ]
-
-
-def _escape_markdown(text: str) -> str:
-    return html.escape(text, quote=False).replace("\\", "&#92;").replace("|", "\\|")

@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..inputs.levels import level_name
+from ..inputs.levels import columns_of, level_name
 from ..inputs.words import did_you_mean, shown
 from ..parity.cells import count_cells, count_labels
 from ..parity.counts import distances_of, warn_undefined, weighted_f1
+from ..parity.demands import Demand, check_bounds, read_demands
 from ..parity.levels import check_groups_word, levels_asked
 from ..parity.table import REPORTED, STATED, TABLE
-from .assembly import build_report
+from .assembly import build_report, report_names
 from .report import FairnessReport
 
 __all__ = [
@@ -420,6 +421,8 @@ def fairness_report(
     pos_label: Any = None,
     constraint: str | Sequence[str] | None = None,
     ratio: bool = False,
+    difference_bound: float | Sequence[float | None] | None = None,
+    ratio_bound: float | Sequence[float | None] | None = None,
     n_boot: int = 1000,
     confidence_level: float = 0.95,
     random_state: Any = None,
@@ -441,6 +444,11 @@ def fairness_report(
     ratio : bool, default=False
         Whether the headline has the ratios of these, too, as in `constraint_ratio`; of
         demographic parity where none is named. Largest rates have none.
+    difference_bound : float, list of float or None, default=None
+        What the distance of ``constraint`` is to be at most; of several constraints a list has
+        one for each, None for none. ``bounds`` of the report says whether it holds.
+    ratio_bound : float, list of float or None, default=None
+        What the smallest ratio is to be at least, in (0, 1]; it is then in the headline.
     n_boot : int, default=1000
         Number of resamples behind the intervals of F1; 0 leaves these NaN.
     confidence_level : float, default=0.95
@@ -462,7 +470,8 @@ def fairness_report(
     Raises
     ------
     ValueError
-        As in `constraint_distance`, and for ``n_boot`` or ``confidence_level`` out of range.
+        As in `constraint_distance`, for ``n_boot`` or ``confidence_level`` out of range, and for
+        bounds without a constraint, or that are no numbers.
 
     Notes
     -----
@@ -512,6 +521,7 @@ def fairness_report(
     named = [constraint] if isinstance(constraint, str) else list(constraint or ())
     for each in named:
         _check_constraint(each)
+    demands = _bounds_asked(constraint, named, difference_bound, ratio_bound)
     check_groups_word(groups)
     columns = y_true, y_pred, sensitive_features, sample_weight
     cells = count_cells(*columns, pos_label, resampled=n_boot != 0)
@@ -522,15 +532,30 @@ def fairness_report(
     )
     if not isinstance(ratio, bool):
         raise ValueError(f"ratio={shown(ratio)}; expected True or False.")
-    if ratio:
-        compared = [each for each in named or STATED[:1] if not TABLE[each].largest]
-        cells = replace(cells, ratios=tuple(compared))
+    compared = named or STATED[:1] if ratio else [each.constraint for each in demands if each.ratio]
+    cells = replace(cells, ratios=tuple(each for each in compared if not TABLE[each].largest))
     warn_undefined(cells, cells.mass, REPORTED)
     return build_report(
         cells,
-        sensitive_features,
+        report_names(sensitive_features, cells),
+        columns_of(cells.groups, sensitive_features),
         n_boot=n_boot,
         confidence_level=confidence_level,
         random_state=random_state,
         groups=groups,
+        demands=demands,
     )
+
+
+def _bounds_asked(
+    constraint: Any, named: list[str], difference_bound: Any, ratio_bound: Any
+) -> list[Demand]:
+    given = {"difference_bound": difference_bound, "ratio_bound": ratio_bound}
+    for name, value in given.items():
+        if value is not None and not named:
+            raise ValueError(
+                f"{name}={shown(value)}, but constraint is None; say what it is a bound on, for "
+                'example constraint="demographic_parity".'
+            )
+        check_bounds(name, value, named)
+    return [each for each in read_demands(constraint, **given) if each.bound is not None]

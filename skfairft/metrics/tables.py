@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from .markup import Html, tag
+
 __all__ = [
     "Cell",
     "Row",
     "Table",
+    "escape_markdown",
     "free_name",
+    "html_table",
     "measured",
     "number",
     "pipe_table",
     "text_table",
 ]
+
+# Styles stand in the elements: notebooks and mail programs drop style sheets.
+_TABLE = "border-collapse:collapse;margin:0 0 1.2em;font-variant-numeric:tabular-nums"
+_CELL = "padding:3px 10px;border-bottom:1px solid #ddd;white-space:nowrap;text-align:"
 
 # Printed tables wider than this are continued below, the names of the rows repeated.
 _MAX_WIDTH = 120
@@ -99,6 +108,28 @@ def pipe_table(table: Table, escape: Callable[[str], str]) -> str:
     numbers = len(table.header) - table.names
     rule = f"| {' | '.join([':---'] * table.names + ['---:'] * numbers)} |"
     return "\n".join([line(table.header), rule, *map(line, table.rows)])
+
+
+def escape_markdown(text: str) -> str:
+    """Return a text that Markdown shows as it is, also in a table."""
+    return html.escape(text, quote=False).replace("\\", "&#92;").replace("|", "\\|")
+
+
+def html_table(table: Table) -> Html:
+    """Return a table of HTML that needs no style sheet."""
+
+    def line(cells: Iterable[Any], kind: str) -> Html:
+        parts = [
+            tag("th", str(cell), style=f"{_CELL}left")
+            if j < table.names
+            else tag(kind, str(cell), style=f"{_CELL}right")
+            for j, cell in enumerate(cells)
+        ]
+        return tag("tr", parts)
+
+    head = tag("thead", line(table.header, "th"))
+    body = tag("tbody", [line(row, "td") for row in table.rows])
+    return tag("table", head, body, style=_TABLE)
 
 
 def text_table(table: Table) -> str:

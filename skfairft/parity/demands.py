@@ -6,17 +6,20 @@ bound is one on a distance, of which less is better: for ratios how much they fa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from ..inputs.words import shown
 from .constraints import Parity, parity
 from .levels import Levels
-from .table import TABLE
+from .table import TABLE, metric_of, ratio_of
 
-__all__ = ["FORMS", "Bound", "Demand", "each_of", "read_demands"]
+__all__ = ["FORMS", "Bound", "Demand", "check_bounds", "each_of", "read_demands"]
 
 FORMS = ("difference", "ratio", "largest rate")
 """What can be bounded."""
@@ -95,10 +98,20 @@ class Demand:
         return "largest rate" if TABLE[self.constraint].largest else "difference"
 
     @property
+    def metric(self) -> str:
+        """What reports call that which is bounded."""
+        return ratio_of(self.constraint) if self.ratio else metric_of(self.constraint)
+
+    @property
     def most(self) -> float:
         """The largest distance within the bound."""
         assert self.bound is not None
         return 1.0 - self.bound if self.ratio else self.bound
+
+    def kept(self, told: float) -> bool:
+        """Tell whether a value, as it is called, is within the bound."""
+        assert self.bound is not None
+        return told >= self.bound if self.ratio else told <= self.bound
 
     def told(self, distance: float) -> float:
         """Return a distance as it is called: the ratio, where it falls short of 1 by it."""
@@ -172,3 +185,35 @@ def read_demands(
         if difference is None and ratio is None:
             demands.append(Demand(name, weight=weight))
     return tuple(demands)
+
+
+def check_bounds(name: str, value: Any, constraints: list[str]) -> None:
+    """Refuse bounds that are no numbers, or not one for each constraint.
+
+    Examples
+    --------
+    >>> check_bounds("ratio_bound", 80, ["demographic_parity"])
+    Traceback (most recent call last):
+    ...
+    ValueError: ratio_bound=80; expected a number in (0, 1].
+    """
+    several = each_of(value, len(constraints))
+    ratio = name == "ratio_bound"
+
+    def right(each: Any) -> bool:
+        if isinstance(each, bool) or not isinstance(each, Real):
+            return each is None
+        return 0.0 < float(each) <= 1.0 if ratio else not math.isnan(each)
+
+    if not all(map(right, several)) or len(several) != len(constraints):
+        more = ""
+        if len(constraints) > 1:
+            more = f", or a list of {len(constraints)}, for each of {constraints}"
+        of = " in (0, 1]" if ratio else ""
+        raise ValueError(f"{name}={shown(value)}; expected a number{of}{more}.")
+    for each, constraint in zip(several, constraints, strict=True):
+        if ratio and each is not None and TABLE[constraint].largest:
+            raise ValueError(
+                f"ratio_bound={each} is one on rates that are compared between groups, but "
+                f"{constraint!r} is about the largest alone; set difference_bound."
+            )

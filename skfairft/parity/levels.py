@@ -11,6 +11,7 @@ L is the largest number of levels. A column of fewer has places without rows beh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,7 +23,7 @@ from torch import Tensor
 from ..inputs.levels import Column, columns_of, level_name
 from ..inputs.words import shown
 
-__all__ = ["GROUPS", "Levels", "check_groups_word", "levels_asked"]
+__all__ = ["GROUPS", "Levels", "check_groups_word", "levels_asked", "levels_of"]
 
 GROUPS = ("intersections", "columns")
 """What is compared where there are several sensitive columns."""
@@ -126,8 +127,11 @@ def levels_asked(how: str, groups: NDArray[Any], sensitive_features: Any) -> Lev
     >>> levels_asked("columns", np.array(["f", "m"]), ["f", "m"]) is None
     True
     """
+    return levels_of(how, columns_of(groups, sensitive_features))
+
+
+def levels_of(how: str, columns: Sequence[Column]) -> Levels | None:
+    """Return the levels to compare of some columns; None where groups are compared as they are."""
     check_groups_word(how)
-    if how == "intersections":
-        return None
-    several = [each for each in columns_of(groups, sensitive_features) if len(each.levels) > 1]
-    return Levels(tuple(several)) if several else None
+    several = tuple(each for each in columns if len(each.levels) > 1)
+    return Levels(several) if several and how == "columns" else None

@@ -16,11 +16,10 @@ from ..inputs.warn import warn_user
 from ..inputs.words import shown
 from ..parity.constraints import Parity
 from ..parity.counts import as_mass
-from ..parity.demands import Demand, each_of, read_demands
+from ..parity.demands import Demand, check_bounds, read_demands
 from ..parity.judge import REFIT
 from ..parity.levels import Levels
 from ..parity.limits import DistanceLimits, distance_limits, rows_needed
-from ..parity.table import TABLE
 from ..solvers.bound import rows_in_words
 from .settings import is_number
 
@@ -213,7 +212,7 @@ class FairnessPath:
         names = [self.constraint, *self.others]
         given = {"difference_bound": difference_bound, "ratio_bound": ratio_bound}
         for name, value in given.items():
-            _check_bounds(name, value, names)
+            check_bounds(name, value, names)
         demands = [each for each in read_demands(names, **given) if each.bound is not None]
         if not demands:
             if by == "error" or confidence is not None:
@@ -356,29 +355,6 @@ def _in_sequence(beyond: NDArray[np.float64], n_bounds: int) -> list[int]:
 def _at_most(demand: Demand) -> str:
     """Return what a bound asks for, in words."""
     return f"a {demand.form} of at {'least' if demand.ratio else 'most'} {demand.bound}"
-
-
-def _check_bounds(name: str, value: Any, constraints: list[str]) -> None:
-    """Refuse bounds that are no numbers, or not one for each constraint."""
-    several = each_of(value, len(constraints))
-    ratio = name == "ratio_bound"
-    right = all(
-        each is None
-        or (is_number(Real, each) and (0.0 < each <= 1.0 if ratio else not np.isnan(each)))
-        for each in several
-    )
-    if not right or len(several) != len(constraints):
-        more = ""
-        if len(constraints) > 1:
-            more = f", or a list of {len(constraints)}, for each of {constraints}"
-        of = " in (0, 1]" if ratio else ""
-        raise ValueError(f"{name}={shown(value)}; expected a number{of}{more}.")
-    for each, constraint in zip(several, constraints, strict=True):
-        if name == "ratio_bound" and each is not None and TABLE[constraint].largest:
-            raise ValueError(
-                f"ratio_bound={each} is one on rates that are compared between groups, but "
-                f"{constraint!r} is about the largest alone; set difference_bound."
-            )
 
 
 def _check_confidence(confidence: Any) -> None:

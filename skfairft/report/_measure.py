@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from numbers import Number
@@ -27,6 +28,7 @@ from ..inputs.warn import warn_user
 from ..metrics.assembly import free_names
 from ..metrics.report import FairnessReport
 from ..metrics.scores import fairness_report
+from ..parity.demands import Demand
 from ..parity.tally import sorts_of_rows
 from ..path import FairnessPath
 from ..predicting import Estimates, decisions_and_estimates
@@ -196,7 +198,7 @@ def model_report(
         sample_weight=sample_weight,
         pos_label=clf.pos_label_,
         constraint=summary.constraints,
-        ratio=any(demand.ratio for demand in summary.demands),
+        **_bounds_of(summary.demands),
         n_boot=n_boot,
         confidence_level=confidence_level,
         random_state=random_state,
@@ -297,6 +299,21 @@ def _measured(*args: Any, **kwargs: Any) -> FairnessReport:
     for each in caught:
         warn_user(str(each.message), each.category)
     return fairness
+
+
+def _bounds_of(demands: Sequence[Demand]) -> dict[str, list[float | None]]:
+    """Return the bounds of a model as those of a fairness report: a list of each kind."""
+    names = list(dict.fromkeys(demand.constraint for demand in demands))
+    if not names:
+        return {}
+    found: dict[str, list[float | None]] = {
+        "difference_bound": [None] * len(names),
+        "ratio_bound": [None] * len(names),
+    }
+    for demand in demands:
+        kind = "ratio_bound" if demand.ratio else "difference_bound"
+        found[kind][names.index(demand.constraint)] = demand.bound
+    return found
 
 
 def _counts(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..metrics.markup import Child, Html, tag
+from ..metrics.document import document
+from ..metrics.markup import Child, tag
 from ..metrics.tables import number
 from . import _tables
 from ._blocks import pair, shown_caveat, shown_figure, shown_table
@@ -47,18 +48,9 @@ def page(facts: Facts) -> str:
         )
     links = [tag("li", tag("a", title, href=f"#{key}")) for key, (title, _) in sections.items()]
     nav = tag("nav", tag("ul", links), aria_label="Sections")
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light"),
-        tag("title", facts.heading),
-        tag("style", Html(STYLE)),
-    )
     foot = tag("footer", f"Made by skfairft {facts.versions['skfairft']}.")
     inside = [header(facts, caveats, nav), tag("main", blocks), foot]
-    body = tag("body", tag("div", inside, class_="page"))
-    return f'<!DOCTYPE html>\n<html lang="en">\n{head}\n{body}\n</html>\n'
+    return document(facts.heading, "", style=STYLE, body=tag("div", inside, class_="page"))
 
 
 def frame(facts: Facts) -> str:

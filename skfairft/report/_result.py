@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
+from ..metrics.comparison import ReportComparison
+from ..metrics.document import write_file
+from ..metrics.report import FairnessReport
 from ._card import card
 from ._caveat import Caveat
 from ._caveats import find_caveats
@@ -109,12 +111,21 @@ class ModelReport(Facts):
         return page(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the page to a file.
+        """Write the report to a file, of the kind that its name ends in.
 
         Parameters
         ----------
         path : str or path-like
-            The file, usually ending in ``.html``; one that exists is overwritten.
+            Ends in ``.html`` for the page, ``.md`` for the model card without figures, or ``.json``
+            for the numbers by group, ``fairness``, which `skfairft.metrics.load_report` reads. A
+            file that exists is overwritten.
+
+        Raises
+        ------
+        ValueError
+            For another ending.
+        ImportError
+            For a card without skops.
 
         Examples
         --------
@@ -124,7 +135,46 @@ class ModelReport(Facts):
         >>> clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
         >>> model_report(clf, X, y, sensitive_features=s, n_boot=0).save("report.html")
         """
-        Path(path).write_text(self.to_html(), encoding="utf-8")
+        write_file(
+            path,
+            {".html": self.to_html, ".md": self.to_markdown, ".json": self.fairness.to_json},
+        )
+
+    def compare(self, earlier: FairnessReport | ModelReport) -> ReportComparison:
+        """Return what has changed since an earlier report, and whether the bounds still hold.
+
+        Parameters
+        ----------
+        earlier : FairnessReport or ModelReport
+            Of other rows, such as those on which the model was first measured.
+
+        Returns
+        -------
+        ReportComparison
+            As of `FairnessReport.compare`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As there.
+
+        Examples
+        --------
+        >>> from skfairft import FairLowRankHeadClassifier, model_report
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=3000, random_state=0)
+        >>> fit, *rest = (slice(i, i + 1000) for i in (0, 1000, 2000))
+        >>> clf = FairLowRankHeadClassifier(rank=1).fit(X[fit], y[fit], sensitive_features=s[fit])
+        >>> reports = [
+        ...     model_report(clf, X[rows], y[rows], sensitive_features=s[rows], n_boot=0)
+        ...     for rows in rest
+        ... ]
+        >>> reports[1].compare(reports[0]).moved.empty
+        True
+        """
+        return self.fairness.compare(
+            earlier.fairness if isinstance(earlier, ModelReport) else earlier
+        )
 
     def to_card(
         self, *, figures: str | os.PathLike[str] | None = None, **filled: str | None

@@ -13,10 +13,10 @@ from torch import nn
 from ..backbone.extractor import FrozenFeatureExtractor, changed_since_fit, settle_folder
 from ..backbone.module_copy import copy_module
 from ..backbone.reference import BackboneReference
+from ..inputs.values import pack, unpack
 from .folder import read_folder, write_folder
 from .modules import Tensors
 from .record import classifier_of, written_classifier
-from .values import pack, unpack
 
 __all__ = ["read_classifier", "write_classifier"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..head.cells import CellVote, labels_of_cells
+from ..inputs.values import CannotWriteError, pack, unpack
 from ..lowrank.layer import LowRankHead
-from .values import CannotWriteError, pack, unpack
 
 __all__ = ["module_of", "written_module"]
 

@@ -11,10 +11,10 @@ import torch
 from sklearn import model_selection
 from torch import nn
 
+from ..inputs.values import CannotWriteError, pack, unpack
 from ..solvers.base import Solver
 from ..solvers.registry import SOLVERS
 from .modules import Tensors, module_of, written_module
-from .values import CannotWriteError, pack, unpack
 
 __all__ = ["NotSaved", "read_parameter", "written_parameter"]
 

@@ -10,6 +10,7 @@ import torch
 from skorch.history import History
 
 from ..inputs.requests import requests_of, set_requests
+from ..inputs.values import CannotWriteError, pack, unpack
 from ..inputs.warn import warn_user
 from ..parity.demands import FORMS, Bound, Demand
 from ..parity.table import TABLE
@@ -21,7 +22,6 @@ from ..solvers.registry import resolve_solver
 from ..summary.read import summarize
 from .modules import Tensors, module_of, written_module
 from .parameters import NotSaved, read_parameter, written_parameter
-from .values import CannotWriteError, pack, unpack
 
 __all__ = ["classifier_of", "written_classifier"]
 

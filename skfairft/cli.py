@@ -1,0 +1,304 @@
+"""The command line: an audit of a file of predictions, and a trade-off of a file of features.
+
+``skfairft audit`` needs no torch, and no model: what any other program wrote is enough.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ._version import __version__
+from .inputs.exceptions import FairnessWarning
+from .inputs.words import did_you_mean
+from .metrics import fairness_report, load_report
+from .parity.table import TABLE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["main"]
+
+_ENDINGS = (".csv", ".tsv", ".parquet", ".feather", ".jsonl")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    r"""Run a command; return its exit status.
+
+    Parameters
+    ----------
+    arguments : list of str, default=None
+        What stands behind ``skfairft``; None is what the program was called with.
+
+    Returns
+    -------
+    int
+        0; 1 if a bound that was asked for does not hold on the rows of an audit; 2 if the command
+        could not be run, which a line on standard error explains.
+
+    Examples
+    --------
+    >>> import contextlib, io
+    >>> rows = ["y,p,sex", *["1,1,f", "0,1,f", "1,1,m", "0,0,m"] * 50]
+    >>> with open("predictions.csv", "w") as file:
+    ...     _ = file.write("\n".join(rows))
+    >>> with contextlib.redirect_stdout(io.StringIO()) as printed:
+    ...     status = main(
+    ...         "audit predictions.csv --label y --prediction p --groups sex --resamples 0 "
+    ...         "--constraint demographic_parity --difference-bound 0.1".split()
+    ...     )
+    >>> print(printed.getvalue().splitlines()[0])
+    Fairness report: 200 rows, 2 groups
+    >>> status
+    1
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", FairnessWarning)
+            status: int = options.run(options)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        print(f"skfairft {options.command}: error: {error}", file=sys.stderr)
+        return 2
+    for each in caught:
+        print(f"skfairft {options.command}: warning: {each.message}", file=sys.stderr)
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="skfairft", description="Fairness between groups.")
+    parser.add_argument("--version", action="version", version=f"skfairft {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    audit = commands.add_parser(
+        "audit",
+        help="report error and rates by group of a file of predictions",
+        description="Report error and rates by group, with intervals, of predictions of any model. "
+        "The exit status is 1 if a bound does not hold on these rows.",
+    )
+    _of_rows(audit)
+    audit.add_argument("--prediction", required=True, metavar="COLUMN", help="decided labels")
+    audit.add_argument("--weight", metavar="COLUMN", help="sample weights")
+    audit.add_argument(
+        "--threshold", type=float, help="the prediction is a score; from this on it is a yes"
+    )
+    audit.add_argument("--ratio-bound", type=float, help="the least ratio of rates, such as 0.8")
+    audit.add_argument(
+        "--between",
+        choices=["intersections", "columns"],
+        default="intersections",
+        help="of several columns of groups, what distances are between (default: %(default)s)",
+    )
+    audit.add_argument("--confidence-level", type=float, default=0.95, help="of the intervals")
+    audit.add_argument("--resamples", type=int, default=1000, help="behind the intervals of F1")
+    audit.add_argument(
+        "--output",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write the report, too: .html, .md or .json; may be given several times",
+    )
+    audit.add_argument(
+        "--compare", metavar="FILE", help="an earlier report (.json): print what moved since"
+    )
+    audit.add_argument("--title", default="Fairness report", help="heading of what is written")
+    audit.set_defaults(run=_audit)
+
+    path = commands.add_parser(
+        "path",
+        help="trace error against difference of heads on a file of features",
+        description="Fit heads on a file of features, from no constraint to parity, judge each out "
+        "of fold, and print error and difference of those that no other beats in both.",
+    )
+    _of_rows(path)
+    path.add_argument(
+        "--features", metavar="COLUMNS", help="by commas (default: all that are not named)"
+    )
+    path.add_argument("--weights", type=int, default=21, help="points of the path")
+    path.add_argument("--confidence", type=float, help="with which the bound is to hold")
+    path.add_argument("--output", metavar="FILE", help="write all points: .csv")
+    path.add_argument("--plot", metavar="FILE", help="draw them: .png, .svg or .pdf")
+    path.add_argument("--save", metavar="FOLDER", help="write the classifier within the bound")
+    path.set_defaults(run=_path)
+    return parser
+
+
+def _of_rows(parser: argparse.ArgumentParser) -> None:
+    """Add what all commands take."""
+    parser.add_argument("file", help=f"rows of a table: {', '.join(_ENDINGS)}, also .csv.gz")
+    parser.add_argument("--label", required=True, metavar="COLUMN", help="true labels")
+    parser.add_argument(
+        "--groups",
+        required=True,
+        action="append",
+        metavar="COLUMNS",
+        help="sensitive columns, by commas or given several times",
+    )
+    parser.add_argument("--positive", metavar="LABEL", help="the label whose rates are compared")
+    parser.add_argument("--constraint", metavar="NAME", help=f"one of {', '.join(TABLE)}")
+    parser.add_argument(
+        "--difference-bound", type=float, help="the most that may be between groups"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of what is drawn (default: 0)")
+
+
+def _audit(options: argparse.Namespace) -> int:
+    frame = _read(options.file)
+    groups = _columns(frame, options.groups)
+    label, prediction = (_column(frame, name) for name in (options.label, options.prediction))
+    if options.threshold is not None:
+        prediction = _decided(label, prediction, options)
+    report = fairness_report(
+        label,
+        prediction,
+        sensitive_features=frame[groups if len(groups) > 1 else groups[0]],
+        sample_weight=None if options.weight is None else _column(frame, options.weight),
+        pos_label=_positive(label, options.positive),
+        constraint=options.constraint,
+        difference_bound=options.difference_bound,
+        ratio_bound=options.ratio_bound,
+        n_boot=options.resamples,
+        confidence_level=options.confidence_level,
+        random_state=options.seed,
+        groups=options.between,
+    )
+    print(report)
+    for name in options.output:
+        report.save(name, title=options.title)
+    change = None if options.compare is None else report.compare(load_report(options.compare))
+    if change is not None:
+        print(f"\nSince {options.compare}\n\n{change}")
+    holds = [] if report.bounds is None else report.bounds["holds"].tolist()
+    if change is not None and change.bounds is not None:
+        holds += change.bounds["holds_now"].tolist()
+    return int("no" in holds)
+
+
+def _decided(label: pd.Series, score: pd.Series, options: argparse.Namespace) -> Any:
+    """Return the labels that scores decide, of two."""
+    import pandas as pd
+
+    if not pd.api.types.is_numeric_dtype(score):
+        raise ValueError(
+            f"--threshold={options.threshold:g} is one of a score, but column "
+            f"{options.prediction!r} holds {score.iloc[0]!r}; leave the threshold out, or name a "
+            "column of numbers."
+        )
+    if score.isna().any():
+        raise ValueError(
+            f"column {options.prediction!r} has {int(score.isna().sum())} values missing."
+        )
+    known = sorted(label.dropna().unique().tolist())
+    if len(known) != 2:
+        raise ValueError(
+            f"--threshold decides between two labels, but column {options.label!r} holds "
+            f"{len(known)}: {known[:5]}; name a column of decided labels as the prediction."
+        )
+    positive = _positive(label, options.positive)
+    yes = known[1] if positive is None else positive
+    (no,) = [each for each in known if each != yes] or [None]
+    return np.where(score >= options.threshold, yes, no)
+
+
+def _path(options: argparse.Namespace) -> int:
+    from .classifier import FairLowRankHeadClassifier
+    from .path import fairness_path
+
+    frame = _read(options.file)
+    groups = _columns(frame, options.groups)
+    label = _column(frame, options.label)
+    features = (
+        [name for name in frame if name not in {*groups, options.label}]
+        if options.features is None
+        else _columns(frame, [options.features])
+    )
+    clf = FairLowRankHeadClassifier(
+        constraint=options.constraint or "demographic_parity",
+        solver="plug_in",
+        pos_label=_positive(label, options.positive),
+        random_state=options.seed,
+    )
+    path = fairness_path(
+        clf,
+        frame[features],
+        label,
+        sensitive_features=frame[groups if len(groups) > 1 else groups[0]],
+        weights=options.weights,
+    )
+    chosen = None
+    if options.difference_bound is not None:
+        chosen = path.choose(options.difference_bound, confidence=options.confidence)
+    elif options.save is not None:
+        raise ValueError(
+            "--save writes the classifier within a bound; give --difference-bound, too."
+        )
+    front = path.table[path.table["on_front"]].sort_values("difference")
+    shown = front[["fairness_weight", "weighted_f1_error", "difference"]].round(4)
+    print(path)
+    print(shown.to_string(index=False))
+    if chosen is not None:
+        row = path.table.loc[chosen]
+        print(
+            f"chosen: fairness_weight {row['fairness_weight']:.4g}, error "
+            f"{row['weighted_f1_error']:.4g}, difference {row['difference']:.4g}"
+        )
+    if options.output is not None:
+        path.table.to_csv(options.output, index=False)
+    if options.plot is not None:
+        from .displays import FairnessTradeoffDisplay
+
+        FairnessTradeoffDisplay.from_path(path, chosen=chosen).figure_.savefig(options.plot)
+    if options.save is not None and chosen is not None:
+        path.classifiers[chosen].save(options.save)
+    return 0
+
+
+def _read(name: str) -> pd.DataFrame:
+    """Return the table in a file."""
+    import pandas as pd
+
+    endings = Path(name).suffixes
+    ending = next((each.lower() for each in reversed(endings) if each.lower() in _ENDINGS), "")
+    if not ending:
+        raise ValueError(f"{name!r} ends in none of {', '.join(_ENDINGS)}.")
+    if ending in (".csv", ".tsv"):
+        return pd.read_csv(name, sep="," if ending == ".csv" else "\t")
+    if ending == ".jsonl":
+        return pd.read_json(name, lines=True)
+    return pd.read_parquet(name) if ending == ".parquet" else pd.read_feather(name)
+
+
+def _columns(frame: pd.DataFrame, given: Sequence[str]) -> list[str]:
+    """Return the names of columns that are given one by one, or by commas."""
+    names = []
+    for each in given:
+        names += [each] if each in frame else [name.strip() for name in each.split(",")]
+    for name in names:
+        _column(frame, name)
+    return names
+
+
+def _column(frame: pd.DataFrame, name: str) -> pd.Series:
+    known = [str(each) for each in frame]
+    if name not in frame:
+        raise ValueError(
+            f"there is no column {name!r}.{did_you_mean(name, known)} The columns are: "
+            f"{', '.join(known[:20])}{' ...' if len(known) > 20 else ''}."
+        )
+    return frame[name]
+
+
+def _positive(label: pd.Series, text: str | None) -> Any:
+    """Return the label that a text stands for."""
+    if text is None:
+        return None
+    for each in label.dropna().unique().tolist():
+        if str(each) == text:
+            return each
+    return text
