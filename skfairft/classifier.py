@@ -42,6 +42,7 @@ from .lowrank.importance import IMPORTANCES
 from .parity.demands import Bound
 from .parity.levels import GROUPS
 from .predicting import check_told, outputs
+from .recalibrating import recalibrate
 from .rows.blocks import threads_over_blocks
 from .rows.chunks import read_chunks
 from .saving import write_classifier
@@ -531,6 +532,80 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
             )
             with threads_over_blocks():
                 solve(self, problem, random_state)
+        return self
+
+    @by_name
+    def recalibrate(
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        sensitive_features: Any,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
+        """Find the votes anew on other rows; backbone and head stay as they are.
+
+        For a classifier whose bound no longer holds where it is used: some thousand later rows with
+        label and group are enough, as a handful of numbers is found. Only with
+        ``solver="plug_in"``. Bounds, weight and constraint are those that the parameters have now,
+        so that ``set_params(difference_bound=0.03).recalibrate(...)`` is a way to another bound.
+
+        Parameters
+        ----------
+        X, y, sensitive_features, sample_weight
+            As for `fit`: rows that the head was not fitted to, of each group of the fit, with the
+            classes of the fit. No group may be missing.
+
+        Returns
+        -------
+        FairLowRankHeadClassifier
+            Itself, with the votes of the head, ``fairness_weight_``, ``bounds_`` and
+            ``known_groups_`` of these rows, and their number in ``recalibrated_rows_``.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Of other solvers, without a constraint, for labels or groups that the fit did not have,
+            and for rows that `fit` would refuse. The classifier then is what it was before.
+
+        Warns
+        -----
+        FairnessWarning
+            As `fit`, of bounds that are not met.
+
+        Notes
+        -----
+        The rows that the votes are found on judge them, too, which the limits heed. How much the
+        votes can do depends on the head, whose estimates of class and group are those of the rows
+        of the fit: where these are far off by now, fit again.
+
+        Examples
+        --------
+        Later, half of the positives of one group stay away:
+
+        >>> import numpy as np
+        >>> from skfairft.datasets import make_biased_classification
+        >>> from skfairft.metrics import demographic_parity_distance
+        >>> X, y, s = make_biased_classification(n_samples=12_000, disparity=0.4, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(
+        ...     constraint="demographic_parity", difference_bound=0.05, solver="plug_in"
+        ... ).fit(X[:2000], y[:2000], sensitive_features=s[:2000])
+        >>> stays = (s == 1) | (y == 0) | (np.arange(len(y)) % 2 == 0)
+        >>> X, y, s = X[2000:][stays[2000:]], y[2000:][stays[2000:]], s[2000:][stays[2000:]]
+        >>> def distance():
+        ...     predicted = clf.predict(X[4000:])
+        ...     return demographic_parity_distance(
+        ...         y[4000:], predicted, sensitive_features=s[4000:]
+        ...     )
+        >>> before = distance()
+        >>> _ = clf.recalibrate(X[:4000], y[:4000], sensitive_features=s[:4000])
+        >>> bool(before > 0.1 > distance()), clf.recalibrated_rows_
+        (True, 4000)
+        """
+        with all_or_nothing(self), training_modes(), threads_over_blocks():
+            recalibrate(self, X, y, sensitive_features, sample_weight)
         return self
 
     @property

@@ -18,8 +18,9 @@ from .solvers.bound import BoundSearch, KnownGroups, in_words, rows_in_words, we
 from .solvers.checks import weight_of
 from .solvers.problem import FittedHead, Problem
 from .solvers.registry import resolve_solver
+from .solvers.trials import Trials
 
-__all__ = ["solve"]
+__all__ = ["FOUND", "one_or_all", "solve", "within_bounds"]
 
 # A weight that takes away less than this share of what it says is reported, unless the weight or
 # the distance without a constraint is small.
@@ -28,7 +29,8 @@ _LEAST_SHARE, _SMALL_WEIGHT, _SMALL_DISTANCE = 0.2, 0.25, 0.02
 # A ratio that may be less than this share of its bound is hardly known.
 _LEAST_KNOWN = 0.5
 
-_FOUND = ("bounds_", "known_groups_", "worst_group_")
+# What a fit leaves, beside what each has.
+FOUND = ("bounds_", "known_groups_", "worst_group_", "recalibrated_rows_")
 
 
 def solve(clf: Any, problem: Problem, random_state: np.random.RandomState) -> None:
@@ -48,13 +50,17 @@ def solve(clf: Any, problem: Problem, random_state: np.random.RandomState) -> No
     FairnessWarning
         If a weight did little, or a bound was not met. UserWarning if it was interrupted.
     """
-    for name in _FOUND:
+    for name in FOUND:
         if hasattr(clf, name):
             delattr(clf, name)
     solver = resolve_solver(clf.solver)
     clf.demands_ = problem.demands
     bounded = any(each.bound is not None for each in problem.demands)
-    fitted = (_bounded if bounded else _weighted)(clf, solver, problem, random_state)
+    if bounded:
+        trials = solver.trials(problem, random_state.randint(np.iinfo(np.int32).max))
+        fitted = within_bounds(clf, solver, problem, trials)
+    else:
+        fitted = _weighted(clf, solver, problem, random_state)
     store(clf, fitted, problem.levels)
     if fitted.interrupted:
         epochs = "1 whole epoch" if clf.n_iter_ == 1 else f"{clf.n_iter_} whole epochs"
@@ -81,11 +87,8 @@ def _weighted(
     return fitted
 
 
-def _bounded(
-    clf: Any, solver: Solver, problem: Problem, random_state: np.random.RandomState
-) -> FittedHead:
-    """Look for the head of the least weight that meets the bounds."""
-    trials = solver.trials(problem, random_state.randint(np.iinfo(np.int32).max))
+def within_bounds(clf: Any, solver: Solver, problem: Problem, trials: Trials) -> FittedHead:
+    """Look for the head of the least weight that meets the bounds, and note what was reached."""
     asked = [
         (demand, rule)
         for demand, rule in zip(problem.demands, problem.rules(), strict=True)

@@ -29,8 +29,10 @@ LOOKS_INTO = {
     "fitting": "inputs rows backbone parity lowrank head solvers",
     "solving": "inputs parity head solvers fitting",
     "predicting": "inputs rows backbone head fitting",
+    "recalibrating": "inputs rows backbone parity head solvers fitting solving",
     "classifier": (
-        "inputs rows backbone parity lowrank head solvers summary saving fitting solving predicting"
+        "inputs rows backbone parity lowrank head solvers summary saving fitting solving "
+        "predicting recalibrating"
     ),
     "loading": "backbone saving classifier",
     "compression": "inputs rows backbone parity lowrank",

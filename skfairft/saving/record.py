@@ -32,6 +32,7 @@ _VALUES: dict[str, Any] = {
     "groups_": np.ndarray,
     "groups_given_": bool,
     "rows_with_group_": tuple,
+    "recalibrated_rows_": int,
     "sensitive_names_in_": list,
     "n_features_in_": int,
     "feature_names_in_": np.ndarray,
@@ -47,7 +48,7 @@ _VALUES: dict[str, Any] = {
 _NUMBERS = ("group_importance_", "importance_", "group_weights_", "singular_values_")
 _MAY_LACK = {
     *("n_features_in_", "feature_names_in_", "demands_", "bounds_", "known_groups_", "pos_label_"),
-    *("worst_group_", "rows_with_group_"),
+    *("worst_group_", "rows_with_group_", "recalibrated_rows_"),
 }
 # Parameters that classifiers had not when the first were saved; those had what is the default.
 _LATER = {"pos_label", "groups", "missing_groups", "ratio_bound"}

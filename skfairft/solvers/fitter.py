@@ -34,7 +34,7 @@ from ..parity.penalty import ParityPenalty
 from ..rows.tensor_rows import TensorRows, effective_rows
 from .problem import FittedHead, Problem
 
-__all__ = ["HeadFitter"]
+__all__ = ["HeadFitter", "warn_of_alike"]
 
 # What `fine_tune` takes where nothing is trained.
 _UNTRAINED: Mapping[str, Any] = MappingProxyType(
@@ -312,12 +312,16 @@ class HeadFitter(ABC):
 
     def _report_alike(self, what: str) -> None:
         """Say once that a constraint has nothing to act on."""
-        if self._reported_alike:
-            return
-        self._reported_alike = True
-        warn_user(
-            f"constraint={self._problem.constraint!r} has nothing to act on: on the rows that "
-            f"are fitted {what}, and the head is that without a constraint. On other rows, "
-            "where groups are not alike, its decisions may differ between them.",
-            FairnessWarning,
-        )
+        if not self._reported_alike:
+            self._reported_alike = True
+            warn_of_alike(self._problem.constraint, what)
+
+
+def warn_of_alike(constraint: str | None, what: str) -> None:
+    """Warn that a constraint has nothing to act on."""
+    warn_user(
+        f"constraint={constraint!r} has nothing to act on: on the rows that "
+        f"are fitted {what}, and the head is that without a constraint. On other rows, "
+        "where groups are not alike, its decisions may differ between them.",
+        FairnessWarning,
+    )

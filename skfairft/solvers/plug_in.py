@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..head.cells import CellVote, safe_log
-from ..head.modules import head_scores
+from ..head.modules import cell_probabilities, head_scores
 from ..head.outputs import fit_linear_heads_of_folds
 from ..head.start import parse_head, scores_classes
 from ..inputs.warn import no_warnings
@@ -26,7 +26,7 @@ from ..rows.parts import Parts
 from ..rows.tensor_rows import TensorRows
 from .dual import ParityDual, some_rows
 from .estimated_groups import EstimatedGroups
-from .fitter import HeadFitter
+from .fitter import HeadFitter, warn_of_alike
 from .joint import JointDual
 from .maximin import MaximinDual, Worst
 from .problem import FittedHead, Problem
@@ -41,6 +41,8 @@ _VOTES = (
     "predict_proba gives the shares of the votes that decide. They are not estimates of "
     "how likely a class is, and not to be used as such; predict_label_proba gives these.",
 )
+
+_SAME_DECISIONS = "the decisions without a constraint do not differ between groups"
 
 # Singular values below this share of the largest are zero.
 _ROUNDING = 1e-12
@@ -135,6 +137,31 @@ validation_fraction, n_iter_no_change, tol, callbacks
             training=self._training(),
             by_default=not self.changed(),
         )
+
+    def again(self, problem: Problem, fitted: FittedHead) -> Trials:
+        """Return the votes of each weight for a head that was fitted to other rows.
+
+        Parameters
+        ----------
+        problem : Problem
+            The rows, with the classes and groups of the fit, each row's group known.
+        fitted : FittedHead
+            What the fit handed out: its cells stay, its votes are found anew.
+
+        Returns
+        -------
+        Trials
+            Judged by the rows of the problem, on which the votes are found, too.
+        """
+        *layers, vote = _layers(fitted.head)
+        assert isinstance(vote, CellVote)
+        cells = vote.labels * problem.n_groups + vote.groups
+        cell_head = _CellHead(replace(fitted, head=nn.Sequential(*layers)), cells)
+        p = torch.zeros(len(problem.rows), problem.n_classes * problem.n_groups).double()
+        p[:, cells] = cell_probabilities(fitted.head, problem.rows.Z).double()
+        rules, rows = _Rules(problem, problem.rows, p), problem.as_they_are
+        voter = _Voter(cell_head, partial(warn_of_alike, problem.constraint, _SAME_DECISIONS))
+        return _CellTrials(voter, rules, rows, p, refit=False, tuned=True)
 
     def _held_out(self, problem: Problem, seed: Any, rows: TensorRows) -> Trials:
         assert rows.codes is not None
@@ -321,7 +348,7 @@ class _PlugInFitter(HeadFitter):
 
     def say_alike(self) -> None:
         """Say once that there is nothing to take away."""
-        self._report_alike("the decisions without a constraint do not differ between groups")
+        self._report_alike(_SAME_DECISIONS)
 
     def unconstrained(self) -> nn.Module:
         """Return the head that a constraint starts from, whose cells vote for their own class."""
@@ -408,6 +435,13 @@ class _CellHead(NamedTuple):
         )
 
 
+class _Voter(NamedTuple):
+    """A head of cells, whoever fitted it, and what says that there is nothing to take away."""
+
+    cell_head: _CellHead
+    say_alike: Callable[[], None]
+
+
 class _Part(NamedTuple):
     """A head of cells, of the rows of a fold."""
 
@@ -424,16 +458,17 @@ class _CellTrials(Trials):
 
     def __init__(
         self,
-        fitter: _PlugInFitter,
+        fitter: _PlugInFitter | _Voter,
         rules: _Rules,
         rows: TensorRows,
         p: Tensor,
         *,
         refit: bool,
+        tuned: bool | None = None,
         parts: Parts | None = None,
     ) -> None:
         # Where they are fitted, too, the votes are found on them.
-        super().__init__(rows, refit=refit, tuned=refit, parts=parts)
+        super().__init__(rows, refit=refit, tuned=refit if tuned is None else tuned, parts=parts)
         self.separate = rules.joint
         self._fitter, self._rules, self._p = fitter, rules, p
 

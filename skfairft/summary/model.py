@@ -61,6 +61,8 @@ class ModelSummary:
     rows_with_group : tuple of two int, or None, default=None
         As ``rows_with_group_``: how many rows came with their group, and how many there were;
         None if all did.
+    recalibrated_rows : int or None, default=None
+        As ``recalibrated_rows_``: by how many later rows the votes were found anew.
     widths : tuple of int or None
         Width of the features, of each layer of the head, and of its output: ``(d, k)``
         for a linear head, ``(d, h, k)`` with a hidden layer. Where cells vote the output is
@@ -140,6 +142,7 @@ class ModelSummary:
     positive: Any = None
     groups_given: bool | None = None
     rows_with_group: tuple[int, int] | None = None
+    recalibrated_rows: int | None = None
     widths: tuple[int, ...] | None = None
     cells: int | None = None
     rank_asked: int | float | None
@@ -230,7 +233,7 @@ class ModelSummary:
             ("importance", self.importance),
             ("constraint", self.describe_constraint()),
             *([] if self.worst is None else [("worst cell", self.describe_worst())]),
-            ("solver", self.solver),
+            ("solver", self.describe_solver()),
         ]
         if self.network_parameters is not None:
             rows.append(("network", f"{self.network_parameters:,} parameters in all"))
@@ -393,6 +396,11 @@ class ModelSummary:
     def _weights(self) -> list[float | None]:
         """Return the weight of each demand."""
         return each_of(self.fairness_weight, len(self.demands))
+
+    def describe_solver(self) -> str:
+        """Return the solver, and whether its votes are of other rows than those of the fit."""
+        later = self.recalibrated_rows
+        return self.solver if later is None else f"{self.solver}; votes of {later:,} later rows"
 
     def describe_worst(self) -> str:
         """Return what the decisions are to reach in the worst cell, and the price."""

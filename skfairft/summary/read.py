@@ -121,6 +121,7 @@ def _of_fit(clf: Any) -> dict[str, Any]:
         "positive": clf.pos_label_,
         "groups_given": clf.groups_given_,
         "rows_with_group": getattr(clf, "rows_with_group_", None),
+        "recalibrated_rows": getattr(clf, "recalibrated_rows_", None),
         "widths": (*first.weight.shape, *behind),
         "cells": cells,
         "factorized": first.B is not None,
