@@ -22,7 +22,7 @@ from .displays import (
 )
 from .inputs.exceptions import FairnessWarning
 from .loading import load
-from .path import FairnessPath, fairness_path
+from .path import FairnessPath, fairness_path, load_path
 from .report import ModelReport, model_report
 from .solvers import ClosedForm, FineTune, PlugIn
 
@@ -48,6 +48,7 @@ __all__ = [
     "fairness_path",
     "initialize_lora",
     "load",
+    "load_path",
     "model_report",
     "split_attention",
     "split_head",

@@ -36,7 +36,7 @@ LOOKS_INTO = {
     ),
     "loading": "backbone saving classifier",
     "compression": "inputs rows backbone parity lowrank",
-    "path": "inputs rows backbone parity head solvers fitting classifier",
+    "path": "inputs rows backbone parity head solvers saving fitting classifier",
     "metrics": "inputs parity",
     "distributed": "inputs feature_store backbone",
     "displays": "inputs rows backbone parity lowrank summary fitting path metrics",

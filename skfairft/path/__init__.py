@@ -3,8 +3,9 @@
 Must not know how it is drawn or reported.
 """
 
+from .files import load_path
 from .points import METRICS
 from .result import FairnessPath
 from .trace import fairness_path
 
-__all__ = ["METRICS", "FairnessPath", "fairness_path"]
+__all__ = ["METRICS", "FairnessPath", "fairness_path", "load_path"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ..classifier import FairLowRankHeadClassifier
 from ..inputs.exceptions import FairnessWarning
@@ -22,6 +24,7 @@ from ..parity.levels import Levels
 from ..parity.limits import DistanceLimits, distance_limits, rows_needed
 from ..solvers.bound import rows_in_words
 from .settings import is_number
+from .written import write_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +34,7 @@ __all__ = ["FairnessPath"]
 # The columns that are to be least, the first one first.
 _BY = {
     "error": ["weighted_f1_error", "difference"],
+    "difference": ["difference", "weighted_f1_error"],
     "worst_group": ["worst_group_error", "weighted_f1_error"],
 }
 
@@ -115,6 +119,70 @@ class FairnessPath:
             f"{' and '.join([self.constraint, *self.others])} on {self.judged_on}>"
         )
 
+    def plot(self, **shown: Any) -> Any:
+        """Draw error against difference, as `FairnessTradeoffDisplay.from_path` does.
+
+        Parameters
+        ----------
+        **shown
+            Of that method, such as ``chosen=path.choose(0.05)``, ``ax`` or ``peers``.
+
+        Returns
+        -------
+        FairnessTradeoffDisplay
+            With ``ax_`` and ``figure_`` of matplotlib.
+
+        Examples
+        --------
+        >>> from skfairft import FairLowRankHeadClassifier, fairness_path
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=1000, disparity=0.4, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(
+        ...     constraint="demographic_parity", solver="plug_in", random_state=0
+        ... )
+        >>> path = fairness_path(clf, X, y, sensitive_features=s, weights=5)
+        >>> display = path.plot(chosen=path.choose(difference_bound=0.1))
+        >>> display.ax_.get_xlabel()
+        'error: 100 - weighted F1 (%)'
+        """
+        # By its name: what draws looks into this room, and nothing here depends on it.
+        displays = import_module("skfairft.displays")
+        return displays.FairnessTradeoffDisplay.from_path(self, **shown)
+
+    def save(self, folder: str | os.PathLike[str], *, backbone: bool = False) -> None:
+        """Write the path with all its classifiers to a folder, without code.
+
+        `skfairft.load_path` reads it. The files hold JSON and numbers, as of the classifier's
+        ``save``, and of the backbone, which all points share, a fingerprint.
+
+        Parameters
+        ----------
+        folder : str or path-like
+            Made where it is not there. What is saved in it is replaced, at once and as a whole.
+        backbone : bool, default=False
+            Whether to write the backbone's weights, too.
+
+        Raises
+        ------
+        ValueError
+            As of `FairLowRankHeadClassifier.save`.
+
+        Examples
+        --------
+        >>> from skfairft import FairLowRankHeadClassifier, fairness_path, load_path
+        >>> from skfairft.datasets import make_biased_classification
+        >>> X, y, s = make_biased_classification(n_samples=1000, disparity=0.4, random_state=0)
+        >>> clf = FairLowRankHeadClassifier(
+        ...     constraint="demographic_parity", solver="plug_in", random_state=0
+        ... )
+        >>> path = fairness_path(clf, X, y, sensitive_features=s, weights=3, thresholds=1)
+        >>> path.save("path")
+        >>> again = load_path("path")
+        >>> again.choose(0.1) == path.choose(0.1), again.table.equals(path.table)
+        (True, True)
+        """
+        write_path(self, folder, backbone=backbone)
+
     @property
     def judged_on(self) -> str:
         """How many rows judged the points, and how, in words."""
@@ -149,8 +217,10 @@ class FairnessPath:
         difference_bound: float | Sequence[float | None] | None = None,
         *,
         ratio_bound: float | Sequence[float | None] | None = None,
+        error_bound: float | None = None,
         confidence: float | None = None,
-        by: str = "error",
+        by: str | None = None,
+        costs: ArrayLike | None = None,
     ) -> int:
         """Return the row that is best in something, of those that are within bounds.
 
@@ -161,7 +231,10 @@ class FairnessPath:
             place, None for none, and one number is for all.
         ratio_bound : float, list of float or None, default=None
             The least that the smallest rate of a group may be, divided by the largest; as for the
-            classifier. Without any bound, ``by="worst_group"`` alone chooses.
+            classifier. Without any bound, ``by="worst_group"`` or ``costs`` alone choose.
+        error_bound : float, default=None
+            Largest ``weighted_f1_error`` on the judged rows, in percent. Alone it chooses the least
+            difference within it; beside other bounds it leaves out what has more error.
         confidence : float, default=None
             With which the chosen classifier is to be within the bounds on other
             rows, in [0.5, 1); 0.95 is a good choice. Then each solver and rank is followed from the
@@ -172,9 +245,13 @@ class FairnessPath:
             takes the judged rows' difference for the difference. With several bounds a fit with
             them (``difference_bound=``, ``ratio_bound=``) as a rule has less error than a point of
             the path, at which all constraints have one weight.
-        by : {"error", "worst_group"}, default="error"
-            What is to be least, ``weighted_f1_error`` or ``worst_group_error``; the other one
-            decides where several are.
+        by : {"error", "difference", "worst_group"}, default=None
+            What is to be least: ``weighted_f1_error``, ``difference`` or ``worst_group_error``;
+            where several are, the difference or the error decides. None is "error", with an
+            ``error_bound`` alone "difference".
+        costs : array-like of shape (k, k), default=None
+            What a row costs by its true class (row) and the class that is decided for (column), in
+            the order of ``classes_``: then the mean cost is to be least, in place of ``by``.
 
         Returns
         -------
@@ -185,8 +262,8 @@ class FairnessPath:
         ------
         ValueError
             If no difference is defined, for bounds that are no numbers, or not as many as there
-            are constraints, for a confidence that is not in [0.5, 1) or has no bound, or for
-            another ``by``.
+            are constraints, for a confidence that is not in [0.5, 1) or has no bound, for
+            another ``by`` or one beside ``costs``, or for costs of another shape.
 
         Warns
         -----
@@ -206,21 +283,43 @@ class FairnessPath:
         >>> path = fairness_path(clf, X, y, sensitive_features=s, weights=9)
         >>> bool(path.table.loc[path.choose(ratio_bound=0.8), "ratio"] >= 0.8)
         True
+
+        What parity there is for two points of error, and where a missed positive costs as much as
+        three false ones:
+
+        >>> least = path.table["weighted_f1_error"].min()
+        >>> fair = path.choose(error_bound=least + 2.0)
+        >>> bool(path.table.loc[fair, "weighted_f1_error"] <= least + 2.0)
+        True
+        >>> cheap = path.choose(0.1, costs=[[0, 1], [3, 0]])
         """
-        if by not in _BY:
+        if by is None:
+            alone = difference_bound is None and ratio_bound is None and error_bound is not None
+            by = "difference" if alone else "error"
+        elif by not in _BY:
             raise ValueError(f"by={shown(by)}; expected one of {list(_BY)}.")
+        elif costs is not None:
+            raise ValueError(
+                f"by={shown(by)} and costs are both set, but one thing is to be least; leave one "
+                "out."
+            )
+        least = [self.table[name].to_numpy() for name in _BY[by]]
+        if costs is not None:
+            least = [self._costs(costs), least[0]]
         names = [self.constraint, *self.others]
         given = {"difference_bound": difference_bound, "ratio_bound": ratio_bound}
         for name, value in given.items():
             check_bounds(name, value, names)
         demands = [each for each in read_demands(names, **given) if each.bound is not None]
+        rows = self._of_little_error(error_bound)
         if not demands:
-            if by == "error" or confidence is not None:
+            chooses = by == "worst_group" or costs is not None or error_bound is not None
+            if not chooses or confidence is not None:
                 raise ValueError(
                     f"choose(by={by!r}, confidence={confidence}) got no difference_bound: set one, "
-                    'or ratio_bound. Without a bound by="worst_group" chooses.'
+                    'or ratio_bound. Without a bound by="worst_group", error_bound or costs choose.'
                 )
-            return self._best(self.table.index, by)
+            return self._best(rows, least)
         rules = [self._rule_of(each) for each in demands]
         distances = [self._distances(rule) for rule in rules]
         if any(np.isnan(each).all() for each in distances):
@@ -229,27 +328,62 @@ class FairnessPath:
                 "the constraint asks for in all groups but one. Judge by more rows."
             )
         if confidence is not None:
-            return self._certified(demands, confidence, by)
+            return self._certified(demands, confidence, least, rows)
         most = [each.most for each in demands]
         beyond = np.max([each - m for each, m in zip(distances, most, strict=True)], axis=0)
-        within = self.table.index[beyond <= 0.0]
+        within = rows[beyond[rows] <= 0.0]
         if len(within):
-            return self._best(within, by)
-        nearest = int(np.nanargmin(beyond))
+            return self._best(within, least)
+        nearest = int(rows[np.nanargmin(beyond[rows])])
         missed = [
             f"{_at_most(demand)}; the nearest has {demand.told(float(each[nearest])):.3f}"
             for demand, each in zip(demands, distances, strict=True)
             if not each[nearest] <= demand.most
         ]
-        warn_user(f"No point has {' and '.join(missed)}, on {self.judged_on}.", FairnessWarning)
+        among = "" if error_bound is None else f" among those of an error within {error_bound:g}"
+        warn_user(
+            f"No point{among} has {' and '.join(missed)}, on {self.judged_on}.", FairnessWarning
+        )
         return nearest
 
-    def _best(self, index: Any, by: str) -> int:
-        rows = self.table.loc[index]
-        order = np.lexsort([rows[name] for name in reversed(_BY[by])])
-        return int(rows.index.to_numpy()[order[0]])
+    def _best(self, rows: NDArray[np.int64], least: list[NDArray[np.float64]]) -> int:
+        """Return the row in which the first of some columns is least, then the next."""
+        return int(rows[np.lexsort([column[rows] for column in reversed(least)])[0]])
 
-    def _certified(self, demands: list[Demand], confidence: float, by: str) -> int:
+    def _of_little_error(self, bound: Any) -> NDArray[np.int64]:
+        """Return the rows whose error is within a bound, or the one that is nearest to it."""
+        error = self.table["weighted_f1_error"].to_numpy()
+        if bound is None:
+            return np.arange(len(error))
+        if not is_number(Real, bound) or np.isnan(bound):
+            raise ValueError(f"error_bound={shown(bound)}; expected a number, in percent.")
+        if (error <= bound).any():
+            return np.flatnonzero(error <= bound)
+        warn_user(
+            f"No point has an error of at most {bound:g}, on {self.judged_on}; the least is "
+            f"{error.min():.3f}.",
+            FairnessWarning,
+        )
+        return np.array([int(error.argmin())])
+
+    def _costs(self, costs: Any) -> NDArray[np.float64]:
+        """Return the mean cost of a row at each point."""
+        table, k = np.asarray(costs, dtype=np.float64), self.decisions.shape[-1]
+        if table.shape != (k, k) or not np.isfinite(table).all():
+            raise ValueError(
+                f"costs has shape {table.shape}; expected ({k}, {k}) finite numbers, by true class "
+                "and decided class."
+            )
+        mass = self.decisions.sum(axis=1)
+        return (mass * table).sum(axis=(1, 2)) / mass.sum(axis=(1, 2))
+
+    def _certified(
+        self,
+        demands: list[Demand],
+        confidence: float,
+        least: list[NDArray[np.float64]],
+        rows: NDArray[np.int64],
+    ) -> int:
         _check_confidence(confidence)
         own = self.table[self.table["positive_share"] == 1.0]
         curves = [
@@ -272,8 +406,19 @@ class FairnessPath:
             at = int(np.nanargmin(beyond))
             nearest = min(nearest, (beyond[at], int(curve[at])))
             certified += curve[_in_sequence(beyond, len(demands))].tolist()
+        left = np.intersect1d(certified, rows).astype(np.int64)
+        if len(left):
+            return self._best(left, least)
         if certified:
-            return self._best(certified, by)
+            error = self.table["weighted_f1_error"].to_numpy()
+            row = self._best(np.array(certified), [error])
+            warn_user(
+                "No point is within the bounds with this confidence and within error_bound: the "
+                f"least error of those within the bounds is {error[row]:.3f}. That point is "
+                "returned.",
+                FairnessWarning,
+            )
+            return row
         row = nearest[1]
         here = np.array([row])
         limits = [float(self._limits(here, level, self._rule_of(each)).high[0]) for each in demands]

@@ -3,6 +3,11 @@
 Must not know how a model was fitted, nor the class that it reads.
 """
 
-from .classifier import read_classifier, write_classifier
+from .classifier import (
+    read_classifier,
+    read_classifiers,
+    write_classifier,
+    write_classifiers,
+)
 
-__all__ = ["read_classifier", "write_classifier"]
+__all__ = ["read_classifier", "read_classifiers", "write_classifier", "write_classifiers"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,19 +41,44 @@ def write_classifier(clf: Any, folder: str | os.PathLike[str], *, backbone: bool
     """Write a fitted classifier to a folder; see its method ``save``."""
     check_is_fitted(clf, "head_")
     content, tensors = written_classifier(clf)
-    files = {"head": tensors}
-    content["backbone"] = None
+    own, files = _of_backbone(clf, backbone)
+    write_folder(folder, content | {"backbone": own}, {"head": tensors, **files})
+
+
+def write_classifiers(
+    classifiers: Sequence[Any],
+    folder: str | os.PathLike[str],
+    *,
+    backbone: bool,
+    more: dict[str, Any],
+    numbers: Tensors,
+) -> None:
+    """Write fitted classifiers of one backbone to a folder, and what belongs to all of them.
+
+    ``more`` is content of JSON, by other names than those that are used here, and ``numbers`` are
+    tensors by name, beside those of the heads.
+    """
+    parts = [written_classifier(clf) for clf in classifiers]
+    tensors = dict(numbers)
+    for i, (_, own) in enumerate(parts):
+        tensors |= {f"{i}.{name}": tensor for name, tensor in own.items()}
+    written, files = _of_backbone(classifiers[0], backbone)
+    content = {"classifiers": [each for each, _ in parts], "backbone": written, **more}
+    write_folder(folder, content, {"head": tensors, **files})
+
+
+def _of_backbone(clf: Any, whole: bool) -> tuple[dict[str, Any] | None, dict[str, Tensors]]:
+    """Return what is written of the backbone, and its weights where the whole of it is."""
     extractor = clf.feature_extractor_
     if extractor is not None:
-        content["backbone"] = _written_backbone(clf)
-        if backbone:
-            files["backbone"] = _weights(extractor.module)
-    elif backbone:
+        files = {"backbone": _weights(extractor.module)} if whole else {}
+        return _written_backbone(clf), files
+    if whole:
         raise ValueError(
             "backbone=True, but the classifier has no feature extractor: X holds its features. "
             "Leave backbone out."
         )
-    write_folder(folder, content, files)
+    return None, {}
 
 
 def _weights(module: nn.Module) -> Tensors:
@@ -95,25 +121,74 @@ def read_classifier(
 ) -> Any:
     """Return the classifier that `write_classifier` was given; see `skfairft.load`."""
     content, files = read_folder(folder)
+    if "classifiers" in content:
+        raise ValueError(f"{os.fspath(folder)} holds a path; load it by skfairft.load_path.")
+    (clf,) = _read(kind, folder, content, [(content, files.get("head", {}))])
+    _give(clf, folder, content, files, feature_extractor, check_code)
+    return clf
+
+
+def read_classifiers(
+    kind: type, folder: str | os.PathLike[str], feature_extractor: Any, check_code: bool
+) -> tuple[dict[str, Any], Tensors, list[Any]]:
+    """Return what `write_classifiers` was given: content, numbers, and the classifiers."""
+    content, files = read_folder(folder)
+    if "classifiers" not in content:
+        raise ValueError(f"{os.fspath(folder)} holds one classifier; load it by skfairft.load.")
+    own: list[Tensors] = [{} for _ in content["classifiers"]]
+    numbers: Tensors = {}
+    for name, tensor in files.get("head", {}).items():
+        at, dot, rest = name.partition(".")
+        if dot and at.isdecimal() and int(at) < len(own):
+            own[int(at)][rest] = tensor
+        else:
+            numbers[name] = tensor
+    parts = list(zip(content["classifiers"], own, strict=True))
+    first, *others = classifiers = _read(kind, folder, content, parts)
+    _give(first, folder, content, files, feature_extractor, check_code)
+    for clf in others:
+        clf.feature_extractor = first.feature_extractor
+        clf.feature_extractor_ = first.feature_extractor_
+    return content, numbers, classifiers
+
+
+def _read(
+    kind: type,
+    folder: str | os.PathLike[str],
+    content: dict[str, Any],
+    parts: list[tuple[dict[str, Any], Tensors]],
+) -> list[Any]:
+    """Return classifiers without their backbone, which is looked at, too."""
     try:
-        clf = classifier_of(kind, content, files["head"])
-        written = content["backbone"]
-        backbone = None if written is None else _Backbone.read(written)
+        if content["backbone"] is not None:
+            _Backbone.read(content["backbone"])
+        return [classifier_of(kind, *part) for part in parts]
     except Exception as error:  # whatever comes of values that do not belong there
         raise ValueError(
             f"{os.fspath(folder)} is whole, but not as save writes it: {error}. Nothing was "
             "loaded; save the model again."
         ) from error
-    if backbone is None:
+
+
+def _give(
+    clf: Any,
+    folder: str | os.PathLike[str],
+    content: dict[str, Any],
+    files: dict[str, Tensors],
+    feature_extractor: Any,
+    check_code: bool,
+) -> None:
+    """Give a classifier its backbone."""
+    written = content["backbone"]
+    if written is None:
         if feature_extractor is not None:
             raise ValueError(
                 f"A feature_extractor was passed, but the classifier in {os.fspath(folder)} has "
                 "none: its X holds features. Pass none, or load another folder."
             )
         clf.feature_extractor = clf.feature_extractor_ = None
-        return clf
-    _attach(clf, backbone, feature_extractor, files.get("backbone"), check_code)
-    return clf
+        return
+    _attach(clf, _Backbone.read(written), feature_extractor, files.get("backbone"), check_code)
 
 
 class _Backbone(NamedTuple):
