@@ -94,7 +94,7 @@ class TestChoose:
 
 
 def test_plot_is_the_display(path):
-    fig, ax = plt.subplots()
+    _, ax = plt.subplots()
     shown = path.plot(ax=ax, chosen=3)
     assert type(shown) is FairnessTradeoffDisplay
     assert shown.ax_ is ax
