@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import assert_all_finite, check_random_state
-from sklearn.utils.validation import check_consistent_length, validate_data
+from sklearn.utils.validation import validate_data
 from torch import Tensor, nn
 
 from .backbone.extractor import FrozenFeatureExtractor
@@ -35,6 +35,7 @@ from .inputs.exceptions import FairnessWarning
 from .inputs.feature_table import kept_dtypes, read_features, refuse_mapping, refuse_odd_rows
 from .inputs.index_order import warn_of_index_order
 from .inputs.lazy import computed, is_lazy
+from .inputs.lengths import refuse_other_length
 from .inputs.positive import code_of, only, positive_label
 from .inputs.warn import no_warnings, warn_user
 from .inputs.words import listed
@@ -149,7 +150,7 @@ def prepare(
     else:
         refuse_mapping(X)
         refuse_odd_rows(X)
-    check_consistent_length(X, labels)
+    refuse_other_length(labels, "y", X, one="label")
     warn_of_index_order(
         X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
     )

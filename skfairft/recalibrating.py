@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
 from .backbone.modules import resolve_device
 from .fitting import check_parameters, features_of
@@ -16,6 +16,7 @@ from .inputs.checks import check_group_weights, check_weights, class_factors, fo
 from .inputs.encoding import column_names, encode_groups, to_label_array
 from .inputs.index_order import warn_of_index_order
 from .inputs.lazy import computed, is_lazy
+from .inputs.lengths import refuse_other_length
 from .inputs.positive import code_of, only
 from .inputs.words import listed
 from .parity.checks import check_constraint, check_judged
@@ -94,7 +95,7 @@ def _problem(clf: Any, X: Any, y: Any, sensitive_features: Any, sample_weight: A
     if is_lazy(X):
         X = read_chunks(X)
     labels = _codes(to_label_array(y), clf.classes_, "y", "classes")
-    check_consistent_length(X, labels)
+    refuse_other_length(labels, "y", X, one="label")
     warn_of_index_order(
         X=X, y=y, sensitive_features=sensitive_features, sample_weight=sample_weight
     )

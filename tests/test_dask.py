@@ -516,7 +516,7 @@ class TestErrors:
 
     def test_lengths(self, data, lazy, module):
         _, y, s = data
-        with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[600, 50\]"):
+        with pytest.raises(ValueError, match="y has 50 rows but X has 600"):
             self.fit(lazy[0], y[:50], s)
         with pytest.raises(ValueError, match="sensitive_features has 50 rows but X has 600"):
             self.fit(lazy[0], y, lazy[2][:50])
@@ -545,7 +545,7 @@ class TestErrors:
         X, y, s = data
         clf = FairLowRankHeadClassifier().fit(X, y, sensitive_features=s)
         before = clf.predict(X)
-        with pytest.raises(ValueError, match="inconsistent"):
+        with pytest.raises(ValueError, match="expected one label per row"):
             clf.fit(lazy[0], y[:50], sensitive_features=s[:50])
         assert np.array_equal(clf.predict(X), before)
 

@@ -325,10 +325,10 @@ class TestDoor:
         [
             ({"sensitive_features": None}, ValueError, "sensitive_features is None"),
             ({"sensitive_features": [0, 1]}, ValueError, "has 2 rows but X has 600"),
-            ({"y": [0, 1]}, ValueError, "inconsistent numbers of samples"),
+            ({"y": [0, 1]}, ValueError, "y has 2 rows but X has"),
             ({"y": np.full(600, "a")}, ValueError, r"y holds \['a'\], but .* classes \[0, 1\]"),
             ({"y": np.zeros(600, int)}, ValueError, "y holds one class only, 0 in all 600 rows"),
-            ({"sample_weight": np.ones(5)}, ValueError, "inconsistent numbers of samples"),
+            ({"sample_weight": np.ones(5)}, ValueError, "sample_weight has 5 rows but X has"),
             ({"path": "report.html"}, TypeError, "path is a str; expected the FairnessPath"),
             ({"peers": {"a": (1, 2)}}, ValueError, "peers are drawn beside a path"),
             ({"n_boot": -1}, ValueError, "n_boot=-1"),

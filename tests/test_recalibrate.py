@@ -188,7 +188,7 @@ class TestRefused:
             ({"sensitive_features": S[LATER] + 1}, r"holds \[2\], but the groups of the fit are"),
             ({"sensitive_features": S[LATER] * 0}, r"got no row of the groups \[1\]"),
             ({"sensitive_features": np.where(S[LATER], 1.0, np.nan)}, "missing"),
-            ({"y": Y[LATER][:-1]}, "inconsistent numbers of samples"),
+            ({"y": Y[LATER][:-1]}, "expected one label per row of X"),
             ({"X": X[LATER][:, :3]}, "3 features"),
             ({"sample_weight": -np.ones(len(LATER))}, "Negative values"),
         ],

@@ -13,6 +13,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 from .encoding import IN_FIT, encode_groups, python_value
 from .exceptions import FairnessWarning
+from .lengths import refuse_other_length
 from .tables import number_column
 from .warn import warn_user
 from .words import joined, listed, shown
@@ -284,6 +285,7 @@ def check_weights(
     """
     if sample_weight is not None and not isinstance(sample_weight, Real):
         sample_weight = number_column(sample_weight, "sample_weight")
+        refuse_other_length(sample_weight, "sample_weight", labels, one="weight")
     w = _check_sample_weight(
         sample_weight, labels, dtype=np.float64, ensure_non_negative=True, copy=True
     )

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_consistent_length
 from torch import Tensor
 
 from .encoding import column_names, encode_groups, to_label_array
 from .feature_table import refuse_mapping, refuse_odd_rows
 from .index_order import warn_of_index_order
+from .lengths import refuse_other_length
 from .tables import weight_column
 from .words import listed
 
@@ -67,7 +67,7 @@ def read_held_out(X: Any, y: Any, sensitive_features: Any, sample_weight: Any = 
     labels = to_label_array(y, name="held_out's y")
     refuse_mapping(X)
     refuse_odd_rows(X)
-    check_consistent_length(X, labels)
+    refuse_other_length(labels, "held_out's y", X, one="label")
     if not len(labels):
         raise ValueError(
             "held_out has no rows; expected some of at least two groups. Pass them, or have a "

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_consistent_length
 
 from .._version import __version__
 from ..classifier import FairLowRankHeadClassifier
@@ -24,6 +23,7 @@ from ..inputs.exceptions import FairnessWarning
 from ..inputs.feature_table import refuse_mapping
 from ..inputs.index_order import warn_of_index_order
 from ..inputs.lazy import computed, is_lazy
+from ..inputs.lengths import refuse_other_length
 from ..inputs.warn import warn_user
 from ..metrics.assembly import free_names
 from ..metrics.report import FairnessReport
@@ -178,7 +178,9 @@ def model_report(
             "row of X, an array, a list or a column such as frame['sex']."
         )
     truth = one_column(y)
-    check_consistent_length(*(each for each in (X, truth, sample_weight) if not is_lazy(each)))
+    for given, name, one in ((truth, "y", "label"), (sample_weight, "sample_weight", "weight")):
+        if given is not None and not (is_lazy(given) or is_lazy(X)):
+            refuse_other_length(given, name, X, one=one)
     columns, tally = sorts_of_rows({"y": truth, "sensitive_features": sensitive_features})
     labels, rows = to_label_array(columns["y"]), tally and tally.rows
     groups, codes = encode_groups(columns["sensitive_features"], len(labels))
