@@ -96,21 +96,130 @@ def _names_the_solver(init: Callable[P, None]) -> Callable[P, None]:
 
 
 class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimator):
-    """Fair low-rank classification head on a frozen feature extractor.
+    """A small classification head on a frozen network, held to parity between groups.
 
-    Measures which weights of a linear head matter to which demographic group
-    (empirical Fisher information, Eq. 1 of [1]_), neutralizes that importance
-    (Eq. 2), factorizes the head by an SVD weighted with it (Eq. 4), and
-    fine-tunes the two small factors with skorch. The extractor never changes.
+    Give it a backbone, and say which rate is to be alike in all groups, how nearly, and with which
+    confidence on other rows. Groups are needed to fit, and not to predict:
 
-    That alone does not make predictions fair. A ``constraint`` does, by as much as
-    ``fairness_weight`` or ``difference_bound`` says; `fairness_path` shows what it costs.
+    >>> import torch
+    >>> from skfairft import FairLowRankHeadClassifier
+    >>> from skfairft.datasets import make_biased_classification
+    >>> X, y, s = make_biased_classification(n_samples=2000, disparity=0.4, random_state=0)
+    >>> _ = torch.manual_seed(0)
+    >>> backbone = torch.nn.Sequential(torch.nn.Linear(10, 32), torch.nn.ReLU())  # yours
+    >>> clf = FairLowRankHeadClassifier(
+    ...     backbone, constraint="demographic_parity", difference_bound=0.1, confidence=0.95,
+    ...     solver="plug_in", random_state=0,
+    ... ).fit(X, y, sensitive_features=s)
+    >>> bool(clf.difference_limit_ <= 0.1), clf.predict(X[:3]).shape
+    (True, (3,))
+
+    The parameters, by what they are for:
+
+    - the network: ``feature_extractor``;
+    - what is to be alike, and how nearly: ``constraint`` with ``difference_bound`` or
+      ``ratio_bound`` (``confidence``, ``cv``), or with a ``fairness_weight``; of which class
+      (``pos_label``), between which ``groups``, and what of ``missing_groups``;
+    - by which ``solver``: "plug_in" where the group may be estimated from the features;
+    - the head: ``rank`` (how small), ``head`` (to start from), ``importance``, ``group_weights``
+      and ``neutral_loss`` (which weights and groups count), ``C``, ``class_weight`` and
+      ``warm_start``;
+    - where and how it runs: ``device``, ``random_state``, ``verbose``.
+
+    Without a constraint it is the paper's method, which does not make predictions fair: it measures
+    which weights of a linear head matter to which group (empirical Fisher information, Eq. 1 of
+    [1]_), neutralizes that importance (Eq. 2), factorizes the head by an SVD weighted with it
+    (Eq. 4), and fine-tunes the two small factors with skorch. `fairness_path` shows what a
+    constraint costs.
 
     Parameters
     ----------
     feature_extractor : nn.Module, FrozenFeatureExtractor or None, default=None
         Maps rows of X to features. None means that X already is the features.
         Clones of the classifier share it.
+    constraint : str, list of str or None, default=None
+        Which rates are to be equal between the groups: "demographic_parity" (of
+        positive predictions), "equalized_odds" (true and false positive rates),
+        "true_positive_rate_parity", "false_positive_rate_parity",
+        "true_negative_rate_parity", "false_negative_rate_parity", or
+        "error_rate_parity". They are rates of the positive class, see ``pos_label``. Or
+        which rate is to be small where it is largest: "worst_group" (the error of a
+        class of a group), "worst_error_rate" (that of a group),
+        "worst_false_negative_rate" or "worst_false_positive_rate". A list, with "plug_in",
+        is kept as a whole: each constraint with the bound or weight that stands at its place
+        in a list of these, or with one number for all.
+    difference_bound : float, list of float or None, default=None
+        In place of a weight: the weakest one is looked for whose distance between
+        the groups (see `skfairft.metrics`; for equalized odds the sum of the
+        differences in true and in false positive rate), or whose largest rate, is at most
+        this on the rows that ``cv`` judges. Below 1, and for equalized odds below 2, which
+        every head meets. Of several constraints each is within its own; None at a place is
+        no such bound.
+    ratio_bound : float, list of float or None, default=None
+        In place of a difference, or beside it: the least that the smallest rate of a group may
+        be, divided by the largest, in (0, 1]; 0.8 is the four-fifths rule. For equalized odds
+        that holds for both rates. "plug_in" looks for the most accurate rule of that ratio, the
+        others for the weakest weight that reaches it.
+    confidence : float or None, default=None
+        With which the distance is to be within ``difference_bound``, and the ratio above
+        ``ratio_bound``, on other rows of the same kind, in [0.5, 1): the upper confidence limit
+        of the distance is then held to the bound, not the distance itself. 0.95 is a good
+        choice. Without one, expect the distance on other rows to be above the bound about
+        every other time.
+    cv : int, float, splitter or iterable, default=5
+        Which rows judge a bound, by heads that have not seen them. An int
+        is that many folds, alike by class and group; a splitter of scikit-learn, or an
+        iterable of pairs of row numbers (to fit, to judge), judges each row once at most,
+        such as ``list(GroupKFold().split(X, y, people))``. Heads of each fold judge, and a
+        head on all rows is handed out. A float in (0, 1) is a share of the rows held out
+        for it alone: less sure, but only one head of each weight is fitted. A splitter and
+        pairs also divide the rows by which ``C="auto"`` chooses.
+    fairness_weight : float, list of float or None, default=None
+        How much the constraint counts, in [0, 1]: about the share of the disparity
+        that is taken away, whatever the data. 0 is no constraint, 1 as much parity
+        as the head can have on the training rows: of mean probabilities where it is
+        trained, of mean scores in closed form, of decisions by the plug-in rule. A
+        constraint needs this or ``difference_bound``. Where the groups do not differ,
+        nothing is taken away. Of a largest rate it is the part that it has beside accuracy
+        (trained: beside the mean loss); for "worst_group" and "worst_error_rate" None is 0.9.
+        In a list it is, of each, the share of what could be taken away if it stood alone.
+    pos_label : label or None, default=None
+        The positive class, whose rates the constraint is about, against the rest: one of the
+        labels in ``y``. None is the last of two classes (``classes_[1]``, or the last category
+        where ``y`` is an ordered categorical), and of more each in turn. Reports of the
+        classifier take it, too. The order of ``classes_``, and of what follows it, stays. An
+        error is one whatever the class; the closed form holds the mean scores of all classes.
+    groups : {"intersections", "columns"}, default="intersections"
+        What the constraint compares where there are several sensitive columns: their
+        combinations that occur, each a group of its own; or each column by itself, men with
+        women, and one race with another, whatever the other column says: then the distance is
+        the largest of the columns. Parity by column is the weaker demand: it does not bring
+        parity of the combinations. Everything else is of the combinations, ``groups_``, either
+        way.
+    missing_groups : {"error", "estimate"}, default="error"
+        What `fit` does where ``sensitive_features`` lacks values. "estimate", of a solver that can
+        ("plug_in"), learns the label from all rows and the group, given features and label, from
+        those that have one; a row without counts in each group by how likely it is, where it is
+        fitted, judged and measured (``group_importance_``). Of several columns a row lacks its
+        group if it lacks one of them. At least 5 rows of each group, and of each class in it (in
+        each level, with ``groups="columns"``) that the constraint asks for, must have it. All holds
+        if missing depends on features and label only: where the groups differ in it beyond that,
+        nothing in the data tells. Confidence limits are of no more rows than those with a group.
+        Without missing values nothing changes.
+    solver : {"fine_tune", "closed_form", "plug_in"} or solver, default="fine_tune"
+        How the head comes to meet the constraint, as an object that holds its own
+        parameters, or the name of one with its defaults. "fine_tune" (`FineTune`): the two
+        factors are trained against a penalty on the differences of the mean probabilities.
+        "closed_form" (`ClosedForm`): nothing is trained; the SVD is penalized with the
+        differences of the mean scores, and the bias is fitted anew. "plug_in" (`PlugIn`): the
+        head estimates the probabilities of class and group together, and the most accurate
+        rule of parity decides by them. In searches ``solver__lr`` and the like set its
+        parameters, also of one that is given by name.
+    rank : int, float or None, default=None
+        Rank r of the factors. An int above min(d, k) is used as min(d, k). A float
+        in (0, 1] is the share of importance-weighted energy (squared singular
+        values) to keep. None keeps the head as one full matrix, without factors
+        (the paper's transfer-learning baseline, TL).
     head : nn.Linear, nn.Sequential or None, default=None
         Pre-trained layer to factorize. None fits a linear head on the features
         first (logistic regression). An ``nn.Linear`` as wide as the number of
@@ -118,11 +227,6 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         without an ``nn.Sigmoid``) for two classes; one of another width, or an
         ``nn.Sequential`` of an ``nn.Linear`` and an activation, is a hidden layer,
         and a new output layer is fitted behind it.
-    rank : int, float or None, default=None
-        Rank r of the factors. An int above min(d, k) is used as min(d, k). A float
-        in (0, 1] is the share of importance-weighted energy (squared singular
-        values) to keep. None keeps the head as one full matrix, without factors
-        (the paper's transfer-learning baseline, TL).
     importance : {"fisher", "fisher_by_group", "uniform", "covariance"}, default="fisher"
         What weights the SVD: neutralized Fisher importance, which depends on the
         features' origin (centre those whose zero means nothing), of one head for all
@@ -148,84 +252,6 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         it. It lowers the loss of a rare group, at the others' cost (measured in the guide).
         Measured, judged and reported is without these weights. Not with "plug_in", whose
         probabilities must be those of the rows, nor with ``group_weights="minimax"``.
-    constraint : str, list of str or None, default=None
-        Which rates are to be equal between the groups: "demographic_parity" (of
-        positive predictions), "equalized_odds" (true and false positive rates),
-        "true_positive_rate_parity", "false_positive_rate_parity",
-        "true_negative_rate_parity", "false_negative_rate_parity", or
-        "error_rate_parity". They are rates of the positive class, see ``pos_label``. Or
-        which rate is to be small where it is largest: "worst_group" (the error of a
-        class of a group), "worst_error_rate" (that of a group),
-        "worst_false_negative_rate" or "worst_false_positive_rate". A list, with "plug_in",
-        is kept as a whole: each constraint with the bound or weight that stands at its place
-        in a list of these, or with one number for all.
-    pos_label : label or None, default=None
-        The positive class, whose rates the constraint is about, against the rest: one of the
-        labels in ``y``. None is the last of two classes (``classes_[1]``, or the last category
-        where ``y`` is an ordered categorical), and of more each in turn. Reports of the
-        classifier take it, too. The order of ``classes_``, and of what follows it, stays. An
-        error is one whatever the class; the closed form holds the mean scores of all classes.
-    groups : {"intersections", "columns"}, default="intersections"
-        What the constraint compares where there are several sensitive columns: their
-        combinations that occur, each a group of its own; or each column by itself, men with
-        women, and one race with another, whatever the other column says: then the distance is
-        the largest of the columns. Parity by column is the weaker demand: it does not bring
-        parity of the combinations. Everything else is of the combinations, ``groups_``, either
-        way.
-    fairness_weight : float, list of float or None, default=None
-        How much the constraint counts, in [0, 1]: about the share of the disparity
-        that is taken away, whatever the data. 0 is no constraint, 1 as much parity
-        as the head can have on the training rows: of mean probabilities where it is
-        trained, of mean scores in closed form, of decisions by the plug-in rule. A
-        constraint needs this or ``difference_bound``. Where the groups do not differ,
-        nothing is taken away. Of a largest rate it is the part that it has beside accuracy
-        (trained: beside the mean loss); for "worst_group" and "worst_error_rate" None is 0.9.
-        In a list it is, of each, the share of what could be taken away if it stood alone.
-    difference_bound : float, list of float or None, default=None
-        In place of a weight: the weakest one is looked for whose distance between
-        the groups (see `skfairft.metrics`; for equalized odds the sum of the
-        differences in true and in false positive rate), or whose largest rate, is at most
-        this on the rows that ``cv`` judges. Below 1, and for equalized odds below 2, which
-        every head meets. Of several constraints each is within its own; None at a place is
-        no such bound.
-    ratio_bound : float, list of float or None, default=None
-        In place of a difference, or beside it: the least that the smallest rate of a group may
-        be, divided by the largest, in (0, 1]; 0.8 is the four-fifths rule. For equalized odds
-        that holds for both rates. "plug_in" looks for the most accurate rule of that ratio, the
-        others for the weakest weight that reaches it.
-    confidence : float or None, default=None
-        With which the distance is to be within ``difference_bound``, and the ratio above
-        ``ratio_bound``, on other rows of the same kind, in [0.5, 1): the upper confidence limit
-        of the distance is then held to the bound, not the distance itself. 0.95 is a good
-        choice. Without one, expect the distance on other rows to be above the bound about
-        every other time.
-    missing_groups : {"error", "estimate"}, default="error"
-        What `fit` does where ``sensitive_features`` lacks values. "estimate", of a solver that can
-        ("plug_in"), learns the label from all rows and the group, given features and label, from
-        those that have one; a row without counts in each group by how likely it is, where it is
-        fitted, judged and measured (``group_importance_``). Of several columns a row lacks its
-        group if it lacks one of them. At least 5 rows of each group, and of each class in it (in
-        each level, with ``groups="columns"``) that the constraint asks for, must have it. All holds
-        if missing depends on features and label only: where the groups differ in it beyond that,
-        nothing in the data tells. Confidence limits are of no more rows than those with a group.
-        Without missing values nothing changes.
-    cv : int, float, splitter or iterable, default=5
-        Which rows judge a bound, by heads that have not seen them. An int
-        is that many folds, alike by class and group; a splitter of scikit-learn, or an
-        iterable of pairs of row numbers (to fit, to judge), judges each row once at most,
-        such as ``list(GroupKFold().split(X, y, people))``. Heads of each fold judge, and a
-        head on all rows is handed out. A float in (0, 1) is a share of the rows held out
-        for it alone: less sure, but only one head of each weight is fitted. A splitter and
-        pairs also divide the rows by which ``C="auto"`` chooses.
-    solver : {"fine_tune", "closed_form", "plug_in"} or solver, default="fine_tune"
-        How the head comes to meet the constraint, as an object that holds its own
-        parameters, or the name of one with its defaults. "fine_tune" (`FineTune`): the two
-        factors are trained against a penalty on the differences of the mean probabilities.
-        "closed_form" (`ClosedForm`): nothing is trained; the SVD is penalized with the
-        differences of the mean scores, and the bias is fitted anew. "plug_in" (`PlugIn`): the
-        head estimates the probabilities of class and group together, and the most accurate
-        rule of parity decides by them. In searches ``solver__lr`` and the like set its
-        parameters, also of one that is given by name.
     C : float, "auto" or None, default=None
         Inverse strength of the L2 penalty on the classification weights (in
         standardized features), as in scikit-learn's LogisticRegression; for the
@@ -297,6 +323,8 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         and limits heed that the head is fitted anew on all rows. A limit is one-sided, and so for
         one bound at 0.95 inside the interval. The largest of differences is never negative, and so
         tends to be more on the judged rows than on many, where the groups hardly differ.
+    recalibrated_rows_ : int
+        After `recalibrate`: by how many rows the votes were found.
     difference_, difference_interval_, difference_limit_ : float, ndarray of shape (2,), float
         ``value``, ``interval`` and ``limit`` where there is one bound, on a difference or a
         largest rate.
@@ -370,26 +398,13 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
 
     Examples
     --------
-    >>> from skfairft import FairLowRankHeadClassifier
-    >>> from skfairft.datasets import make_biased_classification
-    >>> X, y, s = make_biased_classification(n_samples=500, random_state=0)
+    The paper's method, on features that are there:
+
     >>> clf = FairLowRankHeadClassifier(rank=1).fit(X, y, sensitive_features=s)
     >>> clf.head_
     LowRankHead(in_features=10, rank=1, out_features=2)
     >>> clf.group_importance_.shape
     (2, 10)
-
-    With a constraint, which is to hold on other rows with a confidence of 95 %:
-
-    >>> fair = FairLowRankHeadClassifier(
-    ...     constraint="demographic_parity",
-    ...     difference_bound=0.2,
-    ...     confidence=0.95,
-    ...     solver="plug_in",
-    ...     random_state=0,
-    ... ).fit(X, y, sensitive_features=s)
-    >>> bool(fair.difference_ < fair.difference_limit_ <= 0.2), 0 < fair.fairness_weight_ < 1
-    (True, True)
     """
 
     # What a search gets for its fits is no order to score with it.
@@ -434,21 +449,21 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         self,
         feature_extractor: nn.Module | FrozenFeatureExtractor | None = None,
         *,
-        head: nn.Module | None = None,
-        rank: int | float | None = None,
-        importance: str = "fisher",
-        group_weights: Any = None,
-        neutral_loss: bool = False,
         constraint: str | Sequence[str] | None = None,
-        pos_label: Any = None,
-        groups: str = "intersections",
-        fairness_weight: float | Sequence[float | None] | None = None,
         difference_bound: float | Sequence[float | None] | None = None,
         ratio_bound: float | Sequence[float | None] | None = None,
         confidence: float | None = None,
-        missing_groups: str = "error",
         cv: Any = 5,
+        fairness_weight: float | Sequence[float | None] | None = None,
+        pos_label: Any = None,
+        groups: str = "intersections",
+        missing_groups: str = "error",
         solver: str | Solver = "fine_tune",
+        rank: int | float | None = None,
+        head: nn.Module | None = None,
+        importance: str = "fisher",
+        group_weights: Any = None,
+        neutral_loss: bool = False,
         C: float | str | None = None,
         class_weight: Any = None,
         warm_start: bool = False,
@@ -457,21 +472,21 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         verbose: int = 0,
     ) -> None:
         self.feature_extractor = feature_extractor
-        self.head = head
-        self.rank = rank
-        self.importance = importance
-        self.group_weights = group_weights
-        self.neutral_loss = neutral_loss
         self.constraint = constraint
-        self.pos_label = pos_label
-        self.groups = groups
-        self.fairness_weight = fairness_weight
         self.difference_bound = difference_bound
         self.ratio_bound = ratio_bound
         self.confidence = confidence
-        self.missing_groups = missing_groups
         self.cv = cv
+        self.fairness_weight = fairness_weight
+        self.pos_label = pos_label
+        self.groups = groups
+        self.missing_groups = missing_groups
         self.solver = solver
+        self.rank = rank
+        self.head = head
+        self.importance = importance
+        self.group_weights = group_weights
+        self.neutral_loss = neutral_loss
         self.C = C
         self.class_weight = class_weight
         self.warm_start = warm_start

@@ -107,14 +107,42 @@ class ReportComparison:
         return self.table[self.table["moved"]]
 
     def to_markdown(self) -> str:
-        """Return the comparison as text with pipe tables."""
+        """Return the comparison as text with pipe tables.
+
+        Returns
+        -------
+        str
+            GitHub-flavoured Markdown; markup in group names is escaped.
+
+        Examples
+        --------
+        >>> from skfairft.metrics import fairness_report
+        >>> s = ["a", "a", "b", "b"] * 20
+        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
+        >>> report.compare(report).to_markdown().splitlines()[0]
+        '**None of 20 numbers moved: 80 rows, and 80 earlier**'
+        """
         lead, *more = self._lead()
         blocks = [f"**{lead}**", *map(escape_markdown, more)]
         blocks += [pipe_table(table, escape_markdown) for table in self._tables()]
         return "\n\n".join(blocks) + "\n"
 
     def to_html(self) -> str:
-        """Return the comparison as an HTML fragment without scripts or outside resources."""
+        """Return the comparison as an HTML fragment without scripts or outside resources.
+
+        Returns
+        -------
+        str
+            One ``div``; group names are escaped.
+
+        Examples
+        --------
+        >>> from skfairft.metrics import fairness_report
+        >>> s = ["a", "a", "b", "b"] * 20
+        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
+        >>> report.compare(report).to_html()[:28]
+        '<div class="skfairft-report"'
+        """
         blocks = [tag("p", text) for text in self._lead()]
         blocks += [html_table(table) for table in self._tables()]
         return str(tag("div", blocks, class_="skfairft-report", style=PAGE))
@@ -135,6 +163,13 @@ class ReportComparison:
         ------
         ValueError
             For another ending.
+
+        Examples
+        --------
+        >>> from skfairft.metrics import fairness_report
+        >>> s = ["a", "a", "b", "b"] * 20
+        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
+        >>> report.compare(report).save("change.html")
         """
         write_file(
             path,
