@@ -80,7 +80,7 @@ def test_the_links_of_pages_are_seen():
     found = [link for page in PAGES for link in links(page)]
     assert len(found) > 80
     assert sum(bool(anchor) for _, anchor in found) > 10
-    assert ("docs/images/tradeoff.png", "") in found
+    assert ("docs/images/landing.png", "") in found
     assert "three-solvers" in anchors(DOCS / "guide" / "constraint.md")
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from .score import BASELINE, paired
 from .tables import OWN, SYMBOL, VOLUME, best_peers
 
-__all__ = ["plot_curves", "plot_lead"]
+__all__ = ["lowest", "plot_curves", "plot_lead"]
 
 TASKS = ["adult-64", "adult-64-500", "bank", "communities", "lfw", "synthetic-4-2000"]
 LOOKS: dict[str, dict[str, Any]] = {
@@ -54,7 +54,7 @@ def plot_curves(scores: pd.DataFrame, path: Any) -> None:
         for name, look in LOOKS.items():
             part = here[here["method"] == name]
             if len(part):
-                curves = np.array([_lowest(front, levels) for front in part["front"]])
+                curves = np.array([lowest(front, levels) for front in part["front"]])
                 shown = name if not part["needs_group"].iloc[0] else f"{name} *"
                 (labels[shown],) = ax.plot(levels, curves.mean(axis=0), **look)
         ax.set(xlim=(0, levels[-1]), ylim=(0.95 * start[0], 1.5 * start[0]))
@@ -119,7 +119,7 @@ def plot_lead(scores: pd.DataFrame, path: Any) -> None:
     plt.close(figure)
 
 
-def _lowest(front: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def lowest(front: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Return the lowest Err of the points with at most each level of disparity, NaN if none."""
     within = front[None, :, 1] <= levels[:, None]
     lowest = np.where(within, front[None, :, 0], np.inf).min(axis=1)
