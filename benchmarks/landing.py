@@ -4,8 +4,8 @@ Curves are those of `benchmarks/tradeoff.py` on its task "adult-64", as stored i
 docs/tradeoff.json.gz. On the same ten splits this script fits the paper's method (rank 1, Fisher
 importance, no constraint) and a head that is asked for a distance of at most 0.05 with a confidence
 of 95 %, to the rows of train and val, and measures both on test. Run ``python benchmarks/landing.py
---json docs/landing.json --plot docs/images/landing.png``; ``--rows docs/landing.json`` draws what is
-stored.
+--json docs/landing.json --plot docs/images/landing.png``; ``--rows docs/landing.json`` draws what
+is stored.
 """
 
 from __future__ import annotations
