@@ -857,3 +857,15 @@ def test_what_is_interrupted_leaves_the_model_as_it_was(at):
     assert torch.is_grad_enabled()
     # And what was held is let go.
     assert cut_layers(small_of(model, X))
+
+
+def test_a_bar_counts_the_rows_that_run(capsys):
+    model, X, _ = make("residual")
+    given = {"refine": "distill_network", "loss": "softmax", "parameters": 0.3, "max_epochs": 2}
+    small_of(model, X, **given)
+    assert capsys.readouterr().err == ""
+    small_of(model, X, **given, verbose=1)
+    shown = capsys.readouterr().err
+    assert "what layers see" in shown
+    assert "distilling, epoch 2 of 2" in shown
+    assert "row/s]" in shown

@@ -40,6 +40,8 @@ class ModuleBatches:
         Where the module is to run.
     dtype : torch.dtype or None
         What floating point becomes.
+    bar : tqdm, optional
+        That counts the rows as they are handed out.
 
     Examples
     --------
@@ -52,6 +54,7 @@ class ModuleBatches:
     batch_size: int
     device: torch.device
     dtype: torch.dtype | None
+    bar: Any = None
 
     @classmethod
     def of(
@@ -62,6 +65,7 @@ class ModuleBatches:
         preprocess: Callable[[Any], Any] | None = None,
         batch_size: int = 256,
         device: str | torch.device | None = None,
+        bar: Any = None,
     ) -> ModuleBatches:
         """Check X as `FrozenFeatureExtractor` does, whose parameters these are."""
         own = FrozenFeatureExtractor(
@@ -69,7 +73,8 @@ class ModuleBatches:
         )
         own._validate_params()
         rows = check_rows(own, X, reset=True)
-        return cls(rows, batch_size, resolve_device(device, device_of(module)), dtype_of(module))
+        where = resolve_device(device, device_of(module))
+        return cls(rows, batch_size, where, dtype_of(module), bar)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -79,10 +84,21 @@ class ModuleBatches:
             rows = slice(start, min(start + self.batch_size, len(self)))
             arguments = arguments_of_batch(self.rows.inputs(self.rows.load(rows)))
             yield rows, place(arguments, self.device, self.dtype)
+            self._count(rows.stop - rows.start)
+
+    def begin(self, what: str) -> None:
+        """Say beside the bar what the rows are for now."""
+        if self.bar is not None:
+            self.bar.set_description(what)
+
+    def _count(self, n_rows: int) -> None:
+        if self.bar is not None:
+            self.bar.update(n_rows)
 
     def some(self, index: Tensor) -> Arguments:
         """Return rows by their numbers (m,) as a batch."""
         loaded = self.rows.load(index.numpy())
+        self._count(len(index))
         return place(arguments_of_batch(self.rows.inputs(loaded)), self.device, self.dtype)
 
     def outputs(self, module: nn.Module) -> Iterator[tuple[slice, Tensor]]:

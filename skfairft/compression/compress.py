@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from ..backbone.batches import ModuleBatches
 from ..backbone.modes import in_training_modes
@@ -67,6 +68,7 @@ def compress(
     batch_size: int = 256,
     device: str | torch.device | None = None,
     random_state: int | np.random.RandomState | None = None,
+    verbose: int = 0,
 ) -> nn.Module:
     """Return a copy of a trained model in which layers are two thin ones.
 
@@ -146,6 +148,10 @@ def compress(
         As for `FrozenFeatureExtractor`.
     random_state : int, RandomState or None, default=None
         Draws labels, rows that are held out, and batches.
+    verbose : int, default=0
+        1 shows a bar with the rows that went through the model, and how many in a second: all of
+        them once to look at the layers, once for each stage of layers that are cut in turn, as
+        deep as these lie, and in training.
 
     Returns
     -------
@@ -235,136 +241,137 @@ def compress(
         validation_fraction,
         borrowed_rows,
     )
-    batches = ModuleBatches.of(
-        model, X, preprocess=preprocess, batch_size=batch_size, device=device
-    )
-    groups, numbers = encode_groups(sensitive_features, len(batches))
-    labels = check_labels(y, len(batches))
-    warn_of_index_order(X=X, sensitive_features=sensitive_features, y=y)
-    codes = torch.from_numpy(numbers)
-    follows = isinstance(group_weights, str) and group_weights == "auto"
-    weights, minimax = found_weights(None if follows else group_weights)
-    shares = torch.from_numpy(check_group_weights(weights, groups, np.bincount(numbers)))
-    auto = importance == "auto"
-    graded = needs_gradients(importance) or (auto and loss is not None)
-    needed_by = f"importance={importance!r}" if graded else f"refine={refine!r}"
-    meaning = meaning_of(loss, needed_by=needed_by) if graded or refine else None
-    if graded and not auto and y is None and meaning is not None and meaning.draw is None:
-        raise ValueError(
-            f"importance={importance!r} needs labels: of a loss that is a function they cannot be "
-            "drawn. Pass y, or loss='softmax', 'sigmoid' or 'squared'."
+    with tqdm(unit="row", unit_scale=True, desc="what layers see", disable=not verbose) as bar:
+        batches = ModuleBatches.of(
+            model, X, preprocess=preprocess, batch_size=batch_size, device=device, bar=bar
         )
-    borrows = minimax or weights is None
-    counts = torch.bincount(codes, minlength=len(groups))
-    warn_of_groups(groups, counts, borrows and importance != "uniform")
-    warn_of_bound(model)
-    mixing = borrowing(counts, float(borrowed_rows) if borrows else 0.0)
-    rng = check_random_state(random_state)
-    generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
-    wanted = choose_layers(model, layers, rank)
-    named = layers is not None or isinstance(rank, Mapping)
-    reached = set(wanted) if graded else set()
-    if auto and meaning is not None:
-        reached = graded_layers(model, batches, wanted, meaning)
-    if y is not None and not reached:
-        how = "covariance" if auto else importance
-        warn_user(
-            f"y has no effect: importance={how!r} takes no gradients, and refine no labels. "
-            "Leave it out.",
-            UserWarning,
-        )
-    in_turn = auto if sequential == "auto" else bool(sequential)
-    found = calibrate(
-        model,
-        batches,
-        codes,
-        wanted,
-        n_groups=len(groups),
-        graded=reached,
-        gradients=meaning if reached else None,
-        fisher=importance == "fisher",
-        temperature=_TEMPERATURE if len(wanted) > 1 and importance != "fisher" else 1.0,
-        y=labels,
-        keep=refine is not None or ((minimax or follows) and in_turn),
-        generator=generator,
-        lenient=not named,
-    )
-    if meaning is not None and len(found.outputs):
-        warn_of_probabilities(meaning, found.outputs)
-    silent = [name for name in wanted if name not in found.statistics]
-    if named and silent:
-        raise ValueError(
-            f"The layers [{listed(silent)}] did not run: the model's forward does not call them, "
-            "or uses their weights by itself. Leave them out."
-        )
-    plan = Plan(
-        model,
-        batches,
-        codes,
-        found,
-        importances={
-            name: ("covariance" if own.gradients is None else "kfac") if auto else importance
-            for name, own in found.statistics.items()
-        },
-        rank=rank,
-        budget=next(((n, float(v)) for n, v in budgets.items() if v is not None), None),
-        named=named,
-        sequential=in_turn,
-        mixing=mixing,
-    )
-    divergence = (meaning or MEANINGS["squared"]).divergence
-    if (minimax or follows) and plan.in_turn:
-        small, cut = plan.least_worst(divergence)
-    else:
-        small, cut = plan.cut(None if minimax else shares)
-    if not cut and plan.budget is not None and found.statistics:
-        raise ValueError(
-            f"{plan.budget[0]}={plan.budget[1]!r} leaves all layers whole; pass a lower share."
-        )
-    if not cut:
-        title, seen = type(model).__name__, list(found.statistics)
-        raise ValueError(
-            f"No layer of {title} is smaller at rank={rank!r}; expected a rank below "
-            f"{_limits(wanted, seen)}, or a lower share of energy. Pass a lower one, or name "
-            "layers=."
-            if seen
-            else f"{title} has no layer that can be cut; expected an nn.Linear, a convolution of "
-            "one group, or transformers' Conv1D that runs once for a batch, rows first, without "
-            "hooks or shared weights. (Of nn.MultiheadAttention, see split_attention.)"
-        )
-    check_running(small, cut, batches)
-    if refine is not None and meaning is not None:
-        held_out = torch.zeros(len(codes), dtype=torch.bool)
-        try:
-            rows = hold_out(numbers, np.ones(len(codes)), validation_fraction, rng)
-        except ValueError as error:
+        groups, numbers = encode_groups(sensitive_features, len(batches))
+        labels = check_labels(y, len(batches))
+        warn_of_index_order(X=X, sensitive_features=sensitive_features, y=y)
+        codes = torch.from_numpy(numbers)
+        follows = isinstance(group_weights, str) and group_weights == "auto"
+        weights, minimax = found_weights(None if follows else group_weights)
+        shares = torch.from_numpy(check_group_weights(weights, groups, np.bincount(numbers)))
+        auto = importance == "auto"
+        graded = needs_gradients(importance) or (auto and loss is not None)
+        needed_by = f"importance={importance!r}" if graded else f"refine={refine!r}"
+        meaning = meaning_of(loss, needed_by=needed_by) if graded or refine else None
+        if graded and not auto and y is None and meaning is not None and meaning.draw is None:
             raise ValueError(
-                f"refine={refine!r} holds rows out, and none of these {len(codes)} can be such "
-                "that one of each group is left. Pass more rows, or refine=None."
-            ) from error
-        held_out[torch.from_numpy(np.asarray(rows))] = True
-        training = Training(
-            small,
-            cut,
-            batches,
-            found,
-            codes,
-            held_out,
-            meaning,
-            None if minimax else shares,
-            mixing,
-        )
-        if refine == "distill" and all(after == 1.0 for after in training.positions):
-            training.in_full_batches(max_iter)
-        else:
-            training.in_epochs(
-                max_epochs,
-                # Of weights that are given by rows, or given, groups come as their rows do.
-                drawn=drawing_shares(counts) if borrows else counts / counts.sum(),
-                everything=refine == "distill_network",
-                generator=generator,
+                f"importance={importance!r} needs labels: of a loss that is a function they cannot "
+                "be drawn. Pass y, or loss='softmax', 'sigmoid' or 'squared'."
             )
-    return small
+        borrows = minimax or weights is None
+        counts = torch.bincount(codes, minlength=len(groups))
+        warn_of_groups(groups, counts, borrows and importance != "uniform")
+        warn_of_bound(model)
+        mixing = borrowing(counts, float(borrowed_rows) if borrows else 0.0)
+        rng = check_random_state(random_state)
+        generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
+        wanted = choose_layers(model, layers, rank)
+        named = layers is not None or isinstance(rank, Mapping)
+        reached = set(wanted) if graded else set()
+        if auto and meaning is not None:
+            reached = graded_layers(model, batches, wanted, meaning)
+        if y is not None and not reached:
+            how = "covariance" if auto else importance
+            warn_user(
+                f"y has no effect: importance={how!r} takes no gradients, and refine no labels. "
+                "Leave it out.",
+                UserWarning,
+            )
+        in_turn = auto if sequential == "auto" else bool(sequential)
+        found = calibrate(
+            model,
+            batches,
+            codes,
+            wanted,
+            n_groups=len(groups),
+            graded=reached,
+            gradients=meaning if reached else None,
+            fisher=importance == "fisher",
+            temperature=_TEMPERATURE if len(wanted) > 1 and importance != "fisher" else 1.0,
+            y=labels,
+            keep=refine is not None or ((minimax or follows) and in_turn),
+            generator=generator,
+            lenient=not named,
+        )
+        if meaning is not None and len(found.outputs):
+            warn_of_probabilities(meaning, found.outputs)
+        silent = [name for name in wanted if name not in found.statistics]
+        if named and silent:
+            raise ValueError(
+                f"The layers [{listed(silent)}] did not run: the model's forward does not call "
+                "them, or uses their weights by itself. Leave them out."
+            )
+        plan = Plan(
+            model,
+            batches,
+            codes,
+            found,
+            importances={
+                name: ("covariance" if own.gradients is None else "kfac") if auto else importance
+                for name, own in found.statistics.items()
+            },
+            rank=rank,
+            budget=next(((n, float(v)) for n, v in budgets.items() if v is not None), None),
+            named=named,
+            sequential=in_turn,
+            mixing=mixing,
+        )
+        divergence = (meaning or MEANINGS["squared"]).divergence
+        if (minimax or follows) and plan.in_turn:
+            small, cut = plan.least_worst(divergence)
+        else:
+            small, cut = plan.cut(None if minimax else shares)
+        if not cut and plan.budget is not None and found.statistics:
+            raise ValueError(
+                f"{plan.budget[0]}={plan.budget[1]!r} leaves all layers whole; pass a lower share."
+            )
+        if not cut:
+            title, seen = type(model).__name__, list(found.statistics)
+            raise ValueError(
+                f"No layer of {title} is smaller at rank={rank!r}; expected a rank below "
+                f"{_limits(wanted, seen)}, or a lower share of energy. Pass a lower one, or name "
+                "layers=."
+                if seen
+                else f"{title} has no layer that can be cut; expected an nn.Linear, a convolution "
+                "of one group, or transformers' Conv1D that runs once for a batch, rows first, "
+                "without hooks or shared weights. (Of nn.MultiheadAttention, see split_attention.)"
+            )
+        check_running(small, cut, batches)
+        if refine is not None and meaning is not None:
+            held_out = torch.zeros(len(codes), dtype=torch.bool)
+            try:
+                rows = hold_out(numbers, np.ones(len(codes)), validation_fraction, rng)
+            except ValueError as error:
+                raise ValueError(
+                    f"refine={refine!r} holds rows out, and none of these {len(codes)} can be such "
+                    "that one of each group is left. Pass more rows, or refine=None."
+                ) from error
+            held_out[torch.from_numpy(np.asarray(rows))] = True
+            training = Training(
+                small,
+                cut,
+                batches,
+                found,
+                codes,
+                held_out,
+                meaning,
+                None if minimax else shares,
+                mixing,
+            )
+            if refine == "distill" and all(after == 1.0 for after in training.positions):
+                training.in_full_batches(max_iter)
+            else:
+                training.in_epochs(
+                    max_epochs,
+                    # Of weights that are given by rows, or given, groups come as their rows do.
+                    drawn=drawing_shares(counts) if borrows else counts / counts.sum(),
+                    everything=refine == "distill_network",
+                    generator=generator,
+                )
+        return small
 
 
 def _limits(layers: Mapping[str, LayerMap], names: list[str]) -> str:

@@ -94,6 +94,7 @@ def distill_sampled(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max_epochs * steps)
     best, best_at, kept = judge(), 0, [each.detach().clone() for each in own]
     for epoch in range(1, max_epochs + 1):
+        batches.begin(f"distilling, epoch {epoch} of {max_epochs}")
         chosen = train[torch.multinomial(odds, len(train), replacement=True, generator=generator)]
         try:
             for index in chosen.split(_ROWS):

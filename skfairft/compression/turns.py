@@ -70,6 +70,7 @@ def cut_in_turn(
             names = [name for name in stage if name in ranks]
             if not names:
                 continue
+            batches.begin(f"cutting {names[0]}" + " and others" * (len(names) > 1))
             seen = {name: found.statistics[name].seen for name in names}
             pairs = _pairs(model, small, batches, codes, seen, len(mixing)) if begun else {}
             for name in names:
