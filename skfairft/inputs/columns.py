@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
+from .tensors import is_tensor
 from .words import shown
 
 __all__ = [
@@ -115,7 +115,7 @@ def types_of(array: Array) -> set[type]:
 
 def holds_rows(kind: type) -> bool:
     """Tell whether values of a type may be several ones: tuples, arrays, other columns."""
-    if issubclass(kind, (list, tuple, np.ndarray, Tensor)):
+    if issubclass(kind, (list, tuple, np.ndarray)):
         return True
     column = hasattr(kind, "__array__") and hasattr(kind, "__len__")
     return column and not issubclass(kind, np.generic)
@@ -144,7 +144,7 @@ def _scalar(value: Any) -> Any:
         return None
     if isinstance(value, Decimal):  # a signaling NaN cannot even be compared
         return None if value.is_nan() else value
-    if isinstance(value, (np.ndarray, Tensor)) and value.ndim == 0:
+    if (isinstance(value, np.ndarray) or is_tensor(value)) and value.ndim == 0:
         return _scalar(value[()] if isinstance(value, np.ndarray) else value.item())
     if isinstance(value, np.void):  # a row of a structured array
         value = value.item()

@@ -1,15 +1,28 @@
-"""Tensors as NumPy arrays, or one sentence about why not."""
+"""Tensors as NumPy arrays, or one sentence about why not.
+
+Nothing here imports torch before it is needed: who has a tensor has it.
+"""
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
-import torch
-from torch import Tensor
+__all__ = ["is_tensor", "refuse_odd_tensor", "to_array"]
 
-__all__ = ["refuse_odd_tensor", "to_array"]
 
-_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
+def is_tensor(value: Any) -> bool:
+    """Tell whether a value is a tensor of torch.
+
+    Examples
+    --------
+    >>> import torch
+    >>> is_tensor(torch.ones(2)), is_tensor([1.0, 1.0])
+    (True, False)
+    """
+    # Another thread may be importing torch: then nobody has a tensor yet.
+    kind = getattr(sys.modules.get("torch"), "Tensor", None)
+    return kind is not None and isinstance(value, kind)
 
 
 def to_array(X: Any, name: str = "X") -> Any:
@@ -20,14 +33,18 @@ def to_array(X: Any, name: str = "X") -> Any:
 
     Examples
     --------
+    >>> import torch
     >>> to_array(torch.tensor([1.5, 2.0]).bfloat16())
     array([1.5, 2. ], dtype=float32)
     """
-    if not isinstance(X, Tensor):
+    if not is_tensor(X):
         return X
+    import torch
+
     refuse_odd_tensor(X, name)
     tensor = X.detach().cpu().resolve_conj().resolve_neg()
-    if tensor.is_floating_point() and tensor.dtype not in _NUMPY_FLOATS:
+    numpy_floats = (torch.float16, torch.float32, torch.float64)
+    if tensor.is_floating_point() and tensor.dtype not in numpy_floats:
         tensor = tensor.float()
     elif tensor.dtype == torch.complex32:
         tensor = tensor.to(torch.complex64)
@@ -36,8 +53,10 @@ def to_array(X: Any, name: str = "X") -> Any:
 
 def refuse_odd_tensor(X: Any, name: str = "X") -> None:
     """Raise a TypeError for a tensor that does not hold one number in each place."""
-    if not isinstance(X, Tensor):
+    if not is_tensor(X):
         return
+    import torch
+
     if X.is_nested:
         kind, remedy = "nested", f"torch.nested.to_padded_tensor({name}, 0.0)"
     elif X.layout != torch.strided:
