@@ -266,7 +266,7 @@ def prepare(
     problem = Problem(
         rows=TensorRows(Z, *map(torch.from_numpy, (labels, w, codes))),
         sample_weight=torch.from_numpy(alone),
-        class_weight=torch.from_numpy(class_factors(clf.class_weight, classes, labels, alone)),
+        class_weight=class_factors(clf.class_weight, classes, labels, alone),
         classes=classes,
         groups=groups,
         head=clf.head,

@@ -8,9 +8,12 @@ from oracles import PARITIES, group_rate, parity_moments, parity_penalty
 
 from skfairft.metrics import demographic_parity_distance, equalized_odds_distance
 from skfairft.parity import moments as moments_module
-from skfairft.parity.constraints import cell_counts, mass_table, parity
+from skfairft.parity.constraints import parity
 from skfairft.parity.counts import weighted_f1
+from skfairft.parity.levels import levels_asked
 from skfairft.parity.penalty import ParityPenalty, weighed_mass
+from skfairft.parity.sums import cell_counts, mass_table
+from skfairft.parity.table import TABLE
 from skfairft.rows.tensor_rows import TensorRows
 
 SHAPES = list(itertools.product((2, 3), (2, 3)))
@@ -85,7 +88,7 @@ class TestSums:
     @pytest.mark.parametrize("constraint", PARITIES)
     @pytest.mark.parametrize(("k", "n_groups"), SHAPES)
     def test_both_ways_are_one(self, monkeypatch, constraint, k, n_groups, weighted):
-        class_weight = torch.arange(1.0, k + 1.0).double() if weighted else None
+        class_weight = np.arange(1.0, k + 1.0) if weighted else None
         small = parity(constraint, k, class_weight)
         assert small._coefficients is not None
         monkeypatch.setattr(moments_module, "_MOST_COEFFICIENTS", 0)
@@ -109,6 +112,54 @@ class TestSums:
         mass[:, 1] = 1e20
         sums = parity(constraint, 3).sums(mass)
         torch.testing.assert_close(sums[:, 0] * 1e40, sums[:, 1], rtol=1e-13, atol=0)
+
+
+def all_that_follows(rule, mass, prices):
+    """What a rule makes of a table (3, k, G, k), in arrays or in tensors."""
+    count, at = mass.sum(-1), prices[0]
+    rates = rule.rates(mass, count)
+    each = rates[0]
+    return {
+        "rates": rates,
+        "gaps": rule.gaps(rates, count),
+        "apart": rule.apart(rates),
+        "distance": rule.distance(rates),
+        "known_distance": rule.known_distance(rates, 1e-4),
+        "behind": rule.behind(count),
+        "of_cells": rule.of_cells(at),
+        "paid": rule.paid(at),
+        "largest": moments_module.largest(each),
+        "spread": moments_module.spread(each),
+    }
+
+
+class TestArraysAndTensors:
+    @pytest.mark.parametrize("by_column", [False, True])
+    @pytest.mark.parametrize("k", [2, 3, 13])
+    @pytest.mark.parametrize("constraint", TABLE)
+    def test_are_computed_with_alike(self, constraint, k, by_column):
+        rng = np.random.default_rng(0)
+        groups = np.empty(4, dtype=object)
+        groups[:] = [("f", 0), ("f", 1), ("m", 0), ("m", 2)]
+        levels = levels_asked("columns", groups, groups.tolist()) if by_column else None
+        mass = rng.exponential(size=(3, k, 4, k))
+        mass[0, :, 3] = 0.0  # rates of nothing
+        for ratio in (False,) if TABLE[constraint].largest else (False, True):
+            rule = parity(constraint, k, rng.random(k) + 0.5, levels=levels, ratio=ratio)
+            prices = rng.normal(size=(1, *rule.present(4).shape))
+            ours = all_that_follows(rule, mass, prices)
+            theirs = all_that_follows(rule, *map(torch.from_numpy, (mass, prices)))
+            for name, found in ours.items():
+                assert isinstance(found, np.ndarray | np.float64), name
+                assert isinstance(theirs[name], torch.Tensor), name
+                # Of sums of some hundred numbers; a gap is a difference.
+                np.testing.assert_allclose(found, theirs[name], rtol=1e-13, atol=1e-14)
+            assert np.isnan(ours["rates"]).any()
+
+    def test_of_single_precision_stay_so(self):
+        mass = torch.rand(2, 3, 2)
+        found = parity("equalized_odds", 2).rates(mass, mass.sum(dim=-1))
+        assert found.dtype == torch.float32
 
 
 class TestWithoutRows:

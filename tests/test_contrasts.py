@@ -4,7 +4,6 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-import torch
 
 from skfairft.parity.contrasts import ordered_pairs
 
@@ -39,9 +38,8 @@ def steep(a, above, b, below):
 def test_the_most_extreme_of_all_pairs_is_among_them(function, n_groups, ties):
     for seed in range(10):
         values = made(40, n_groups, seed, ties)
-        (pairs,) = ordered_pairs(*map(torch.from_numpy, values))
-        larger, above, smaller, below, none = (each.numpy() for each in pairs)
-        found = np.where(none, -np.inf, function(larger, above, smaller, below))
+        (pairs,) = ordered_pairs(*values)
+        found = np.where(pairs.none, -np.inf, function(*pairs[:4]))
         expected = []
         for rate, over, under in zip(*(each[:, 0] for each in values), strict=True):
             known = np.flatnonzero(~np.isnan(rate))
@@ -54,8 +52,8 @@ def test_the_most_extreme_of_all_pairs_is_among_them(function, n_groups, ties):
 
 def test_one_that_is_beaten_by_one_other_is_needed():
     """Group 1 beats group 0 on both sides, and has no pair with itself."""
-    rates = torch.tensor([[[0.5, 0.5]]])
-    wide = torch.tensor([[[0.1, 0.9]]])
+    rates = np.array([[[0.5, 0.5]]])
+    wide = np.array([[[0.1, 0.9]]])
     (pairs,) = ordered_pairs(rates, wide, wide)
     assert sorted((pairs.above + pairs.below)[~pairs.none].tolist()) == pytest.approx([1.0, 1.0])
 
@@ -63,7 +61,7 @@ def test_one_that_is_beaten_by_one_other_is_needed():
 def test_few_of_many_groups_are_looked_at():
     rng = np.random.default_rng(0)
     rows = rng.integers(5, 500, 3000)
-    rates = torch.from_numpy(rng.binomial(rows, 0.3) / rows)[None, None]
-    wide = torch.from_numpy(1.0 / rows)[None, None]
+    rates = (rng.binomial(rows, 0.3) / rows)[None, None]
+    wide = (1.0 / rows)[None, None]
     (pairs,) = ordered_pairs(rates, wide, wide)
-    assert pairs.none.numel() < 3000
+    assert pairs.none.size < 3000

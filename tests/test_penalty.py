@@ -19,9 +19,10 @@ from skfairft.head.outputs import fit_linear_head
 from skfairft.head.training import TensorBatches, TensorRows, fine_tune
 from skfairft.lowrank.layer import LowRankHead
 from skfairft.lowrank.moments import column_moments
-from skfairft.parity.constraints import cell_counts, mass_table, parity
+from skfairft.parity.constraints import parity
 from skfairft.parity.penalty import ParityPenalty
 from skfairft.parity.running_mass import RunningMass
+from skfairft.parity.sums import cell_counts, mass_table
 from skfairft.parity.table import RATES, TABLE
 from skfairft.rows import mapped
 from skfairft.solvers.strength import penalty_strength, stiffness

@@ -31,7 +31,8 @@ from skfairft import (
 from skfairft.datasets import make_biased_classification
 from skfairft.inputs.encoding import encode_groups
 from skfairft.metrics import constraint_distance, fairness_report, fairness_scorer
-from skfairft.parity.constraints import mass_table, parity
+from skfairft.parity.constraints import parity
+from skfairft.parity.sums import mass_table
 from skfairft.rows.tensor_rows import TensorRows
 from skfairft.solvers.registry import SOLVERS
 from skfairft.summary import summarize

@@ -5,7 +5,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from fairlearn.metrics import (
     MetricFrame,
     count,
@@ -383,8 +382,8 @@ class TestIntervals:
         np.add.at(both[0], (s, y, pred), w)
         np.add.at(both[1], (s, y, pred), w**2)
         for name in ("selection_rate", "tpr", "fpr", "error"):
-            rows = torch.from_numpy(effective_rows(moments([name], 2), *both)[0])
-            rates = torch.tensor(found.by_group[name].to_numpy(copy=True))
+            rows = effective_rows(moments([name], 2), *both)[0]
+            rates = found.by_group[name].to_numpy()
             low, high = (float(each) for each in ratio_limits(rates, rows, confidence=0.975))
             value = float(rates.min() / rates.max())
             assert found.ratios.loc[name].tolist() == pytest.approx([value, low, high])

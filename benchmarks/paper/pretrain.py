@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from skfairft.parity.constraints import mass_table, parity
+from skfairft.parity.constraints import parity
 from skfairft.parity.penalty import ParityPenalty
+from skfairft.parity.sums import mass_table
 from skfairft.rows.tensor_rows import TensorRows
 
 CONSTRAINTS = ("demographic_parity", "equalized_odds")

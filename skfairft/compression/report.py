@@ -288,9 +288,7 @@ def _mean(values: NDArray[np.float64], share: bool) -> tuple[float, float, float
     """Return a mean with its interval."""
     n, mean, level = len(values), float(values.mean()), (1.0 + _LEVEL) / 2
     if share:
-        z = float(norm.ppf(level))
-        rate, rows = torch.tensor([mean], dtype=torch.float64), torch.tensor([n])
-        low, high = wilson_limits(rate, rows, z)
+        low, high = wilson_limits(np.array(mean), np.array(n), float(norm.ppf(level)))
         return mean, float(low), float(high)
     if n == 1:
         return mean, np.nan, np.nan

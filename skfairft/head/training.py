@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from ..backbone.modes import seeded
 from ..inputs.warn import warn_user
-from ..parity.constraints import cell_counts, mass_table
 from ..parity.penalty import ParityPenalty, weighed_mass
 from ..parity.running_mass import RunningMass
+from ..parity.sums import cell_counts, mass_table
 from ..rows.dask import DaskFeatures
 from ..rows.mapped import block_slices, double_block
 from ..rows.tensor_rows import TensorBatches, TensorRows

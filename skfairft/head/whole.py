@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..parity.constraints import mass_table
 from ..parity.penalty import probabilities, weighed_mass
+from ..parity.sums import mass_table
 from ..rows.blocks import reduce_blocks
 from ..rows.tensor_rows import TensorRows
 from .objective import added

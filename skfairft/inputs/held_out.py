@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from .encoding import column_names, encode_groups, to_label_array
 from .feature_table import refuse_mapping, refuse_odd_rows
@@ -28,7 +26,9 @@ class HeldOut(NamedTuple):
     w: NDArray[np.float64]  # (n,)
     names: list[str]  # of several columns of groups; empty where they have none
 
-    def encoded(self, classes: NDArray[Any], groups: NDArray[Any]) -> tuple[Tensor, Tensor]:
+    def encoded(
+        self, classes: NDArray[Any], groups: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return class and group (n,) of each row, as codes of those of the training rows.
 
         A label or a group that these do not have is a ValueError.
@@ -41,7 +41,7 @@ class HeldOut(NamedTuple):
 
 def _recoded(
     values: NDArray[Any], codes: NDArray[np.int64], known: NDArray[Any], name: str
-) -> Tensor:
+) -> NDArray[np.int64]:
     number = {value: code for code, value in enumerate(known.tolist())}
     unknown = [value for value in values.tolist() if value not in number]
     if unknown:
@@ -49,7 +49,8 @@ def _recoded(
             f"{name} holds [{listed(unknown)}], but the training rows only "
             f"[{listed(known.tolist())}]; drop the other rows, or train with such rows too."
         )
-    return torch.tensor([number[value] for value in values.tolist()])[codes]
+    own = np.array([number[value] for value in values.tolist()], dtype=np.int64)
+    return own[codes]
 
 
 def read_held_out(X: Any, y: Any, sensitive_features: Any, sample_weight: Any = None) -> HeldOut:
@@ -62,7 +63,7 @@ def read_held_out(X: Any, y: Any, sensitive_features: Any, sample_weight: Any = 
     --------
     >>> given = read_held_out(np.zeros((3, 2)), [0, 1, 1], ["m", "f", "m"])
     >>> given.encoded(np.array([0, 1]), np.array(["f", "m"]))
-    (tensor([0, 1, 1]), tensor([1, 0, 1]))
+    (array([0, 1, 1]), array([1, 0, 1]))
     """
     labels = to_label_array(y, name="held_out's y")
     refuse_mapping(X)

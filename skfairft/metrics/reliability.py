@@ -21,7 +21,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import ncx2, norm
@@ -136,9 +135,8 @@ def _effective(y: Floats, w: Floats, total: Callable[[Floats], Floats]) -> Float
 
 def wilson(found: Bins, level: float) -> Floats:
     """Return Wilson's limits (b, 2) of the shares observed."""
-    rates, rows = torch.from_numpy(found.observed), torch.from_numpy(found.effective)
-    z = float(norm.ppf((1.0 + level) / 2.0))
-    return torch.stack(wilson_limits(rates.clamp(0.0, 1.0), rows, z), dim=1).numpy()
+    rates, z = np.clip(found.observed, 0.0, 1.0), float(norm.ppf((1.0 + level) / 2.0))
+    return np.stack(wilson_limits(rates, found.effective, z), axis=1)
 
 
 def mean_error(found: Bins, level: float) -> Measured:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..inputs.encoding import python_value
 from ..inputs.exceptions import FairnessWarning
@@ -17,6 +15,7 @@ from .constraints import Parity, parity
 from .demands import Demand
 from .levels import Levels
 from .table import TABLE
+from .tally import Floats
 
 __all__ = ["check_constraint", "check_judged", "check_known", "refuse_alone"]
 
@@ -49,9 +48,8 @@ def check_constraint(
     rule = parity(constraint, len(classes), positives=positives, levels=levels)
     missing: list[str] = []
     counts = rule.counts(_count(labels, codes, w, (len(classes), len(groups))))
-    for m, g in ((counts == 0) & rule.present(len(groups))).nonzero().tolist():
-        event = rule.events[rule.origin(m)[0]].numpy()
-        wanted = [python_value(c) for c in classes[event > 0]]
+    for m, g in np.argwhere((counts == 0) & rule.present(len(groups))).tolist():
+        wanted = [python_value(c) for c in classes[rule.events[rule.origin(m)[0]] > 0]]
         name = rule.name(m, g, groups.tolist())
         note = f"{name} has no row of class {listed(wanted, separator=' or ')}"
         missing += [] if note in missing else [note]
@@ -158,7 +156,7 @@ def check_known(
     count = _count(labels[known], codes[known], None, (len(classes), len(groups)))
     notes = [
         f"{int(n)} of group {shown(python_value(group))}"
-        for group, n in zip(groups, count.sum(dim=0).tolist(), strict=True)
+        for group, n in zip(groups, count.sum(axis=0), strict=True)
         if n < _FEWEST_KNOWN
     ]
     among = (
@@ -172,9 +170,8 @@ def check_known(
         few = (counts < _FEWEST_KNOWN) & rule.present(len(groups))
         if rule.largest:  # what is not there is left out
             few &= counts > 0
-        for m, g in few.nonzero().tolist():
-            event = rule.events[rule.origin(m)[0]].numpy()
-            of = [python_value(c) for c in classes[event > 0]]
+        for m, g in np.argwhere(few).tolist():
+            of = [python_value(c) for c in classes[rule.events[rule.origin(m)[0]] > 0]]
             note = (
                 f"{int(counts[m, g])} of class {listed(of, separator=' or ')} in "
                 f"{'group ' if levels is None else ''}{rule.name(m, g, named)}"
@@ -188,9 +185,9 @@ def check_known(
     for demand, rule in zip(demands, rules, strict=True):
         if demand.bound is None or demand.ratio or sure:
             continue
-        counts = rule.counts(count).masked_fill(~rule.present(len(groups)), torch.inf)
-        fewest = counts.sort(dim=1).values[:, : rule.least_groups]
-        error = (0.25 / fewest.clamp(min=1.0)).sum(dim=1).sqrt()
+        counts = np.where(rule.present(len(groups)), rule.counts(count), np.inf)
+        fewest = np.sort(counts, axis=1)[:, : rule.least_groups]
+        error = np.sqrt((0.25 / np.maximum(fewest, 1.0)).sum(axis=1))
         if (worst := float(error.max())) > demand.bound / 2.0:
             rows = " and ".join(f"{int(n)}" for n in fewest[int(error.argmax())])
             warn_user(
@@ -204,16 +201,16 @@ def check_known(
 
 def refuse_alone(
     constraint: str,
-    labels: Tensor,
-    codes: Tensor,
-    w: Tensor,
+    labels: NDArray[np.int64],
+    codes: NDArray[np.int64],
+    w: Floats,
     *,
     shape: tuple[int, int],
     name: str = "held_out",
     positives: range | None = None,
     levels: Levels | None = None,
 ) -> None:
-    """Refuse rows on which groups cannot be compared; tensors (n,), and ``shape`` is (k, G).
+    """Refuse rows on which groups cannot be compared; arrays (n,), and ``shape`` is (k, G).
 
     ``positives`` and ``levels`` are as for `parity`.
 
@@ -221,9 +218,9 @@ def refuse_alone(
 
     Examples
     --------
-    >>> y, s = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
-    >>> refuse_alone("true_positive_rate_parity", y, s, torch.ones(4), shape=(2, 2))
-    >>> w = torch.tensor([1.0, 0.0, 1.0, 1.0])
+    >>> y, s = np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])
+    >>> refuse_alone("true_positive_rate_parity", y, s, np.ones(4), shape=(2, 2))
+    >>> w = np.array([1.0, 0.0, 1.0, 1.0])
     >>> refuse_alone(  # doctest: +ELLIPSIS
     ...     "true_positive_rate_parity", y, s, w, shape=(2, 2)
     ... )
@@ -231,20 +228,20 @@ def refuse_alone(
     ...
     ValueError: held_out needs rows of at least two groups for each rate of ...
     """
-    count = _count(labels.numpy(), codes.numpy(), w.numpy(), shape)
+    count = _count(labels, codes, w, shape)
     rule = parity(constraint, shape[0], positives=positives, levels=levels)
     if rule.fewest_groups(count) < rule.least_groups:
         raise ValueError(
             f"{name} needs rows of at least {_GROUPS[rule.least_groups]} for each rate of "
             f"{constraint!r}, but some "
             f"rate has them in {_fewest(rule, rule.counts(count))}, among "
-            f"{int(w.count_nonzero())} rows of positive weight. Judge by more or merge groups."
+            f"{np.count_nonzero(w)} rows of positive weight. Judge by more or merge groups."
         )
 
 
-def _fewest(rule: Parity, counts: Tensor) -> str:
+def _fewest(rule: Parity, counts: Floats) -> str:
     """Return in how many groups, or levels of a column, the rate in the fewest has rows."""
-    there = (counts > 0).sum(dim=-1)
+    there = (counts > 0).sum(axis=-1)
     moment = int(there.argmin())
     if rule.levels is None:
         return f"{int(there[moment])} of {counts.shape[-1]} groups"
@@ -252,7 +249,7 @@ def _fewest(rule: Parity, counts: Tensor) -> str:
     return f"{int(there[moment])} of {len(column.levels)} levels of {shown(column.name)}"
 
 
-def _count(labels: Any, codes: Any, w: Any, shape: tuple[int, int]) -> Tensor:
+def _count(labels: Any, codes: Any, w: Any, shape: tuple[int, int]) -> Floats:
     """Return the weight of the rows of each label and group, (k, G)."""
     flat = np.bincount(labels * shape[1] + codes, w, shape[0] * shape[1])
-    return torch.from_numpy(flat.astype(np.float64).reshape(shape))
+    return flat.astype(np.float64).reshape(shape)

@@ -18,8 +18,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
@@ -49,9 +47,9 @@ Statistics = dict[str, dict[str, Floats]]  # arrays by scope and metric
 _MAX_LISTED = 8
 
 
-def as_mass(counts: Floats) -> Tensor:
+def as_mass(counts: Floats) -> Floats:
     """Return counts (..., G, k, k) as the table (..., k, G, k) that moments are functions of."""
-    return torch.from_numpy(counts).transpose(-3, -2)
+    return counts.swapaxes(-3, -2)
 
 
 def with_pooled(counts: Floats) -> Floats:
@@ -86,7 +84,7 @@ def distances_of(
     mass, found = as_mass(counts), {}
     for name in constraints:
         rule = parity(name, counts.shape[-1], positives=positives, levels=levels, ratio=ratio)
-        found[name] = rule.distance(rule.rates(mass, mass.sum(dim=-1))).numpy()
+        found[name] = rule.distance(rule.rates(mass, mass.sum(axis=-1)))
     return found
 
 
@@ -116,7 +114,7 @@ def columns(cells: Cells) -> dict[str, int]:
 def support(cells: Cells, counts: Floats) -> dict[str, Floats]:
     """Return what each of a report's rates is a share of: (..., G, k, k) -> (..., G) by column."""
     rule = moments(REPORTED, counts.shape[-1], positives=cells.positives)
-    behind = rule.counts(as_mass(counts).sum(dim=-1)).numpy()
+    behind = rule.counts(as_mass(counts).sum(axis=-1))
     return {name: behind[..., m, :] for name, m in columns(cells).items()}
 
 
@@ -134,11 +132,11 @@ def statistics(cells: Cells, counts: Floats) -> Statistics:
     counts = with_pooled(counts)
     mass = as_mass(counts)
     # One column more, the F1: (..., m + 1, G + 1).
-    known = rule.rates(mass, mass.sum(dim=-1)).numpy()
+    known = rule.rates(mass, mass.sum(axis=-1))
     known = np.concatenate([known, weighted_f1(counts)[..., None, :]], axis=-2)
     group, overall = known[..., :-1], known[..., -1]
-    low, high = extremes(torch.from_numpy(group))
-    difference, ratio = (high - low).numpy(), divide(low, high).numpy()
+    low, high = extremes(group)
+    difference, ratio = high - low, divide(low, high)
     at = columns(cells) | {"f1": -1}
     return {
         "headline": {
@@ -168,7 +166,7 @@ def warn_undefined(
     rule = moments(rates, len(cells.labels), positives=cells.positives)
 
     def behind(counts: Floats) -> Floats:
-        return rule.counts(as_mass(counts).sum(dim=-1)).numpy()
+        return rule.counts(as_mass(counts).sum(axis=-1))
 
     weight = behind(counts)
     alone = compared and len(cells.groups) == 1

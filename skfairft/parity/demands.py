@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, NamedTuple
 
-from torch import Tensor
-
 from ..inputs.words import shown
 from .constraints import Parity, parity
 from .levels import Levels
 from .table import TABLE, metric_of, ratio_of
+from .tally import Floats
 
 __all__ = ["FORMS", "Bound", "Demand", "check_bounds", "each_of", "read_demands"]
 
@@ -120,7 +119,7 @@ class Demand:
     def rule(
         self,
         n_classes: int,
-        class_weight: Tensor | None = None,
+        class_weight: Floats | None = None,
         *,
         positives: range | None = None,
         levels: Levels | None = None,

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from scipy.stats import norm
 
 from .bootstrap import bootstrap_counts, generator, percentiles
@@ -62,9 +61,9 @@ def _limits(cells: Cells, level: float) -> Statistics:
     rule = reported_rates(cells)
     counts, squares = with_pooled(cells.mass), with_pooled(cells.squares)
     mass, confidence = as_mass(counts), (1.0 + level) / 2.0
-    rates = rule.rates(mass, mass.sum(dim=-1))  # (m, G + 1)
-    rows = torch.from_numpy(effective_rows(rule, counts, squares))
-    own = torch.stack(wilson_limits(rates, rows, float(norm.ppf(confidence)))).numpy()
+    rates = rule.rates(mass, mass.sum(axis=-1))  # (m, G + 1)
+    rows = effective_rows(rule, counts, squares)
+    own = np.stack(wilson_limits(rates, rows, float(norm.ppf(confidence))))
     rates, rows = rates[:, :-1], rows[:, :-1]
 
     def of(constraint: str, ratio: bool) -> Floats:
@@ -73,7 +72,7 @@ def _limits(cells: Cells, level: float) -> Statistics:
     # (2, m), a rate as the one kind of the one class.
     found = limits_between(rates[:, None, None], rows[:, None, None], confidence=confidence)
     each = np.stack([found.low, found.high])
-    ratios = torch.stack(ratio_limits(rates, rows, confidence=confidence)).numpy()  # (2, m)
+    ratios = np.stack(ratio_limits(rates, rows, confidence=confidence))  # (2, m)
     at = columns(cells)
     return {
         "headline": {

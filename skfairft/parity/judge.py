@@ -17,9 +17,10 @@ from ..inputs.warn import warn_user
 from ..rows.parts import Parts
 from ..rows.tensor_rows import TensorRows
 from .bootstrap import bootstrap_counts
-from .constraints import Parity, cell_counts, parity
+from .constraints import Parity, parity
 from .counts import as_mass, distances_of, weighted_f1
 from .limits import DistanceLimits, distance_limits, rows_needed
+from .sums import cell_counts
 from .table import STATED, metric_of
 from .tally import Kinds
 
@@ -73,18 +74,14 @@ class JudgedRows:
         n_classes = self.rule.events.shape[1]
         return len(self.groups), n_classes, n_classes
 
-    def counts(self) -> Tensor:
-        """Return the weight (m, G) of the rows that each rate is a mean over."""
-        n_groups, n_classes, _ = self.shape
-        return self.rule.counts(cell_counts(self.rows, n_classes=n_classes, n_groups=n_groups))
-
     def warn_of_empty(self) -> None:
         """Warn of groups, or levels, without rows that a rate of the constraint is a mean over."""
         rule = self.rule
-        counts = cell_counts(self.rows, n_classes=self.shape[1], n_groups=self.shape[0])
-        present = rule.present(self.shape[0])
-        absent = (rule.compared(torch.ones_like(rule.events) @ counts) == 0) & present
-        lacking = (self.counts() == 0) & present & ~absent
+        n_groups, n_classes, _ = self.shape
+        counts = cell_counts(self.rows, n_classes=n_classes, n_groups=n_groups).numpy()
+        present = rule.present(n_groups)
+        absent = (rule.compared(np.ones_like(rule.events) @ counts) == 0) & present
+        lacking = (rule.counts(counts) == 0) & present & ~absent
         for places, what in (
             (
                 absent,
@@ -102,9 +99,9 @@ class JudgedRows:
             if names := self._names(places):
                 warn_user(what.format(f"[{', '.join(names)}]"), FairnessWarning)
 
-    def _names(self, places: Tensor) -> list[str]:
+    def _names(self, places: NDArray[np.bool_]) -> list[str]:
         """Return the names of those groups, or levels, of which some place (m, G) is true."""
-        groups, found = self.groups.tolist(), places.T.nonzero().tolist()
+        groups, found = self.groups.tolist(), np.argwhere(places.T).tolist()
         return list(dict.fromkeys(self.rule.name(m, g, groups) for g, m in found))
 
     def cells(self, scores: Tensor) -> NDArray[np.int64]:
@@ -283,7 +280,7 @@ class JudgedRows:
     @staticmethod
     def _apart(rule: Parity, tables: Floats) -> Floats:
         mass = as_mass(tables)
-        return rule.distance(rule.rates(mass, mass.sum(dim=-1))).numpy()
+        return rule.distance(rule.rates(mass, mass.sum(axis=-1)))
 
 
 def interval_around(value: float, samples: NDArray[np.float64]) -> NDArray[np.float64]:

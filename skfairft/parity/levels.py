@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import torch
+import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..inputs.levels import Column, columns_of, level_name
 from ..inputs.words import shown
+from .arrays import Numbers, as_in
+from .tally import Floats
 
 __all__ = ["GROUPS", "Levels", "check_groups_word", "levels_asked", "levels_of"]
 
@@ -42,11 +43,10 @@ class Levels:
     --------
     Two columns of two levels each, of which three pairs occur:
 
-    >>> import numpy as np
     >>> groups = np.empty(3, dtype=object)
     >>> groups[:] = [("f", "a"), ("f", "b"), ("m", "b")]
     >>> levels = Levels(columns_of(groups, groups.tolist()))
-    >>> levels.merged(torch.tensor([[1.0, 2.0, 4.0]]).double(), kinds=1).tolist()
+    >>> levels.merged(np.array([[1.0, 2.0, 4.0]]), kinds=1).tolist()
     [[3.0, 4.0], [1.0, 6.0]]
     >>> levels.name(1, 0)
     "column 1='a'"
@@ -55,33 +55,33 @@ class Levels:
     columns: tuple[Column, ...]
 
     @cached_property
-    def member(self) -> Tensor:
-        """Which groups each level has, (x, L, G), float64."""
+    def member(self) -> Floats:
+        """Which groups each level has, (x, L, G)."""
         width = max(len(column.levels) for column in self.columns)
-        places = [torch.from_numpy(column.codes) for column in self.columns]
-        out = torch.zeros(len(places), width, len(places[0]), dtype=torch.float64)
-        for own, codes in zip(out, places, strict=True):
-            own[codes, torch.arange(len(codes))] = 1.0
+        out = np.zeros((len(self.columns), width, len(self.columns[0].codes)))
+        for own, column in zip(out, self.columns, strict=True):
+            own[column.codes, np.arange(len(column.codes))] = 1.0
         return out
 
     @property
-    def present(self) -> Tensor:
-        """Which places are levels, (x, L), bool."""
-        return self.member.any(dim=-1)
+    def present(self) -> NDArray[np.bool_]:
+        """Which places are levels, (x, L)."""
+        return self.member.max(axis=-1) > 0.0
 
-    def merged(self, values: Tensor, *, kinds: int) -> Tensor:
+    def merged(self, values: Numbers, *, kinds: int) -> Numbers:
         """Return sums of levels: (..., m, G) -> (..., m x, L), of so many kinds for each class."""
-        by_class = values.unflatten(-2, (-1, kinds))
-        out = torch.einsum("xlg,...crg->...cxrl", self.member.to(values.dtype), by_class)
-        return out.flatten(-4, -2)
+        by_class = values.reshape(*values.shape[:-2], -1, 1, kinds, values.shape[-1])
+        out = by_class @ as_in(self.member, values).swapaxes(-1, -2)  # (..., c, x, r, L)
+        return out.reshape(*values.shape[:-2], -1, out.shape[-1])
 
-    def divided(self, prices: Tensor, *, kinds: int) -> Tensor:
+    def divided(self, prices: Numbers, *, kinds: int) -> Numbers:
         """Return what each group pays by the prices of its levels: (m x, L) -> (m, G).
 
         The transpose of `merged`.
         """
-        by_column = prices.unflatten(-2, (-1, len(self.columns), kinds))
-        return torch.einsum("xlg,cxrl->crg", self.member, by_column).flatten(0, 1)
+        by_column = prices.reshape(-1, len(self.columns), kinds, prices.shape[-1])
+        out = (by_column @ as_in(self.member, prices)).sum(1)  # (c, r, G)
+        return out.reshape(-1, out.shape[-1])
 
     def name(self, column: int, level: int) -> str:
         """Return a level in words, such as ``sex='f'``."""
@@ -123,7 +123,6 @@ def levels_asked(how: str, groups: NDArray[Any], sensitive_features: Any) -> Lev
     --------
     One column is its own levels:
 
-    >>> import numpy as np
     >>> levels_asked("columns", np.array(["f", "m"]), ["f", "m"]) is None
     True
     """

@@ -48,14 +48,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import norm
-from torch import Tensor
 
 from .cells import Floats
 from .chance import chance_quantile, chance_size
-from .contrasts import BLOCK_ELEMENTS, Ends, Pairs, first_places, ordered_pairs
+from .contrasts import (
+    BLOCK_ELEMENTS,
+    Ends,
+    Pairs,
+    first_places,
+    largest_before,
+    ordered_pairs,
+    taken,
+)
 from .counts import as_mass
 from .moments import Parity, largest, shortfall
 from .rate_limits import effective_rows, wilson_limits
@@ -134,57 +140,56 @@ def distance_limits(
     if rule.largest:
         found = _limits_of_largest(rates, rows / inflation**2, confidence)
         # Of a rate that no row tells of nothing can be said but that it is at most 1.
-        present = rule.present(table.shape[-3]).unflatten(0, rates.shape[-3:-1])
-        unknown = (rates.isnan() & present).flatten(-3).any(dim=-1).numpy()
+        present = rule.present(table.shape[-3]).reshape(rates.shape[-3:])
+        unknown = (np.isnan(rates) & present).any(axis=(-3, -2, -1))
         found = replace(found, high=np.where(unknown & ~np.isnan(found.high), 1.0, found.high))
     elif rule.ratio:
-        found = _limits_of_shortfall(
-            rates.flatten(-3, -2), rows.flatten(-3, -2) / inflation**2, confidence
-        )
+        found = _limits_of_shortfall(rates, rows / inflation**2, confidence)
     else:
         found = limits_between(rates, rows / inflation**2, confidence=confidence)
     alike = np.array(np.broadcast_to(tuned, found.high.shape))
     if alike.any():
-        z, which = max(1.0, float(norm.ppf(confidence))), torch.from_numpy(alike)
-        own = rates[which]
-        limits = wilson_limits(own, rows[which] / inflation**2, z)
+        z, own, high = max(1.0, float(norm.ppf(confidence))), rates[alike], np.array(found.high)
+        limits = wilson_limits(own, rows[alike] / inflation**2, z)
         tied = tied_limit(rule, own, *limits, z, confidence)
-        found.high[alike] = np.maximum(found.high[alike], tied)
+        high[alike] = np.maximum(high[alike], tied)
+        found = replace(found, high=high)
     return found
 
 
-def _limits_of_largest(rates: Tensor, rows: Tensor, confidence: float) -> DistanceLimits:
+def _limits_of_largest(rates: Floats, rows: Floats, confidence: float) -> DistanceLimits:
     """Return the largest of rates (..., c, 1, G) with its limits."""
-    flat, behind = rates.flatten(-3), rows.flatten(-3)
-    known = (~flat.isnan()).sum(dim=-1).clamp(min=1)
+    flat, behind = (each.reshape(*each.shape[:-3], -1) for each in (rates, rows))
+    known = np.maximum((~np.isnan(flat)).sum(axis=-1), 1)
     # That no lower limit of so many is above its rate; they are of different rows.
-    z = torch.from_numpy(np.array(norm.ppf(confidence ** (1.0 / known.numpy()))))
+    z = np.array(norm.ppf(confidence ** (1.0 / known)))
     low, _ = wilson_limits(flat, behind, z[..., None])
     _, high = wilson_limits(flat, behind, float(norm.ppf(confidence)))
-    return DistanceLimits(*(largest(each).numpy() for each in (flat, low, high)))
+    return DistanceLimits(*(largest(each) for each in (flat, low, high)))
 
 
-def _limits_of_shortfall(rates: Tensor, rows: Tensor, confidence: float) -> DistanceLimits:
-    """Return the largest shortfall of the ratios of rates (..., m, G) with its limits."""
+def _limits_of_shortfall(rates: Floats, rows: Floats, confidence: float) -> DistanceLimits:
+    """Return the largest shortfall of the ratios of rates (..., c, r, G) with its limits."""
+    rates, rows = (each.reshape(*each.shape[:-3], -1, each.shape[-1]) for each in (rates, rows))
     below = shortfall(rates)
-    moments = (~below.isnan()).sum(dim=-1).max().clamp(min=1)
-    each = (2.0 * confidence - 1.0) ** (1.0 / int(moments))
+    none = np.isnan(below)
+    moments = max(1, int((~none).sum(axis=-1).max()))
+    each = (2.0 * confidence - 1.0) ** (1.0 / moments)
     lowest, _ = ratio_limits(rates, rows, confidence=confidence)
     _, highest = ratio_limits(rates, rows, confidence=(1.0 + each) / 2.0)
     # Of rates that are all 0 nothing is known of the ratio.
-    low, high = 1.0 - highest.nan_to_num(nan=1.0), 1.0 - lowest.nan_to_num(nan=0.0)
-    none = below.isnan()
+    low, high = 1.0 - np.nan_to_num(highest, nan=1.0), 1.0 - np.nan_to_num(lowest, nan=0.0)
     return DistanceLimits(
-        *(largest(values.masked_fill(none, torch.nan)).numpy() for values in (below, low, high))
+        *(largest(np.where(none, np.nan, values)) for values in (below, low, high))
     )
 
 
-def limits_between(rates: Tensor, rows: Tensor, *, confidence: float = 0.95) -> DistanceLimits:
+def limits_between(rates: Floats, rows: Floats, *, confidence: float = 0.95) -> DistanceLimits:
     """Return `distance_limits` of rates that are known, of so many effective rows.
 
     Parameters
     ----------
-    rates, rows : Tensor of shape (..., c, r, G)
+    rates, rows : ndarray of shape (..., c, r, G)
         See the module; NaN and 0 where a group has no such rows.
     confidence : float, default=0.95
         As for `distance_limits`.
@@ -193,22 +198,22 @@ def limits_between(rates: Tensor, rows: Tensor, *, confidence: float = 0.95) -> 
     --------
     Each of two rates by itself, as one kind of one class:
 
-    >>> rates = torch.tensor([[0.6, 0.5], [0.3, 0.3]]).double()[:, None, None]
-    >>> found = limits_between(rates, torch.full_like(rates, 100.0))
+    >>> rates = np.array([[0.6, 0.5], [0.3, 0.3]])[:, None, None]
+    >>> found = limits_between(rates, np.full_like(rates, 100.0))
     >>> found.distance.round(3).tolist(), found.high.round(3).tolist()
     ([0.1, 0.0], [0.212, 0.106])
     """
     low, high = wilson_limits(rates, rows, float(norm.ppf(confidence)))
-    upper = _upper(rates, (high - rates).square(), (rates - low).square())
+    upper = _upper(rates, (high - rates) ** 2, (rates - low) ** 2)
 
     ends, (n_classes, kinds) = Ends.of(rates), rates.shape[-3:-1]
     # One of several classes is the furthest apart by chance, too.
     level = (2.0 * confidence - 1.0) ** (1.0 / n_classes)
     z = ends.by_chance(lambda n_groups: chance_quantile(n_groups, kinds, level))
     low, high = wilson_limits(rates, rows, z[..., None, None])
-    variance = ends.variance((high - rates).square(), (rates - low).square())
-    lower = -ends.most(variance.sqrt() - ends.apart)  # of what least is known of
-    return DistanceLimits(ends.distance.numpy(), lower.clamp(min=0.0).numpy(), upper.numpy())
+    variance = ends.variance((high - rates) ** 2, (rates - low) ** 2)
+    lower = -ends.most(np.sqrt(variance) - ends.apart)  # of what least is known of
+    return DistanceLimits(ends.distance, np.maximum(lower, 0.0), upper)
 
 
 def rows_needed(
@@ -283,18 +288,20 @@ def rows_needed(
     if rule.ratio:
         surer = float(norm.cdf(z + z_power))
         return _enough(rule, table, squares, bound, confidence=surer, **given)
-    if rule.largest:
-        left, error = bound - rates.flatten(-3), inflation * variance.flatten(-3).sqrt()
-        times = (z + z_power) / left * error
-    else:
-        ends, kinds = Ends.of(rates), rates.shape[-2]
-        error = inflation * ends.variance(variance, variance).sqrt()
-        chance = ends.by_chance(lambda n_groups: chance_size(n_groups, kinds)) * error
-        left = bound - (ends.apart.square() - chance.square()).clamp(min=0.0).sqrt()
-        z_chance = ends.by_chance(lambda n_groups: chance_quantile(n_groups, kinds, power))
-        times = torch.maximum((z + z_power) / left, (z + z_chance) / bound) * error
-    wanted = (n_rows * times.square()).ceil().masked_fill(left <= 0.0, torch.inf)
-    found = (largest(wanted) if rule.largest else ends.most(wanted)).numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):  # where nothing is left
+        if rule.largest:
+            left = bound - rates.reshape(*rates.shape[:-3], -1)
+            error = inflation * np.sqrt(variance.reshape(left.shape))
+            times = (z + z_power) / left * error
+        else:
+            ends, kinds = Ends.of(rates), rates.shape[-2]
+            error = inflation * np.sqrt(ends.variance(variance, variance))
+            chance = ends.by_chance(lambda n_groups: chance_size(n_groups, kinds)) * error
+            left = bound - np.sqrt(np.maximum(ends.apart**2 - chance**2, 0.0))
+            z_chance = ends.by_chance(lambda n_groups: chance_quantile(n_groups, kinds, power))
+            times = np.maximum((z + z_power) / left, (z + z_chance) / bound) * error
+        wanted = np.where(left <= 0.0, np.inf, np.ceil(n_rows * times**2))
+    found = largest(wanted) if rule.largest else ends.most(wanted)
     if not tuned or not np.isfinite(found):
         return found
     return np.maximum(found, _enough(rule, table, squares, bound, confidence=confidence, **given))
@@ -333,44 +340,43 @@ def _enough(
     return np.ceil(n_rows * np.exp(np.array(high)))
 
 
-def _rates_and_rows(rule: Parity, table: Floats, squares: Floats) -> tuple[Tensor, Tensor]:
+def _rates_and_rows(rule: Parity, table: Floats, squares: Floats) -> tuple[Floats, Floats]:
     """Return rates and effective rows by class and kind, (..., c, r, G)."""
     mass = as_mass(table)
-    rates = rule.rates(mass, mass.sum(dim=-1))
-    rows = torch.from_numpy(effective_rows(rule, table, squares))
-    by_class = (-1, len(rule.kinds))
-    return rates.unflatten(-2, by_class), rows.unflatten(-2, by_class)
+    rates = rule.rates(mass, mass.sum(axis=-1))
+    rows = effective_rows(rule, table, squares)
+    shape = *rates.shape[:-2], -1, len(rule.kinds), rates.shape[-1]
+    return rates.reshape(shape), rows.reshape(shape)
 
 
-def _upper(rates: Tensor, above: Tensor, below: Tensor) -> Tensor:
+def _upper(rates: Floats, above: Floats, below: Floats) -> Floats:
     """Return the largest upper limit (...) of all contrasts of rates (..., c, r, G).
 
     ``above`` and ``below`` are squared distances from the rates to their limits.
     """
-    flat = (each.flatten(0, -3) for each in (rates, above, below))
+    flat = (each.reshape(-1, *each.shape[-2:]) for each in (rates, above, below))
     found = [_largest_sum_of(*_fronts(pairs)) for pairs in ordered_pairs(*flat)]
-    largest = torch.cat(found).reshape(rates.shape[:-2]).amax(dim=-1)
-    return largest.masked_fill(largest.isinf(), torch.nan)
+    highest = np.concatenate(found).reshape(rates.shape[:-2]).max(axis=-1)
+    return np.where(np.isinf(highest), np.nan, highest)
 
 
-def _fronts(pairs: Pairs) -> tuple[Tensor, Tensor]:
+def _fronts(pairs: Pairs) -> tuple[Floats, Floats]:
     """Return difference and variance of the pairs that no other pair beats, each (b, r, f).
 
     One that has less of both than another of the same kind is in no contrast of the largest limit;
     of the 870 pairs of thirty groups few are left. Places that remain have difference -inf.
     """
-    difference = (pairs.larger - pairs.smaller).masked_fill(pairs.none, -torch.inf).flatten(-2)
-    variance = (pairs.above + pairs.below).masked_fill(pairs.none, 0.0).flatten(-2)
-    difference, order = difference.sort(dim=-1, descending=True)
-    variance = variance.gather(-1, order)
-    best_before = variance.cummax(dim=-1).values.roll(1, dims=-1)
-    best_before[..., 0] = -1.0
-    beaten = variance <= best_before
+    flat = *pairs.none.shape[:-2], -1
+    difference = np.where(pairs.none, -np.inf, pairs.larger - pairs.smaller).reshape(flat)
+    variance = np.where(pairs.none, 0.0, pairs.above + pairs.below).reshape(flat)
+    order = np.argsort(-difference, axis=-1, kind="stable")
+    difference, variance = taken(difference, order), taken(variance, order)
+    beaten = variance <= largest_before(variance)
     kept = first_places(~beaten)
-    return difference.masked_fill(beaten, -torch.inf).gather(-1, kept), variance.gather(-1, kept)
+    return taken(np.where(beaten, -np.inf, difference), kept), taken(variance, kept)
 
 
-def _largest_sum_of(differences: Tensor, variances: Tensor) -> Tensor:
+def _largest_sum_of(differences: Floats, variances: Floats) -> Floats:
     """Return the largest sum of differences plus root of the variances' sum: (b, r, f) -> (b,).
 
     One place is taken of each of the r kinds, in all combinations.
@@ -378,10 +384,11 @@ def _largest_sum_of(differences: Tensor, variances: Tensor) -> Tensor:
     kinds, width = differences.shape[-2:]
     size = max(1, BLOCK_ELEMENTS // width**kinds)
     found = []
-    for difference, variance in zip(differences.split(size), variances.split(size), strict=True):
+    for start in range(0, len(differences), size):
+        difference, variance = (each[start : start + size] for each in (differences, variances))
         d, v = difference[:, 0], variance[:, 0]
         for kind in range(1, kinds):
-            d = (d[:, :, None] + difference[:, kind, None]).flatten(1)
-            v = (v[:, :, None] + variance[:, kind, None]).flatten(1)
-        found.append((d + v.sqrt()).amax(dim=-1))
-    return torch.cat(found)
+            d = (d[:, :, None] + difference[:, kind, None]).reshape(len(d), -1)
+            v = (v[:, :, None] + variance[:, kind, None]).reshape(len(v), -1)
+        found.append((d + np.sqrt(v)).max(axis=-1))
+    return np.concatenate(found)

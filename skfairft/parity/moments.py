@@ -24,17 +24,23 @@ Where each sensitive column is compared by itself, sums and counts are those of 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from ..inputs.words import shown
+from .arrays import Numbers, as_in, library
 from .levels import Levels
 from .table import RATES, Rate
+from .tally import Floats
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "Parity",
@@ -62,9 +68,9 @@ class Parity:
         The rates; those of one class are neighbours.
     positives : range
         The classes.
-    events : Tensor of shape (m, k), float64
+    events : ndarray of shape (m, k)
         ``E``, how much rows of a true label count: 0 or 1, or see `moments`.
-    class_weight : Tensor of shape (k,), float64, or None
+    class_weight : ndarray of shape (k,) or None
         See `moments`.
     largest : bool, default=False
         Whether the largest rate counts, and not how far rates are apart.
@@ -78,8 +84,8 @@ class Parity:
 
     kinds: tuple[Rate, ...]
     positives: range
-    events: Tensor
-    class_weight: Tensor | None = None
+    events: Floats
+    class_weight: Floats | None = None
     largest: bool = False
     levels: Levels | None = None
     ratio: bool = False
@@ -90,7 +96,7 @@ class Parity:
         return 1 if self.largest else 2
 
     @property
-    def conditions(self) -> Tensor | None:
+    def conditions(self) -> Floats | None:
         """The events, each once, within which a score's mean is to be equal: (c, k).
 
         None if no mean of scores tells of the rates, because they ask whether predictions are
@@ -104,21 +110,20 @@ class Parity:
         n_classes = self.events.shape[1]
         distinct = list(dict.fromkeys(map(tuple, self.events.tolist())))
         if n_classes > 2 and not all(kind.of_all for kind in self.kinds):
-            return torch.eye(n_classes, dtype=torch.float64)[self.events.any(dim=0)]
-        return torch.tensor(distinct, dtype=torch.float64)
+            return np.eye(n_classes)[self.events.any(axis=0)]
+        return np.array(distinct)
 
     @property
     def n_columns(self) -> int:
         """How many columns are compared, each by itself; intersections are one."""
         return 1 if self.levels is None else len(self.levels.columns)
 
-    def present(self, n_groups: int) -> Tensor:
-        """Return which places of the rates (m, G) are of groups, or levels: bool."""
+    def present(self, n_groups: int) -> NDArray[np.bool_]:
+        """Return which places of the rates (m, G) are of groups, or levels."""
         if self.levels is None:
-            return torch.ones(len(self.events), n_groups, dtype=torch.bool)
-        n_classes = len(self.events) // len(self.kinds)
-        by_column = self.levels.present[:, None].expand(n_classes, -1, len(self.kinds), -1)
-        return by_column.flatten(0, 2)
+            return np.ones((len(self.events), n_groups), dtype=np.bool_)
+        n_classes, kinds = len(self.events) // len(self.kinds), len(self.kinds)
+        return np.tile(self.levels.present.repeat(kinds, axis=0), (n_classes, 1))
 
     def origin(self, moment: int) -> tuple[int, int]:
         """Return the number of a moment's event, and of its column."""
@@ -132,31 +137,40 @@ class Parity:
             return shown(groups[place])
         return self.levels.name(self.origin(moment)[1], place)
 
-    def compared(self, values: Tensor) -> Tensor:
+    def compared(self, values: Numbers) -> Numbers:
         """Return sums of what is compared: (..., m, G) of groups; of levels see `Levels`."""
         return values if self.levels is None else self.levels.merged(values, kinds=len(self.kinds))
 
-    def paid(self, prices: Tensor) -> Tensor:
+    def paid(self, prices: Numbers) -> Numbers:
         """Return the prices that groups pay, the transpose of `compared`."""
         return prices if self.levels is None else self.levels.divided(prices, kinds=len(self.kinds))
 
-    def counts(self, count: Tensor) -> Tensor:
+    def counts(self, count: Numbers) -> Numbers:
         """Return what the rates are shares of: (..., k, G) -> (..., m, G)."""
-        return self.compared(self.events @ count)
+        return self.compared(as_in(self.events, count) @ count)
 
-    def fewest_groups(self, count: Tensor) -> int:
+    def of_cells(self, prices: Numbers) -> Numbers:
+        """Return what a row adds to ``sum(prices * counts)``, the transpose of `counts`: (k, G)."""
+        return as_in(self.events, prices).T @ self.paid(prices)
+
+    def behind(self, rows: Numbers) -> Numbers:
+        """Return `counts` of rows, whatever weights their classes have."""
+        return self.compared(as_in((self.events > 0).astype(np.float64), rows) @ rows)
+
+    def fewest_groups(self, count: Floats) -> int:
         """Return in how many groups the rate that has rows in the fewest has them."""
-        return int((self.counts(count) > 0).sum(dim=-1).min())
+        return int((self.counts(count) > 0).sum(axis=-1).min())
 
-    def sums(self, mass: Tensor) -> Tensor:
+    def sums(self, mass: Numbers) -> Numbers:
         """Return the numerators of the rates, ``sum_yj C mass``: (..., k, G, k) -> (..., m, G)."""
         return self.compared(self.sums_of_groups(mass))
 
-    def sums_of_groups(self, mass: Tensor) -> Tensor:
+    def sums_of_groups(self, mass: Numbers) -> Numbers:
         """Return `sums` of the groups, whatever is compared."""
         if self._coefficients is None:
             return self._sums(mass)
-        return self._coefficients @ mass.transpose(-1, -2).flatten(-3, -2)
+        by_cell = mass.swapaxes(-1, -2).reshape(*mass.shape[:-3], -1, mass.shape[-2])
+        return as_in(self._coefficients, mass) @ by_cell
 
     def spend(self, prices: Tensor) -> Tensor:
         """Return what a row adds to ``sum(prices * sums)``: (m, G) -> (k, G, k).
@@ -167,78 +181,78 @@ class Parity:
         --------
         A false positive of group 0 costs 2, of group 1 it costs 3:
 
+        >>> import torch
         >>> moments(["fpr"], 2).spend(torch.tensor([[2.0, 3.0]]).double()).tolist()
         [[[0.0, 2.0], [0.0, 3.0]], [[0.0, 0.0], [0.0, 0.0]]]
         """
         k, prices = self.events.shape[1], self.paid(prices)
         if self._coefficients is not None:
-            return (prices.T @ self._coefficients).reshape(-1, k, k).transpose(0, 1)
+            by_cell = prices.T @ as_in(self._coefficients, prices)
+            return by_cell.reshape(-1, k, k).swapaxes(0, 1)
+        torch = library(prices)
         with torch.enable_grad():
             mass = prices.new_zeros(k, prices.shape[1], k, requires_grad=True)
             (out,) = torch.autograd.grad(self._sums(mass), mass, prices)
         return out
 
     @cached_property
-    def _coefficients(self) -> Tensor | None:
+    def _coefficients(self) -> Floats | None:
         """``C`` as a matrix (m, k * k), to sum small tables at once; None where it is large."""
         m, k = self.events.shape
         if m * k * k > _MOST_COEFFICIENTS:
             return None
-        one_each = torch.eye(k * k, dtype=torch.float64).reshape(k * k, k, 1, k)
-        return self._sums(one_each)[..., 0].T.contiguous()
+        one_each = np.eye(k * k).reshape(k * k, k, 1, k)
+        return np.ascontiguousarray(self._sums(one_each)[..., 0].T)
 
-    def _sums(self, mass: Tensor) -> Tensor:
+    def _sums(self, mass: Numbers) -> Numbers:
         """Return `sums` from the parts of the table that each kind of rate counts."""
+        xp = library(mass)
         if self.class_weight is not None:
-            mass = mass / self.class_weight[:, None, None]
+            mass = mass / as_in(self.class_weight, mass)[:, None, None]
         parts = self._against_the_rest(mass)
         own = slice(self.positives.start, self.positives.stop)
         by_kind = []  # each (..., G, c)
         for kind in self.kinds:
-            total = reduce(torch.add, (n * parts[cell] for cell, n in kind.cells.items()))
+            total = reduce(operator.add, (n * parts[cell] for cell, n in kind.cells.items()))
             if kind.pooled:
-                total = total.sum(dim=-1, keepdim=True).expand_as(total)
+                total = xp.broadcast_to(total.sum(-1)[..., None], total.shape)
             by_kind.append(total[..., own])
-        return torch.stack(by_kind, dim=-1).flatten(-2).transpose(-1, -2)
+        by_class = xp.stack(by_kind, -1)
+        return by_class.reshape(*by_class.shape[:-2], -1).swapaxes(-1, -2)
 
-    def _against_the_rest(self, mass: Tensor) -> dict[tuple[int, int], Tensor]:
+    def _against_the_rest(self, mass: Numbers) -> dict[tuple[int, int], Numbers]:
         """Return sums (..., G, k) of each class against the rest, by (true, predicted).
 
         They are sums, not differences of totals, in which small weights would drown.
         """
-        others = 1.0 - torch.eye(mass.shape[-1], dtype=mass.dtype)
+        others = as_in(1.0 - np.eye(mass.shape[-1]), mass)
         wrong = mass * others[:, None, :]
-        wrongly = wrong.sum(dim=-3)
+        wrongly = wrong.sum(-3)
         # Of the other classes' rows, those that are not predicted it.
-        rest = mass.sum(dim=-1).transpose(-1, -2) @ others - wrongly
-        missed, right = wrong.sum(dim=-1).transpose(-1, -2), mass.diagonal(dim1=-3, dim2=-1)
+        rest = mass.sum(-1).swapaxes(-1, -2) @ others - wrongly
+        missed, right = wrong.sum(-1).swapaxes(-1, -2), library(mass).diagonal(mass, 0, -3, -1)
         return {(1, 1): right, (1, 0): missed, (0, 1): wrongly, (0, 0): rest}
 
-    def rates(self, mass: Tensor, count: Tensor) -> Tensor:
+    def rates(self, mass: Numbers, count: Numbers) -> Numbers:
         """Return rates (..., m, G) of tables (..., k, G, k), (k, G); NaN without such a row.
 
         Examples
         --------
-        Of group 0 all rows are predicted 1, of group 1 none:
+        Of group 0 both rows are predicted 1, of group 1 none:
 
-        >>> from skfairft.parity.constraints import mass_table
-        >>> from skfairft.rows.tensor_rows import TensorRows
-        >>> y, s = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
-        >>> rows = TensorRows(torch.zeros(4, 1), y, None, s)
-        >>> p = torch.tensor([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]).double()
-        >>> mass, count = mass_table(p, rows, n_groups=2)
-        >>> moments(["selection_rate"], 2).rates(mass, count)
-        tensor([[1., 0.]], dtype=torch.float64)
+        >>> mass = np.array([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [1.0, 0.0]]])
+        >>> moments(["selection_rate"], 2).rates(mass, mass.sum(axis=-1))
+        array([[1., 0.]])
         """
         return divide(self.sums(mass), self.counts(count))
 
-    def gaps(self, rates: Tensor, count: Tensor) -> Tensor:
+    def gaps(self, rates: Numbers, count: Numbers) -> Numbers:
         """Return the rates (..., m, G) minus those of all groups pooled; NaN stays NaN."""
         counts = self.counts(count)
-        sums = (rates.nan_to_num(nan=0.0) * counts).sum(dim=-1, keepdim=True)
-        return rates - sums / nonzero(counts.sum(dim=-1, keepdim=True))
+        sums = (library(rates).nan_to_num(rates, nan=0.0) * counts).sum(-1)
+        return rates - (sums / nonzero(counts.sum(-1)))[..., None]
 
-    def distance(self, rates: Tensor) -> Tensor:
+    def distance(self, rates: Numbers) -> Numbers:
         """Return the distance between groups: rates (..., m, G) -> (...).
 
         The largest rate minus the smallest, summed over the moments of a class (true and false
@@ -249,87 +263,88 @@ class Parity:
 
         Examples
         --------
-        >>> rates = torch.tensor([[0.9, 0.7], [0.2, 0.1]])
+        >>> rates = np.array([[0.9, 0.7], [0.2, 0.1]])
         >>> round(moments(["tpr", "fpr"], 2).distance(rates).item(), 3)
         0.3
         """
         return self.joined(self._by_class(self.apart(rates)))
 
-    def known_distance(self, rates: Tensor, rounding: float = 0.0) -> Tensor:
+    def known_distance(self, rates: Numbers, rounding: float = 0.0) -> Numbers:
         """Return `distance` of what is known: a moment of too few rates counts as 0.
 
         With ``rounding`` a difference x counts as ``(x^2 + rounding^2)^1/2 - rounding``, which has
         no kink where the rates are equal.
         """
-        apart = self.apart(rates).nan_to_num(nan=0.0)
+        xp = library(rates)
+        apart = xp.nan_to_num(self.apart(rates), nan=0.0)
         if rounding:
-            apart = (apart.square() + rounding**2).sqrt() - rounding
+            apart = xp.sqrt(apart**2 + rounding**2) - rounding
         return self.joined(self._by_class(apart))
 
-    def apart(self, rates: Tensor) -> Tensor:
+    def apart(self, rates: Numbers) -> Numbers:
         """Return how far the rates of a moment are from the constraint: (..., G) -> (...)."""
         if self.ratio:
             return shortfall(rates)
         return largest(rates) if self.largest else spread(rates)
 
-    def joined(self, apart: Tensor) -> Tensor:
+    def joined(self, apart: Numbers) -> Numbers:
         """Return the distance that those of r rates of c classes make: (..., c, r) -> (...)."""
-        return largest_sum(apart.flatten(-2)[..., None] if self.ratio else apart)
+        return largest_sum(apart.reshape(*apart.shape[:-2], -1, 1) if self.ratio else apart)
 
-    def _by_class(self, values: Tensor) -> Tensor:
+    def _by_class(self, values: Numbers) -> Numbers:
         """Return values (..., m) by class (and column) and rate, (..., c, r)."""
-        return values.unflatten(-1, (-1, len(self.kinds)))
+        return values.reshape(*values.shape[:-1], -1, len(self.kinds))
 
 
-def divide(sums: Tensor, counts: Tensor) -> Tensor:
+def divide(sums: Numbers, counts: Numbers) -> Numbers:
     """Return the quotient, NaN where there is nothing to divide by."""
-    if not sums.requires_grad:
-        return sums / counts  # of no rows the sum is zero, too
     # Not 0 / 0: what is left out later would still have a derivative that is NaN.
-    return torch.where(counts > 0, sums / nonzero(counts), torch.nan)
+    return library(sums).where(counts > 0, sums / nonzero(counts), np.nan)
 
 
-def extremes(rates: Tensor) -> tuple[Tensor, Tensor]:
+def extremes(rates: Numbers) -> tuple[Numbers, Numbers]:
     """Return the smallest and the largest rate: (..., G) -> (...) twice.
 
     Rates that are NaN are left out; of fewer than two others both are NaN.
     """
-    unknown = rates.isnan()
+    xp = library(rates)
+    unknown = xp.isnan(rates)
     if rates.shape[-1] > 1 and not unknown.any():
-        return rates.amin(dim=-1), rates.amax(dim=-1)
-    alone = (~unknown).sum(dim=-1) < 2
-    low = rates.masked_fill(unknown, torch.inf).amin(dim=-1)
-    high = rates.masked_fill(unknown, -torch.inf).amax(dim=-1)
-    return low.masked_fill(alone, torch.nan), high.masked_fill(alone, torch.nan)
+        return xp.amin(rates, -1), xp.amax(rates, -1)
+    alone = (~unknown).sum(-1) < 2
+    low = xp.amin(xp.where(unknown, np.inf, rates), -1)
+    high = xp.amax(xp.where(unknown, -np.inf, rates), -1)
+    return xp.where(alone, np.nan, low), xp.where(alone, np.nan, high)
 
 
-def largest(rates: Tensor) -> Tensor:
+def largest(rates: Numbers) -> Numbers:
     """Return the largest rate: (..., G) -> (...); those that are NaN are left out.
 
     Examples
     --------
-    >>> largest(torch.tensor([[0.5, 0.25, torch.nan], [torch.nan, torch.nan, torch.nan]])).tolist()
+    >>> largest(np.array([[0.5, 0.25, np.nan], [np.nan, np.nan, np.nan]])).tolist()
     [0.5, nan]
     """
-    found = rates.masked_fill(rates.isnan(), -torch.inf).amax(dim=-1)
-    return found.masked_fill(found == -torch.inf, torch.nan)
+    xp = library(rates)
+    found = xp.amax(xp.where(xp.isnan(rates), -np.inf, rates), -1)
+    return xp.where(found == -np.inf, np.nan, found)
 
 
-def spread(rates: Tensor) -> Tensor:
+def spread(rates: Numbers) -> Numbers:
     """Return the largest rate minus the smallest: (..., G) -> (...).
 
     Rates that are NaN are left out; of fewer than two others it is NaN.
 
     Examples
     --------
-    >>> spread(torch.tensor([[0.5, 0.25, torch.nan], [0.5, torch.nan, torch.nan]])).tolist()
+    >>> spread(np.array([[0.5, 0.25, np.nan], [0.5, np.nan, np.nan]])).tolist()
     [0.25, nan]
     """
     low, high = extremes(rates)
     return high - low
 
 
-def shortfall(rates: Tensor) -> Tensor:
+def shortfall(rates: Numbers) -> Numbers:
     """Return 1 minus the smallest rate divided by the largest: (..., G) -> (...).
 
     Rates that are NaN are left out; of fewer than two others it is NaN. Rates that are all 0 are
@@ -337,14 +352,14 @@ def shortfall(rates: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> shortfall(torch.tensor([[0.5, 0.25, torch.nan], [0.0, 0.0, 0.0]])).tolist()
+    >>> shortfall(np.array([[0.5, 0.25, np.nan], [0.0, 0.0, 0.0]])).tolist()
     [0.5, 0.0]
     """
     low, high = extremes(rates)
-    return 1.0 - torch.where(high == 0.0, 1.0, low / nonzero(high))
+    return 1.0 - library(rates).where(high == 0.0, 1.0, low / nonzero(high))
 
 
-def largest_sum(spreads: Tensor) -> Tensor:
+def largest_sum(spreads: Numbers) -> Numbers:
     """Return the distance that spreads (..., c, r) of r rates of c classes make: (...).
 
     Summed over the rates, and of that the largest over classes. A class whose sum is NaN is left
@@ -352,14 +367,11 @@ def largest_sum(spreads: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> largest_sum(torch.tensor([[0.25, 0.5], [torch.nan, 1.0]])).item()
+    >>> float(largest_sum(np.array([[0.25, 0.5], [np.nan, 1.0]])))
     0.75
     """
-    per_class = spreads.sum(dim=-1)
-    if per_class.shape[-1] == 1:
-        return per_class[..., 0]
-    largest = per_class.nan_to_num(nan=-torch.inf).amax(dim=-1)
-    return torch.where(per_class.isnan().all(dim=-1), torch.nan, largest)
+    per_class = spreads.sum(-1)
+    return per_class[..., 0] if per_class.shape[-1] == 1 else largest(per_class)
 
 
 def moments(
@@ -367,7 +379,7 @@ def moments(
     n_classes: int,
     *,
     positives: range | None = None,
-    class_weight: Tensor | None = None,
+    class_weight: Floats | None = None,
     largest: bool = False,
     levels: Levels | None = None,
 ) -> Parity:
@@ -381,7 +393,7 @@ def moments(
         Number of classes k.
     positives : range, optional
         The positive classes, in turn. None is class 1 of two, and each of several.
-    class_weight : Tensor of shape (k,), float64, optional
+    class_weight : ndarray of shape (k,), optional
         Factors of the classes, > 0, in the weights of the rows that the moments are taken of. A
         rate is one of the rows as they are: the moments divide by them.
     largest : bool, default=False
@@ -407,16 +419,16 @@ def _moments(rates: tuple[str, ...], n_classes: int, positives: range, largest: 
     kinds = tuple(RATES[name] for name in rates)
     if all(kind.pooled for kind in kinds):
         positives = positives[:1]  # which one does not matter
-    own = torch.eye(n_classes, dtype=torch.float64)
+    own = np.eye(n_classes)
     events = [kind.of[0] * (1.0 - own) + kind.of[1] * own for kind in kinds]
     events = [
-        each.sum(dim=0).expand(n_classes, -1) if kind.pooled else each
+        np.broadcast_to(each.sum(axis=0), each.shape) if kind.pooled else each
         for kind, each in zip(kinds, events, strict=True)
     ]
     events = [each[j] for j in positives for each in events]
-    return Parity(kinds, positives, torch.stack(events), largest=largest)
+    return Parity(kinds, positives, np.stack(events), largest=largest)
 
 
-def nonzero(counts: Tensor) -> Tensor:
+def nonzero(counts: Numbers) -> Numbers:
     """Return counts to divide sums by that are zero where the counts are."""
-    return torch.where(counts > 0, counts, 1.0)
+    return library(counts).where(counts > 0, counts, 1.0)

@@ -76,7 +76,8 @@ class ParityPenalty:
 
     Examples
     --------
-    >>> from skfairft.parity.constraints import mass_table, parity
+    >>> from skfairft.parity.constraints import parity
+    >>> from skfairft.parity.sums import mass_table
     >>> y, s = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 0, 1, 1])
     >>> rows = TensorRows(torch.zeros(4, 1), y, None, s)
     >>> p = torch.tensor([[0.2, 0.8], [0.2, 0.8], [0.6, 0.4], [0.6, 0.4]]).double()
@@ -105,14 +106,12 @@ class ParityPenalty:
     def _sums(self, mass: Tensor) -> Tensor:
         if self.form != "worst":
             return self.parity.sums(mass)
-        own = self.parity.events @ mass.diagonal(dim1=0, dim2=2).T  # each row's own loss
-        return self.parity.compared(own)
+        return self.parity.counts(mass.diagonal(dim1=0, dim2=2).T)  # each row's own loss
 
     def _spend(self, prices: Tensor) -> Tensor:
         if self.form != "worst":
             return self.parity.spend(prices)
-        own = self.parity.events.T @ self.parity.paid(prices)  # (k, G)
-        return torch.diag_embed(own.T, dim1=0, dim2=2)
+        return torch.diag_embed(self.parity.of_cells(prices).T, dim1=0, dim2=2)
 
     def _of_rates(self, rates: Tensor) -> Tensor:
         if self.form == "worst":
@@ -145,7 +144,7 @@ def weighed_mass(p: Tensor, rows: TensorRows, slope: Tensor) -> Tensor:
 
     Examples
     --------
-    >>> from skfairft.parity.constraints import mass_table
+    >>> from skfairft.parity.sums import mass_table
     >>> rows = TensorRows(torch.eye(2), torch.tensor([0, 1]), None, torch.tensor([1, 0]))
     >>> p = torch.tensor([[0.5, 0.5], [0.25, 0.75]]).double()
     >>> slope = torch.arange(8).reshape(2, 2, 2).double()

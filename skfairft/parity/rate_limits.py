@@ -7,8 +7,7 @@ Wilson (1927), J. Am. Stat. Assoc. 22; Kish (1965), Survey Sampling.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from .cells import Floats
 from .counts import as_mass
@@ -45,8 +44,8 @@ def effective_rows(rule: Parity, table: Floats, squares: Floats) -> Floats:
     Two of three rows count, the first with weight 2:
 
     >>> from skfairft.parity.constraints import parity
-    >>> table = torch.tensor([[[1.0, 3.0], [0.0, 0.0]]]).double().numpy()
-    >>> squares = torch.tensor([[[1.0, 5.0], [0.0, 0.0]]]).double().numpy()
+    >>> table = np.array([[[1.0, 3.0], [0.0, 0.0]]])
+    >>> squares = np.array([[[1.0, 5.0], [0.0, 0.0]]])
     >>> rule = parity("demographic_parity", 2)
     >>> effective_rows(rule, table, table).item()
     4.0
@@ -54,35 +53,34 @@ def effective_rows(rule: Parity, table: Floats, squares: Floats) -> Floats:
     2.667
     """
     mass, squared = as_mass(table), as_mass(squares)
-    unit, once = (rule.events > 0).to(mass.dtype), rule.events.amax(dim=-1, keepdim=True)
-    behind = (unit @ each.sum(dim=-1) for each in (mass, squared))
-    total, total_squared = map(rule.compared, behind)
-    counted = (rule.sums_of_groups(each) / once for each in (mass, squared))
+    total, total_squared = (rule.behind(each.sum(axis=-1)) for each in (mass, squared))
+    once = rule.events.max(axis=-1, keepdims=True)
+    counted = (rule.sums_of_groups(each) / nonzero(once) for each in (mass, squared))
     hit, hit_squared = map(rule.compared, counted)
     missed, missed_squared = total - hit, total_squared - hit_squared
     # What is left of sums over the cells that cancel is no weight.
-    rounding = total * (table.shape[-1] ** 2 * torch.finfo(mass.dtype).eps)
+    rounding = total * (table.shape[-1] ** 2 * np.finfo(np.float64).eps)
     mean_hit, mean_missed = (
-        torch.where(weight > rounding, squares / nonzero(weight), 0.0)
+        np.where(weight > rounding, squares / nonzero(weight), 0.0)
         for weight, squares in ((hit, hit_squared), (missed, missed_squared))
     )
-    largest = torch.maximum(total_squared, mean_hit * missed + mean_missed * hit)
-    return (total * (total / nonzero(largest))).numpy()
+    largest = np.maximum(total_squared, mean_hit * missed + mean_missed * hit)
+    return total * (total / nonzero(largest))
 
 
-def wilson_limits(rates: Tensor, rows: Tensor, z: float | Tensor) -> tuple[Tensor, Tensor]:
+def wilson_limits(rates: Floats, rows: Floats, z: float | Floats) -> tuple[Floats, Floats]:
     """Return the lower and the upper limit of rates, each z standard errors away.
 
     The roots p of ``(rate - p)^2 = z^2 p (1 - p) / rows``; NaN stays NaN.
 
     Examples
     --------
-    >>> low, high = wilson_limits(torch.tensor([0.0, 0.5]), torch.tensor([10.0, 10.0]), 1.96)
+    >>> low, high = wilson_limits(np.array([0.0, 0.5]), np.array([10.0, 10.0]), 1.96)
     >>> [round(each, 3) for each in low.tolist() + high.tolist()]
     [0.0, 0.237, 0.278, 0.763]
     """
     centre = rates * rows + z**2 / 2.0
-    half = z * ((rates * (1.0 - rates)).clamp(min=0.0) * rows + z**2 / 4.0).sqrt()
+    half = z * np.sqrt(np.maximum(rates * (1.0 - rates), 0.0) * rows + z**2 / 4.0)
     # Rounding must not move a limit over its rate.
-    low = torch.minimum((centre - half) / (rows + z**2), rates)
-    return low, torch.maximum((centre + half) / (rows + z**2), rates)
+    low = np.minimum((centre - half) / (rows + z**2), rates)
+    return low, np.maximum((centre + half) / (rows + z**2), rates)

@@ -12,11 +12,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-import torch
 from scipy.stats import norm, qmc
-from torch import Tensor
 
 from .cells import Floats
+from .contrasts import taken
 from .moments import Parity
 
 __all__ = ["tied_limit"]
@@ -28,7 +27,7 @@ _NUMBERS = 2**23
 
 
 def tied_limit(
-    rule: Parity, rates: Tensor, low: Tensor, high: Tensor, z: float, confidence: float
+    rule: Parity, rates: Floats, low: Floats, high: Floats, z: float, confidence: float
 ) -> Floats:
     """Return the quantile of the distance of rates that err as far as their limits say.
 
@@ -36,7 +35,7 @@ def tied_limit(
     ----------
     rule : Parity
         Whose distance it is.
-    rates, low, high : Tensor of shape (b, c, r, G), float64
+    rates, low, high : ndarray of shape (b, c, r, G)
         See `skfairft.parity.limits`; rates, and their limits z errors away. NaN is left out.
     z : float
         Of the limits.
@@ -59,32 +58,32 @@ def tied_limit(
     A rate of two groups, of error 0.05. Where it is the same, the limit is that of both sides:
 
     >>> from skfairft.parity.constraints import parity
-    >>> rates = torch.tensor([[0.5, 0.5], [0.5, 0.7]]).double()[:, None, None]
+    >>> rates = np.array([[0.5, 0.5], [0.5, 0.7]])[:, None, None]
     >>> rule = parity("demographic_parity", 2)
     >>> tied_limit(rule, rates, rates - 0.05, rates + 0.05, 1.0, 0.95).round(2).tolist()
     [0.14, 0.32]
     """
-    order = torch.from_numpy(np.lexsort((rates.numpy(), (high - low).numpy())))
-    rates, low, high = (each.gather(-1, order) for each in (rates, low, high))
+    order = np.lexsort((rates, high - low))
+    rates, low, high = (taken(each, order) for each in (rates, low, high))
     n_classes, kinds, n_groups = rates.shape[1:]
     step = max(1, _NUMBERS // (_DRAWS * kinds * n_groups))
     found = np.empty(len(rates))
     for i in range(len(rates)):  # one after the other, some classes at a time: it takes memory
         # Classes by their rates, whatever their order.
-        by_rate = torch.from_numpy(np.lexsort(rates[i].flatten(1).numpy().T))
+        by_rate = np.lexsort(rates[i].reshape(n_classes, -1).T)
         rate, below, above = (each[i, by_rate] for each in (rates, rates - low, high - rates))
         spreads = []
         for start in range(0, n_classes, step):
             of = slice(start, start + step)
             draws = _normal(start, len(rate[of]), kinds, n_groups)
-            error = torch.where(draws > 0.0, above[of], below[of]) / z * draws
-            spreads.append(rule.apart((rate[of] + error).clamp(0.0, 1.0)))
-        found[i] = float(rule.joined(torch.cat(spreads, dim=1)).quantile(confidence))
+            error = np.where(draws > 0.0, above[of], below[of]) / z * draws
+            spreads.append(rule.apart(np.clip(rate[of] + error, 0.0, 1.0)))
+        found[i] = np.quantile(rule.joined(np.concatenate(spreads, axis=1)), confidence)
     return found
 
 
 @lru_cache(maxsize=4)
-def _normal(first: int, n_classes: int, kinds: int, n_groups: int) -> Tensor:
+def _normal(first: int, n_classes: int, kinds: int, n_groups: int) -> Floats:
     """Return errors (s, c, r, G) of some classes, from a first one on."""
     size = n_classes * kinds * n_groups
     if first or size > qmc.Sobol.MAXDIM:
@@ -92,4 +91,4 @@ def _normal(first: int, n_classes: int, kinds: int, n_groups: int) -> Tensor:
     else:
         sequence = qmc.Sobol(size, scramble=False).fast_forward(1)  # after the zeros
         drawn = norm.ppf(sequence.random(_DRAWS - 1))
-    return torch.from_numpy(drawn.reshape(-1, n_classes, kinds, n_groups))
+    return drawn.reshape(-1, n_classes, kinds, n_groups)

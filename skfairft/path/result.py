@@ -456,7 +456,7 @@ class FairnessPath:
 
     def _distances(self, rule: Parity) -> NDArray[np.float64]:
         mass = as_mass(self.decisions)
-        return rule.distance(rule.rates(mass, mass.sum(dim=-1))).numpy()
+        return rule.distance(rule.rates(mass, mass.sum(axis=-1)))
 
     @property
     def _inflation(self) -> float:

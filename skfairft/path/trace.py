@@ -187,7 +187,7 @@ def fairness_path(
         if given is not None:
             shape = len(classes), len(groups)
             asked = levels_asked(clf.groups, groups, sensitive_features)
-            given_rows = (*given.encoded(classes, groups), torch.from_numpy(given.w))
+            given_rows = *given.encoded(classes, groups), given.w
             for name in (constraint, *others):
                 refuse_alone(name, *given_rows, shape=shape, positives=positives, levels=asked)
 
@@ -212,7 +212,7 @@ def fairness_path(
         assert judged.codes is not None
         shape, known = (len(clf.classes_), len(clf.groups_)), judged.codes >= 0
         # Which rows they are is known only here.
-        columns = judged.y[known], judged.codes[known], judged.w[known]
+        columns = [each[known].numpy() for each in (judged.y, judged.codes, judged.w)]
         for each in (constraint, *others):
             refuse_alone(each, *columns, shape=shape, name="cv", positives=positives, levels=levels)
     refit = problem.folds is not None and problem.folds.refit
@@ -315,6 +315,6 @@ def _classifier(
 def _measured(clf: FairLowRankHeadClassifier, given: HeldOut) -> TensorRows:
     """Return rows to measure on in the classes and groups of the classifier."""
     labels, groups = given.encoded(clf.classes_, clf.groups_)
-    rows = TensorRows(features_of(clf, given.X), labels, torch.from_numpy(given.w), groups)
+    rows = TensorRows(features_of(clf, given.X), *map(torch.from_numpy, (labels, given.w, groups)))
     # A resample would draw rows of weight zero, too.
     return rows if given.w.all() else rows.take(np.flatnonzero(given.w))

@@ -146,7 +146,7 @@ class ParityDual:
         self._smoothed = SmoothedRule(p, w, n_groups)
         #: Expected weight (k, G) of each cell, for `cell_scores`.
         self.count = self._smoothed.count
-        present = parity.present(n_groups)
+        present = torch.from_numpy(parity.present(n_groups))
         refuse_absent(parity.counts(self.count)[present] / self.count.sum())
         none = np.zeros(present.shape)
         plain = self._smoothed.plain()

@@ -13,9 +13,9 @@ from ..head.modules import RawHead, StandardizedHead, split_tail
 from ..inputs.warn import warn_user
 from ..lowrank.factorization import WeightedSVD, resolve_rank
 from ..lowrank.layer import LowRankHead
-from ..parity.constraints import cell_counts
 from ..parity.moments import nonzero
 from ..parity.penalty import ParityPenalty
+from ..parity.sums import cell_counts
 from ..rows.tensor_rows import TensorRows
 from .closed_form import ClosedFormFitter, refuse_unheld
 from .fitter import HeadFitter
@@ -225,8 +225,7 @@ class _FineTuneFitter(ClosedFormFitter):
         n_classes, n_groups = self._problem.n_classes, self._problem.n_groups
         count = rule.counts(cell_counts(rows, n_classes=n_classes, n_groups=n_groups))
         each = torch.where(count > 0, 1.0 / nonzero(count), 0.0) / (count > 0).sum()
-        of_cells = rule.events.T @ rule.paid(each)  # (k, G)
-        factors = (1.0 - _ALL_ROWS) * of_cells + _ALL_ROWS / rows.w.sum()
+        factors = (1.0 - _ALL_ROWS) * rule.of_cells(each) + _ALL_ROWS / rows.w.sum()
         w = rows.w * factors.flatten()[rows.cells(n_groups)]
         return TensorRows(rows.Z, rows.y, w * (rows.w.sum() / w.sum()), rows.codes)
 

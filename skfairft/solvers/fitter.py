@@ -209,8 +209,8 @@ class HeadFitter(ABC):
         conditions = None if self.parity is None else self.parity.conditions
         if cells is None or conditions is None:
             return torch.zeros(self._rows.Z.shape[1], 0, dtype=torch.float64)
-        member = None if problem.levels is None else problem.levels.member
-        directions = cells.directions(conditions, member)
+        member = None if problem.levels is None else torch.from_numpy(problem.levels.member)
+        directions = cells.directions(torch.from_numpy(conditions), member)
         return distinct_directions(directions, moments[1], effective_rows(self._rows.w))
 
     def _cut(self, found: WeightedSVD, weight: float) -> LowRankHead:

@@ -107,11 +107,11 @@ class JointDual:
         self._plain, self._idle = [], []
         for rule in rules:
             counts = rule.counts(self.count)
-            asked = rule.present(n_groups)
+            asked = torch.from_numpy(rule.present(n_groups))
             if rule.largest and rows is not None:
-                asked = rule.compared((rule.events > 0).double() @ rows.double()) > 0
+                asked = rule.behind(rows.double()) > 0
             refuse_absent(counts[asked] / self.count.sum())
-            self._plain.append(float(rule.distance(torch.from_numpy(plain.rates(rule)))))
+            self._plain.append(float(rule.distance(plain.rates(rule))))
             self._idle.append(
                 not rule.largest and cells is not None and self._smoothed.alike(rule, plain, cells)
             )

@@ -181,7 +181,7 @@ class MaximinDual:
         k = len(self.count)
         rows = torch.full((k, n_groups), len(p)) if rows is None else rows
         # Rows, whatever weights their classes have.
-        behind = parity.compared((parity.events > 0).double() @ rows.double())
+        behind = parity.behind(rows.double())
         there = behind > 0
         refuse_absent(parity.counts(self.count)[there] / self.count.sum())
         self._there, self._rows = there.numpy(), behind.long().numpy()

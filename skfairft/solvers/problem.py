@@ -35,7 +35,7 @@ class Problem:
         where the group is not known.
     sample_weight : Tensor of shape (n,), float64
         Of the rows, without the weights of the classes.
-    class_weight : Tensor of shape (k,), float64
+    class_weight : ndarray of shape (k,)
         Those of the classes. They say how to train; the rates of a constraint are those of the
         rows without them.
     classes, groups : ndarray of shape (k,) and (G,)
@@ -70,7 +70,7 @@ class Problem:
 
     rows: TensorRows
     sample_weight: Tensor
-    class_weight: Tensor
+    class_weight: NDArray[np.float64]
     classes: NDArray[Any]
     groups: NDArray[Any]
     head: nn.Module | None

@@ -28,7 +28,8 @@ import torch
 from torch import Tensor, nn
 
 from ..head.modules import StandardizedHead
-from ..parity.constraints import Parity, mass_table
+from ..parity.constraints import Parity
+from ..parity.sums import mass_table
 from ..rows.blocks import map_blocks, reduce_blocks
 from ..rows.tensor_rows import TensorRows
 

@@ -1,0 +1,53 @@
+"""What moments are computed with: arrays of NumPy and tensors of torch alike.
+
+Decisions are counted in arrays, which audits have and nothing else; probabilities in training are
+tensors with gradients. Many functions have one name and one order of arguments in both libraries,
+those of which `library` returns the module among them: what is called by place, as in ``where``,
+``amax(values, axis)`` or ``stack(parts, axis)``, is written once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from ..inputs.tensors import is_tensor
+from .tally import Floats
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Numbers", "as_in", "library"]
+
+Numbers = TypeVar("Numbers", Floats, "Tensor")
+"""Arrays in, arrays out; tensors in, tensors out."""
+
+
+def library(values: Any) -> Any:
+    """Return torch for a tensor, NumPy for anything else.
+
+    Examples
+    --------
+    >>> library(np.ones(2)).__name__
+    'numpy'
+    """
+    if not is_tensor(values):
+        return np
+    import torch
+
+    return torch
+
+
+def as_in(constants: Floats, values: Numbers) -> Numbers:
+    """Return constants as an array, or as a tensor of the dtype of the values, whichever these are.
+
+    Examples
+    --------
+    >>> import torch
+    >>> as_in(np.array([1.0, 2.0]), torch.zeros(1))
+    tensor([1., 2.])
+    """
+    if isinstance(values, np.ndarray):
+        return constants
+    return library(values).from_numpy(constants).to(values)
