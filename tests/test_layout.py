@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Which rooms each room may look into: those that the data passed before.
 LOOKS_INTO = {
     "_version": "",
+    "_on_demand": "",
     "inputs": "",
     "preprocessing": "",
     "onnx": "",
@@ -24,7 +25,7 @@ LOOKS_INTO = {
     "lowrank": "inputs rows",
     "head": "inputs rows feature_store backbone parity lowrank",
     "solvers": "inputs rows backbone parity lowrank head",
-    "summary": "inputs backbone parity head solvers",
+    "summary": "_on_demand inputs backbone parity head solvers",
     "saving": "_version inputs backbone parity lowrank head solvers summary",
     "fitting": "inputs rows backbone parity lowrank head solvers",
     "solving": "inputs parity head solvers fitting",
@@ -39,7 +40,7 @@ LOOKS_INTO = {
     "path": "inputs rows backbone parity head solvers saving fitting classifier",
     "metrics": "inputs parity",
     "distributed": "inputs feature_store backbone",
-    "displays": "inputs rows backbone parity lowrank summary fitting path metrics",
+    "displays": "_on_demand inputs rows backbone parity lowrank summary fitting path metrics",
     "report": (
         "_version inputs backbone parity summary predicting classifier path metrics displays"
     ),
@@ -47,7 +48,8 @@ LOOKS_INTO = {
     "cli": "_version inputs parity classifier path metrics displays",
     "__main__": "cli",
     "__init__": (
-        "_version inputs backbone solvers classifier loading compression path displays report"
+        "_version _on_demand inputs backbone solvers classifier loading compression path displays "
+        "report"
     ),
 }
 
@@ -95,6 +97,29 @@ GRAPH = {
     module: {found if found in MODULES else room(found) for found, _ in imports(module)}
     for module in MODULES
 }
+
+
+def homes(module):
+    """Return the modules by name that a package imports on demand; None of other packages."""
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "on_demand":
+            return ast.literal_eval(node.args[1])
+    return None
+
+
+ON_DEMAND = [module for module in MODULES if homes(module) is not None]
+
+
+@pytest.mark.parametrize("module", ON_DEMAND)
+def test_what_is_imported_on_demand_is_what_checkers_of_types_see(module):
+    """So what is said here of the imports that they see is true of those on demand."""
+    (checked,) = (
+        node
+        for node in MODULES[module].body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    seen = {alias.name: f".{node.module}" for node in checked.body for alias in node.names}
+    assert homes(module) == seen
 
 
 def test_all_rooms_are_there():

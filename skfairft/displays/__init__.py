@@ -3,13 +3,18 @@
 Must not know how a model was fitted. matplotlib is imported when a plot is drawn.
 """
 
-from ._calibration import GroupCalibrationDisplay
-from ._compression import CompressionDisplay
-from ._group_rates import GroupRatesDisplay
-from ._importance import FisherImportanceDisplay
-from ._scatter import FeatureScatterDisplay
-from ._spectrum import SingularSpectrumDisplay
-from ._tradeoff import FairnessTradeoffDisplay
+from typing import TYPE_CHECKING
+
+from .._on_demand import on_demand
+
+if TYPE_CHECKING:
+    from ._calibration import GroupCalibrationDisplay
+    from ._compression import CompressionDisplay
+    from ._group_rates import GroupRatesDisplay
+    from ._importance import FisherImportanceDisplay
+    from ._scatter import FeatureScatterDisplay
+    from ._spectrum import SingularSpectrumDisplay
+    from ._tradeoff import FairnessTradeoffDisplay
 
 __all__ = [
     "CompressionDisplay",
@@ -20,3 +25,16 @@ __all__ = [
     "GroupRatesDisplay",
     "SingularSpectrumDisplay",
 ]
+
+__getattr__, __dir__ = on_demand(
+    __name__,
+    {
+        "CompressionDisplay": "._compression",
+        "FairnessTradeoffDisplay": "._tradeoff",
+        "FeatureScatterDisplay": "._scatter",
+        "FisherImportanceDisplay": "._importance",
+        "GroupCalibrationDisplay": "._calibration",
+        "GroupRatesDisplay": "._group_rates",
+        "SingularSpectrumDisplay": "._spectrum",
+    },
+)

@@ -3,8 +3,15 @@
 Must not know how it was fitted.
 """
 
+from typing import TYPE_CHECKING
+
+from .._on_demand import on_demand
 from .inside import features_input, final_classifier
-from .model import ModelSummary
-from .read import summarize
+
+if TYPE_CHECKING:
+    from .model import ModelSummary
+    from .read import summarize
 
 __all__ = ["ModelSummary", "features_input", "final_classifier", "summarize"]
+
+__getattr__, __dir__ = on_demand(__name__, {"ModelSummary": ".model", "summarize": ".read"})

@@ -10,8 +10,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ..backbone.modules import ModuleParamsMixin
-
 __all__ = [
     "deciding_wrapper",
     "features_input",
@@ -198,6 +196,8 @@ def path_inside(estimator: Any) -> list[Any]:
 
 
 def _is_head_classifier(estimator: Any) -> bool:
+    from ..backbone.modules import ModuleParamsMixin  # with torch, that other displays do without
+
     # Of this package's two estimators, which share the first class, the classifier is one.
     return isinstance(estimator, ModuleParamsMixin) and isinstance(estimator, ClassifierMixin)
 
