@@ -2,8 +2,8 @@
 
 Decisions are counted in arrays, which audits have and nothing else; probabilities in training are
 tensors with gradients. Many functions have one name and one order of arguments in both libraries,
-those of which `library` returns the module among them: what is called by place, as in ``where``,
-``amax(values, axis)`` or ``stack(parts, axis)``, is written once.
+those of which `library` returns the module among them: what is called by place, as in
+``where(which, a, b)`` or ``stack(parts, axis)``, is written once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .tally import Floats
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Numbers", "as_in", "library"]
+__all__ = ["Numbers", "as_in", "highest", "library", "lowest"]
 
 Numbers = TypeVar("Numbers", Floats, "Tensor")
 """Arrays in, arrays out; tensors in, tensors out."""
@@ -51,3 +51,37 @@ def as_in(constants: Floats, values: Numbers) -> Numbers:
     if isinstance(values, np.ndarray):
         return constants
     return library(values).from_numpy(constants).to(values)
+
+
+def lowest(values: Numbers) -> Numbers:
+    """Return the smallest along the last axis: (..., G) -> (...).
+
+    Examples
+    --------
+    >>> lowest(np.array([[2.0, 1.0], [3.0, 4.0]])).tolist()
+    [1.0, 3.0]
+    """
+    if isinstance(values, np.ndarray):
+        return _last_first(values).min(axis=0).T
+    return values.amin(-1)
+
+
+def highest(values: Numbers) -> Numbers:
+    """Return the largest along the last axis: (..., G) -> (...).
+
+    Examples
+    --------
+    >>> highest(np.array([[2.0, 1.0], [3.0, 4.0]])).tolist()
+    [2.0, 4.0]
+    """
+    if isinstance(values, np.ndarray):
+        return _last_first(values).max(axis=0).T
+    return values.amax(-1)
+
+
+def _last_first(values: Floats) -> Floats:
+    """Return values with their axes turned around, such that NumPy compares all rows at once.
+
+    Along an axis of a few groups it goes row by row, which takes up to 25 times as long.
+    """
+    return np.ascontiguousarray(values.T)

@@ -34,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..inputs.words import shown
-from .arrays import Numbers, as_in, library
+from .arrays import Numbers, as_in, highest, library, lowest
 from .levels import Levels
 from .table import RATES, Rate
 from .tally import Floats
@@ -310,10 +310,10 @@ def extremes(rates: Numbers) -> tuple[Numbers, Numbers]:
     xp = library(rates)
     unknown = xp.isnan(rates)
     if rates.shape[-1] > 1 and not unknown.any():
-        return xp.amin(rates, -1), xp.amax(rates, -1)
+        return lowest(rates), highest(rates)
     alone = (~unknown).sum(-1) < 2
-    low = xp.amin(xp.where(unknown, np.inf, rates), -1)
-    high = xp.amax(xp.where(unknown, -np.inf, rates), -1)
+    low = lowest(xp.where(unknown, np.inf, rates))
+    high = highest(xp.where(unknown, -np.inf, rates))
     return xp.where(alone, np.nan, low), xp.where(alone, np.nan, high)
 
 
@@ -326,7 +326,7 @@ def largest(rates: Numbers) -> Numbers:
     [0.5, nan]
     """
     xp = library(rates)
-    found = xp.amax(xp.where(xp.isnan(rates), -np.inf, rates), -1)
+    found = highest(xp.where(xp.isnan(rates), -np.inf, rates))
     return xp.where(found == -np.inf, np.nan, found)
 
 

@@ -242,13 +242,13 @@ class _Expected(NamedTuple):
     """What a smoothed rule comes to, in expectation over rows."""
 
     value: float  # of the score
-    mass: Tensor  # (k, G, k), the table of its decisions
+    mass: Floats  # (k, G, k), the table of its decisions
     decision: Floats  # (k, n), of each row its part of them
-    cells: Tensor  # (k, G), the weight of each cell
+    cells: Floats  # (k, G), the share of each cell
 
     def rates(self, parity: Parity) -> Floats:
         """Return its rates (m, G)."""
-        return parity.rates(self.mass, self.cells / self.cells.sum()).numpy()
+        return parity.rates(self.mass, self.cells)
 
 
 class SmoothedRule:
@@ -274,6 +274,7 @@ class SmoothedRule:
         self.P = np.ascontiguousarray(p.numpy().T)
         #: Expected weight (k, G) of each cell.
         self.count = (w @ p).reshape(-1, n_groups)
+        self._cells: Floats = (self.count / self.count.sum()).numpy()
 
     def at(self, scores: Tensor, temperature: float) -> _Expected:
         """Return what the rule of `cell_scores` (k, G, k) comes to."""
@@ -284,8 +285,8 @@ class SmoothedRule:
         total = decision.sum(axis=0)
         decision *= self.share / total
         value = float(self.share @ (best + temperature * np.log(total)))
-        mass = torch.from_numpy(self.P @ decision.T).reshape(k, n_groups, k)
-        return _Expected(value, mass, decision, self.count)
+        mass = (self.P @ decision.T).reshape(k, n_groups, k)
+        return _Expected(value, mass, decision, self._cells)
 
     def plain(self) -> _Expected:
         """Return what the most accurate rule comes to."""

@@ -178,6 +178,7 @@ class MaximinDual:
         self._P = np.ascontiguousarray(p.numpy().T)
         #: Expected weight (k, G) of each cell, for `cell_scores`.
         self.count = (w @ p).reshape(-1, n_groups)
+        self._cells: Floats = (self.count / self.count.sum()).numpy()
         k = len(self.count)
         rows = torch.full((k, n_groups), len(p)) if rows is None else rows
         # Rows, whatever weights their classes have.
@@ -231,9 +232,9 @@ class MaximinDual:
         value = float(self._share @ score.max(axis=0))
         decision = np.zeros_like(score)
         decision[decided, np.arange(len(decided))] = self._share
-        mass = torch.from_numpy(self._P @ decision.T).reshape(k, n_groups, k)
-        rates = self._parity.rates(mass, self.count / self.count.sum()).nan_to_num(nan=0.0).numpy()
-        accuracy = float(mass.diagonal(dim1=0, dim2=2).sum())
+        mass = (self._P @ decision.T).reshape(k, n_groups, k)
+        rates = np.nan_to_num(self._parity.rates(mass, self._cells))
+        accuracy = float(mass.diagonal(0, 0, 2).sum())
         return value, accuracy, rates
 
     def _solve(self, weight: float) -> Floats:
