@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from pkgutil import iter_modules
+from importlib.util import find_spec
 from typing import Any
 
 __all__ = ["on_demand"]
@@ -36,13 +36,10 @@ def on_demand(
     """
     module = sys.modules[package]
 
-    def modules() -> set[str]:
-        return {each.name for each in iter_modules(module.__path__) if each.name[0] != "_"}
-
     def get(name: str) -> Any:
         if name in homes:
             value = getattr(import_module(homes[name], package), name)
-        elif name in modules():
+        elif find_spec(f"{package}.{name}") is not None:
             value = import_module(f".{name}", package)
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
@@ -50,6 +47,7 @@ def on_demand(
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(module), *homes, *modules()})
+        # Not its modules: who asks for all that is listed has not the libraries of each.
+        return sorted({*vars(module), *homes})
 
     return get, names
