@@ -30,6 +30,37 @@ if TYPE_CHECKING:
     from .path import FairnessPath, fairness_path, load_path
     from .report import ModelReport, model_report
     from .solvers import ClosedForm, FineTune, PlugIn
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "ClosedForm": ".solvers",
+            "CompressionDisplay": ".displays",
+            "CompressionReport": ".compression",
+            "FairLowRankHeadClassifier": ".classifier",
+            "FairnessPath": ".path",
+            "FairnessTradeoffDisplay": ".displays",
+            "FairnessWarning": ".inputs.exceptions",
+            "FeatureScatterDisplay": ".displays",
+            "FineTune": ".solvers",
+            "FisherImportanceDisplay": ".displays",
+            "FrozenFeatureExtractor": ".backbone.extractor",
+            "GroupCalibrationDisplay": ".displays",
+            "GroupRatesDisplay": ".displays",
+            "ModelReport": ".report",
+            "PlugIn": ".solvers",
+            "SingularSpectrumDisplay": ".displays",
+            "compress": ".compression",
+            "compression_report": ".compression",
+            "fairness_path": ".path",
+            "initialize_lora": ".compression",
+            "load": ".loading",
+            "load_path": ".path",
+            "model_report": ".report",
+            "split_attention": ".compression",
+            "split_head": ".backbone.split",
+        },
+    )
 
 __all__ = [
     "ClosedForm",
@@ -58,34 +89,3 @@ __all__ = [
     "split_attention",
     "split_head",
 ]
-
-__getattr__, __dir__ = on_demand(
-    __name__,
-    {
-        "ClosedForm": ".solvers",
-        "CompressionDisplay": ".displays",
-        "CompressionReport": ".compression",
-        "FairLowRankHeadClassifier": ".classifier",
-        "FairnessPath": ".path",
-        "FairnessTradeoffDisplay": ".displays",
-        "FairnessWarning": ".inputs.exceptions",
-        "FeatureScatterDisplay": ".displays",
-        "FineTune": ".solvers",
-        "FisherImportanceDisplay": ".displays",
-        "FrozenFeatureExtractor": ".backbone.extractor",
-        "GroupCalibrationDisplay": ".displays",
-        "GroupRatesDisplay": ".displays",
-        "ModelReport": ".report",
-        "PlugIn": ".solvers",
-        "SingularSpectrumDisplay": ".displays",
-        "compress": ".compression",
-        "compression_report": ".compression",
-        "fairness_path": ".path",
-        "initialize_lora": ".compression",
-        "load": ".loading",
-        "load_path": ".path",
-        "model_report": ".report",
-        "split_attention": ".compression",
-        "split_head": ".backbone.split",
-    },
-)

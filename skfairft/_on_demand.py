@@ -19,7 +19,8 @@ def on_demand(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return the functions ``__getattr__`` and ``__dir__`` of a package.
 
-    Its modules are there, too, without being imported first.
+    Its modules are there, too, without being imported first. Checkers of types are to see imports
+    in place of these functions, which could return anything: ``if TYPE_CHECKING: ... else: ...``.
 
     Parameters
     ----------

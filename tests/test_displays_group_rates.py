@@ -1,6 +1,5 @@
 from itertools import pairwise
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -326,13 +325,12 @@ def test_what_does_not_fit_is_refused(rows):
 
 def test_weights_whose_sums_round_above_one_are_drawn():
     rng = np.random.default_rng(0)
-    y, s = rng.integers(3, size=300), rng.integers(2, size=300)
-    over = False
-    for _ in range(20):
+    y, s = rng.integers(10, size=300), rng.integers(2, size=300)
+    for _ in range(200):  # of which a third have such sums
         report = fairness_report(
             y, np.ones(300, int), sensitive_features=s, sample_weight=rng.random(300), n_boot=0
         )
-        over |= bool((report.by_group["selection_rate[1]"] > 1).any())
-        GroupRatesDisplay.from_report(report, metrics=["selection_rate"])
-        plt.close("all")
-    assert over
+        if (report.by_group["selection_rate[1]"] > 1).any():
+            break
+    assert (report.by_group["selection_rate[1]"] > 1).any()
+    GroupRatesDisplay.from_report(report, metrics=["selection_rate"])

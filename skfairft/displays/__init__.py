@@ -15,6 +15,19 @@ if TYPE_CHECKING:
     from ._scatter import FeatureScatterDisplay
     from ._spectrum import SingularSpectrumDisplay
     from ._tradeoff import FairnessTradeoffDisplay
+else:
+    __getattr__, __dir__ = on_demand(
+        __name__,
+        {
+            "CompressionDisplay": "._compression",
+            "FairnessTradeoffDisplay": "._tradeoff",
+            "FeatureScatterDisplay": "._scatter",
+            "FisherImportanceDisplay": "._importance",
+            "GroupCalibrationDisplay": "._calibration",
+            "GroupRatesDisplay": "._group_rates",
+            "SingularSpectrumDisplay": "._spectrum",
+        },
+    )
 
 __all__ = [
     "CompressionDisplay",
@@ -25,16 +38,3 @@ __all__ = [
     "GroupRatesDisplay",
     "SingularSpectrumDisplay",
 ]
-
-__getattr__, __dir__ = on_demand(
-    __name__,
-    {
-        "CompressionDisplay": "._compression",
-        "FairnessTradeoffDisplay": "._tradeoff",
-        "FeatureScatterDisplay": "._scatter",
-        "FisherImportanceDisplay": "._importance",
-        "GroupCalibrationDisplay": "._calibration",
-        "GroupRatesDisplay": "._group_rates",
-        "SingularSpectrumDisplay": "._spectrum",
-    },
-)

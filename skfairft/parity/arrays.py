@@ -1,9 +1,8 @@
 """What moments are computed with: arrays of NumPy and tensors of torch alike.
 
-Decisions are counted in arrays, which audits have and nothing else; probabilities in training are
-tensors with gradients. Many functions have one name and one order of arguments in both libraries,
-those of which `library` returns the module among them: what is called by place, as in
-``where(which, a, b)`` or ``stack(parts, axis)``, is written once.
+Decisions are counted in arrays, and audits have nothing else; probabilities in training are tensors
+with gradients. Where both libraries have a function of the same name that takes the same arguments
+by place, such as ``where(which, a, b)`` or ``stack(parts, axis)``, it is called of `library`.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from .inside import features_input, final_classifier
 if TYPE_CHECKING:
     from .model import ModelSummary
     from .read import summarize
+else:
+    __getattr__, __dir__ = on_demand(__name__, {"ModelSummary": ".model", "summarize": ".read"})
 
 __all__ = ["ModelSummary", "features_input", "final_classifier", "summarize"]
-
-__getattr__, __dir__ = on_demand(__name__, {"ModelSummary": ".model", "summarize": ".read"})
