@@ -40,7 +40,7 @@ def on_demand(
     def get(name: str) -> Any:
         if name in homes:
             value = getattr(import_module(homes[name], package), name)
-        elif find_spec(f"{package}.{name}") is not None:
+        elif name[0] != "_" and find_spec(f"{package}.{name}") is not None:
             value = import_module(f".{name}", package)
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -141,7 +141,7 @@ def _problem(clf: Any, X: Any, y: Any, sensitive_features: Any, sample_weight: A
     return Problem(
         rows=TensorRows(Z, *map(torch.from_numpy, (labels, w, codes))),
         sample_weight=torch.from_numpy(alone),
-        class_weight=torch.from_numpy(class_factors(clf.class_weight, clf.classes_, labels, alone)),
+        class_weight=class_factors(clf.class_weight, clf.classes_, labels, alone),
         classes=clf.classes_,
         groups=clf.groups_,
         head=None,

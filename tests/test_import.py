@@ -17,12 +17,14 @@ HEAVY = [
 # Of two classes, of four, with groups in several columns; of all kinds of columns.
 AUDITS = """
 import warnings
+from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import sklearn
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from skfairft import FairnessWarning
+from skfairft.cli import main
 from skfairft.metrics import (
     calibration_error,
     constraint_distance,
@@ -31,6 +33,7 @@ from skfairft.metrics import (
     equalized_odds_distance,
     fairness_report,
     fairness_scorer,
+    load_report,
     weighted_f1_error,
     worst_group_error,
 )
@@ -48,7 +51,7 @@ for weights in (None, w):
                 labels, pred, constraint=list(TABLE), ratio=True, sample_weight=weights, **more
             )
             assert report.headline["low"].notna().any()
-            print(report)
+            print(report, report.to_html(), report.to_markdown())
 for constraint, row in TABLE.items():
     constraint_distance(y, pred, constraint=constraint, **given)
     if not row.largest:
@@ -61,6 +64,14 @@ calibration_error(y, p, sample_weight=w, **given)
 calibration_error(y, np.c_[1 - p, p], **given)
 
 
+report = fairness_report(y, pred, constraint="equalized_odds", difference_bound=0.2, **given)
+assert report.bounds["holds"].notna().all()
+with TemporaryDirectory() as folder:
+    report.save(f"{folder}/report.json")
+    then = load_report(f"{folder}/report.json")
+    fairness_report(y, 1 - pred, **given).compare(then).save(f"{folder}/since.html")
+    pd.DataFrame({"y": y, "pred": pred, "s": s}).to_csv(f"{folder}/rows.csv", index=False)
+    assert main(f"audit {folder}/rows.csv --label y --prediction pred --groups s".split()) == 0
 with sklearn.config_context(enable_metadata_routing=True):
     scorer = fairness_scorer("equalized_odds_ratio")
     GridSearchCV(LogisticRegression(), {"C": [1.0]}, scoring=scorer).fit(p[:, None], pred, **given)
@@ -161,7 +172,7 @@ class TestOnDemand:
     def test_what_is_not_there_is_an_error(self, package):
         with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no .* 'gone'"):
             package.gone  # noqa: B018
-        assert not hasattr(package, "__wrapped__")
+        assert not hasattr(package, "__main__")  # asking would run it
         with pytest.raises(ImportError, match="cannot import name 'gone'"):
             exec(f"from {package.__name__} import gone")
 
