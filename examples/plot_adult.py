@@ -8,7 +8,8 @@ men, what the paper's neutralization changes about that, and what a constraint c
 
 The data are UCI Adult, of the United States census of 1994; a copy is in the package, so nothing
 is downloaded. The label is whether a person earned more than 50,000 dollars a year. It stands for
-a decision that is of use to whoever gets it, such as a loan.
+a decision that is of use to whoever gets it, such as a loan. The page
+needs ``pip install "skfairft[plots]"``.
 """
 
 # %%

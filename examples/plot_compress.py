@@ -7,7 +7,7 @@ A trained network is cut to a few percent of its parameters. What it says stays 
 the average. This page looks behind the average: at people of 65 and more, one in twenty-five.
 
 The data are UCI Adult, of which a copy is in the package. The label is whether a person earned
-more than 50,000 dollars a year.
+more than 50,000 dollars a year. The page needs ``pip install "skfairft[plots]"``.
 """
 
 # %%
@@ -18,16 +18,15 @@ more than 50,000 dollars a year.
 
 import numpy as np
 import pandas as pd
-from adult_network import pretrained_network  # as on the first page
 from sklearn.model_selection import train_test_split
 
-from skfairft.datasets import fetch_adult
+from skfairft.datasets import fetch_adult, make_adult_network
 
 X, y, _ = fetch_adult(return_X_y_s=True)
 age = np.where(X["age"] >= 65, "65 or older", "younger")
 own, rest = train_test_split(X.index, test_size=0.7, stratify=y, random_state=0)
 rows, new = train_test_split(rest, test_size=0.5, stratify=age[rest], random_state=0)
-encoder, model = pretrained_network(X.loc[own], y[own], max_epochs=5)
+encoder, model = make_adult_network(X.loc[own], y[own], max_epochs=5)
 inputs = encoder.transform(X).astype(np.float32)
 print(model)
 print(pd.Series(age[rows]).value_counts().to_string())

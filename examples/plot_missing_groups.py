@@ -7,7 +7,7 @@ A survey asked a tenth of the people for their sex. All of them have a label. Th
 with a bound between the groups to all rows, and compares with what else could be done.
 
 The data are UCI Adult, of which a copy is in the package. The label is whether a person earned
-more than 50,000 dollars a year.
+more than 50,000 dollars a year. The page needs ``pip install "skfairft[plots]"``.
 """
 
 # %%
@@ -18,10 +18,9 @@ more than 50,000 dollars a year.
 
 import numpy as np
 import pandas as pd
-from adult_network import pretrained_network  # as on the first page
 from sklearn.model_selection import train_test_split
 
-from skfairft.datasets import fetch_adult
+from skfairft.datasets import fetch_adult, make_adult_network
 
 X, y, groups = fetch_adult(return_X_y_s=True)
 sex = groups["sex"].astype(str)
@@ -29,7 +28,7 @@ cells = sex + y.astype(str)
 network, task = train_test_split(X.index, test_size=0.7, stratify=cells, random_state=0)
 train, test = train_test_split(task, test_size=0.5, stratify=cells[task], random_state=0)
 
-encoder, model = pretrained_network(X.loc[network], y[network], max_epochs=5)
+encoder, model = make_adult_network(X.loc[network], y[network], max_epochs=5)
 Z, y, sex = encoder.transform(X).astype(np.float32), y.to_numpy(), sex.to_numpy()
 
 rng = np.random.default_rng(0)

@@ -8,7 +8,8 @@ of the features. A point is chosen on validation rows and measured on test rows,
 fairlearn on the same rows.
 
 The data are UCI Adult, of which a copy is in the package. The label is whether a person earned
-more than 50,000 dollars a year, the groups are women and men.
+more than 50,000 dollars a year, the groups are women and men. The page needs
+``pip install "skfairft[plots]"``.
 """
 
 # %%
@@ -21,10 +22,9 @@ more than 50,000 dollars a year, the groups are women and men.
 
 import numpy as np
 import pandas as pd
-from adult_network import pretrained_network  # as on the first page
 from sklearn.model_selection import train_test_split
 
-from skfairft.datasets import fetch_adult
+from skfairft.datasets import fetch_adult, make_adult_network
 
 X, y, groups = fetch_adult(return_X_y_s=True)
 sex = groups["sex"].astype(str)
@@ -34,7 +34,7 @@ network, task = train_test_split(X.index, test_size=0.4, stratify=cells, random_
 train, rest = train_test_split(task, test_size=0.5, stratify=cells[task], random_state=0)
 validation, test = train_test_split(rest, test_size=0.5, stratify=cells[rest], random_state=0)
 
-encoder, model = pretrained_network(X.loc[network], y[network])
+encoder, model = make_adult_network(X.loc[network], y[network])
 X = encoder.transform(X).astype(np.float32)
 print(f"{len(train):,} rows to fit heads, {len(validation):,} to choose, {len(test):,} to measure")
 

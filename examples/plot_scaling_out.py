@@ -7,7 +7,8 @@ A table in chunks, a frozen network, and a path of heads from no constraint to p
 chunks lie. The same code runs on one machine and on a hundred: what differs is the address that
 ``Client`` is given.
 
-The data are UCI Adult again, small enough to see that the result is that in memory.
+The data are UCI Adult again, small enough to see that the result is that in memory. The page needs
+``pip install "skfairft[plots,distributed]"``.
 """
 
 # %%
@@ -22,7 +23,7 @@ import numpy as np
 from distributed import Client
 from sklearn.model_selection import train_test_split
 
-from skfairft.datasets import fetch_adult
+from skfairft.datasets import fetch_adult, make_adult_network
 
 client = Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=":0")
 
@@ -40,11 +41,10 @@ print(f"{chunks.npartitions} chunks, {len(chunks.partitions[0]):,} rows in the f
 # of the table into what the network takes: it runs at the worker that has the chunk.
 
 import torch
-from adult_network import pretrained_network
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor, fairness_path
 
-encoder, model = pretrained_network(network[X.columns], network["label"].to_numpy())
+encoder, model = make_adult_network(network[X.columns], network["label"].to_numpy())
 
 
 def rows_of(frame):

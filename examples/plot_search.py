@@ -7,7 +7,8 @@ Rank and fairness weight are parameters like any other, so scikit-learn's search
 two scores at once, by a rule of our own, in a pipeline, and with one pass of the backbone.
 
 The data are UCI Adult, of which a copy is in the package. The label is whether a person earned
-more than 50,000 dollars a year, the groups are women and men.
+more than 50,000 dollars a year, the groups are women and men. The page needs
+``pip install "skfairft[plots]"``.
 """
 
 # %%
@@ -25,10 +26,9 @@ sklearn.set_config(enable_metadata_routing=True)
 # of which 40 % are test rows. They are touched once, at the end.
 
 import numpy as np
-from adult_network import pretrained_network  # as on the first page
 from sklearn.model_selection import train_test_split
 
-from skfairft.datasets import fetch_adult
+from skfairft.datasets import fetch_adult, make_adult_network
 
 X, y, groups = fetch_adult(return_X_y_s=True)
 sex = groups["sex"].astype(str)
@@ -36,7 +36,7 @@ cells = sex + y.astype(str)
 network, task = train_test_split(X.index, test_size=0.4, stratify=cells, random_state=0)
 train, test = train_test_split(task, test_size=0.4, stratify=cells[task], random_state=0)
 
-encoder, model = pretrained_network(X.loc[network], y[network])
+encoder, model = make_adult_network(X.loc[network], y[network])
 
 # %%
 # The layer in the middle has 64 x 64 weights, and its rank is worth choosing. (An output layer for

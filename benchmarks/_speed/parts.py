@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _shared.mobilenet_v2 import MobileNetV2
 from _shared.resnet18 import ResNet18
 from sklearn.utils.extmath import randomized_svd
 from torch import nn
@@ -28,9 +28,6 @@ from skfairft.metrics import demographic_parity_distance, equalized_odds_distanc
 from skfairft.rows.tensor_rows import TensorRows
 
 from .cases import Case, logistic_regression, made_up, ours
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
-from mobilenet_v2 import MobileNetV2
 
 __all__ = ["cut", "device", "fisher", "folder", "metrics", "one_row", "prediction"]
 

@@ -2,7 +2,7 @@
 
 Written from the table of the paper, Sandler et al., *MobileNetV2: Inverted Residuals and Linear
 Bottlenecks* (arXiv:1801.04381), with the names of torchvision's: a file of its weights loads
-as it is. `plot_images.py` uses it.
+as it is.
 """
 
 from __future__ import annotations

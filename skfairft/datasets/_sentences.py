@@ -1,14 +1,14 @@
-"""Sentences made from the rows of UCI Adult: texts with a label and groups, nothing to download.
-
-They are a table in other words, not texts that people wrote: what a model makes of them says
-little of what it makes of real ones.
-"""
+"""Sentences made from the rows of UCI Adult."""
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Hashable
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["adult_sentences"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["make_adult_sentences"]
 
 WORK = {
     "Federal-gov": "federal government worker",
@@ -50,8 +50,11 @@ OCCUPATION = {
 MARRIED = {"Married-AF-spouse": "married", "Married-civ-spouse": "married"}
 
 
-def adult_sentences(frame: pd.DataFrame) -> list[str]:
-    """Return one sentence per row, which names neither sex nor race nor income.
+def make_adult_sentences(frame: pd.DataFrame) -> list[str]:
+    """Make a sentence of each row of Adult, which names neither sex nor race nor income.
+
+    Texts with labels and groups to try things on, nothing to download. They are a table in other
+    words: what a model makes of them says little of what it makes of texts that people wrote.
 
     Parameters
     ----------
@@ -61,18 +64,19 @@ def adult_sentences(frame: pd.DataFrame) -> list[str]:
     Returns
     -------
     list of str
-        "Relationship" is left out, as it holds "husband" and "wife", and so is what is missing.
+        One for each row. "Relationship" is left out, as it holds "husband" and "wife", and so is
+        what is missing.
 
     Examples
     --------
     >>> from skfairft.datasets import fetch_adult
-    >>> adult_sentences(fetch_adult().iloc[:1])[0][:79]
+    >>> make_adult_sentences(fetch_adult().iloc[:1])[0][:79]
     "A 39-year-old state government worker with a bachelor's degree, never married, "
     """
     return [_sentence(row) for row in frame.to_dict("records")]
 
 
-def _sentence(row: dict) -> str:
+def _sentence(row: dict[Hashable, Any]) -> str:
     def words(name: str) -> str:
         return str(row[name]).replace("-", " ")
 
@@ -81,10 +85,10 @@ def _sentence(row: dict) -> str:
     education = EDUCATION.get(row["education"], f"schooling up to {grade} grade")
     married = MARRIED.get(row["marital-status"], words("marital-status").lower())
     parts = [f"A {row['age']}-year-old {work} with {education}", married]
-    if pd.notna(row["occupation"]):
+    if isinstance(row["occupation"], str):  # else missing
         parts.append(f"in {OCCUPATION[row['occupation']]}")
     parts.append(f"working {row['hours-per-week']} hours a week")
-    if pd.notna(row["native-country"]):
+    if isinstance(row["native-country"], str):
         parts.append(f"born in {words('native-country')}")
     if row["capital-gain"]:
         parts.append(f"with a capital gain of {row['capital-gain']} dollars")
