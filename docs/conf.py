@@ -116,6 +116,7 @@ html_theme_options = {
 html_sidebars = {
     "index": [],
     "getting_started": [],
+    "from_csv": [],
     "comparison": [],
     "method": [],
     "reproduction": [],
