@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import lzma
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -15,11 +16,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from steps import python_steps
 
-from skfairft.datasets import fetch_adult, make_biased_classification
+from skfairft.datasets import (
+    fetch_adult,
+    make_adult_network,
+    make_adult_sentences,
+    make_biased_classification,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGED = resources.files("skfairft.datasets").joinpath("adult.xz")
@@ -445,3 +452,51 @@ def test_global_random_state_is_neither_read_nor_changed(random_state):
 def test_errors_say_what_arrived_and_what_was_expected(parameters, message):
     with pytest.raises(ValueError, match=message):
         make_biased_classification(**parameters)
+
+
+# ---------------------------------------------------------------- Adult: sentences, network
+
+
+def test_sentences_name_neither_sex_nor_race_nor_income(adult):
+    sentences = make_adult_sentences(adult)
+    assert len(sentences) == len(adult)
+    named = r"\b(fe)?male\b|husband|wife|black|white|asian|amer|50K|nan|None"
+    # Controls: each but the income is in the table, and the names of countries may hold one.
+    assert adult["relationship"].str.contains("Husband").any()
+    countries = adult["native-country"].cat.categories.str.replace("-", " ")
+    places = "|".join(map(re.escape, countries))
+    assert not [each for each in sentences if re.search(named, re.sub(places, "", each), re.I)]
+
+
+def test_sentences_are_those_of_the_rows(adult):
+    rows = adult.iloc[[5, 3, 3]]
+    first, second, third = make_adult_sentences(rows)
+    assert second == third != first
+    assert [first] == make_adult_sentences(rows[:1])
+    assert f"A {rows['age'].iloc[0]}-year-old " in first
+
+
+@pytest.fixture(scope="module")
+def rows():
+    X, y, _ = fetch_adult(return_X_y_s=True)
+    return X[:3000], y[:3000]
+
+
+class TestNetwork:
+    def test_is_the_same_each_time_and_leaves_the_generator_alone(self, rows):
+        torch.manual_seed(3)
+        before = torch.get_rng_state()
+        _, first = make_adult_network(*rows, max_epochs=1)
+        assert torch.equal(torch.get_rng_state(), before)
+        torch.rand(5)
+        _, second = make_adult_network(*rows, max_epochs=1)
+        for name, weight in first.state_dict().items():
+            assert torch.equal(weight, second.state_dict()[name])
+
+    def test_has_learnt(self, rows):
+        X, y = rows
+        encoder, network = make_adult_network(X[:2000], y[:2000], max_epochs=15)
+        with torch.no_grad():
+            inputs = torch.from_numpy(encoder.transform(X[2000:]).astype(np.float32))
+            decided = network(inputs).argmax(1).numpy()
+        assert (decided == y[2000:]).mean() > 1 - y[2000:].mean() + 0.02  # than always 0
