@@ -121,6 +121,7 @@ html_sidebars = {
     "method": [],
     "reproduction": [],
     "tradeoff": [],
+    "reproduction_tables": [],
     "tradeoff_tables": [],
     "changelog": [],
     "contributing": [],

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-from paper import neutralization, power, prose, report, verdicts
+from paper import neutralization, power, prose, report, tables_page, titles, verdicts
 
 SEEDS = np.arange(10)
 ABOUT = {
@@ -54,7 +54,7 @@ def test_the_page_counts_no_tie_as_lower_or_higher():
     frame = main_comparison(
         [rows("", "TL", seed=1), rows("", "", DDP=0.29, seed=3), rows("", "", DEO=0.31, seed=4)]
     )
-    page = report.render(frame, ABOUT, [])
+    page = report.render(frame, ABOUT, [])[titles.TABLES_NAME]
     table = frame.set_index(["task", "system", "seed"])
     for measure, name in (("DDP", "ΔDP"), ("DEO", "ΔEO")):
         counts = {"less": 0, "greater": 0, "different": 0}
@@ -138,7 +138,7 @@ def test_the_control_is_every_system_with_a_constraint_beside_tl():
     # Adjusted for their own 8 tests alone.
     least = found[["DDP p below", "DEO p below"]].to_numpy().min()
     assert found[["DDP lower", "DEO lower"]].to_numpy().min() == pytest.approx(8 * least)
-    said = " ".join(report._control(found).split())
+    said = " ".join(tables_page._control(found).split())
     assert (
         "Of the 4 systems with a constraint of Table 3, beside TL, 3 have less bias by this rule "
         "(1 of them more in the other measure), equal error is shown in 3, and help in 1 "
@@ -149,6 +149,6 @@ def test_the_control_is_every_system_with_a_constraint_beside_tl():
 def test_a_page_of_a_part_says_nothing_of_a_control():
     frame = main_comparison([rows("", "", seed=3)] * 3)
     assert neutralization.compare_constrained(frame).empty
-    page = report.render(frame, ABOUT, [])
+    page = report.render(frame, ABOUT, [])[titles.TABLES_NAME]
     assert "so that less bias would have been help" in " ".join(page.split())
     assert prose.CONTROL[:30] not in page

@@ -1,4 +1,4 @@
-"""The page of the paper's rerun is what its rows say, and the whole of it runs."""
+"""The pages of the paper's rerun are what its rows say, and the whole of it runs."""
 
 import json
 import os
@@ -17,11 +17,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from paper import neutralization, paired, store, tables, verdicts  # noqa: E402
+from paper import neutralization, paired, store, tables, titles, verdicts  # noqa: E402
 from paper.experiments import EXPERIMENTS  # noqa: E402
 from paper.figures import CAPTIONS  # noqa: E402
 from paper.report import FIGURES, render, write_report  # noqa: E402
 from paper.runs import is_whole  # noqa: E402
+from paper.titles import NAME, TABLES_NAME  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +30,20 @@ def stored():
     return store.read(DOCS / "reproduction.json")
 
 
-class TestThePage:
-    @pytest.mark.slow
-    def test_is_made_from_its_rows(self, stored):
-        drawn = [name for name in CAPTIONS if (DOCS / FIGURES / f"{name}.svg").exists()]
-        assert (DOCS / "reproduction.md").read_text(encoding="utf-8") == render(*stored, drawn)
+def read(name):
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
 
-    def test_has_every_experiment_on_ten_seeds(self, stored):
+
+class TestThePages:
+    @pytest.mark.slow
+    def test_are_made_from_their_rows(self, stored):
+        drawn = [name for name in CAPTIONS if (DOCS / FIGURES / f"{name}.svg").exists()]
+        made = render(*stored, drawn)
+        assert set(made) == {NAME, TABLES_NAME}
+        for name, text in made.items():
+            assert read(name) == text
+
+    def test_have_every_experiment_on_ten_seeds(self, stored):
         frame, _ = stored
         for name, experiment in EXPERIMENTS.items():
             part = frame[frame["experiment"] == name]
@@ -48,10 +56,8 @@ class TestThePage:
         assert not is_whole(rows[rows["seed"] < 9].to_dict("records"))
         assert not is_whole(rows[rows["task"] != "hair, resnet18, last"].to_dict("records"))
 
-    def test_shows_both_forms_of_every_figure(self):
-        shown = set(
-            re.findall(rf"\({FIGURES}/(\w+)\.svg\)", (DOCS / "reproduction.md").read_text())
-        )
+    def test_show_both_forms_of_every_figure(self):
+        shown = set(re.findall(rf"\({FIGURES}/(\w+)\.svg\)", read(TABLES_NAME)))
         assert shown == set(CAPTIONS)
         for name in shown:
             assert (DOCS / FIGURES / f"{name}.png").exists()
@@ -64,7 +70,7 @@ class TestThePage:
             & (frame["system"] == "paper")
         ]
         mean, std = rows["DDP"].mean(), rows["DDP"].std()
-        assert f"{mean:.3f} ± {std:.3f}" in (DOCS / "reproduction.md").read_text(encoding="utf-8")
+        assert f"{mean:.3f} ± {std:.3f}" in read(TABLES_NAME)
 
     @pytest.mark.slow
     @pytest.mark.parametrize("name", neutralization.FORMS)
@@ -74,20 +80,22 @@ class TestThePage:
         part = frame[frame["experiment"].isin(["figure4", *form.experiments])]
         outcomes = neutralization.compare(part, form)
         helps = int((outcomes["outcome"] == "helps").sum())
-        said = " ".join(render(part, about, []).split())
-        assert f"it helps in {helps} of {len(outcomes)}" in said
-        # Control: of a form that was not run, the page has no section and no sentence.
+        made, title = render(part, about, []), titles.FORMS[name]
+        row = f"| {titles.linked(title, title)} | {len(outcomes)} | "
+        [line] = [line for line in made[NAME].splitlines() if line.startswith(row)]
+        assert line.split(" | ")[3] == f"{helps}"
+        assert f"### {title}" in made[TABLES_NAME]
+        # Control: of a form that was not run, the pages have no row and no section.
         without = render(part[part["system"] != form.system], about, [])
-        title = {"as written": "As the paper writes it", "heads by group": "Heads of each group"}
-        assert f"### {title[name]}" in render(part, about, [])
-        assert f"### {title[name]}" not in without
-        assert f"of {len(outcomes)}" not in " ".join(without.split())
+        assert row not in without[NAME]
+        assert f"### {title}" not in without[TABLES_NAME]
 
     def test_another_result_makes_another_page(self, stored):
         frame, about = stored
         part = frame[frame["experiment"] == "figure4"]
-        changed = part.assign(Err=part["Err"] + 1)
-        assert render(changed, about, []) != render(part, about, [])
+        changed = part.assign(Err=part["Err"] + (part["system"] == "paper"))
+        before, after = (render(each, about, []) for each in (part, changed))
+        assert all(before[name] != after[name] for name in (NAME, TABLES_NAME))
 
 
 class TestStore:
@@ -170,7 +178,7 @@ def test_interrupted_run_goes_on(tmp_path, how):
     command = [sys.executable, str(ROOT / "benchmarks" / "paper"), "table2", "report", "--quick"]
     command += ["--cache", str(tmp_path)]
     results = tmp_path / "results"
-    page = (DOCS / "reproduction.md").read_bytes()
+    pages = [(DOCS / f"{name}.md").read_bytes() for name in (NAME, TABLES_NAME)]
     # Processes of a shell's background ignore SIGINT, and theirs do, too: Python's own handler.
     take = "import signal, sys, os; signal.signal(signal.SIGINT, signal.default_int_handler); "
     start = [sys.executable, "-c", take + "os.execv(sys.argv[1], sys.argv[1:])", *command]
@@ -187,9 +195,10 @@ def test_interrupted_run_goes_on(tmp_path, how):
     subprocess.run(command, check=True, capture_output=True)
     assert len(list(results.glob("table2-*.json"))) == 14
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
-    # Its page is that of a part, and does not take the place of the whole one.
-    assert (tmp_path / "docs" / "reproduction.md").exists()
-    assert (DOCS / "reproduction.md").read_bytes() == page
+    # Its pages are those of a part, and do not take the place of the whole ones.
+    for name, page in zip((NAME, TABLES_NAME), pages, strict=True):
+        assert (tmp_path / "docs" / f"{name}.md").exists()
+        assert (DOCS / f"{name}.md").read_bytes() == page
 
 
 @pytest.mark.slow
@@ -202,9 +211,10 @@ def test_quick_run(tmp_path):
     frame, _ = store.read(tmp_path / "docs" / "reproduction.json")
     assert set(frame["experiment"]) == set(EXPERIMENTS)
     assert set(frame["seed"]) == {0, 1}
-    page = (tmp_path / "docs" / "reproduction.md").read_text(encoding="utf-8")
+    written = [tmp_path / "docs" / f"{name}.md" for name in (NAME, TABLES_NAME)]
+    pages = [path.read_bytes() for path in written]
     # A second run computes nothing and says the same.
     again = subprocess.run(command, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "unit" not in again.stderr
-    assert (tmp_path / "docs" / "reproduction.md").read_text(encoding="utf-8") == page
+    assert [path.read_bytes() for path in written] == pages

@@ -173,7 +173,7 @@ class TestSentences:
         page = flat("docs/comparison.md")
         table = next(
             rows
-            for _, header, rows in tables(read("docs/reproduction.md"))
+            for _, header, rows in tables(read("docs/reproduction_tables.md"))
             if any(row[0] == "whole network, Retrain+DP" for row in rows)
         )
         point = {tuple(row[:2]): [cell.split(" ")[0] for cell in row[2:5]] for row in table}

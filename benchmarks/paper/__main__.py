@@ -1,7 +1,8 @@
 """The paper's evaluation, rerun: ``python benchmarks/paper [experiment ...] [--quick]``.
 
-Without names, all experiments; ``report`` writes docs/reproduction.md and its figures from what is
-stored. Runs resume where they were interrupted.
+Without names, all experiments; ``report`` writes docs/reproduction.md, its page of tables and their
+figures from what is stored, or from docs/reproduction.json if no run is. Runs resume where they
+were interrupted.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def main() -> int:
     parser.add_argument("--cache", type=Path, help="folder of features and networks")
     parser.add_argument("--results", type=Path, help="folder of stored rows")
     parser.add_argument(
-        "--docs", type=Path, help="folder of the page (docs/ for the whole run, else in the cache)"
+        "--docs", type=Path, help="folder of the pages (docs/ for the whole run, else in the cache)"
     )
     options = parser.parse_args()
     unknown = set(options.what) - {*EXPERIMENTS, "report"}
@@ -62,7 +63,7 @@ def main() -> int:
         from paper.report import write_report  # draws: loads matplotlib
 
         rows, about = read(results)
-        # The page of a part must not take the place of the whole one.
+        # The pages of a part must not take the place of the whole ones.
         whole = not rows or (is_whole(rows) and not options.quick)
         write_report(rows, about, options.docs or (HERE.parents[1] if whole else cache) / "docs")
     return 1 if failed else 0

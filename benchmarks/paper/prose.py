@@ -5,27 +5,45 @@ from __future__ import annotations
 HEAD = """# The paper's evaluation, rerun
 
 Zhang and Zhou, *Bias Mitigation in Fine-tuning Pre-trained Models for Enhanced Fairness and
-Efficiency* ([arXiv:2403.00625](https://arxiv.org/abs/2403.00625)), claim by claim. All of this
-page, text and figures, is made by `make reproduce` from [reproduction.json](reproduction.json).
+Efficiency* ([arXiv:2403.00625](https://arxiv.org/abs/2403.00625)), claim by claim. In short:
+[what follows](#what-follows). All of this page and of [its tables](reproduction_tables.md), text
+and figures, is made by `make reproduce` from [reproduction.json](reproduction.json).
 """
 
-OUTCOMES = """The method was compared with TL and with f+SVD in {n} cases, in and beyond the paper's
-protocol: it **helps in {helps}** (in {could} the error was shown to be equal, as help requires),
-lowers bias without showing equal error in {costs}, hurts in {hurts}, is mixed in {mixed}, and makes
-no difference that ten seeds can show in {no_difference}
-([where, what counts as help, what would have been seen](#does-neutralization-help-anywhere))."""
+HEAD_OF_TABLES = """# The paper's evaluation, rerun: tables
 
-# Of each form in `neutralization.FORMS`, beside the method.
-FORM_IN_SHORT = {
-    "as written": """[Trained step by step as the paper writes it](#as-the-paper-writes-it), beside
-TL and f+SVD of the same steps, it helps in {helps} of {n} further cases, lowers bias without
-showing equal error in {costs}, hurts in {hurts}, and makes no such difference in {no_difference}.
-""",
-    "heads by group": """With importance from [a head of each group](#heads-of-each-group), the
-other reading of section 3.3, it helps in {helps} of {n}, lowers bias without showing equal error in
-{costs}, hurts in {hurts}, and makes no such difference in {no_difference}.
-""",
-}
+How it was measured, each claim with the figures of both sides, all tables and figures, and all
+comparisons. What came out in short is in [the text](reproduction.md).
+"""
+
+OUTCOMES = """The method was compared with plain retraining (TL) and with a plain SVD of the same
+rank (f+SVD) in {n} cases, in and beyond the paper's protocol: it **helps in {helps}** (in {could}
+the error was shown to be equal, as help requires), lowers bias without showing equal error in
+{costs}, hurts in {hurts}, is mixed in {mixed}, and makes no difference that {seeds} seeds can show
+in {no_difference}"""
+
+# Of the page that is read, under its verdicts.
+WORDS = """TL trains the full layer on the new task. f+SVD cuts it to a low rank by a plain SVD, and
+trains the factors. The method, "paper" in the tables, weights that SVD by what matters to all
+groups alike. f_B is a network that was pre-trained as usual, f_F one with a penalty on bias. Err is
+100 less weighted F1, in percent; ΔDP is the difference of the groups' rates of positive
+predictions, ΔEO the sum of their differences in true and in false positive rate. All are means of
+{seeds} seeds, ± their standard deviation; "surely" and brackets are 95 % intervals of differences,
+seed by seed ([how it was measured](reproduction_tables.md#how-it-was-measured)).
+"""
+
+BEYOND = """Does the method help with more classes or groups, with few rows, trained briefly, with
+importance measured otherwise? What is help was settled before the run: ΔDP lower by at least {DDP}
+or ΔEO by {DEO}, significantly after an adjustment for all comparisons, while Err is shown to be
+equal (its interval ends at +{error} points or below). "Could have helped" are those of equal Err,
+of heads that differ. The last rows are other forms of the method, beside their own TL and f+SVD.
+"""
+
+BEYOND_SEEN = """"No difference" is not equality: with {seeds} seeds and so many comparisons only
+large effects show."""
+
+BEYOND_VISIBLE = """In the {could} that could have helped, ΔDP would have had to be lower by {DDP},
+or ΔEO by {DEO}, to be seen (medians)."""
 
 MEASURED = """## How it was measured
 
@@ -132,8 +150,7 @@ four columns are the paper's method with that importance minus f+SVD of the same
 """,
 }
 
-HELP = """## Does neutralization help anywhere?
-
+HELP = """
 Settled before the run: beside a reference, the paper's method helps if its ΔDP is lower by at least
 {DDP} or its ΔEO by {DEO} in the mean, significantly (one-sided paired t-test, 5 %, adjusted by Holm
 for both measures of all comparisons), while the 95 % interval of Err stays at or below
@@ -143,15 +160,11 @@ experiments overlap; f+SVD has the same rank and knows no importance, TL has the
 
 FORMS = {
     "as written": """
-### As the paper writes it
-
 The same rule, settled before these ten seeds ran: Algorithm 1's steps on the very factors,
 beside TL and f+SVD after as many of the same steps. The p-values are adjusted among these
 comparisons.
 """,
     "heads by group": """
-### Heads of each group
-
 The same rule, settled before these ten seeds ran: the importance is that of a head for each
 group, fitted on its rows alone; beside TL and f+SVD from the same fitted head. The p-values are
 adjusted among these comparisons.
@@ -202,7 +215,8 @@ FOOT = """## Not rerun
 
 ```sh
 make reproduce                               # everything; resumes where it was interrupted
-python benchmarks/paper table2 report        # one experiment, and the page
+python benchmarks/paper table2 report        # one experiment, and the pages
+python benchmarks/paper report               # the pages alone, from what is stored
 python benchmarks/paper --quick              # two seeds, 500 rows, 1,000 images
 ```
 
