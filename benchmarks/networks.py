@@ -21,7 +21,8 @@ in turn, pooled                 the same, each layer behind those that are cut; 
 in turn, equal                  the same with groups alike
 in turn, minimax                the best for the worst group of pooled, equal, and one that follows
                                 what the groups lose: what ``compress`` does
-distilled: covariance, pooled   a cut and three epochs of distillation, all rows alike
+distilled: covariance, pooled   a cut and three epochs of distillation by the best of three rates,
+                                all rows alike
 distilled: pooled               begun with "in turn, pooled"
 distilled: drawn                begun with "in turn, minimax", rare groups drawn more often
 distilled: thin                 the same, but only the thin layers learn

@@ -14,7 +14,7 @@ from skfairft import FairnessWarning, compress, split_attention
 from skfairft.backbone.batches import ModuleBatches
 from skfairft.compression.outputs import MEANINGS
 from skfairft.compression.plan import Plan
-from skfairft.compression.sampled import ALIKE, drawing_shares
+from skfairft.compression.sampled import _RATES, ALIKE, drawing_shares
 from skfairft.lowrank.layer import LowRankConv, LowRankLinear
 from skfairft.lowrank.maps import layer_maps
 
@@ -663,7 +663,7 @@ class TestDistill:
             borrowed_rows=0,
         )
         index = torch.cat(drawn).numpy()
-        n_train = len(index) // 40
+        n_train = len(index) // (40 * len(_RATES))
         assert 0.75 * len(X) <= n_train <= 0.85 * len(X)
         assert len(np.unique(index)) <= n_train  # those held out are not drawn
         counts = torch.tensor([(~s).sum(), s.sum()])

@@ -130,8 +130,8 @@ def compress(
         a smooth maximum), the best iterate on rows of each group that are held out. Else, and for
         "distill_network", which trains all parameters of the model that learn: AdamW in batches of
         64, two fifths of whose rows are drawn with all groups alike (of two groups, the rarer is a
-        fifth of what is drawn or more), the best epoch on rows held out, or the start where none is
-        better. Needs ``loss``, and no labels.
+        fifth of what is drawn or more), each of three rates from the same start, the best epoch of
+        all on rows held out, or the start where none is better. Needs ``loss``, and no labels.
     y : array-like of n rows, optional
         Labels, as ``loss`` takes them. Of use for "kfac" and "fisher" only: their gradients are of
         these, or else of labels drawn from what the model says.
@@ -140,7 +140,7 @@ def compress(
         right; log-odds, of each output by itself; numbers. A function takes outputs and targets of
         some rows, and returns a loss for each; targets are labels, or the uncut model's outputs.
     max_iter, max_epochs : int, default=100, 3
-        Most iterations of L-BFGS, most epochs of AdamW.
+        Most iterations of L-BFGS, epochs of AdamW at each rate.
     validation_fraction : float, default=0.2
         Share of the rows of each group that ``refine`` holds out; a group too small for one is
         judged on the rows it is trained on.
