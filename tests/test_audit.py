@@ -186,20 +186,20 @@ class TestCompare:
     def test_where_nothing_changed_hardly_anything_is_said_to_have_moved(self):
         moved = [
             len(report_of(seed=2 * i).compare(report_of(2000, seed=2 * i + 1)).moved) > 0
-            for i in range(60)
+            for i in range(30)
         ]
-        assert np.mean(moved) <= 0.05 + 3 * (0.05 * 0.95 / 60) ** 0.5
+        assert np.mean(moved) <= 0.05 + 3 * (0.05 * 0.95 / 30) ** 0.5
 
     def test_intervals_hold_the_true_change(self):
         # Rates of such rows: found positives have tpr = yes + (1 - yes) / 2.
         missed = 0
-        for i in range(40):
+        for i in range(20):
             then, now = report_of(seed=2 * i, yes=0.6), report_of(seed=2 * i + 1, yes=0.5)
             table = now.compare(then).table.set_index(["scope", "group", "metric"]).sort_index()
             for name, true in (("tpr", -0.05), ("fpr", 0.05), ("error", 0.05), ("share", 0.0)):
                 own = table.loc[("group", slice(None), name), :]
                 missed += int(((own["low"] > true) | (own["high"] < true)).any())
-        assert missed <= 0.05 * 40 + 3 * (0.05 * 0.95 * 40) ** 0.5  # of four, that hold together
+        assert missed <= 0.05 * 20 + 3 * (0.05 * 0.95 * 20) ** 0.5  # of four, that hold together
 
     @pytest.mark.parametrize(
         ("given", "group", "metric"),

@@ -867,5 +867,5 @@ def test_a_bar_counts_the_rows_that_run(capsys):
     small_of(model, X, **given, verbose=1)
     shown = capsys.readouterr().err
     assert "what layers see" in shown
-    assert "distilling, epoch 2 of 2" in shown
+    assert "epoch 2 of 2" in shown
     assert "row/s]" in shown

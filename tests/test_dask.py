@@ -147,7 +147,10 @@ FITS = {
 
 
 # Of these another one has all that is summed and trained.
-MORE = {"full rank", "covariance", "by group", "the paper's", "a bound, held out", "a hidden layer"}
+MORE = {
+    *("full rank", "covariance", "by group", "the paper's", "a bound, held out", "a hidden layer"),
+    *("all rows by Adam", "early stopping"),
+}
 
 
 @pytest.mark.parametrize(

@@ -169,6 +169,7 @@ class TestPage:
                 missing = [each.name for each in node.names if not hasattr(module, each.name)]
                 assert not missing
 
+    @pytest.mark.slow  # a process for each
     def test_its_imports_are_there_without_the_files_beside_it(self, name, source):
         """And what is to be installed for them is in its introduction."""
         done = alone(name, "-c", UNRESOLVED)

@@ -100,6 +100,7 @@ def test_importing_the_package_imports_nothing_slow():
     assert run(f"import sys, skfairft\n{imports}\n{LOADED}") == "[]"
 
 
+@pytest.mark.slow
 def test_importing_all_its_names_imports_nothing_slow_beyond_skorch():
     script = "import sys, skorch\nbefore = set(sys.modules)\nfrom skfairft import *\nload\n"
     beyond = f"print([name for name in {HEAVY} if name in set(sys.modules) - before])"
@@ -113,6 +114,7 @@ def test_audits_need_no_torch():
     assert run(f"import sys\n{AUDITS}\n{slow}") == "[]"
 
 
+@pytest.mark.slow
 def test_audits_of_polars_need_no_torch():
     pytest.importorskip("polars")
     script = """
@@ -129,6 +131,7 @@ def test_audits_of_polars_need_no_torch():
     assert run(script) == "False"
 
 
+@pytest.mark.slow
 def test_pictures_of_audits_need_no_torch():
     pytest.importorskip("matplotlib")
     script = """
@@ -145,6 +148,7 @@ def test_pictures_of_audits_need_no_torch():
     assert run(script) == "False"
 
 
+@pytest.mark.slow
 def test_audits_take_tensors_once_torch_is_there():
     script = """
     from skfairft.metrics import fairness_report

@@ -98,6 +98,7 @@ def test_answers_are_the_classifier_s(client, fitted):
         check(client, clf, rows)
 
 
+@pytest.mark.slow
 def test_fifty_at_once_get_their_own_answers(client, fitted):
     clf, X, *_ = fitted
     with ThreadPoolExecutor(50) as pool:
