@@ -206,8 +206,12 @@ def asked(rows: pd.DataFrame) -> str:
     for over, under, what, limit in RULES:
         cells = of_cells(rows, what)
         ratio = (cells[over] / cells[under]).where(cells[under] > 0.0)
+        if not ratio.notna().any():
+            continue
         middle = ratio.groupby(level="task", sort=False).median()
-        shown = " | ".join(f"{middle.get(task, np.nan):.2f}" for task in tasks)
+        shown = " | ".join(
+            "" if np.isnan(each) else f"{each:.2f}" for each in (middle.get(t) for t in tasks)
+        )
         most = "" if limit is None else f"{limit:g}"
         lines.append(
             f"| {over} / {under} | {what} | {most} | {shown} | {ratio.max():.2f} | "
@@ -219,10 +223,11 @@ def asked(rows: pd.DataFrame) -> str:
 def markdown(rows: pd.DataFrame) -> str:
     """Return the tables: what was asked for, and the rises."""
     parts = [HEAD, "## What was asked for\n\n" + asked(rows)]
+    methods = [name for name in METHODS if name in set(rows["method"])]
     for what, title in (("worst", "the worst group's"), ("all", "over all rows")):
         means = rows.groupby(["task", "budget", "method"], sort=False)[f"rise {what}"]
-        lines = ["| network | budget | " + " | ".join(METHODS) + " |"]
-        lines.append("|---" * (2 + len(METHODS)) + "|")
+        lines = ["| network | budget | " + " | ".join(methods) + " |"]
+        lines.append("|---" * (2 + len(methods)) + "|")
         keys = rows[["task", "budget"]].drop_duplicates().itertuples(index=False)
         found = means.agg(["mean", "std"])
         for task, budget in keys:
@@ -230,7 +235,7 @@ def markdown(rows: pd.DataFrame) -> str:
                 "{:.3g} ± {:.2g}".format(*found.loc[(task, budget, method)])
                 if (task, budget, method) in found.index
                 else ""
-                for method in METHODS
+                for method in methods
             ]
             lines.append(f"| {task} | {budget:g} | {' | '.join(cells)} |")
         parts.append(
@@ -271,6 +276,8 @@ def plot(rows: pd.DataFrame, path: Any) -> None:
         own = rows[rows["task"] == task]
         for ax, group in zip(column, ("rare", "others"), strict=True):
             for name, look in LOOKS.items():
+                if name not in set(own["method"]):
+                    continue
                 means = own[own["method"] == name].groupby("budget")[f"rise {group}"].mean()
                 ax.plot(means.index, means, "o-", markersize=4, label=name, **look)
             ax.axhline(0.0, color="black", linewidth=0.8)
@@ -280,8 +287,8 @@ def plot(rows: pd.DataFrame, path: Any) -> None:
             ax.minorticks_off()
         column[0].set_title(NAMES.get(task, task))
         column[1].set_xlabel("share of the layers' parameters")
-    for ax, group in zip(axes[:, 0], ("the rare group", "the others"), strict=True):
-        ax.set_ylabel(f"what {group} lose" + ("s" if group.endswith("group") else ""))
+    for ax, group in zip(axes[:, 0], ("the rare group loses", "the others lose"), strict=True):
+        ax.set_ylabel(f"what {group} (nats)")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=100)
     plt.close(figure)

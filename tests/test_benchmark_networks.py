@@ -74,3 +74,5 @@ def test_the_pages_are_made_of_the_stored_rows():
     assert (docs / "networks.md").read_text(encoding="utf-8") == networks.markdown(rows)
     guide = (docs / "guide" / "compression.md").read_text(encoding="utf-8")
     assert networks.asked(rows) in guide
+    seconds = json.loads((docs / "networks_seconds.json").read_text(encoding="utf-8"))
+    assert networks.seconds_table(seconds) in guide
