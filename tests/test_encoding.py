@@ -16,6 +16,7 @@ from scipy.sparse import coo_array, csr_matrix
 from sklearn.exceptions import DataConversionWarning
 
 from skfairft.inputs.encoding import column_names, encode_groups, encode_labels, to_label_array
+from skfairft.inputs.exceptions import FairnessWarning
 from skfairft.inputs.tables import number_column
 from skfairft.inputs.tensors import to_array
 
@@ -493,3 +494,17 @@ class TestNumbers:
             number_column(values, "w")
         message = str(caught.value)
         assert [word for word in words if word not in message] == [], message
+
+
+@pytest.mark.parametrize("text", ["nan", "NaN", "<NA>", "NaT"])
+@pytest.mark.parametrize("form", [list, np.array, lambda s: np.array(s, dtype=object)])
+def test_missing_values_that_were_made_text_are_told(text, form):
+    with pytest.warns(FairnessWarning, match=f"the text '{text}' in 2 of 4 rows"):
+        groups, _ = encode_groups(form(["a", text, "b", text]), 4)
+    assert set(groups.tolist()) == {"a", "b", text}  # and are a group, as they are passed
+    with pytest.warns(FairnessWarning, match="sensitive_features column 1 holds the text"):
+        encode_groups([["a", text], ["b", "c"]], 2)
+
+
+def test_names_that_are_like_them_are_not():
+    encode_groups(["None", "nancy", "NA", "Nan"], 4)

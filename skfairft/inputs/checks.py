@@ -130,9 +130,7 @@ def _refuse_scattered(groups: NDArray[Any], n_rows: int) -> None:
     if numbers:
         low, high = python_value(groups.min()), python_value(groups.max())
         what = f"sensitive_features has {len(groups)} distinct numbers from {low:g} to {high:g}"
-    bins = (
-        "Is it continuous? Cut it into a few ranges, for example pandas.cut(values, 4).astype(str)."
-    )
+    bins = "Is it continuous? Cut it into a few ranges, for example pandas.cut(values, 4)."
     if n_rows < _ROWS_PER_GROUP * len(groups):
         raise ValueError(
             f"{what} among {n_rows} rows, fewer than {_ROWS_PER_GROUP} rows a group: nothing can "

@@ -137,7 +137,7 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         check_classification_targets(labels)
     except ValueError as error:
         raise ValueError(
-            f"{error} To decide by ranges of a number, cut it: pandas.cut(y, 4).astype(str). A "
+            f"{error} To decide by ranges of a number, cut it: pandas.cut(y, 4, labels=False). A "
             "number itself this package does not predict; fairlearn's reductions bound its error "
             "in every group (BoundedGroupLoss)."
         ) from error
@@ -244,6 +244,7 @@ def encode_groups(
             plain_column(column, each, instead=instead)
             for column, each in zip(table.columns, called, strict=True)
         ]
+        _warn_of_written(columns, called)
         return _encode_columns(columns, table.orders)
     found = [column_with_missing(*each) for each in zip(table.columns, called, strict=True)]
     known = ~np.any([absent for _, absent in found], axis=0)
@@ -253,10 +254,31 @@ def encode_groups(
             "those that are known, or no groups at all."
         )
     columns = [values[known[~absent]] for values, absent in found]
+    _warn_of_written(columns, called)
     groups, own = _encode_columns(columns, table.orders)
     codes = np.full(n_rows, -1, dtype=np.int64)
     codes[known] = own
     return groups, codes
+
+
+# What missing values become where a column is made text.
+_WRITTEN = ("nan", "NaN", "<NA>", "NaT")
+
+
+def _warn_of_written(columns: Sequence[NDArray[Any]], called: Sequence[str]) -> None:
+    """Warn of texts that are missing values by all appearance: they are a group here."""
+    for column, name in zip(columns, called, strict=True):
+        if column.dtype.kind not in "OU":
+            continue
+        for text in _WRITTEN:
+            rows = int(np.count_nonzero(column == text))
+            if rows:
+                warn_user(
+                    f"{name} holds the text {text!r} in {rows} of {len(column)} rows, which "
+                    "astype(str) makes of missing values: they are a group of their own here. Pass "
+                    "the column as it was before, or give the group another name.",
+                    FairnessWarning,
+                )
 
 
 def _encode_columns(
