@@ -508,3 +508,10 @@ def test_missing_values_that_were_made_text_are_told(text, form):
 
 def test_names_that_are_like_them_are_not():
     encode_groups(["None", "nancy", "NA", "Nan"], 4)
+
+
+def test_names_of_columns_in_place_of_columns_are_told():
+    with pytest.raises(ValueError, match=r"the columns themselves: frame\[\['sex', 'age'\]\]"):
+        encode_groups(["sex", "age"], 720)
+    with pytest.raises(ValueError, match=r"row of X\.$"):
+        encode_groups(["f", "m"] * 100, 720)

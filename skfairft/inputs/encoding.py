@@ -308,9 +308,17 @@ def _group_table(sensitive_features: Any, n_rows: int, *, name: str, rows_of: st
     if table.shape[0] != n_rows:
         raise ValueError(
             f"{name} has {table.shape[0]} rows but {rows_of} has {n_rows}; expected one group per "
-            f"row of {rows_of}."
+            f"row of {rows_of}.{_if_names(sensitive_features)}"
         )
     return table
+
+
+def _if_names(given: Any) -> str:
+    """Return a hint, if what is given may be names of columns."""
+    few = isinstance(given, (list, tuple)) and len(given) < 10
+    if not few or not all(isinstance(each, str) for each in given):
+        return ""
+    return f" If these are names of columns, pass the columns themselves: frame[{list(given)}]."
 
 
 def known_groups(
