@@ -149,6 +149,8 @@ def _of_rows(parser: argparse.ArgumentParser) -> None:
 
 
 def _audit(options: argparse.Namespace) -> int:
+    # Before anything is written: it may be the file that is written.
+    earlier = None if options.compare is None else load_report(options.compare)
     frame = _read(options.file)
     groups = _columns(frame, options.groups)
     label, prediction = (_column(frame, name) for name in (options.label, options.prediction))
@@ -168,10 +170,10 @@ def _audit(options: argparse.Namespace) -> int:
         random_state=options.seed,
         groups=options.between,
     )
+    change = None if earlier is None else report.compare(earlier)
     print(report)
     for name in options.output:
         report.save(name, title=options.title)
-    change = None if options.compare is None else report.compare(load_report(options.compare))
     if change is not None:
         print(f"\nSince {options.compare}\n\n{change}")
     holds = [] if report.bounds is None else report.bounds["holds"].tolist()
@@ -202,7 +204,9 @@ def _decided(label: pd.Series, score: pd.Series, options: argparse.Namespace) ->
         )
     positive = _positive(label, options.positive)
     yes = known[1] if positive is None else positive
-    (no,) = [each for each in known if each != yes] or [None]
+    if yes not in known:
+        raise ValueError(f"--positive={options.positive} is none of the labels {known}.")
+    (no,) = (each for each in known if each != yes)
     return np.where(score >= options.threshold, yes, no)
 
 

@@ -380,6 +380,20 @@ class TestCommand:
         assert said.err.count("\n") == 1
         assert said.out == ""
 
+    def test_compares_with_a_file_before_it_is_written_over(self, files, capsys):
+        main([*self.ALL, "--output", "audit.json"])
+        files.assign(p="yes").to_csv("rows.csv", index=False)
+        capsys.readouterr()
+        assert main([*self.ALL, "--compare", "audit.json", "--output", "audit.json"]) == 0
+        assert "None of" not in capsys.readouterr().out
+        assert load_report("audit.json").overall["selection_rate"] == 1.0
+
+    def test_a_positive_label_that_is_none_is_refused(self, files, capsys):
+        asked = [*self.ALL, "--threshold", "0.4", "--positive", "maybe"]
+        asked[asked.index("p")] = "score"
+        assert main(asked) == 2
+        assert "--positive=maybe is none of the labels ['no', 'yes']" in capsys.readouterr().err
+
     def test_missing_groups_are_an_error(self, files, capsys):
         files.loc[3, "race"] = None
         files.to_csv("rows.csv", index=False)
