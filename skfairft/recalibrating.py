@@ -78,8 +78,7 @@ def recalibrate(clf: Any, X: Any, y: Any, sensitive_features: Any, sample_weight
         found = within_bounds(clf, solver, problem, trials)
     else:
         weight = 1.0 if problem.joint else weight_of(clf)
-        told = trials.between(weight, None, known=True)
-        found = trials.maker(trials.between(weight, None), told)()
+        found = trials.maker(trials.between(weight, None))()
         clf.fairness_weight_ = weight
         if found.shares is not None:
             clf.fairness_weight_ = one_or_all(found.shares)

@@ -633,6 +633,16 @@ class TestDistill:
         assert gained[1] < 0.99
         assert gained[0] < 0.5 + 0.5 * gained[1]
 
+    def test_a_rate_that_wrecks_it_does_not_spoil_the_next(self, monkeypatch):
+        model, X, own = make("residual")
+        loud(model)
+        before, after = [], []
+        for found, rates in ((before, (10.0,)), (after, (10.0, 1e-3))):
+            monkeypatch.setattr("skfairft.compression.sampled._RATES", rates)
+            small = small_of(model, X, refine="distill_network", parameters=0.3, **LONGER)
+            found.append(float(divergences(model, small, X, own).sum()))
+        assert after[0] < 0.9 * before[0]
+
     def test_the_same_seed_is_the_same_network(self):
         model, X, _ = make("sequences")
         found = [
