@@ -2,11 +2,11 @@
 
 Networks, rows and groups are those of `_networks.tasks`: a ResNet-18 that tells 35 attributes of
 faces, MobileNetV2, and MiniLM with a head on income. Of groups that were chosen before any was
-looked at, one is made 5 % of the rows that the network is cut by. Budgets are shares of the layers'
-parameters, chosen on a draw that is not counted such that the best cut without groups begins to
-fail at the larger and fails at the smaller. What counts is the rise of the log loss on rows of
-other people, or where there are no labels the divergence from the uncut network, of the group that
-loses most.
+looked at, one is made 5 % of 1,500 rows (MiniLM: 500), of which a fifth are held out to judge
+training by; the network is cut by the others. Budgets are shares of the layers' parameters, chosen
+on a draw that is not counted such that the best cut without groups begins to fail at the larger and
+fails at the smaller. What counts is the rise of the log loss on rows of other people, or where
+there are no labels the divergence from the uncut network, of the group that loses most.
 
 =============================== =================================================================
 SVD                             plain, each layer the same share of its parameters

@@ -17,6 +17,7 @@ from skfairft.compression.plan import Plan
 from skfairft.compression.sampled import _RATES, ALIKE, drawing_shares
 from skfairft.lowrank.layer import LowRankConv, LowRankLinear
 from skfairft.lowrank.maps import layer_maps
+from skfairft.rows.hold_out import hold_out
 
 N, K = 160, 4
 THIN = (LowRankConv, LowRankLinear)
@@ -642,6 +643,29 @@ class TestDistill:
             small = small_of(model, X, refine="distill_network", parameters=0.3, **LONGER)
             found.append(float(divergences(model, small, X, own).sum()))
         assert after[0] < 0.9 * before[0]
+
+    @pytest.mark.parametrize("weights", ["auto", None, "minimax", "proportional"])
+    @pytest.mark.parametrize("how", [{}, {"importance": "covariance", "sequential": True}])
+    def test_rows_held_out_are_not_known_to_the_cut(self, weights, how, monkeypatch):
+        """Else no training would be a gain on them."""
+        monkeypatch.setattr("skfairft.compression.sampled._RATES", ())
+        model, X, _ = make("residual")
+        rng = np.random.RandomState(0)
+        rng.randint(2**31 - 1)  # seeds what torch draws
+        held_out = hold_out(groups_of(N).astype(int), np.ones(N), 0.2, rng)
+        other = X.clone()
+        other[held_out] = 9.0 * torch.randn(other[held_out].shape)
+        settings = {"parameters": 0.3, "group_weights": weights, "random_state": 0, **how}
+        y = None if how else torch.arange(N) % K
+        started, cut = (
+            [
+                small_of(model, rows, y=y, loss="softmax", refine=refine, **settings)(X)
+                for rows in (X, other)
+            ]
+            for refine in ("distill_network", None)
+        )
+        assert near(started[1], started[0])
+        assert not near(cut[1], cut[0], 0.01)
 
     def test_the_same_seed_is_the_same_network(self):
         model, X, _ = make("sequences")

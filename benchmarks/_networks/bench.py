@@ -28,6 +28,7 @@ BUDGETS = {
     "minilm": (0.25, 0.1),
     "smoke": (0.3,),
 }
+HELD_OUT = 0.2
 LABELLED = ("resnet18", "smoke")
 BLIND = ("SVD", "FWSVD", "the paper", "covariance, pooled")
 # The importance, whether layers are cut in turn, and the groups' weights.
@@ -90,6 +91,10 @@ class Bench:
             task.model, own.X, preprocess=task.preprocess, batch_size=100
         )
         self.codes = torch.from_numpy(own.rare.astype(int))
+        # To judge training by; cuts do not know them, as in `compress`.
+        held_out = np.random.default_rng(draw).random(len(self.codes)) < HELD_OUT
+        self.held_out = torch.from_numpy(held_out)
+        self.known = self.codes.masked_fill(self.held_out, -1)
         self.found = self._looked_at(None, fisher=True)  # gradients as the paper has them
         self.tempered = self._looked_at(None, temperature=2.0)
         self.base = self._outputs(task.model)
@@ -102,7 +107,7 @@ class Bench:
         return calibrate(
             self.task.model,
             self.batches,
-            self.codes,
+            self.known,
             choose_layers(self.task.model, self.task.layers, None),
             n_groups=2,
             graded=set(self.task.layers),
@@ -124,13 +129,13 @@ class Bench:
         """Return the network cut; each way is done once."""
         if (name, budget) not in self._cuts:
             importance, in_turn, weights = CUTS[name]
-            counts = torch.bincount(self.codes)
+            counts = torch.bincount(self.codes[~self.held_out])
             found = self.tempered if importance == "kfac" else self.found
             found = self.by_labels if name.endswith("by labels") else found
             plan = _Remembering(
                 self.task.model,
                 self.batches,
-                self.codes,
+                self.known,
                 found,
                 importances=dict.fromkeys(found.statistics, importance),
                 rank=None,
@@ -152,7 +157,6 @@ class Bench:
         start, drawn, everything = DISTILLED[name]
         small = copy_module(self.cut(start, budget), name)
         counts = torch.bincount(self.codes)
-        held_out = np.random.default_rng(self.draw).random(len(self.codes)) < 0.2
         shares = counts.double() / counts.sum()
         training = Training(
             small,
@@ -160,10 +164,10 @@ class Bench:
             self.batches,
             self.found,
             self.codes,
-            torch.from_numpy(held_out),
+            self.held_out,
             self.meaning,
             None if drawn else shares,
-            borrowing(counts, 100.0 if drawn else 0.0),
+            borrowing(torch.bincount(self.codes[~self.held_out]), 100.0 if drawn else 0.0),
         )
         training.in_epochs(
             3,

@@ -122,7 +122,7 @@ def calibrate(
     batches : ModuleBatches
         The rows.
     codes : Tensor of shape (n,)
-        Their groups.
+        Their groups; negative of those that are not counted.
     layers : mapping of str to LayerMap
         Those that are watched.
     n_groups : int

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -142,8 +143,8 @@ def compress(
     max_iter, max_epochs : int, default=100, 3
         Most iterations of L-BFGS, epochs of AdamW at each rate.
     validation_fraction : float, default=0.2
-        Share of the rows of each group that ``refine`` holds out; a group too small for one is
-        judged on the rows it is trained on.
+        Share of the rows of each group that ``refine`` holds out, of several layers from the cut,
+        too; a group too small for one is judged on the rows it is trained on.
     preprocess, batch_size, device
         As for `FrozenFeatureExtractor`.
     random_state : int, RandomState or None, default=None
@@ -265,10 +266,19 @@ def compress(
         counts = torch.bincount(codes, minlength=len(groups))
         warn_of_groups(groups, counts, borrows and importance != "uniform")
         warn_of_bound(model)
-        mixing = borrowing(counts, float(borrowed_rows) if borrows else 0.0)
         rng = check_random_state(random_state)
         generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
         wanted = choose_layers(model, layers, rank)
+        held_out = torch.zeros(len(codes), dtype=torch.bool)
+        if refine is not None:
+            held_out[_held_out(numbers, validation_fraction, rng, refine)] = True
+        # Several layers fit the rows that they are cut by much better than others: on such rows no
+        # training would seem to be a gain.
+        known = codes.masked_fill(held_out, -1) if len(wanted) > 1 else codes
+        mixing = borrowing(
+            torch.bincount(known[known >= 0], minlength=len(groups)),
+            float(borrowed_rows) if borrows else 0.0,
+        )
         named = layers is not None or isinstance(rank, Mapping)
         reached = set(wanted) if graded else set()
         if auto and meaning is not None:
@@ -284,7 +294,7 @@ def compress(
         found = calibrate(
             model,
             batches,
-            codes,
+            known,
             wanted,
             n_groups=len(groups),
             graded=reached,
@@ -307,7 +317,7 @@ def compress(
         plan = Plan(
             model,
             batches,
-            codes,
+            known,
             found,
             importances={
                 name: ("covariance" if own.gradients is None else "kfac") if auto else importance
@@ -341,15 +351,6 @@ def compress(
             )
         check_running(small, cut, batches)
         if refine is not None and meaning is not None:
-            held_out = torch.zeros(len(codes), dtype=torch.bool)
-            try:
-                rows = hold_out(numbers, np.ones(len(codes)), validation_fraction, rng)
-            except ValueError as error:
-                raise ValueError(
-                    f"refine={refine!r} holds rows out, and none of these {len(codes)} can be such "
-                    "that one of each group is left. Pass more rows, or refine=None."
-                ) from error
-            held_out[torch.from_numpy(np.asarray(rows))] = True
             training = Training(
                 small,
                 cut,
@@ -372,6 +373,20 @@ def compress(
                     generator=generator,
                 )
         return small
+
+
+def _held_out(
+    codes: NDArray[np.int64], fraction: float, rng: np.random.RandomState, refine: str
+) -> Tensor:
+    """Return the numbers of the rows that are held out."""
+    try:
+        rows = hold_out(codes, np.ones(len(codes)), fraction, rng)
+    except ValueError as error:
+        raise ValueError(
+            f"refine={refine!r} holds rows out, and none of these {len(codes)} can be such that "
+            "one of each group is left. Pass more rows, or refine=None."
+        ) from error
+    return torch.from_numpy(np.asarray(rows))
 
 
 def _limits(layers: Mapping[str, LayerMap], names: list[str]) -> str:

@@ -39,7 +39,7 @@ class Plan:
     batches : ModuleBatches
         The rows.
     codes : Tensor of shape (n,)
-        Their groups.
+        Their groups; negative of those that the cut must not know.
     found : Calibration
         What the layers see.
     importances : mapping of str to str
@@ -105,7 +105,8 @@ class Plan:
         Of three cuts: groups weighted by their rows, alike, and by how much the second of these has
         each diverge.
         """
-        counts = torch.bincount(self.codes, minlength=len(self.mixing)).double()
+        known = self.codes[self.codes >= 0]
+        counts = torch.bincount(known, minlength=len(self.mixing)).double()
         equal = torch.full_like(counts, 1.0 / len(counts))
         # All rows alike need borrow none.
         pooled = replace(self, mixing=torch.eye(len(counts), dtype=torch.float64))
@@ -191,7 +192,6 @@ class Plan:
         """Return each group's mean divergence from the model, (G,)."""
         with frozen(small, self.batches.device):
             each = divergences_of(self.batches.outputs(small), self.found.outputs, divergence)
-        every = torch.ones(len(self.codes), dtype=torch.bool)
         # Of its own rows: with others' in it a rare group would seem to lose as little as they.
         own = torch.eye(len(self.mixing), dtype=torch.float64)
-        return means_of(each, every, self.codes, own)
+        return means_of(each, self.codes >= 0, self.codes, own)

@@ -20,7 +20,7 @@ __all__ = ["distill_sampled", "drawing_shares"]
 ALIKE = 0.4
 _ROWS = 64
 # What one network learns most from wrecks another: each is tried, from the same start.
-_RATES = (1e-3, 2e-4, 4e-5)
+_RATES = (1e-3, 1e-4, 1e-5)
 
 
 def drawing_shares(counts: Tensor, alike: float = ALIKE) -> Tensor:

@@ -50,7 +50,7 @@ def cut_in_turn(
     batches : ModuleBatches
         The rows.
     codes : Tensor of shape (n,)
-        Their groups.
+        Their groups; negative of those that are not counted.
     found : Calibration
         What the layers of the model see.
     ranks : mapping of str to int

@@ -29,6 +29,12 @@ def _blocks(rows: Tensor) -> Iterator[slice]:
         yield slice(start, start + size)
 
 
+def _counted(codes: Tensor, *rows: Tensor) -> tuple[Tensor, ...]:
+    """Return codes (n,) and rows without those of no group, whose code is negative."""
+    kept = codes >= 0
+    return (codes, *rows) if bool(kept.all()) else (codes[kept], *(each[kept] for each in rows))
+
+
 def replace_layer(model: nn.Module, name: str, layer: nn.Module) -> nn.Module:
     """Put a layer in the place of another, wherever that is, and return the model.
 
@@ -118,8 +124,11 @@ class LayerStatistics:
 
     @torch.no_grad()
     def update(self, Z: Tensor, output: Tensor, codes: Tensor) -> LayerStatistics:
-        """Add inputs, outputs without hooks, and groups (n,) of some rows; return itself."""
-        codes = codes.to(Z.device)
+        """Add inputs, outputs without hooks, and groups (n,) of some rows; return itself.
+
+        Rows whose group is negative are not counted.
+        """
+        codes, Z, output = _counted(codes.to(Z.device), Z, output)
         for statistic, rows in (
             (self.inputs, self.seen.features(Z)),
             (self.moments, self.seen.seen(Z, output)),
@@ -133,13 +142,15 @@ class LayerStatistics:
     def update_gradients(self, Z: Tensor | None, h: Tensor, codes: Tensor) -> LayerStatistics:
         """Add gradients of the loss at the outputs of some rows; return itself.
 
-        Inputs are needed for the Fisher information alone.
+        Inputs are needed for the Fisher information alone. Rows whose group is negative are not
+        counted.
         """
         codes = codes.to(h.device)
         if self.gradients is not None:
-            self.gradients.update(self.seen.graded(h), codes)
+            self.gradients.update(*reversed(_counted(codes, self.seen.graded(h))))
         if self.fisher is not None:
             assert Z is not None
+            codes, Z, h = _counted(codes, Z, h)
             one = torch.ones(len(h), device=h.device)
             self.fisher.update(self._gradient_sizes(Z, h), one, codes)
         return self
@@ -182,8 +193,11 @@ class LayerPairs:
 
     @torch.no_grad()
     def update(self, u: Tensor, v: Tensor, codes: Tensor) -> LayerPairs:
-        """Add what the side was and is, (n, T, m) each, of rows of groups (n,)."""
-        codes = codes.to(u.device)
+        """Add what the side was and is, (n, T, m) each, of rows of groups (n,).
+
+        Rows whose group is negative are not counted.
+        """
+        codes, u, v = _counted(codes.to(u.device), u, v)
         for part in _blocks(u):
             both = torch.cat([u[part].double(), v[part].double()], dim=2)
             own = codes[part].repeat_interleave(both.shape[1])
