@@ -320,6 +320,23 @@ def test_whole_numbers_in_a_buffer_hide_no_mixing_of_rows():
         extractor_of(Mixes()).fit(X)
 
 
+@pytest.mark.parametrize(("share", "refused"), [(1e-6, False), (1e-3, True)])
+def test_rows_that_are_alike_may_differ_by_rounding(share, refused):
+    """Nothing else varies in them; sums near zero are rounded as those that they are made of."""
+
+    class Rounds(nn.Module):
+        def forward(self, x):
+            return torch.cat([x, share * len(x) * x[:, :1]], 1)
+
+    rows = np.full((40, 6), 8.0, dtype=np.float32)
+    extractor = FrozenFeatureExtractor(Rounds(), memory=False)
+    if refused:
+        with pytest.raises(ValueError, match="depend on the other rows"):
+            extractor.fit(rows)
+    else:
+        extractor.fit(rows)
+
+
 def test_modules_that_share_a_part_do_not_meet():
     class Slow(nn.Module):
         def forward(self, x):

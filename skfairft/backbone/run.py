@@ -191,8 +191,8 @@ class BackboneRun:
                     f"The feature extractor {self._title} runs on a batch of {len(features)} "
                     f"rows, but not on {len(chosen)} of them by themselves: {error}"
                 ) from error
-        spread = spread_of(features)
         noise = self.find_noise()
+        spread = spread_of(features, noise)
         apart = distance(found, features[chosen], spread, noise.eps)
         if apart > noise.limit:
             raise ValueError(self._depends(apart, len(features), found))
