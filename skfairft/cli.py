@@ -149,6 +149,8 @@ def _of_rows(parser: argparse.ArgumentParser) -> None:
 
 
 def _audit(options: argparse.Namespace) -> int:
+    for name in options.output:
+        _check_file(name, (".html", ".md", ".json"))
     # Before anything is written: it may be the file that is written.
     earlier = None if options.compare is None else load_report(options.compare)
     frame = _read(options.file)
@@ -211,6 +213,17 @@ def _decided(label: pd.Series, score: pd.Series, options: argparse.Namespace) ->
 
 
 def _path(options: argparse.Namespace) -> int:
+    if options.save is not None and options.difference_bound is None:
+        raise ValueError(
+            "--save writes the classifier within a bound; give --difference-bound, too."
+        )
+    if options.output is not None:
+        _check_file(options.output, (".csv",))
+    if options.plot is not None:
+        _check_file(options.plot, (".png", ".svg", ".pdf"))
+        from .displays._common import pyplot
+
+        pyplot()  # it may be missing
     from .classifier import FairLowRankHeadClassifier
     from .path import fairness_path
 
@@ -238,10 +251,6 @@ def _path(options: argparse.Namespace) -> int:
     chosen = None
     if options.difference_bound is not None:
         chosen = path.choose(options.difference_bound, confidence=options.confidence)
-    elif options.save is not None:
-        raise ValueError(
-            "--save writes the classifier within a bound; give --difference-bound, too."
-        )
     front = path.table[path.table["on_front"]].sort_values("difference")
     shown = front[["fairness_weight", "weighted_f1_error", "difference"]].round(4)
     print(path)
@@ -261,6 +270,15 @@ def _path(options: argparse.Namespace) -> int:
     if options.save is not None and chosen is not None:
         path.classifiers[chosen].save(options.save)
     return 0
+
+
+def _check_file(name: str, endings: tuple[str, ...]) -> None:
+    """Refuse a name that nothing can be written to, before anything is computed."""
+    path = Path(name)
+    if path.suffix.lower() not in endings:
+        raise ValueError(f"{name!r} ends in none of {', '.join(endings)}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"{name!r} is in a folder that is not there; make {str(path.parent)!r}.")
 
 
 def _read(name: str) -> pd.DataFrame:

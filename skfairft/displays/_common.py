@@ -32,6 +32,7 @@ __all__ = [
     "place_legend",
     "positive_class",
     "predictions",
+    "pyplot",
     "styled",
 ]
 
@@ -98,6 +99,17 @@ class Display(ABC):
         return self
 
 
+def pyplot() -> Any:
+    """Return ``matplotlib.pyplot``, or say that it is not there."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            "Plots need matplotlib, which is not installed: pip install 'skfairft[plots]'."
+        ) from error
+    return plt
+
+
 def new_axes(ax: Any, figsize: tuple[float, float], **grid: Any) -> Any:
     """Return the axes to draw on: those given, or those of a new figure, sizes in inches.
 
@@ -105,13 +117,7 @@ def new_axes(ax: Any, figsize: tuple[float, float], **grid: Any) -> Any:
     """
     if ax is not None:
         return ax
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            "Plots need matplotlib, which is not installed: pip install 'skfairft[plots]'."
-        ) from error
-    return plt.subplots(figsize=figsize, layout="constrained", **grid)[1]
+    return pyplot().subplots(figsize=figsize, layout="constrained", **grid)[1]
 
 
 def look(i: int) -> dict[str, Any]:

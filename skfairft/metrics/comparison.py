@@ -16,7 +16,7 @@ Newcombe (1998), Stat. Med. 17; Zou and Donner (2008), Stat. Med. 27.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -25,25 +25,12 @@ from ..parity.cells import Cells
 from ..parity.counts import statistics
 from ..parity.intervals import intervals
 from .bounds import asked_of, bound_words, bounds_table
-from .document import PAGE, document, write_file
 from .facts import Facts
-from .markup import tag
-from .tables import (
-    Row,
-    Table,
-    escape_markdown,
-    html_table,
-    measured,
-    number,
-    pipe_table,
-    text_table,
-)
+from .printed import Printed
+from .tables import Row, Table, measured, number
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
-
 
 __all__ = ["ReportComparison", "compared"]
 
@@ -52,7 +39,7 @@ Key = tuple[str, Any, str]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ReportComparison:
+class ReportComparison(Printed):
     r"""What has changed since an earlier report; `FairnessReport.compare` makes one.
 
     Printing it shows what moved, and the bounds.
@@ -94,6 +81,8 @@ class ReportComparison:
     [['yes', 'no']]
     """
 
+    _heading: ClassVar[str] = "Fairness, then and now"
+
     table: pd.DataFrame
     bounds: pd.DataFrame | None
     new_groups: tuple[Any, ...]
@@ -105,84 +94,6 @@ class ReportComparison:
     def moved(self) -> pd.DataFrame:
         """The rows of ``table`` whose numbers moved more than chance explains."""
         return self.table[self.table["moved"]]
-
-    def to_markdown(self) -> str:
-        """Return the comparison as text with pipe tables.
-
-        Returns
-        -------
-        str
-            GitHub-flavoured Markdown; markup in group names is escaped.
-
-        Examples
-        --------
-        >>> from skfairft.metrics import fairness_report
-        >>> s = ["a", "a", "b", "b"] * 20
-        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
-        >>> report.compare(report).to_markdown().splitlines()[0]
-        '**None of 20 numbers moved: 80 rows, and 80 earlier**'
-        """
-        lead, *more = self._lead()
-        blocks = [f"**{lead}**", *map(escape_markdown, more)]
-        blocks += [pipe_table(table, escape_markdown) for table in self._tables()]
-        return "\n\n".join(blocks) + "\n"
-
-    def to_html(self) -> str:
-        """Return the comparison as an HTML fragment without scripts or outside resources.
-
-        Returns
-        -------
-        str
-            One ``div``; group names are escaped.
-
-        Examples
-        --------
-        >>> from skfairft.metrics import fairness_report
-        >>> s = ["a", "a", "b", "b"] * 20
-        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
-        >>> report.compare(report).to_html()[:28]
-        '<div class="skfairft-report"'
-        """
-        blocks = [tag("p", text) for text in self._lead()]
-        blocks += [html_table(table) for table in self._tables()]
-        return str(tag("div", blocks, class_="skfairft-report", style=PAGE))
-
-    _repr_html_ = to_html
-
-    def save(self, path: str | os.PathLike[str], *, title: str = "Fairness, then and now") -> None:
-        """Write the comparison to a file, of the kind that its name ends in.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Ends in ``.html`` or ``.md``; a file that exists is overwritten.
-        title : str, default="Fairness, then and now"
-            Heading.
-
-        Raises
-        ------
-        ValueError
-            For another ending.
-
-        Examples
-        --------
-        >>> from skfairft.metrics import fairness_report
-        >>> s = ["a", "a", "b", "b"] * 20
-        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
-        >>> report.compare(report).save("change.html")
-        """
-        write_file(
-            path,
-            {
-                ".html": lambda: document(title, self.to_html()),
-                ".md": lambda: f"# {escape_markdown(title)}\n\n{self.to_markdown()}",
-            },
-        )
-
-    def __str__(self) -> str:
-        return "\n\n".join(["\n".join(self._lead()), *map(text_table, self._tables())])
-
-    __repr__ = __str__
 
     def _lead(self) -> list[str]:
         then, now = self.n_rows

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,20 +13,10 @@ from numpy.typing import NDArray
 from ..inputs.words import group_name, group_parts, one_line
 from .bounds import bound_rows
 from .comparison import ReportComparison, compared
-from .document import PAGE, document, write_file
 from .facts import Facts
 from .frame import metric_frame
-from .markup import tag
-from .tables import (
-    Row,
-    Table,
-    escape_markdown,
-    free_name,
-    html_table,
-    measured,
-    pipe_table,
-    text_table,
-)
+from .printed import Printed
+from .tables import Row, Table, free_name, measured
 from .written import as_json
 
 if TYPE_CHECKING:
@@ -42,7 +31,7 @@ FEW_ROWS = 30
 COLUMNS = ["value", "low", "high"]
 
 
-class FairnessReport(Facts):
+class FairnessReport(Printed, Facts):
     r"""Error and rates by group, compared, with intervals; `fairness_report` makes one.
 
     Printing it shows tables. ``low`` and ``high`` of F1 are NaN if ``n_boot`` is 0, and of its
@@ -117,6 +106,8 @@ class FairnessReport(Facts):
     error                0.000  [0.000, 0.119]  1.000  [0.622, 1.000]
     f1                   0.000                  1.000
     """
+
+    _heading: ClassVar[str] = "Fairness report"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -206,84 +197,6 @@ class FairnessReport(Facts):
             as_json(self, self.to_frame().to_dict("records")), indent=1, allow_nan=False
         )
 
-    def to_markdown(self) -> str:
-        """Return the report as text with pipe tables.
-
-        Returns
-        -------
-        str
-            GitHub-flavoured Markdown; markup in group names is escaped.
-
-        Examples
-        --------
-        >>> from skfairft.metrics import fairness_report
-        >>> s = ["a", "a", "b", "b"] * 20
-        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
-        >>> report.to_markdown().splitlines()[6:9:2]
-        ['| headline | value | [low, high] |', '| weighted_f1_error (%) | 0.000 |  |']
-        """
-        lead, *more = self._lead()
-        blocks = [f"**{lead}**", *map(escape_markdown, more)]
-        blocks += [pipe_table(table, escape_markdown) for table in self._tables()]
-        blocks += [escape_markdown(note) for note in self.notes]
-        return "\n\n".join(blocks) + "\n"
-
-    def to_html(self) -> str:
-        """Return the report as an HTML fragment without scripts or outside resources.
-
-        Returns
-        -------
-        str
-            One ``div``; group names are escaped.
-
-        Examples
-        --------
-        >>> from skfairft.metrics import fairness_report
-        >>> s = ["<a>", "<a>", "b", "b"] * 20
-        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
-        >>> "<a>" in report.to_html()
-        False
-        """
-        blocks = [tag("p", text) for text in self._lead()]
-        blocks += [html_table(table) for table in self._tables()]
-        blocks += [tag("p", note) for note in self.notes]
-        return str(tag("div", blocks, class_="skfairft-report", style=PAGE))
-
-    _repr_html_ = to_html
-
-    def save(self, path: str | os.PathLike[str], *, title: str = "Fairness report") -> None:
-        """Write the report to a file, of the kind that its name ends in.
-
-        Parameters
-        ----------
-        path : str or path-like
-            Ends in ``.html`` for a page, ``.md`` for text with tables, or ``.json`` for numbers,
-            which `skfairft.metrics.load_report` reads; a file that exists is overwritten.
-        title : str, default="Fairness report"
-            Heading of a page or a text.
-
-        Raises
-        ------
-        ValueError
-            For another ending.
-
-        Examples
-        --------
-        >>> from skfairft.metrics import fairness_report
-        >>> s = ["a", "a", "b", "b"] * 20
-        >>> report = fairness_report([0, 1] * 40, [0, 1] * 40, sensitive_features=s, n_boot=0)
-        >>> for ending in ("html", "md", "json"):
-        ...     report.save(f"audit.{ending}")
-        """
-        write_file(
-            path,
-            {
-                ".html": lambda: document(title, self.to_html()),
-                ".md": lambda: f"# {escape_markdown(title)}\n\n{self.to_markdown()}",
-                ".json": self.to_json,
-            },
-        )
-
     def compare(self, earlier: FairnessReport) -> ReportComparison:
         """Return what has changed since an earlier report, beyond chance, and what has not.
 
@@ -322,13 +235,11 @@ class FairnessReport(Facts):
         """
         return compared(self, earlier)
 
-    def __str__(self) -> str:
-        blocks = ["\n".join(self._lead()), *map(text_table, self._tables())]
-        if self.notes:
-            blocks.append("\n".join(self.notes))
-        return "\n\n".join(blocks)
+    def _notes(self) -> tuple[str, ...]:
+        return self.notes
 
-    __repr__ = __str__
+    def _makers(self) -> dict[str, Callable[[], str]]:
+        return {".json": self.to_json}
 
     def _numbers(self) -> NDArray[np.float64]:
         """Return value, low and high of each column, of each group and last of all rows.
