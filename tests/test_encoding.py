@@ -161,7 +161,9 @@ class TestLabels:
         assert [word for word in words if word not in message] == [], message
 
     def test_text_that_looks_missing_is_text(self):
-        assert encode_labels(["nan", "None", "", "nan"])[0].tolist() == ["", "None", "nan"]
+        with pytest.warns(FairnessWarning, match="y holds the text 'nan' in 2 of 4 rows"):
+            found = encode_labels(["nan", "None", "", "nan"])
+        assert found[0].tolist() == ["", "None", "nan"]
 
 
 class TestGroups:
@@ -508,6 +510,7 @@ def test_missing_values_that_were_made_text_are_told(text, form):
 
 def test_names_that_are_like_them_are_not():
     encode_groups(["None", "nancy", "NA", "Nan"], 4)
+    encode_labels(["None", "nancy", "NA", "Nan"])
 
 
 def test_names_of_columns_in_place_of_columns_are_told():

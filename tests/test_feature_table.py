@@ -51,7 +51,12 @@ REFUSED = [
     ("nested", lambda: nested(torch.strided), TypeError, ["nested", "to_padded_tensor(X"]),
     ("jagged", lambda: nested(torch.jagged), TypeError, ["nested", "to_padded_tensor(X"]),
     ("meta", lambda: torch.ones(60, 6, device="meta"), TypeError, ["meta tensor"]),
-    ("sparse matrix", lambda: csr_matrix(X), TypeError, ["dense", "toarray"]),
+    (
+        "sparse matrix",
+        lambda: csr_matrix(X),
+        TypeError,
+        ["csr_matrix of shape", "dense data is required", "toarray", "sparse_output=False"],
+    ),
     (
         "sparse frame",
         lambda: FRAME.astype(pd.SparseDtype("float", 0.0)),

@@ -143,6 +143,7 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         ) from error
     if len(labels) == 0:
         raise ValueError("y is empty: 0 labels where at least one row per class is needed.")
+    _warn_of_written([labels], ["y"], "class")
     classes, codes = _encode_column(labels)
     if len(classes) < 2:
         raise ValueError(
@@ -244,7 +245,7 @@ def encode_groups(
             plain_column(column, each, instead=instead)
             for column, each in zip(table.columns, called, strict=True)
         ]
-        _warn_of_written(columns, called)
+        _warn_of_written(columns, called, "group")
         return _encode_columns(columns, table.orders)
     found = [column_with_missing(*each) for each in zip(table.columns, called, strict=True)]
     known = ~np.any([absent for _, absent in found], axis=0)
@@ -254,7 +255,7 @@ def encode_groups(
             "those that are known, or no groups at all."
         )
     columns = [values[known[~absent]] for values, absent in found]
-    _warn_of_written(columns, called)
+    _warn_of_written(columns, called, "group")
     groups, own = _encode_columns(columns, table.orders)
     codes = np.full(n_rows, -1, dtype=np.int64)
     codes[known] = own
@@ -263,10 +264,11 @@ def encode_groups(
 
 # What missing values become where a column is made text.
 _WRITTEN = ("nan", "NaN", "<NA>", "NaT")
+_REMEDIES = {"group": "Pass the column as it was before", "class": "Leave these rows out"}
 
 
-def _warn_of_written(columns: Sequence[NDArray[Any]], called: Sequence[str]) -> None:
-    """Warn of texts that are missing values by all appearance: they are a group here."""
+def _warn_of_written(columns: Sequence[NDArray[Any]], called: Sequence[str], kind: str) -> None:
+    """Warn of texts that are missing values by all appearance: they are a group or class here."""
     for column, name in zip(columns, called, strict=True):
         if column.dtype.kind not in "OU":
             continue
@@ -275,8 +277,8 @@ def _warn_of_written(columns: Sequence[NDArray[Any]], called: Sequence[str]) -> 
             if rows:
                 warn_user(
                     f"{name} holds the text {text!r} in {rows} of {len(column)} rows, which "
-                    "astype(str) makes of missing values: they are a group of their own here. Pass "
-                    "the column as it was before, or give the group another name.",
+                    f"astype(str) makes of missing values: they are a {kind} of their own here. "
+                    f"{_REMEDIES[kind]}, or give the {kind} another name.",
                     FairnessWarning,
                 )
 

@@ -115,8 +115,13 @@ def _refuse_times(X: Any) -> None:
 
 def _explain(X: Any, error: TypeError | ValueError) -> None:
     """Raise an error that says what X holds, if it cannot be read as numbers at all."""
-    if issparse(X):  # scikit-learn's error names it
-        return
+    if issparse(X):
+        raise TypeError(
+            f"X is a sparse {type(X).__name__} of shape {X.shape}, but dense data is required. "
+            "Pass X.toarray(). In a pipeline set sparse_output=False of an encoder, or "
+            "sparse_threshold=0 of a ColumnTransformer; behind a vectorizer of texts take "
+            "TruncatedSVD."
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # complex numbers have an error of their own
