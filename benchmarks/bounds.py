@@ -34,8 +34,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from _shared.program import DEFAULT_CACHE
 from _shared.rows import append, packed, read, unpacked
-from _tradeoff.data import DEFAULT_CACHE, load, missing
+from _tradeoff.data import load, missing
 
 from skfairft import FairLowRankHeadClassifier
 from skfairft.metrics import constraint_distance

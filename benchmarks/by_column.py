@@ -23,8 +23,6 @@ in ``--results`` at once, and what is there is not done again.
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -35,9 +33,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from _shared.rows import packed, resumed
-from _tradeoff.data import DEFAULT_CACHE, Part, load
+from _shared.program import options_of, rows_of, write
+from _tradeoff.data import Part, load
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
 
@@ -186,27 +183,16 @@ def markdown(rows: pd.DataFrame) -> str:
 
 def main() -> None:
     """Run what is not there, and summarize."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder of features")
-    parser.add_argument(
-        "--results", type=Path, default=Path(tempfile.gettempdir()) / "skfairft-by-column"
-    )
-    parser.add_argument("--json", type=Path, help="write all rows, packed by gzip")
-    parser.add_argument("--markdown", type=Path, help="write the tables")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = options_of(__doc__).parse_args()
     warnings.simplefilter("ignore", FairnessWarning)
-    options.results.mkdir(parents=True, exist_ok=True)
-    found = resumed(options.results / "rows.jsonl", partial(fits, options.seeds, options.cache))
-    rows = [row for row in found if row["seed"] < options.seeds]
-    text = markdown(pd.DataFrame(rows))
-    if options.markdown:
-        options.markdown.write_text(text, encoding="utf-8")
-    else:
-        print(text, verdict(pd.DataFrame(rows)))
-    if options.json:
-        options.json.write_bytes(packed(rows))
+    rows = rows_of(
+        options,
+        ["rows"],
+        lambda task, done: fits(options.seeds, options.cache, done),
+        wanted=lambda row: row["seed"] < options.seeds,
+    )
+    frame = pd.DataFrame(rows)
+    write(options, rows, markdown(frame), verdict(frame))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from _shared.program import DEFAULT_CACHE
 from _shared.timing import machine
-from _tradeoff.data import DEFAULT_CACHE, load
+from _tradeoff.data import load
 from _tradeoff.peers import together
 from _tradeoff.picture import lowest
 from _tradeoff.score import BASELINE

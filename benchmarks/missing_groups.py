@@ -33,12 +33,9 @@ stored in ``--results`` at once, and what is there is not done again.
 
 from __future__ import annotations
 
-import argparse
 import platform
-import tempfile
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +43,8 @@ import numpy as np
 import pandas as pd
 import sklearn
 import torch
-from _shared.rows import packed, resumed
-from _tradeoff.data import DEFAULT_CACHE, Part, Split, load, missing
+from _shared.program import options_of, rows_of, write
+from _tradeoff.data import Part, Split, load, missing
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -247,46 +244,28 @@ def _short(constraint: str) -> str:
 
 def main() -> None:
     """Run what is not there, and summarize."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder of features")
-    parser.add_argument(
-        "--results", type=Path, default=Path(tempfile.gettempdir()) / "skfairft-missing-groups"
-    )
-    parser.add_argument("--json", type=Path, help="write all rows, packed by gzip")
-    parser.add_argument("--markdown", type=Path, help="write the tables")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = options_of(__doc__, tasks=TASKS).parse_args()
     # Of few known rows, weights that reach no bound, and separable rows.
     warnings.simplefilter("ignore")
-    options.results.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for name in options.tasks:
-        lacking = missing(name)
-        if lacking is not None:
-            print(f"{name} is left out: {lacking}")
-            continue
-        seeds = min(options.seeds, SEEDS_OF_IMAGES) if name in IMAGES else options.seeds
-        path = options.results / f"{name}.jsonl"
-        found = resumed(path, partial(fits, name, seeds, options.cache))
-        rows += [row for row in found if row["seed"] < seeds]
+    seeds = {
+        task: min(options.seeds, SEEDS_OF_IMAGES) if task in IMAGES else options.seeds
+        for task in TASKS
+    }
+    rows = rows_of(
+        options,
+        options.tasks,
+        lambda task, done: fits(task, seeds[task], options.cache, done),
+        lacking=missing,
+        wanted=lambda row: row["seed"] < seeds[row["task"]],
+    )
     if not rows:
         return
-    print(
+    frame = pd.DataFrame(rows)
+    about = (
         f"skfairft {__version__}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, "
         f"Python {platform.python_version()}, {platform.machine()}, one thread"
     )
-    frame = pd.DataFrame(rows)
-    print(verdict(frame))
-    print(by_task(frame))
-    text = markdown(frame)
-    if options.markdown:
-        options.markdown.write_text(text, encoding="utf-8")
-    else:
-        print(text)
-    if options.json:
-        options.json.write_bytes(packed(rows))
+    write(options, rows, markdown(frame), about, verdict(frame), by_task(frame))
 
 
 if __name__ == "__main__":

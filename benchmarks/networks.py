@@ -41,9 +41,7 @@ FILE]``; ``--rows`` makes tables and picture of such rows, ``--smoke`` cuts a sm
 
 from __future__ import annotations
 
-import argparse
 import json
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -58,9 +56,8 @@ import pandas as pd
 import torch
 from _networks.bench import BLIND, BUDGETS, CUTS, LABELLED, METHODS, ROWS, Bench, forget
 from _networks.tasks import GROUPINGS, TASKS, missing
-from _shared.rows import packed, resumed, unpacked
+from _shared.program import options_of, rows_of, write
 from _shared.timing import in_turn, machine
-from _tradeoff.data import DEFAULT_CACHE
 
 
 def cuts(name: str, draws: int, cache: Path, done: set[str]) -> Iterator[dict[str, Any]]:
@@ -94,21 +91,6 @@ def cuts(name: str, draws: int, cache: Path, done: set[str]) -> Iterator[dict[st
                 "CPU seconds": round(seconds, 2),
                 **{k: float(f"{v:.6g}") for k, v in bench.measure(small).items()},
             }
-
-
-def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    options.results.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for name in ["smoke"] if options.smoke else options.tasks:
-        lacking = missing(name)
-        if lacking is not None:
-            print(f"{name} is left out: {lacking}")
-            continue
-        path = options.results / f"{name}.jsonl"
-        draws = 1 if options.smoke else options.draws
-        found = resumed(path, partial(cuts, name, draws, options.cache))
-        rows += [row for row in found if row["draw"] < options.draws]
-    return rows
 
 
 def seconds(names: list[str], cache: Path) -> dict[str, Any]:
@@ -296,39 +278,30 @@ def plot(rows: pd.DataFrame, path: Any) -> None:
 
 def main() -> None:
     """Run what is not there, and summarize."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = [name for name in TASKS if name != "smoke"]
-    parser.add_argument("--tasks", nargs="+", choices=known, default=known)
-    parser.add_argument("--draws", type=int, default=5)
+    parser = options_of(__doc__, tasks=[n for n in TASKS if n != "smoke"], seeds="draws", n=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder of features")
-    parser.add_argument(
-        "--results", type=Path, default=Path(tempfile.gettempdir()) / "skfairft-networks"
-    )
-    parser.add_argument("--json", type=Path, help="write all rows, packed by gzip")
-    parser.add_argument("--markdown", type=Path, help="write the tables")
     parser.add_argument("--plot", type=Path, help="draw the rises")
-    parser.add_argument("--rows", type=Path, help="rows to make the tables of, as --json wrote")
     parser.add_argument("--smoke", action="store_true", help="small, on made-up rows")
     parser.add_argument("--seconds", type=Path, help="measure how long a row takes, and write it")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    tasks = ["smoke"] if options.smoke else options.tasks
     if options.seconds:
-        names = ["smoke"] if options.smoke else [n for n in options.tasks if missing(n) is None]
-        measured = seconds(names, options.cache)
+        torch.set_num_threads(options.threads)
+        measured = seconds([name for name in tasks if missing(name) is None], options.cache)
         options.seconds.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
         print(seconds_table(measured))
         return
-    rows = unpacked(options.rows) if options.rows else _run(options)
+    rows = rows_of(
+        options,
+        tasks,
+        lambda name, done: cuts(name, 1 if options.smoke else options.draws, options.cache, done),
+        lacking=missing,
+        wanted=lambda row: row["draw"] < options.draws,
+    )
     if not rows:
         return
     frame = pd.DataFrame(rows)
-    if options.markdown:
-        options.markdown.write_text(markdown(frame), encoding="utf-8")
-    else:
-        print(markdown(frame))
-    if options.json:
-        options.json.write_bytes(packed(rows))
+    write(options, rows, markdown(frame))
     if options.plot:
         plot(frame, options.plot)
 

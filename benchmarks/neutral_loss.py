@@ -16,20 +16,16 @@ stored in ``--results`` at once, and what is there is not done again.
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from _shared.rows import packed, resumed
-from _tradeoff.data import DEFAULT_CACHE, Split, load, missing
+from _shared.program import options_of, rows_of, write
+from _tradeoff.data import Split, load, missing
 from scipy.stats import t as student
 
 from skfairft import FairLowRankHeadClassifier, FairnessWarning
@@ -153,37 +149,17 @@ def markdown(rows: pd.DataFrame) -> str:
 
 def main() -> None:
     """Run what is not there, and summarize."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder of features")
-    parser.add_argument(
-        "--results", type=Path, default=Path(tempfile.gettempdir()) / "skfairft-neutral-loss"
-    )
-    parser.add_argument("--json", type=Path, help="write all rows, packed by gzip")
-    parser.add_argument("--markdown", type=Path, help="write the tables")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = options_of(__doc__, tasks=TASKS).parse_args()
     warnings.simplefilter("ignore", FairnessWarning)  # of groups made thin
-    options.results.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for name in options.tasks:
-        lacking = missing(name)
-        if lacking is not None:
-            print(f"{name} is left out: {lacking}")
-            continue
-        path = options.results / f"{name}.jsonl"
-        found = resumed(path, partial(fits, name, options.seeds, options.cache))
-        rows += [row for row in found if row["seed"] < options.seeds]
-    if not rows:
-        return
-    text = markdown(pd.DataFrame(rows))
-    if options.markdown:
-        options.markdown.write_text(text, encoding="utf-8")
-    else:
-        print(text)
-    if options.json:
-        options.json.write_bytes(packed(rows))
+    rows = rows_of(
+        options,
+        options.tasks,
+        lambda task, done: fits(task, options.seeds, options.cache, done),
+        lacking=missing,
+        wanted=lambda row: row["seed"] < options.seeds,
+    )
+    if rows:
+        write(options, rows, markdown(pd.DataFrame(rows)))
 
 
 if __name__ == "__main__":

@@ -36,8 +36,6 @@ FILE]``; ``--rows`` makes tables and picture of such rows, ``--smoke`` takes mad
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,8 +49,8 @@ import pandas as pd
 import torch
 from _shared import faces
 from _shared.adult import load_adult
-from _shared.rows import packed, resumed, unpacked
-from _tradeoff.data import DEFAULT_CACHE, pretrain
+from _shared.program import options_of, rows_of, write
+from _tradeoff.data import pretrain
 from torch import Tensor, nn
 
 from skfairft import compress
@@ -467,48 +465,28 @@ def markdown(rows: pd.DataFrame) -> str:
 
 def main() -> None:
     """Run what is not there, and summarize."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = [name for name in TASKS if name != "smoke"]
-    parser.add_argument("--tasks", nargs="+", choices=known, default=known)
-    parser.add_argument("--draws", type=int, default=5)
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder of features")
-    parser.add_argument(
-        "--results", type=Path, default=Path(tempfile.gettempdir()) / "skfairft-rare-groups"
-    )
-    parser.add_argument("--json", type=Path, help="write all rows, packed by gzip")
-    parser.add_argument("--markdown", type=Path, help="write the tables")
+    parser = options_of(__doc__, tasks=[n for n in TASKS if n != "smoke"], seeds="draws", n=5)
     parser.add_argument("--plot", type=Path, help="draw the ratios")
-    parser.add_argument("--rows", type=Path, help="rows to make the tables of, as --json wrote")
     parser.add_argument("--smoke", action="store_true", help="small, on made-up rows")
     options = parser.parse_args()
-    rows = unpacked(options.rows) if options.rows else _run(options)
+    rows = rows_of(
+        options,
+        ["smoke"] if options.smoke else options.tasks,
+        lambda name, done: cuts(name, options.draws, options.cache, done),
+        lacking=_lacking,
+        wanted=lambda row: row["draw"] < options.draws,
+    )
     if not rows:
         return
     frame = pd.DataFrame(rows)
-    if options.markdown:
-        options.markdown.write_text(markdown(frame), encoding="utf-8")
-    else:
-        print(markdown(frame))
-    if options.json:
-        options.json.write_bytes(packed(rows))
+    write(options, rows, markdown(frame))
     if options.plot:
         plot(frame, options.plot)
 
 
-def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    torch.set_num_threads(1)
-    options.results.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for name in ["smoke"] if options.smoke else options.tasks:
-        backbone = {"faces": "resnet18", "imagenet": "mobilenet_v2"}.get(name)
-        lacking = None if backbone is None else faces.missing("celeba", backbone)
-        if lacking is not None:
-            print(f"{name} is left out: {lacking}")
-            continue
-        path = options.results / f"{name}.jsonl"
-        found = resumed(path, partial(cuts, name, options.draws, options.cache))
-        rows += [row for row in found if row["draw"] < options.draws]
-    return rows
+def _lacking(name: str) -> str | None:
+    backbone = {"faces": "resnet18", "imagenet": "mobilenet_v2"}.get(name)
+    return None if backbone is None else faces.missing("celeba", backbone)
 
 
 if __name__ == "__main__":

@@ -57,21 +57,17 @@ is there is not done again. Faces and bank need SKFAIRFT_DATA (benchmarks/README
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 import warnings
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from _several import tables
 from _several.methods import METHODS_OF_RATIOS, METHODS_OF_SEVERAL, Asked, Method, reached
-from _shared.rows import packed, resumed, unpacked
-from _tradeoff.data import DEFAULT_CACHE, Split, load, missing
+from _shared.program import options_of, rows_of, write
+from _tradeoff.data import Split, load, missing
 from _tradeoff.peers import linear
 
 from skfairft.metrics import weighted_f1_error
@@ -156,46 +152,23 @@ def fits(task: str, seeds: int, cache: Path, done: set[str]) -> Iterator[dict[st
 
 def main() -> None:
     """Run what is not there, and summarize."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder of features")
-    parser.add_argument(
-        "--results", type=Path, default=Path(tempfile.gettempdir()) / "skfairft-several"
-    )
-    parser.add_argument("--json", type=Path, help="write all rows, packed by gzip")
-    parser.add_argument("--markdown", type=Path, help="write the tables")
-    parser.add_argument("--rows", type=Path, help="rows to make the tables of, as --json wrote")
-    options = parser.parse_args()
-    rows = unpacked(options.rows) if options.rows else _run(options)
-    if not rows:
-        return
-    frame = pd.DataFrame(rows)
-    if options.markdown:
-        options.markdown.write_text(tables.markdown(frame), encoding="utf-8")
-    else:
-        print(tables.markdown(frame), tables.verdict(frame), sep="\n")
-    if options.json:
-        options.json.write_bytes(packed(rows))
-
-
-def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run what is not there, and return the rows that are asked for."""
-    torch.set_num_threads(1)
+    options = options_of(__doc__, tasks=TASKS).parse_args()
     # Of bounds that are not met, and of training that max_epochs ended.
     warnings.simplefilter("ignore")
-    options.results.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for task in options.tasks:
-        lacking = missing(task)
-        if lacking is not None:
-            print(f"{task} is left out: {lacking}")
-            continue
-        seeds = min(options.seeds, SEEDS_OF_IMAGES) if task in IMAGES else options.seeds
-        made = partial(fits, task, seeds, options.cache)
-        found = resumed(options.results / f"{task}.jsonl", made)
-        rows += [row for row in found if row["seed"] < seeds]
-    return rows
+    seeds = {
+        task: min(options.seeds, SEEDS_OF_IMAGES) if task in IMAGES else options.seeds
+        for task in TASKS
+    }
+    rows = rows_of(
+        options,
+        options.tasks,
+        lambda task, done: fits(task, seeds[task], options.cache, done),
+        lacking=missing,
+        wanted=lambda row: row["seed"] < seeds[row["task"]],
+    )
+    if rows:
+        frame = pd.DataFrame(rows)
+        write(options, rows, tables.markdown(frame), tables.verdict(frame))
 
 
 if __name__ == "__main__":

@@ -31,9 +31,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from _shared.program import DEFAULT_CACHE
 from _tradeoff import tables
 from _tradeoff.asked import BOUNDS as ASKED_BOUNDS
-from _tradeoff.data import DATASETS, DEFAULT_CACHE, missing
+from _tradeoff.data import DATASETS, missing
 from _tradeoff.peers import CONSTRAINTS, METHODS, quiet
 from _tradeoff.picture import plot_curves, plot_lead
 from _tradeoff.run import read, run_all

@@ -18,26 +18,22 @@ The smallest cells are small: the worst cell's accuracy then moves by points fro
 The table of tasks says how many rows they have.
 
 Each run is stored in ``--results`` at once, and what is there is not run again; ``--rows`` makes
-the tables of the rows that ``--docs`` stored. ``--docs`` writes both: worst_group.json.gz and
-worst_group_tables.md. Run ``python benchmarks/worst_group.py [--tasks lfw bank] [--methods DFR]
-[--docs docs]``; faces, bank, communities and sentences need SKFAIRFT_DATA (benchmarks/README.md).
+the tables of the rows that ``--json`` stored. Run ``python benchmarks/worst_group.py [--tasks lfw
+bank] [--methods DFR] [--json FILE] [--markdown FILE]``; faces, bank, communities and sentences need
+SKFAIRFT_DATA (benchmarks/README.md).
 """
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-from _shared.rows import packed, resumed, unpacked
-from _tradeoff.data import DEFAULT_CACHE, Split, load, missing
+from _shared.program import options_of, rows_of, write
+from _tradeoff.data import Split, load, missing
 from _tradeoff.peers import together
 from _worst_group import ours, peers, tables
 from _worst_group.choice import METHODS, cells_of
@@ -90,46 +86,21 @@ def runs(
 
 def main() -> None:
     """Run what is not there, and summarize."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser = options_of(__doc__, tasks=TASKS)
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--cache", type=Path, default=DEFAULT_CACHE, help="folder of features")
-    parser.add_argument(
-        "--results", type=Path, default=Path(tempfile.gettempdir()) / "skfairft-worst-group"
-    )
-    parser.add_argument("--docs", type=Path, help="folder to write rows and tables to")
-    parser.add_argument("--rows", type=Path, help="rows to make the tables of, as --docs wrote")
     options = parser.parse_args()
-    rows = unpacked(options.rows) if options.rows else _run(options)
+    rows = rows_of(
+        options,
+        options.tasks,
+        lambda task, done: runs(task, options.methods, options.seeds, options.cache, done),
+        lacking=missing,
+        wanted=lambda row: row["seed"] < options.seeds and row["method"] in options.methods,
+    )
     if not rows:
         return
-    text = tables.markdown(pd.DataFrame(rows))
-    if options.docs is None:
-        print(text)
-        return
-    (options.docs / "worst_group_tables.md").write_text(text, encoding="utf-8")
-    (options.docs / "worst_group.json.gz").write_bytes(packed(rows))
-
-
-def _run(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run what is not there, and return the rows that are asked for, in one order."""
-    torch.set_num_threads(1)
-    options.results.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
-    for task in options.tasks:
-        lacking = missing(task)
-        if lacking is not None:
-            print(f"{task} is left out: {lacking}")
-            continue
-        made = partial(runs, task, options.methods, options.seeds, options.cache)
-        found = resumed(options.results / f"{task}.jsonl", made)
-        own = [
-            row for row in found if row["seed"] < options.seeds and row["method"] in options.methods
-        ]
-        order = {name: i for i, name in enumerate(METHODS)}
-        rows += sorted(own, key=lambda row: (row["seed"], order[row["method"]]))
-    return rows
+    tasks, methods = (list(dict.fromkeys(row["task"] for row in rows)), list(METHODS))
+    rows.sort(key=lambda row: (tasks.index(row["task"]), row["seed"], methods.index(row["method"])))
+    write(options, rows, tables.markdown(pd.DataFrame(rows)))
 
 
 if __name__ == "__main__":

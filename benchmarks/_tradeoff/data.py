@@ -55,7 +55,6 @@ Features are standardized with mean and standard deviation of the train part, fo
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -65,6 +64,7 @@ import numpy as np
 import torch
 from _shared import faces, sentences, tables
 from _shared.adult import encode, load_adult
+from _shared.program import DEFAULT_CACHE
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
@@ -74,8 +74,6 @@ from .synthetic import N_TEST, SYNTHETIC, draw
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "examples"))
 from adult_demo import pretrain
-
-DEFAULT_CACHE = Path(tempfile.gettempdir()) / "skfairft-tradeoff"
 
 Arrays = tuple[np.ndarray, ...]
 # Features, labels, groups, and the row numbers of train, val and test.
