@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -39,8 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 if a bound that was asked for does not hold on the rows of an audit; 2 if the command
-        could not be run, which a line on standard error explains.
+        0; 1 if a bound that was asked for does not hold on the rows of an audit, or cannot be
+        measured; 2 if the command could not be run, which a line on standard error explains.
 
     Examples
     --------
@@ -80,13 +81,15 @@ def _parser() -> argparse.ArgumentParser:
         "audit",
         help="report error and rates by group of a file of predictions",
         description="Report error and rates by group, with intervals, of predictions of any model. "
-        "The exit status is 1 if a bound does not hold on these rows.",
+        "The exit status is 1 if a bound does not hold on these rows, or cannot be measured.",
     )
     _of_rows(audit)
     audit.add_argument("--prediction", required=True, metavar="COLUMN", help="decided labels")
     audit.add_argument("--weight", metavar="COLUMN", help="sample weights")
     audit.add_argument(
-        "--threshold", type=float, help="the prediction is a score; from this on it is a yes"
+        "--threshold",
+        type=float,
+        help="the prediction is a score of the positive label, which is predicted from this on",
     )
     audit.add_argument("--ratio-bound", type=float, help="the least ratio of rates, such as 0.8")
     audit.add_argument(
@@ -106,6 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     audit.add_argument(
         "--compare", metavar="FILE", help="an earlier report (.json): print what moved since"
+    )
+    audit.add_argument(
+        "--changes",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write what moved, too: .html or .md; may be given several times",
     )
     audit.add_argument("--title", default="Fairness report", help="heading of what is written")
     audit.set_defaults(run=_audit)
@@ -151,6 +161,10 @@ def _of_rows(parser: argparse.ArgumentParser) -> None:
 def _audit(options: argparse.Namespace) -> int:
     for name in options.output:
         _check_file(name, (".html", ".md", ".json"))
+    for name in options.changes:
+        _check_file(name, (".html", ".md"))
+    if options.changes and options.compare is None:
+        raise ValueError("--changes writes what moved since a report; give --compare, too.")
     # Before anything is written: it may be the file that is written.
     earlier = None if options.compare is None else load_report(options.compare)
     frame = _read(options.file)
@@ -158,6 +172,12 @@ def _audit(options: argparse.Namespace) -> int:
     label, prediction = (_column(frame, name) for name in (options.label, options.prediction))
     if options.threshold is not None:
         prediction = _decided(label, prediction, options)
+    elif _is_score(prediction):
+        raise ValueError(
+            f"column {options.prediction!r} holds numbers that are no labels, such as "
+            f"{prediction[prediction % 1 != 0].iloc[0]:g}; say from which score on the prediction "
+            "is the positive label: --threshold 0.5."
+        )
     report = fairness_report(
         label,
         prediction,
@@ -173,15 +193,31 @@ def _audit(options: argparse.Namespace) -> int:
         groups=options.between,
     )
     change = None if earlier is None else report.compare(earlier)
-    print(report)
     for name in options.output:
         report.save(name, title=options.title)
-    if change is not None:
-        print(f"\nSince {options.compare}\n\n{change}")
+    shown = [str(report)]
     holds = [] if report.bounds is None else report.bounds["holds"].tolist()
-    if change is not None and change.bounds is not None:
-        holds += change.bounds["holds_now"].tolist()
-    return int("no" in holds)
+    if change is not None:
+        for name in options.changes:
+            change.save(name)
+        shown.append(f"Since {options.compare}\n\n{change}")
+        holds += [] if change.bounds is None else change.bounds["holds_now"].tolist()
+    _print("\n\n".join(shown))
+    return int(not {"no", "undefined"}.isdisjoint(holds))
+
+
+def _print(text: str) -> None:
+    """Print; a reader that has read enough, such as ``head``, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_score(prediction: pd.Series) -> bool:
+    import pandas as pd
+
+    return pd.api.types.is_float_dtype(prediction) and bool((prediction.dropna() % 1 != 0).any())
 
 
 def _decided(label: pd.Series, score: pd.Series, options: argparse.Namespace) -> Any:
@@ -209,7 +245,15 @@ def _decided(label: pd.Series, score: pd.Series, options: argparse.Namespace) ->
     if yes not in known:
         raise ValueError(f"--positive={options.positive} is none of the labels {known}.")
     (no,) = (each for each in known if each != yes)
-    return np.where(score >= options.threshold, yes, no)
+    decided = score >= options.threshold
+    if decided.all() or not decided.any():
+        warnings.warn(
+            f"--threshold={options.threshold:g} decides all rows alike: the scores are from "
+            f"{score.min():g} to {score.max():g}.",
+            FairnessWarning,
+            stacklevel=2,
+        )
+    return np.where(decided, yes, no)
 
 
 def _path(options: argparse.Namespace) -> int:
@@ -224,6 +268,8 @@ def _path(options: argparse.Namespace) -> int:
         from .displays._common import pyplot
 
         pyplot()  # it may be missing
+    import pandas as pd
+
     from .classifier import FairLowRankHeadClassifier
     from .path import fairness_path
 
@@ -235,6 +281,12 @@ def _path(options: argparse.Namespace) -> int:
         if options.features is None
         else _columns(frame, [options.features])
     )
+    texts = [name for name in features if not pd.api.types.is_numeric_dtype(frame[name])]
+    if texts:
+        raise ValueError(
+            f"column {texts[0]!r} holds {frame[texts[0]].iloc[0]!r}, but features are numbers; "
+            "name those that are with --features."
+        )
     clf = FairLowRankHeadClassifier(
         constraint=options.constraint or "demographic_parity",
         solver="plug_in",
@@ -253,11 +305,15 @@ def _path(options: argparse.Namespace) -> int:
         chosen = path.choose(options.difference_bound, confidence=options.confidence)
     front = path.table[path.table["on_front"]].sort_values("difference")
     shown = front[["fairness_weight", "weighted_f1_error", "difference"]].round(4)
-    print(path)
-    print(shown.to_string(index=False))
+    said = [
+        f"features: {', '.join(map(str, features[:8]))}{', ...' * (len(features) > 8)} "
+        f"({len(features)})",
+        str(path),
+        shown.to_string(index=False),
+    ]
     if chosen is not None:
         row = path.table.loc[chosen]
-        print(
+        said.append(
             f"chosen: fairness_weight {row['fairness_weight']:.4g}, error "
             f"{row['weighted_f1_error']:.4g}, difference {row['difference']:.4g}"
         )
@@ -269,6 +325,7 @@ def _path(options: argparse.Namespace) -> int:
         FairnessTradeoffDisplay.from_path(path, chosen=chosen).figure_.savefig(options.plot)
     if options.save is not None and chosen is not None:
         path.classifiers[chosen].save(options.save)
+    _print("\n".join(said))
     return 0
 
 
@@ -309,9 +366,11 @@ def _columns(frame: pd.DataFrame, given: Sequence[str]) -> list[str]:
 def _column(frame: pd.DataFrame, name: str) -> pd.Series:
     known = [str(each) for each in frame]
     if name not in frame:
+        mark = next((each for each in ";\t|" if len(known) == 1 and each in known[0]), None)
+        why = "" if mark is None else f" Its columns are parted by {mark!r}; expected commas."
         raise ValueError(
             f"there is no column {name!r}.{did_you_mean(name, known)} The columns are: "
-            f"{', '.join(known[:20])}{' ...' if len(known) > 20 else ''}."
+            f"{', '.join(known[:20])}{' ...' if len(known) > 20 else ''}.{why}"
         )
     return frame[name]
 

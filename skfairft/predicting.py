@@ -163,14 +163,16 @@ def check_told(clf: Any, given: str) -> None:
     told = getattr(clf, "known_groups_", None)  # of a bound
     if told is not None and not told.met:
         missed = [each for each in told.bounds if not each.met]
+        certified = clf.confidence is not None
         reached = " and ".join(
             f"their {each.form} is {each.value:.3f}, its interval {each.interval[0]:.3f} to "
             f"{each.interval[1]:.3f}"
+            + (f", its limit {each.limit:.3f} for {each.bound:g}" if certified else "")
             for each in missed
         )
         warn_user(
-            "A bound of fit was not met for predictions that are told the groups: "
-            f"{reached}. See known_groups_.",
+            "A bound of fit was not met for predictions that are told the groups"
+            f"{f' with confidence={clf.confidence}' * certified}: {reached}. See known_groups_.",
             FairnessWarning,
         )
 

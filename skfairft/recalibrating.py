@@ -75,7 +75,8 @@ def recalibrate(clf: Any, X: Any, y: Any, sensitive_features: Any, sample_weight
             delattr(clf, name)
     clf.demands_ = demands
     if any(each.bound is not None for each in demands):
-        found = within_bounds(clf, solver, problem, trials)
+        remedy = "Recalibrate on more rows, allow {less}, or fit again"
+        found = within_bounds(clf, solver, problem, trials, remedy=remedy)
     else:
         weight = 1.0 if problem.joint else weight_of(clf)
         found = trials.maker(trials.between(weight, None))()

@@ -87,8 +87,18 @@ def _weighted(
     return fitted
 
 
-def within_bounds(clf: Any, solver: Solver, problem: Problem, trials: Trials) -> FittedHead:
-    """Look for the head of the least weight that meets the bounds, and note what was reached."""
+def within_bounds(
+    clf: Any,
+    solver: Solver,
+    problem: Problem,
+    trials: Trials,
+    *,
+    remedy: str = "Judge by more rows (cv), allow {less}, or try another solver",
+) -> FittedHead:
+    """Look for the head of the least weight that meets the bounds, and note what was reached.
+
+    ``remedy`` is what to do if none does.
+    """
     asked = [
         (demand, rule)
         for demand, rule in zip(problem.demands, problem.rules(), strict=True)
@@ -115,7 +125,7 @@ def within_bounds(clf: Any, solver: Solver, problem: Problem, trials: Trials) ->
         clf.known_groups_ = KnownGroups(weight, known.bounds)
     if fitted.shares is not None:
         clf.fairness_weight_ = one_or_all(fitted.shares)
-    _report_bounds(clf, found, judges[0].n_rows)
+    _report_bounds(clf, found, judges[0].n_rows, remedy)
     return fitted
 
 
@@ -150,7 +160,7 @@ def _report_share(
     )
 
 
-def _report_bounds(clf: Any, found: BoundSearch, n_rows: int) -> None:
+def _report_bounds(clf: Any, found: BoundSearch, n_rows: int, remedy: str) -> None:
     """Warn of bounds that were not met."""
     missed = [each for each in found.bounds if not each.met]
     for each in found.bounds:
@@ -173,8 +183,7 @@ def _report_bounds(clf: Any, found: BoundSearch, n_rows: int) -> None:
         warn_user(
             f"{in_words(missed, of_all=len(found.bounds))} {'was' if len(missed) == 1 else 'were'} "
             f"not met: the nearest was "
-            f"{reached} on the judged rows, at {weight}. Judge by more rows (cv), allow {less}, "
-            "or try another solver.",
+            f"{reached} on the judged rows, at {weight}. {remedy.format(less=less)}.",
             FairnessWarning,
         )
         return

@@ -37,7 +37,7 @@ def report_of(n=3000, *, columns=None, **given):
 
 
 class TestBounds:
-    @pytest.mark.parametrize(("bound", "holds"), [(0.0, "no"), (1.0, "yes"), ("value", "unclear")])
+    @pytest.mark.parametrize(("bound", "holds"), [(0.0, "no"), (0.99, "yes"), ("value", "unclear")])
     @pytest.mark.parametrize("form", ["difference_bound", "ratio_bound"])
     def test_say_whether_the_interval_is_within(self, form, bound, holds):
         metric = f"demographic_parity_{'ratio' if form == 'ratio_bound' else 'distance'}"
@@ -369,7 +369,8 @@ class TestCommand:
             ),
             (("rows.csv", "no.csv"), "no.csv"),
             (("rows.csv", "rows.pdf"), "ends in none of .csv, .tsv"),
-            (("p", "score"), "Turn scores or probabilities into labels first"),
+            (("p", "score"), "the positive label: --threshold 0.5"),
+            (("p", "race"), "No prediction is one of the true labels: y_true holds ['no', 'yes']"),
         ],
     )
     def test_what_cannot_be_run_is_one_line(self, files, capsys, change, words):
@@ -415,6 +416,48 @@ class TestCommand:
         # Of a file that is not there.
         assert main([command, "no.csv", "--label", "y", "--groups", "race", *others]) == 2
         assert words in capsys.readouterr().err
+
+    def test_bounds_that_ask_for_nothing_are_refused(self, files, capsys):
+        bound = [*self.ALL, "--constraint", "demographic_parity", "--difference-bound"]
+        for given, words in (("5", "asks for nothing"), ("-0.1", "expected a number, 0 or more")):
+            assert main([*bound, given]) == 2
+            assert words in capsys.readouterr().err
+
+    def test_a_bound_that_cannot_be_measured_is_not_kept(self, files):
+        files.assign(y="no").to_csv("rows.csv", index=False)
+        bound = ["--constraint", "true_positive_rate_parity", "--difference-bound", "0.5"]
+        assert main([*self.ALL, *bound, "--positive", "yes"]) == 1
+
+    def test_writes_what_moved(self, files):
+        main([*self.ALL, "--output", "then.json"])
+        assert main([*self.ALL, "--compare", "then.json", "--changes", "moved.html"]) == 0
+        with open("moved.html") as page:
+            assert "None of 26 numbers moved" in page.read()
+        assert main([*self.ALL, "--changes", "moved.html"]) == 2
+
+    def test_a_threshold_that_decides_all_alike_is_told(self, files, capsys):
+        asked = [*self.ALL, "--threshold", "50"]
+        asked[asked.index("p")] = "score"
+        assert main(asked) == 0
+        assert "decides all rows alike: the scores are from 0." in capsys.readouterr().err
+
+    def test_columns_parted_by_something_else_are_told(self, files, capsys):
+        files[["y", "p", "race"]].to_csv("rows.csv", index=False, sep=";")
+        assert main(self.ALL) == 2
+        assert "Its columns are parted by ';'; expected commas." in capsys.readouterr().err
+
+    def test_a_feature_of_texts_is_named(self, files, capsys):
+        assert main(["path", "rows.csv", "--label", "y", "--groups", "race"]) == 2
+        assert "column 'p' holds '" in capsys.readouterr().err
+
+    def test_a_reader_that_has_read_enough_is_no_error(self, files):
+        start = f"{sys.executable} -m skfairft {' '.join(self.ALL)} --resamples 0"
+        done = subprocess.run(
+            f"{start} | head -c 1; exit ${{PIPESTATUS[0]}}",
+            shell=True, executable="/bin/bash", capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.stderr == ""
+        assert done.returncode == 0
 
     def test_missing_groups_are_an_error(self, files, capsys):
         files.loc[3, "race"] = None

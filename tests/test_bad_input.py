@@ -270,7 +270,12 @@ ERRORS = [
         ["1-d tensor", "(60,)", "reshape(-1, 1)"],
     ),
     ("images without extractor", lambda: fit(X.reshape(60, 2, 2, 2)), ValueError, ["dim 4"]),
-    ("texts without preprocess", lambda: fit(["a"] * 60), ValueError, ["convert", "'a'"]),
+    (
+        "texts without preprocess",
+        lambda: fit(["a"] * 60),
+        ValueError,
+        ["holds texts", "'a'", "preprocess"],
+    ),
     ("fewer columns at predict", lambda: predict(X[:, :7]), ValueError, ["7 features", "8"]),
     (
         "fewer columns at predict, with an extractor",

@@ -322,8 +322,8 @@ class TestConfidence:
         rows = int(re.search(r"about ([\d,]+) rows like the 800", message)[1].replace(",", ""))
         assert 800 < rows < 80_000
 
-    def test_or_that_no_rows_are_enough(self, data):
-        with pytest.warns(FairnessWarning, match="does not reach it, whatever the number"):
+    def test_or_that_they_do_not_tell(self, data):
+        with pytest.warns(FairnessWarning, match="rows are themselves beyond it, by chance or not"):
             fit(make_data(3), solver="closed_form", difference_bound=0.01, cv=5, confidence=0.95)
 
 

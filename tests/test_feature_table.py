@@ -135,7 +135,7 @@ REFUSED = [
         "text",
         lambda: FRAME.assign(a="x"),
         ValueError,
-        ["X is a DataFrame", "convert string", "'x'"],
+        ["The column 'a' of X holds texts", "'x'", "OneHotEncoder"],
     ),
     ("mappings", lambda: [{"a": 1}] * 60, TypeError, ["X is a list", "dict"]),
     (

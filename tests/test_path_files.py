@@ -53,7 +53,7 @@ class TestChoose:
         assert difference[both] == difference[within].min()
 
     def test_an_error_that_none_has_warns(self, path):
-        with pytest.warns(FairnessWarning, match="an error of at most 1, on 800 rows"):
+        with pytest.warns(FairnessWarning, match="an error of at most 1 %, on 800 rows"):
             at = path.choose(error_bound=1)
         assert path.table["weighted_f1_error"][at] == path.table["weighted_f1_error"].min()
 
@@ -85,7 +85,7 @@ class TestChoose:
             ({"costs": np.eye(2), "by": "error"}, "leave one out"),
             ({"by": "errors"}, "expected one of"),
             ({"by": "difference"}, "got no difference_bound"),
-            ({"error_bound": 20.0, "confidence": 0.9}, "got no difference_bound"),
+            ({"error_bound": 20.0, "confidence": 0.9}, "is that of a bound between groups"),
         ],
     )
     def test_what_means_nothing_is_refused(self, path, given, words):

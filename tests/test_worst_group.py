@@ -296,7 +296,7 @@ class TestClassifier:
         assert path.table.loc[certain, "difference"] < 0.5
         for given, match in (
             ({}, "got no difference_bound"),
-            ({"by": "worst_group", "confidence": 0.9}, "got no difference_bound"),
+            ({"by": "worst_group", "confidence": 0.9}, "is that of a bound between groups"),
             ({"by": "worst"}, "expected one of"),
         ):
             with pytest.raises(ValueError, match=match):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -40,9 +41,14 @@ def refuse_odd_rows(X: Any) -> None:
     TypeError
         For sparse, nested, quantized and meta tensors, and frames with sparse columns.
     ValueError
-        For masked values, frames that are not computed yet, iterators and loaders.
+        For masked values, frames that are not computed yet, iterators, loaders, and one text.
     """
     refuse_odd_tensor(X)
+    if isinstance(X, (str, bytes, os.PathLike)):
+        raise ValueError(
+            f"X is one {'path' if isinstance(X, os.PathLike) else 'string'}, {shown(X)}; expected "
+            "one entry per row: [X], or of a folder of images sorted(Path(X).glob('*.jpg'))."
+        )
     if isinstance(X, DataLoader):
         raise ValueError(
             f"X is a {type(X).__name__}, which may shuffle rows or leave some out; expected the "
@@ -130,7 +136,7 @@ def _explain(X: Any, error: TypeError | ValueError) -> None:
             else:
                 np.asarray(X, dtype=np.float64)
     except (TypeError, ValueError) as cause:
-        found = _vectors(X) or (
+        found = (_vectors(X) or _texts(X)) or (
             f"X is a {type(X).__name__} that cannot be read as numbers of shape (n, features): "
             f"{str(cause).rstrip('.')}. Convert it to numbers first, or set feature_extractor to a "
             "module that takes such rows."
@@ -156,6 +162,25 @@ def _vectors(X: Any) -> str | None:
                 f"{where} is a column of vectors, such as {shown(first)}; expected numbers of "
                 "shape (n, features). Stack them: np.stack(list(column))."
             )
+    return None
+
+
+def _texts(X: Any) -> str | None:
+    """Return what to say of the first column of texts in a frame, None if there is none."""
+    if getattr(X, "ndim", 2) < 2:
+        return None
+    for where, column in _columns(X):
+        cells = [cell.as_py() if hasattr(cell, "as_py") else cell for cell in column]
+        for cell in cells:
+            try:
+                if isinstance(cell, str):
+                    float(cell)
+            except ValueError:
+                return (
+                    f"{where} holds texts, such as {shown(cell)}; expected numbers. Encode it "
+                    "(such as by OneHotEncoder in a pipeline), leave it out, or set "
+                    "feature_extractor to a module with preprocess that takes such rows."
+                )
     return None
 
 

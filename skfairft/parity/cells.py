@@ -107,6 +107,7 @@ def count_cells(
         resampled=resampled,
     )
     labels, true, pred = _encode_labels(columns["y_true"], columns["y_pred"])
+    _check_alike(labels, true, pred)
     order = _common_order(columns["y_true"], columns["y_pred"])
     if order is not None:
         labels, true, pred = _ordered(labels, true, pred, order)
@@ -161,6 +162,19 @@ def _encode_labels(y_true: Any, y_pred: Any) -> tuple[Array, NDArray[np.int64], 
     if types[0].isdisjoint(types[1]) and not (occurs[0] & occurs[1]).any():
         raise _unlike(true, pred)  # as bytes are text that no text equals
     return labels, true_codes, pred_codes
+
+
+def _check_alike(labels: Array, true: NDArray[np.int64], pred: NDArray[np.int64]) -> None:
+    """Refuse predictions none of which is a true label, of which there are several.
+
+    Rates of labels that nobody is told are alike in all groups, and say nothing.
+    """
+    held, told = (labels[np.unique(codes)].tolist() for codes in (true, pred))
+    if len(held) > 1 and set(held).isdisjoint(told):
+        raise ValueError(
+            f"No prediction is one of the true labels: y_true holds [{listed(held)}], y_pred "
+            f"[{listed(told)}]. Write the labels alike in both."
+        )
 
 
 def _common_order(y_true: Any, y_pred: Any) -> list[Any] | None:

@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Any, NamedTuple
 
 from ..inputs.words import shown
-from .constraints import Parity, parity
+from .constraints import Parity, largest_distance, parity
 from .levels import Levels
 from .table import TABLE, metric_of, ratio_of
 from .tally import Floats
@@ -202,15 +202,20 @@ def check_bounds(name: str, value: Any, constraints: list[str]) -> None:
     def right(each: Any) -> bool:
         if isinstance(each, bool) or not isinstance(each, Real):
             return each is None
-        return 0.0 < float(each) <= 1.0 if ratio else not math.isnan(each)
+        return 0.0 < float(each) <= 1.0 if ratio else 0.0 <= float(each) < math.inf
 
     if not all(map(right, several)) or len(several) != len(constraints):
         more = ""
         if len(constraints) > 1:
             more = f", or a list of {len(constraints)}, for each of {constraints}"
-        of = " in (0, 1]" if ratio else ""
+        of = " in (0, 1]" if ratio else ", 0 or more"
         raise ValueError(f"{name}={shown(value)}; expected a number{of}{more}.")
     for each, constraint in zip(several, constraints, strict=True):
+        if not ratio and each is not None and each >= largest_distance(constraint):
+            raise ValueError(
+                f"difference_bound={each} asks for nothing: the distance of {constraint!r} is at "
+                f"most {largest_distance(constraint)}. Set a smaller bound."
+            )
         if ratio and each is not None and TABLE[constraint].largest:
             raise ValueError(
                 f"ratio_bound={each} is one on rates that are compared between groups, but "

@@ -315,9 +315,14 @@ class FairnessPath:
         if not demands:
             chooses = by == "worst_group" or costs is not None or error_bound is not None
             if not chooses or confidence is not None:
+                why = (
+                    f"confidence={confidence} is that of a bound between groups, but there is none"
+                    if confidence is not None
+                    else f"choose(by={by!r}) got no difference_bound"
+                )
                 raise ValueError(
-                    f"choose(by={by!r}, confidence={confidence}) got no difference_bound: set one, "
-                    'or ratio_bound. Without a bound by="worst_group", error_bound or costs choose.'
+                    f"{why}: set difference_bound or ratio_bound. Without one, and without a "
+                    'confidence, by="worst_group", error_bound or costs choose.'
                 )
             return self._best(rows, least)
         rules = [self._rule_of(each) for each in demands]
@@ -360,15 +365,22 @@ class FairnessPath:
         if (error <= bound).any():
             return np.flatnonzero(error <= bound)
         warn_user(
-            f"No point has an error of at most {bound:g}, on {self.judged_on}; the least is "
-            f"{error.min():.3f}.",
+            f"No point has an error of at most {bound:g} %, on {self.judged_on}; the least is "
+            f"{error.min():.3f} %.",
             FairnessWarning,
         )
         return np.array([int(error.argmin())])
 
     def _costs(self, costs: Any) -> NDArray[np.float64]:
         """Return the mean cost of a row at each point."""
-        table, k = np.asarray(costs, dtype=np.float64), self.decisions.shape[-1]
+        k = self.decisions.shape[-1]
+        try:
+            table = np.asarray(costs, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"costs={shown(costs)}; expected ({k}, {k}) numbers, by true class and decided "
+                "class, such as [[0, 1], [5, 0]] where a missed yes costs five times a wrong one."
+            ) from error
         if table.shape != (k, k) or not np.isfinite(table).all():
             raise ValueError(
                 f"costs has shape {table.shape}; expected ({k}, {k}) finite numbers, by true class "

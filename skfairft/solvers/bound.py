@@ -254,7 +254,10 @@ def rows_in_words(wanted: float, n_rows: int) -> str:
     ('it would take about 2,000 rows like the 900', 'it would take some more rows like the 900')
     """
     if np.isinf(wanted):
-        return "the constraint does not reach it, whatever the number of rows"
+        return (
+            f"the {n_rows:,} rows are themselves beyond it, by chance or not, and so do not tell "
+            "how many it would take"
+        )
     unit = 10.0 ** np.floor(np.log10(max(wanted, 1.0)))
     about = np.ceil(wanted / unit) * unit
     much = "some more" if wanted <= n_rows else f"about {about:,.0f}"
