@@ -33,7 +33,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_templates", "_extensions", "auto_examples/**/*.ipynb"]
 templates_path = ["_templates"]
-default_role = "autolink"  # `name` in a docstring is a link where there is such an object
+default_role = "py:obj"  # `name` in a docstring is a link; what is no object is a warning
 
 # Pages are Markdown. Headings are anchors, as on code hosts, so the same links work there.
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]

@@ -87,7 +87,7 @@ for ax, (name, settings) in zip(axes, systems.items(), strict=True):
         ax.plot(ranks, [each[group] for each in found], "o-", color=color, label=group)
     ax.set(title=name, xlabel="rank", yscale="log")
 axes[0].set_ylabel("divergence from the network")
-axes[0].legend()
+_ = axes[0].legend()
 
 # %%
 # Not every group pays: by sex, or by where people were born, a cut of this network is alike for

@@ -19,7 +19,8 @@ and, in the folder that the environment variable SKFAIRFT_DATA names, ``lfw/imag
 ``lfw/attributes.csv.gz``. The last part also needs ``weights/mobilenet_v2_imagenet.pth`` there,
 which is torchvision's ``mobilenet_v2-b0353104.pth``. It uses at most two images of each of 1,200
 of the 5,721 people, to take well under a minute on two cores. No image is shown: they are for
-research, and not to be passed on.
+research, and not to be passed on. Made without these files, the page has text and code, and no
+outputs: run it to see them.
 """
 
 # %%

@@ -68,6 +68,7 @@ def fit(rows, column):
     return clf.fit(Z[rows], y[rows], sensitive_features=column)
 
 
+import textwrap
 import warnings
 
 from skfairft import FairnessWarning
@@ -81,7 +82,7 @@ with warnings.catch_warnings(record=True) as said:
         "impute": fit(train, filled),
     }
 for each in said:
-    print(each.message)
+    print(textwrap.fill(str(each.message), 88))
 
 # %%
 # Test rows have all groups: what is measured needs the group of each row.

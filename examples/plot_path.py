@@ -197,8 +197,8 @@ print(pd.DataFrame(rows).T.to_string())
 
 # %%
 # The intervals are wide, and those of the constrained methods overlap, so this one split does not
-# rank them. :doc:`/tradeoff` does so on six tasks with
-# ten seeds, and says where we lose.
+# rank them. :doc:`/tradeoff` does so on 19 tasks with ten
+# seeds, and says where we lose.
 #
 # The chosen point flatters itself
 # --------------------------------

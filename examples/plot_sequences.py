@@ -73,13 +73,17 @@ for _ in range(4):
         optimizer.zero_grad()
         nn.functional.cross_entropy(network(X[rows]), y[rows]).backward()
         optimizer.step()
-network.eval()
+_ = network.eval()
 
 # %%
 # A fair head
 # -----------
-# For other people. The network's features are computed once. The share of early beats that are
-# found is to be alike in both groups, up to 0.05 on rows that no head was fitted to.
+# Of other people now. The network's features are computed once. The share of early beats that are
+# found is to be alike in both groups, up to 0.05 on rows that no head was fitted to. Few of these
+# have a pacemaker, so that on new people it may be more, about every other time:
+# ``confidence=0.95`` asks for more than that, and for more rows.
+
+import warnings
 
 from sklearn.model_selection import train_test_split
 
@@ -96,16 +100,20 @@ backbone = nn.Sequential(body, nn.AdaptiveAvgPool1d(1), nn.Flatten())
 def report_of(name, **settings):
     """Fit a head, and print how it does on new people."""
     clf = FairLowRankHeadClassifier(backbone, random_state=0, **settings)
-    found = clf.fit(X, y, sensitive_features=group).predict(X_new)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bound_met_ says whether the bound is met
+        found = clf.fit(X, y, sensitive_features=group).predict(X_new)
     apart = constraint_distance(
         y_new, found, constraint="true_positive_rate_parity", sensitive_features=group_new
     )
-    print(f"{name}: accuracy {np.mean(found == y_new):.3f}, {apart:.3f} apart")
+    print(f"{name}: accuracy {np.mean(found == y_new):.3f}, {apart:.3f} apart on new people")
+    if settings:
+        print(f"  {clf.difference_:.3f} apart on rows out of fold: met {clf.bound_met_}")
 
 
 report_of("no constraint")
 report_of(
-    "at most 0.05 apart",
+    "asked for 0.05",
     constraint="true_positive_rate_parity",
     difference_bound=0.05,
     solver="plug_in",
@@ -151,18 +159,22 @@ _ = CompressionDisplay.from_reports(
 # Trained again
 # -------------
 # The smallest of these then learns what the whole network says, with people with a pacemaker drawn
-# more often. That takes back about half of what was lost.
+# more often. How far the decisions are from the whole network's, on new people, without that and
+# with it:
 
 small = cut(0.08, refine="distill_network")
+for name, each in {"cut": cut(0.08), "trained again": small}.items():
+    print(f"{name}: {report(each).by_group['divergence'].round(4).to_dict()}")
 print(report(small))
 print(report(small).layers[["inputs", "outputs", "rank", "parameters", "parameters_small"]])
 
 # %%
 # The fair head goes on the small network as it did on the whole one: it is a backbone as any other.
+# Its features tell less of the rare group, and the bound is the harder to meet.
 
 backbone = nn.Sequential(small[0], nn.AdaptiveAvgPool1d(1), nn.Flatten())
 report_of(
-    "small, at most 0.05 apart",
+    "small, asked for 0.05",
     constraint="true_positive_rate_parity",
     difference_bound=0.05,
     solver="plug_in",

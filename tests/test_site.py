@@ -31,8 +31,9 @@ BROKEN = """async () => {
     return images.filter(image => !image.complete || !image.naturalWidth).map(image => image.src);
 }"""
 
-# How much "On this page" is wider than its place.
-BESIDE = """() => Math.max(0, ...[...document.querySelectorAll('.bd-sidebar-secondary')]
+# How much the text, which would scroll by itself, or "On this page" is wider than its place.
+BESIDE = """() => Math.max(0, ...[...document.querySelectorAll(
+    '.bd-article-container, .bd-sidebar-secondary')]
     .map(bar => bar.scrollWidth - bar.clientWidth))"""
 
 

@@ -33,7 +33,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 FOLDER = DOCS / "images" / "guide"
 
 # Lines and a few colours: more shades make the files larger, not clearer.
-_SHADES = 64
+_SHADES = 128
 
 
 def page_variables(page: Path) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def save(name: str, display: Any) -> None:
     display.figure_.savefig(file, dpi=100, bbox_inches="tight")
     plt.close(display.figure_)
     with Image.open(file) as image:
-        small = image.convert("RGB").quantize(_SHADES)
+        small = image.convert("RGB").quantize(_SHADES, Image.Quantize.MAXCOVERAGE)
     small.save(file, optimize=True)
 
 

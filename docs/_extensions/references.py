@@ -40,13 +40,15 @@ def address(kind: str, target: str) -> str | None:
 
 def resolve(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.TextElement
-) -> nodes.reference | None:
+) -> nodes.Element | None:
     """Answer Sphinx's question where a reference that it does not know leads."""
     kind, target = node["reftype"], node["reftarget"]
     if uri := address(kind, target):
         return nodes.reference("", "", content, refuri=uri, internal=False)
     if node.get("refdomain") != "py":
         return None
+    if not target.replace(".", "").isidentifier():  # of a docstring of scikit-learn's
+        return nodes.literal("", "", *content.children)
     known = env.domaindata["py"]["objects"]
     found = [full for full in known if full.endswith(f".{target}") and not known[full].aliased]
     if len(found) != 1:

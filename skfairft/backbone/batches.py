@@ -89,7 +89,7 @@ class ModuleBatches:
     def begin(self, what: str) -> None:
         """Say beside the bar what the rows are for now."""
         if self.bar is not None:
-            self.bar.set_description(what)
+            self.bar.set_description_str(what)  # tqdm adds the colon
 
     def _count(self, n_rows: int) -> None:
         if self.bar is not None:

@@ -157,9 +157,10 @@ def compress(
     Returns
     -------
     nn.Module
-        A copy, in the mode and on the device of the model, with a `LowRankLinear` or `LowRankConv`
-        in place of each layer that was cut. The first has ``in_features``, ``out_features``,
-        ``weight`` and ``bias`` as ``nn.Linear`` does, the second what convolutions have.
+        A copy, in the mode and on the device of the model, with a ``LowRankLinear`` or
+        ``LowRankConv`` in place of each layer that was cut. The first has ``in_features``,
+        ``out_features``, ``weight`` and ``bias`` as ``nn.Linear`` does, the second what
+        convolutions have.
 
     Raises
     ------
@@ -201,7 +202,7 @@ def compress(
 
     References
     ----------
-    .. [1] S. Samadi et al., "The price of fair PCA: one extra dimension", NeurIPS 2018.
+    .. [1] Samadi et al., "The price of fair PCA: one extra dimension", NeurIPS 2018.
     .. [2] Zhang and Zhou, "Bias Mitigation in Fine-tuning Pre-trained Models for Enhanced Fairness
        and Efficiency", arXiv:2403.00625.
 

@@ -151,7 +151,7 @@ def calibration_error(
     ----------
     .. [1] J. Broecker, "Estimating reliability and resolution of probability forecasts through
        decomposition of the empirical score", Climate Dynamics 39, 2012.
-    .. [2] A. Kumar, P. Liang and T. Ma, "Verified uncertainty calibration", NeurIPS 2019.
+    .. [2] Kumar, Liang and Ma, "Verified uncertainty calibration", NeurIPS 2019.
 
     Examples
     --------

@@ -54,8 +54,9 @@ class FairnessReport(Printed, Facts):
         Largest minus, and smallest divided by largest, value over the groups; indexed by
         metric, with columns value, low, high. NaN if fewer than two groups define it.
     headline : DataFrame
-        The paper's three numbers, in the same columns: ``weighted_f1_error`` in percent,
-        ``demographic_parity_distance``, ``equalized_odds_distance``.
+        In the same columns ``weighted_f1_error`` in percent, ``demographic_parity_distance`` and
+        ``equalized_odds_distance``, the paper's three numbers, then ``worst_group_error``, and
+        distances or ratios of the constraints that were asked for.
     confidence_level : float
         Nominal coverage of each interval.
     n_boot : int

@@ -360,7 +360,7 @@ def worst_group_error(
 
     References
     ----------
-    .. [1] S. Sagawa et al., "Distributionally robust neural networks", ICLR 2020.
+    .. [1] Sagawa et al., "Distributionally robust neural networks", ICLR 2020.
     .. [2] P. Kirichenko et al., "Last layer re-training is sufficient for robustness to spurious
        correlations", ICLR 2023.
 

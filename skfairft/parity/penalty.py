@@ -72,7 +72,7 @@ class ParityPenalty:
 
     References
     ----------
-    .. [1] S. Sagawa et al., "Distributionally robust neural networks", ICLR 2020.
+    .. [1] Sagawa et al., "Distributionally robust neural networks", ICLR 2020.
 
     Examples
     --------

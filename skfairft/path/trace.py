@@ -77,7 +77,7 @@ def fairness_path(
         and the path is drawn along the first. It is not changed, and its own ``fairness_weight``
         is not used.
     X, y, sensitive_features, sample_weight
-        As for its `fit`, n rows.
+        As for its ``fit``, n rows.
     weights : int or array-like of shape (m,), default=25
         Fairness weights in [0, 1], each of which is taken once; an int is that many, at least 2,
         from 0 to 1.
@@ -118,8 +118,8 @@ def fairness_path(
     Raises
     ------
     ValueError
-        As `fit`; for a classifier without constraint or with a bound; for settings other than
-        those above; for held-out rows that `fit` would refuse, of classes or groups that the
+        As ``fit``; for a classifier without constraint or with a bound; for settings other than
+        those above; for held-out rows that ``fit`` would refuse, of classes or groups that the
         training rows lack, or on which groups cannot be compared. Labels, groups and weights are
         looked at before the extractor runs; of a share only after it whether groups can be
         compared.
@@ -137,7 +137,7 @@ def fairness_path(
     Points that are chosen by their values on the judged rows look a little better there than
     they are: ``choose(..., confidence=0.95)`` heeds that, and otherwise measure the chosen
     classifier on rows of its own. With "plug_in" and folds the votes are found on the judged rows,
-    by the probabilities that heads of other folds give them; `fit` finds them on its own rows by
+    by the probabilities that heads of other folds give them; ``fit`` finds them on its own rows by
     one head, so that a ``fairness_weight`` leads to slightly different votes there.
 
     Examples

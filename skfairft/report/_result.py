@@ -221,7 +221,7 @@ class ModelReport(Facts):
 
         References
         ----------
-        .. [1] M. Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+        .. [1] Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
 
         Examples
         --------

@@ -19,7 +19,7 @@ weight are those of all: what was found for one helps the next.
 
 References
 ----------
-.. [1] J. E. Kelley, "The cutting-plane method for solving convex programs", J. SIAM 8, 1960.
+.. [1] Kelley, "The cutting-plane method for solving convex programs", J. SIAM 8, 1960.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class PlugIn(TrainedSolver):
 
     The head estimates the probabilities of the cells of class and group (here a rank below
     ``k G - 1`` bites); a small table of votes, one for each weight of fairness, turns them into
-    classes [1]_. It estimates the group from the features, and needs it at `fit` only.
+    classes [1]_. It estimates the group from the features, and needs it at ``fit`` only.
     ``solver="plug_in"`` stands for ``PlugIn()``.
 
     Parameters

@@ -29,7 +29,7 @@ _MOST_CELLS = 4
 class ModelSummary:
     """What a `FairLowRankHeadClassifier` is made of; `summarize` makes it.
 
-    What only `fit` can tell is None before it.
+    What only ``fit`` can tell is None before it.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class ModelSummary:
     positive : label or None, default=None
         As ``pos_label_``: the positive class, None where each of several is in turn.
     groups_given : bool or None
-        Whether `fit` got sensitive features.
+        Whether ``fit`` got sensitive features.
     rows_with_group : tuple of two int, or None, default=None
         As ``rows_with_group_``: how many rows came with their group, and how many there were;
         None if all did.
