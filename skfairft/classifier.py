@@ -325,9 +325,12 @@ class FairLowRankHeadClassifier(ModuleParamsMixin, ClassifierMixin, BaseEstimato
         tends to be more on the judged rows than on many, where the groups hardly differ.
     recalibrated_rows_ : int
         After `recalibrate`: by how many rows the votes were found.
-    difference_, difference_interval_, difference_limit_ : float, ndarray of shape (2,), float
-        ``value``, ``interval`` and ``limit`` where there is one bound, on a difference or a
-        largest rate.
+    difference_ : float
+        ``value`` where there is one bound, on a difference or a largest rate.
+    difference_interval_ : ndarray of shape (2,)
+        ``interval`` there.
+    difference_limit_ : float
+        ``limit`` there.
     bound_met_ : bool
         Whether all bounds were met.
     known_groups_ : KnownGroups
