@@ -10,13 +10,16 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._version import __version__
 from .inputs.exceptions import FairnessWarning
+from .inputs.positive import positive_label
 from .inputs.words import did_you_mean
 from .metrics import fairness_report, load_report
 from .parity.table import TABLE
@@ -134,7 +137,9 @@ def _parser() -> argparse.ArgumentParser:
     path.add_argument("--confidence", type=float, help="with which the bound is to hold")
     path.add_argument("--output", metavar="FILE", help="write all points: .csv")
     path.add_argument("--plot", metavar="FILE", help="draw them: .png, .svg or .pdf")
-    path.add_argument("--save", metavar="FOLDER", help="write the classifier within the bound")
+    path.add_argument(
+        "--save", metavar="FOLDER", help="write the classifier within the bound, if there is one"
+    )
     path.set_defaults(run=_path)
     return parser
 
@@ -167,23 +172,25 @@ def _audit(options: argparse.Namespace) -> int:
         raise ValueError("--changes writes what moved since a report; give --compare, too.")
     # Before anything is written: it may be the file that is written.
     earlier = None if options.compare is None else load_report(options.compare)
-    frame = _read(options.file)
+    frame = _read(options.file, options.groups)
     groups = _columns(frame, options.groups)
-    label, prediction = (_column(frame, name) for name in (options.label, options.prediction))
+    label = _column(frame, options.label)
+    prediction: Any = _column(frame, options.prediction)
+    positive = _positive(label, options.positive)
     if options.threshold is not None:
-        prediction = _decided(label, prediction, options)
+        prediction, positive = _decided(label, prediction, positive, options)
     elif _is_score(prediction):
         raise ValueError(
             f"column {options.prediction!r} holds numbers that are no labels, such as "
-            f"{prediction[prediction % 1 != 0].iloc[0]:g}; say from which score on the prediction "
-            "is the positive label: --threshold 0.5."
+            f"{prediction.dropna()[lambda each: each % 1 != 0].iloc[0]:g}; say from which score on "
+            "the prediction is the positive label: --threshold 0.5."
         )
     report = fairness_report(
         label,
         prediction,
         sensitive_features=frame[groups if len(groups) > 1 else groups[0]],
         sample_weight=None if options.weight is None else _column(frame, options.weight),
-        pos_label=_positive(label, options.positive),
+        pos_label=positive,
         constraint=options.constraint,
         difference_bound=options.difference_bound,
         ratio_bound=options.ratio_bound,
@@ -220,10 +227,14 @@ def _is_score(prediction: pd.Series) -> bool:
     return pd.api.types.is_float_dtype(prediction) and bool((prediction.dropna() % 1 != 0).any())
 
 
-def _decided(label: pd.Series, score: pd.Series, options: argparse.Namespace) -> Any:
-    """Return the labels that scores decide, of two."""
+def _decided(
+    label: pd.Series, score: pd.Series, positive: Any, options: argparse.Namespace
+) -> tuple[NDArray[Any], Any]:
+    """Return the labels that scores decide, of two, and which of them is the positive one."""
     import pandas as pd
 
+    if not np.isfinite(options.threshold):
+        raise ValueError(f"--threshold={options.threshold}; expected a number.")
     if not pd.api.types.is_numeric_dtype(score):
         raise ValueError(
             f"--threshold={options.threshold:g} is one of a score, but column "
@@ -240,8 +251,8 @@ def _decided(label: pd.Series, score: pd.Series, options: argparse.Namespace) ->
             f"--threshold decides between two labels, but column {options.label!r} holds "
             f"{len(known)}: {known[:5]}; name a column of decided labels as the prediction."
         )
-    positive = _positive(label, options.positive)
-    yes = known[1] if positive is None else positive
+    yes = positive_label(None, np.array(known, dtype=object), label)
+    yes = yes if positive is None else positive
     if yes not in known:
         raise ValueError(f"--positive={options.positive} is none of the labels {known}.")
     (no,) = (each for each in known if each != yes)
@@ -253,7 +264,9 @@ def _decided(label: pd.Series, score: pd.Series, options: argparse.Namespace) ->
             FairnessWarning,
             stacklevel=2,
         )
-    return np.where(decided, yes, no)
+    both = np.empty(2, dtype=object)
+    both[:] = no, yes
+    return both[decided.to_numpy(dtype=int)], yes
 
 
 def _path(options: argparse.Namespace) -> int:
@@ -261,8 +274,12 @@ def _path(options: argparse.Namespace) -> int:
         raise ValueError(
             "--save writes the classifier within a bound; give --difference-bound, too."
         )
+    if options.confidence is not None and options.difference_bound is None:
+        raise ValueError("--confidence is that of a bound; give --difference-bound, too.")
     if options.output is not None:
         _check_file(options.output, (".csv",))
+        if Path(options.output).resolve() == Path(options.file).resolve():
+            raise ValueError(f"--output={options.output} is the file of the rows; name another.")
     if options.plot is not None:
         _check_file(options.plot, (".png", ".svg", ".pdf"))
         from .displays._common import pyplot
@@ -273,7 +290,7 @@ def _path(options: argparse.Namespace) -> int:
     from .classifier import FairLowRankHeadClassifier
     from .path import fairness_path
 
-    frame = _read(options.file)
+    frame = _read(options.file, options.groups)
     groups = _columns(frame, options.groups)
     label = _column(frame, options.label)
     features = (
@@ -281,6 +298,8 @@ def _path(options: argparse.Namespace) -> int:
         if options.features is None
         else _columns(frame, [options.features])
     )
+    if not features:
+        raise ValueError(f"{options.file!r} has no column of features beside label and groups.")
     texts = [name for name in features if not pd.api.types.is_numeric_dtype(frame[name])]
     if texts:
         raise ValueError(
@@ -300,9 +319,13 @@ def _path(options: argparse.Namespace) -> int:
         sensitive_features=frame[groups if len(groups) > 1 else groups[0]],
         weights=options.weights,
     )
-    chosen = None
+    chosen, missed = None, []
     if options.difference_bound is not None:
-        chosen = path.choose(options.difference_bound, confidence=options.confidence)
+        with warnings.catch_warnings(record=True) as missed:
+            warnings.simplefilter("always", FairnessWarning)
+            chosen = path.choose(options.difference_bound, confidence=options.confidence)
+        for each in missed:  # that no point is within the bound
+            warnings.warn(each.message, stacklevel=2)
     front = path.table[path.table["on_front"]].sort_values("difference")
     shown = front[["fairness_weight", "weighted_f1_error", "difference"]].round(4)
     said = [
@@ -314,8 +337,8 @@ def _path(options: argparse.Namespace) -> int:
     if chosen is not None:
         row = path.table.loc[chosen]
         said.append(
-            f"chosen: fairness_weight {row['fairness_weight']:.4g}, error "
-            f"{row['weighted_f1_error']:.4g}, difference {row['difference']:.4g}"
+            f"{'nearest' if missed else 'chosen'}: fairness_weight {row['fairness_weight']:.4g}, "
+            f"error {row['weighted_f1_error']:.4g}, difference {row['difference']:.4g}"
         )
     if options.output is not None:
         path.table.to_csv(options.output, index=False)
@@ -323,10 +346,10 @@ def _path(options: argparse.Namespace) -> int:
         from .displays import FairnessTradeoffDisplay
 
         FairnessTradeoffDisplay.from_path(path, chosen=chosen).figure_.savefig(options.plot)
-    if options.save is not None and chosen is not None:
+    if options.save is not None and chosen is not None and not missed:
         path.classifiers[chosen].save(options.save)
     _print("\n".join(said))
-    return 0
+    return int(bool(missed))
 
 
 def _check_file(name: str, endings: tuple[str, ...]) -> None:
@@ -338,19 +361,33 @@ def _check_file(name: str, endings: tuple[str, ...]) -> None:
         raise ValueError(f"{name!r} is in a folder that is not there; make {str(path.parent)!r}.")
 
 
-def _read(name: str) -> pd.DataFrame:
-    """Return the table in a file."""
+def _read(name: str, groups: Sequence[str]) -> pd.DataFrame:
+    """Return the table in a file; of text files groups as the texts that they are."""
     import pandas as pd
 
     endings = Path(name).suffixes
     ending = next((each.lower() for each in reversed(endings) if each.lower() in _ENDINGS), "")
     if not ending:
         raise ValueError(f"{name!r} ends in none of {', '.join(_ENDINGS)}.")
-    if ending in (".csv", ".tsv"):
-        return pd.read_csv(name, sep="," if ending == ".csv" else "\t")
-    if ending == ".jsonl":
-        return pd.read_json(name, lines=True)
-    return pd.read_parquet(name) if ending == ".parquet" else pd.read_feather(name)
+    try:
+        if ending in (".csv", ".tsv"):
+            read: Any = partial(
+                pd.read_csv, name, sep="," if ending == ".csv" else "\t", index_col=False
+            )
+            own = {part.strip() for each in groups for part in (each, *each.split(","))}
+            # 01 is another group than 1.
+            frame: pd.DataFrame = read(dtype={each: str for each in read(nrows=0) if each in own})
+        elif ending == ".jsonl":
+            frame = pd.read_json(name, lines=True, dtype=False)
+        else:
+            frame = pd.read_parquet(name) if ending == ".parquet" else pd.read_feather(name)
+    except OSError:
+        raise
+    except Exception as error:  # whatever readers and unpackers may raise
+        raise ValueError(f"{name!r} cannot be read: {error}") from error
+    if len(frame) == 0:
+        raise ValueError(f"{name!r} has 0 rows.")
+    return frame
 
 
 def _columns(frame: pd.DataFrame, given: Sequence[str]) -> list[str]:
@@ -379,7 +416,18 @@ def _positive(label: pd.Series, text: str | None) -> Any:
     """Return the label that a text stands for."""
     if text is None:
         return None
-    for each in label.dropna().unique().tolist():
+    known = label.dropna().unique().tolist()
+    for each in known:
         if str(each) == text:
             return each
+    for each in known:  # 1 stands for 1.0 and True, true for True
+        if str(each).casefold() == text.casefold() or _as_number(text) == each:
+            return each
     return text
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

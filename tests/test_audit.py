@@ -435,6 +435,66 @@ class TestCommand:
             assert "None of 26 numbers moved" in page.read()
         assert main([*self.ALL, "--changes", "moved.html"]) == 2
 
+    @pytest.mark.parametrize(
+        "labels", [pd.CategoricalDtype(["yes", "no"], ordered=True), {"no": -1, "yes": 0}, "uint64"]
+    )
+    def test_a_threshold_decides_for_the_label_that_the_report_takes(self, files, labels, capsys):
+        """By the order of categories the last one, and else the larger one."""
+        y, asked = files["y"], [*self.ALL, "--threshold", "0.5", "--output", "r.json"]
+        if isinstance(labels, dict):
+            y = y.map(labels)
+        elif labels == "uint64":
+            y = y.map({"no": 3, "yes": 2**63 + 5}).astype("uint64")
+        else:
+            y = y.astype(labels)
+        last = y.cat.categories[-1] if isinstance(y.dtype, pd.CategoricalDtype) else y.max()
+        files.assign(y=y, score=(y == last) * 0.8 + 0.1).to_parquet("rows.parquet")
+        asked[asked.index("p")], asked[1] = "score", "rows.parquet"
+        assert main(asked) == 0
+        report = load_report("r.json")
+        assert report.overall["error"] == 0.0
+        assert report.positive == last
+
+    def test_a_positive_label_is_known_by_its_number_or_word(self, files):
+        for y, text in (
+            (files["y"] == "yes", "true"),
+            (files["y"] == "yes", "1"),
+            ((files["y"] == "yes").astype(float), "1"),
+        ):
+            files.assign(y=y, p=y).to_parquet("rows.parquet")
+            asked = ["audit", "rows.parquet", *self.ALL[2:], "--positive", text]
+            assert main([*asked, "--output", "r.json"]) == 0
+            assert load_report("r.json").positive == 1
+
+    @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
+    def test_groups_are_the_texts_of_the_file(self, files, ending):
+        files = files.assign(race=np.where(files["race"] == "a", "01", "1"))
+        if ending == "jsonl":
+            files.to_json("codes.jsonl", orient="records", lines=True)
+        else:
+            files.to_csv(f"codes.{ending}", index=False, sep="," if ending == "csv" else "\t")
+        assert main(["audit", f"codes.{ending}", *self.ALL[2:], "--output", "r.json"]) == 0
+        assert load_report("r.json").by_group.index.tolist() == ["01", "1"]
+
+    def test_rows_that_are_longer_than_the_header_shift_no_column(self, files):
+        text = files[["y", "p", "race"]].to_csv(index=False).replace("\n", ",\n")
+        with open("rows.csv", "w") as file:
+            file.write(text.replace(",\n", "\n", 1))
+        assert main([*self.ALL, "--output", "r.json"]) == 0
+        assert load_report("r.json").by_group.index.tolist() == sorted(files["race"].unique())
+
+    @pytest.mark.parametrize("command", ["audit --prediction p --threshold 0.5", "path"])
+    def test_files_without_rows_and_broken_ones_are_refused(self, files, capsys, command):
+        files[:0].to_csv("rows.csv", index=False)
+        with open("rows.csv.gz", "rb") as file:
+            content = file.read()
+        with open("rows.csv.gz", "wb") as file:
+            file.write(content[: len(content) // 2])
+        for name, words in (("rows.csv", "has 0 rows"), ("rows.csv.gz", "cannot be read")):
+            first, *others = command.split()
+            assert main([first, name, "--label", "y", "--groups", "race", *others]) == 2
+            assert words in capsys.readouterr().err
+
     def test_a_threshold_that_decides_all_alike_is_told(self, files, capsys):
         asked = [*self.ALL, "--threshold", "50"]
         asked[asked.index("p")] = "score"
@@ -479,6 +539,14 @@ class TestCommand:
         clf = load("model")
         at = table[(table["fairness_weight"] == clf.fairness_weight_)]
         assert (at["difference"] <= 0.1).any()
+        # What is not within the bound is not written, nor is what was there written over.
+        before = (tmp_path / "rows.csv").read_bytes()
+        strict = [*asked.split()[:-1], "1e-9", "--confidence", "0.99", "--save", "strict"]
+        assert main(strict) == 1
+        assert "nearest: fairness_weight" in capsys.readouterr().out
+        assert not (tmp_path / "strict").exists()
+        assert main([*asked.split(), "--output", "./rows.csv"]) == 2
+        assert (tmp_path / "rows.csv").read_bytes() == before
 
     def test_is_installed_as_a_program(self):
         done = subprocess.run(

@@ -667,6 +667,20 @@ class TestDistill:
         assert near(started[1], started[0])
         assert not near(cut[1], cut[0], 0.01)
 
+    @pytest.mark.parametrize("name", ["residual", "sequences"])
+    @pytest.mark.parametrize("loss", [{}, {"importance": "fisher"}])
+    def test_a_batch_may_be_held_out_as_a_whole(self, name, loss, monkeypatch):
+        monkeypatch.setattr("skfairft.compression.sampled._RATES", ())
+        model, X, own = make(name)
+        found = [
+            small_of(
+                model, X, batch_size=size, refine="distill_network", y=torch.arange(N) % K,
+                **DISTILL, **loss, **own,
+            )(X)
+            for size in (1, N)
+        ]  # fmt: skip
+        assert near(found[0], found[1], 1e-3)
+
     def test_the_same_seed_is_the_same_network(self):
         model, X, _ = make("sequences")
         found = [

@@ -115,7 +115,7 @@ def spread_of(features: NDArray[Any], noise: Noise) -> NDArray[np.float64]:
     """Return how much each column of features (n, d) varies, as a standard deviation (d,).
 
     Columns that vary by less than a thousandth of the others count as varying by that:
-    rounding there is the others' rounding. In rows that are all alike nothing varies but that: 64
+    rounding there is the others' rounding. Where rows are all alike nothing varies but that: 64
     times the precision of numbers of the median size is within the limit (measured: 17 times).
 
     Examples
@@ -124,8 +124,10 @@ def spread_of(features: NDArray[Any], noise: Noise) -> NDArray[np.float64]:
     >>> spread_of(alike, Noise(eps=2.0**-20, limit=2.0**-8)).tolist()
     [0.125, 0.125]
     """
-    rounding = 64 * noise.eps * float(np.median(np.abs(features))) / noise.limit
-    return np.maximum(_floored(features.var(axis=0, dtype=np.float64)), rounding)
+    spread = _floored(features.var(axis=0, dtype=np.float64))
+    rounding = 64 * noise.eps * float(np.median(np.abs(features)))
+    alike = float(np.ptp(features, axis=0).max()) <= rounding
+    return np.maximum(spread, rounding / noise.limit) if alike else spread
 
 
 def _floored(variance: NDArray[np.float64]) -> NDArray[np.float64]:

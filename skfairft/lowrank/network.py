@@ -129,6 +129,8 @@ class LayerStatistics:
         Rows whose group is negative are not counted.
         """
         codes, Z, output = _counted(codes.to(Z.device), Z, output)
+        if len(codes) == 0:
+            return self
         for statistic, rows in (
             (self.inputs, self.seen.features(Z)),
             (self.moments, self.seen.seen(Z, output)),
@@ -146,6 +148,8 @@ class LayerStatistics:
         counted.
         """
         codes = codes.to(h.device)
+        if not bool((codes >= 0).any()):
+            return self
         if self.gradients is not None:
             self.gradients.update(*reversed(_counted(codes, self.seen.graded(h))))
         if self.fisher is not None:
@@ -198,6 +202,8 @@ class LayerPairs:
         Rows whose group is negative are not counted.
         """
         codes, u, v = _counted(codes.to(u.device), u, v)
+        if len(codes) == 0:
+            return self
         for part in _blocks(u):
             both = torch.cat([u[part].double(), v[part].double()], dim=2)
             own = codes[part].repeat_interleave(both.shape[1])

@@ -16,6 +16,7 @@ Newcombe (1998), Stat. Med. 17; Zou and Donner (2008), Stat. Med. 27.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -179,11 +180,19 @@ def compared(now: Facts, then: Facts) -> ReportComparison:
     table = pd.DataFrame.from_records(records, columns=columns)
     table["group"] = pd.Series([group for _, group, _ in both], dtype=object)  # None stays None
     before, after = (report.by_group.index.tolist() for report in (then, now))
+    new = [group for group in after if group not in before]
+    gone = [group for group in before if group not in after]
+    alike = next((pair for pair in product(gone, new) if str(pair[0]) == str(pair[1])), None)
+    if alike is not None:
+        raise ValueError(
+            f"The earlier report has the group {alike[0]!r} ({type(alike[0]).__name__}), this one "
+            f"{alike[1]!r} ({type(alike[1]).__name__}); only groups of one type can be compared."
+        )
     return ReportComparison(
         table=table.astype({"moved": bool}),
         bounds=_bounds(then, now),
-        new_groups=tuple(group for group in after if group not in before),
-        gone_groups=tuple(group for group in before if group not in after),
+        new_groups=tuple(new),
+        gone_groups=tuple(gone),
         n_rows=(int(then.overall["count"]), int(now.overall["count"])),
         confidence_level=level,
     )
@@ -257,6 +266,8 @@ def _by_share(cells: Cells) -> Cells:
 
 
 def _bounds(then: Facts, now: Facts) -> pd.DataFrame | None:
+    import pandas as pd
+
     demands = asked_of(now.bounds) or asked_of(then.bounds)
     if not demands:
         return None
@@ -264,4 +275,8 @@ def _bounds(then: Facts, now: Facts) -> pd.DataFrame | None:
     before, after = (
         bounds_table(report.cells, demands, now.confidence_level) for report in (then, now)
     )
-    return before.merge(after, on=asked, suffixes=("_then", "_now"))
+    ends = (
+        each.drop(columns=asked).add_suffix(end)
+        for each, end in ((before, "_then"), (after, "_now"))
+    )
+    return pd.concat([after[asked], *ends], axis=1)

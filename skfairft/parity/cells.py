@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from ..inputs.categories import in_category_order
 from ..inputs.encoding import encode_groups, encode_objects, label_order, whole_labels
+from ..inputs.exceptions import FairnessWarning
 from ..inputs.index_order import warn_of_index_order
 from ..inputs.levels import Column
 from ..inputs.positive import code_of, only
+from ..inputs.warn import warn_user
 from ..inputs.words import listed, shown
 from .levels import Levels
 from .table import STATED
@@ -165,16 +167,25 @@ def _encode_labels(y_true: Any, y_pred: Any) -> tuple[Array, NDArray[np.int64], 
 
 
 def _check_alike(labels: Array, true: NDArray[np.int64], pred: NDArray[np.int64]) -> None:
-    """Refuse predictions none of which is a true label, of which there are several.
+    """Refuse labels that are written in two ways, and warn where that may be.
 
     Rates of labels that nobody is told are alike in all groups, and say nothing.
     """
     held, told = (labels[np.unique(codes)].tolist() for codes in (true, pred))
-    if len(held) > 1 and set(held).isdisjoint(told):
-        raise ValueError(
-            f"No prediction is one of the true labels: y_true holds [{listed(held)}], y_pred "
-            f"[{listed(told)}]. Write the labels alike in both."
-        )
+    if len(held) == 1 or not set(held).isdisjoint(told):
+        return
+    said = (
+        f"No prediction is one of the true labels: y_true holds [{listed(held)}], y_pred "
+        f"[{listed(told)}]."
+    )
+    if len(told) > 1 or not {_bare(each) for each in held}.isdisjoint(map(_bare, told)):
+        raise ValueError(f"{said} Write the labels alike in both.")
+    warn_user(f"{said} If these are the same, write them alike in both.", FairnessWarning)
+
+
+def _bare(label: Any) -> str:
+    """Return a label as a text of its letters, digits and signs, all small."""
+    return "".join(sign for sign in str(label).casefold() if sign.isalnum() or sign in "<=>+-")
 
 
 def _common_order(y_true: Any, y_pred: Any) -> list[Any] | None:

@@ -345,7 +345,7 @@ class FairnessPath:
             for demand, each in zip(demands, distances, strict=True)
             if not each[nearest] <= demand.most
         ]
-        among = "" if error_bound is None else f" among those of an error within {error_bound:g}"
+        among = "" if error_bound is None else f" among those of an error within {error_bound:g} %"
         warn_user(
             f"No point{among} has {' and '.join(missed)}, on {self.judged_on}.", FairnessWarning
         )
