@@ -165,6 +165,7 @@ class TestFiles:
             ("between", "both"),
             ("f1", {}),
             ("positives", [7, 9]),
+            ("n_boot", float("inf")),
         ],
     )
     def test_whose_parts_do_not_fit_are_refused(self, tmp_path, name, value):
@@ -278,6 +279,22 @@ class TestCompare:
         assert (tmp_path / "x.md").read_text().startswith("# Then\n")
         with pytest.raises(ValueError, match=r"expected a name that ends in .html or .md"):
             change.save(tmp_path / "x.json")
+
+    def test_groups_of_another_type_are_refused(self):
+        y, pred, s = rows(300)
+        codes = np.where(s == "a", 1, 2)
+        then = fairness_report(y, pred, sensitive_features=codes, n_boot=0)
+        now = fairness_report(y, pred, sensitive_features=codes.astype(str), n_boot=0)
+        with pytest.raises(ValueError, match=r"the group 1 \(int\), this one '1' \(str\)"):
+            now.compare(then)
+
+    def test_a_bound_that_is_asked_for_twice_stays_two(self):
+        asked = {"constraint": ["demographic_parity"] * 2, "difference_bound": [0.1, 0.1]}
+        report = report_of(**asked)
+        pd.testing.assert_frame_equal(
+            report.compare(report).bounds[["constraint", "bound"]],
+            report.bounds[["constraint", "bound"]],
+        )
 
 
 class TestCommand:

@@ -98,6 +98,25 @@ class TestAgreementWithReferences:
         assert weighted_f1_error(y, pred) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("distance", DISTANCES)
+class TestLabelsThatAreApart:
+    """Rates of labels that nobody is told are alike in all groups, and say nothing."""
+
+    @pytest.mark.parametrize(
+        ("held", "told"), [("<>", ["<.", ">."]), (["Yes", "No"], ["yes", "yes"]), ("ab", "cd")]
+    )
+    def test_two_spellings_are_refused(self, distance, held, told):
+        y, pred = (np.array(list(names) * 50) for names in (held, told))
+        with pytest.raises(ValueError, match="No prediction is one of the true labels"):
+            distance(y, pred, sensitive_features=["f", "f", "m", "m"] * 25)
+
+    @pytest.mark.filterwarnings("ignore:undefined and NaN")
+    def test_a_third_class_alone_is_told(self, distance):
+        y, pred, s = np.array([1, 2] * 50), np.zeros(100, dtype=int), ["f", "f", "m", "m"] * 25
+        with pytest.warns(FairnessWarning, match=r"y_true holds \[1, 2\], y_pred \[0\]"):
+            distance(y, pred, sensitive_features=s)
+
+
 class TestTheorems:
     @pytest.mark.parametrize("distance", DISTANCES)
     @pytest.mark.parametrize("n_classes", [2, 3])
