@@ -180,7 +180,7 @@ class TestBadges:
         citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
         assert re.search(r"^version: (.+)$", citation, re.M)[1] == PROJECT["version"]
         assert importlib.import_module("skfairft").__version__ == PROJECT["version"]
-        assert f"## [{PROJECT['version']}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+        assert f"## {PROJECT['version']} - " in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
     def test_the_licence_is_that_of_the_file(self):
         assert "BSD-3-Clause" in PROJECT["license"]
