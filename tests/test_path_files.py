@@ -84,6 +84,7 @@ class TestChoose:
             ({"costs": [[0, 1], [np.inf, 0]]}, "finite numbers"),
             ({"costs": np.eye(2), "by": "error"}, "leave one out"),
             ({"by": "errors"}, "expected one of"),
+            ({"by": ["error"]}, "expected one of"),
             ({"by": "difference"}, "got no difference_bound"),
             ({"error_bound": 20.0, "confidence": 0.9}, "is that of a bound between groups"),
         ],

@@ -296,7 +296,7 @@ class FairnessPath:
         if by is None:
             alone = difference_bound is None and ratio_bound is None and error_bound is not None
             by = "difference" if alone else "error"
-        elif by not in _BY:
+        elif not isinstance(by, str) or by not in _BY:
             raise ValueError(f"by={shown(by)}; expected one of {list(_BY)}.")
         elif costs is not None:
             raise ValueError(
