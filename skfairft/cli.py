@@ -374,6 +374,8 @@ def _read(name: str, groups: Sequence[str]) -> pd.DataFrame:
             read: Any = partial(
                 pd.read_csv, name, sep="," if ending == ".csv" else "\t", index_col=False
             )
+            # Of fields beyond the header.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
             own = {part.strip() for each in groups for part in (each, *each.split(","))}
             # 01 is another group than 1.
             frame: pd.DataFrame = read(dtype={each: str for each in read(nrows=0) if each in own})

@@ -500,6 +500,13 @@ class TestCommand:
         assert main([*self.ALL, "--output", "r.json"]) == 0
         assert load_report("r.json").by_group.index.tolist() == sorted(files["race"].unique())
 
+    def test_fields_beyond_the_header_are_refused(self, files, capsys):
+        text = files[["y", "p", "race"]].to_csv(index=False).replace("\n", ",x\n")
+        with open("rows.csv", "w") as file:
+            file.write(text.replace(",x\n", "\n", 1))
+        assert main(self.ALL) == 2
+        assert "'rows.csv' cannot be read: Length of header" in capsys.readouterr().err
+
     @pytest.mark.parametrize("command", ["audit --prediction p --threshold 0.5", "path"])
     def test_files_without_rows_and_broken_ones_are_refused(self, files, capsys, command):
         files[:0].to_csv("rows.csv", index=False)
