@@ -644,8 +644,15 @@ class TestDistill:
             found.append(float(divergences(model, small, X, own).sum()))
         assert after[0] < 0.9 * before[0]
 
-    @pytest.mark.parametrize("weights", ["auto", None, "minimax", "proportional"])
-    @pytest.mark.parametrize("how", [{}, {"importance": "covariance", "sequential": True}])
+    @pytest.mark.parametrize(
+        ("weights", "how"),
+        [
+            ("auto", {}),
+            ("proportional", {}),
+            (None, {"importance": "covariance", "sequential": True}),
+            ("minimax", {"importance": "covariance", "sequential": True}),
+        ],
+    )
     def test_rows_held_out_are_not_known_to_the_cut(self, weights, how, monkeypatch):
         """Else no training would be a gain on them."""
         monkeypatch.setattr("skfairft.compression.sampled._RATES", ())
@@ -667,8 +674,9 @@ class TestDistill:
         assert near(started[1], started[0])
         assert not near(cut[1], cut[0], 0.01)
 
-    @pytest.mark.parametrize("name", ["residual", "sequences"])
-    @pytest.mark.parametrize("loss", [{}, {"importance": "fisher"}])
+    @pytest.mark.parametrize(
+        ("name", "loss"), [("residual", {}), ("sequences", {"importance": "fisher"})]
+    )
     def test_a_batch_may_be_held_out_as_a_whole(self, name, loss, monkeypatch):
         monkeypatch.setattr("skfairft.compression.sampled._RATES", ())
         model, X, own = make(name)
