@@ -191,6 +191,7 @@ class TestCompare:
         ]
         assert np.mean(moved) <= 0.05 + 3 * (0.05 * 0.95 / 30) ** 0.5
 
+    @pytest.mark.slow
     def test_intervals_hold_the_true_change(self):
         # Rates of such rows: found positives have tpr = yes + (1 - yes) / 2.
         missed = 0

@@ -626,6 +626,7 @@ class TestJudged:
 
 
 class TestGerrymandering:
+    @pytest.mark.slow
     def test_parity_by_column_does_not_bring_parity_by_intersection(self):
         X, y, s = gerrymandered()
         given = {"constraint": DP, "difference_bound": 0.1, "solver": "plug_in", "random_state": 0}

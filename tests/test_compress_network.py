@@ -675,7 +675,12 @@ class TestDistill:
         assert not near(cut[1], cut[0], 0.01)
 
     @pytest.mark.parametrize(
-        ("name", "loss"), [("residual", {}), ("sequences", {"importance": "fisher"})]
+        ("name", "loss"),
+        [
+            pytest.param("residual", {}, marks=pytest.mark.slow),
+            ("sequences", {"importance": "fisher"}),
+            ("sequences", {}),
+        ],
     )
     def test_a_batch_may_be_held_out_as_a_whole(self, name, loss, monkeypatch):
         monkeypatch.setattr("skfairft.compression.sampled._RATES", ())

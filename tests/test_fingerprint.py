@@ -497,6 +497,7 @@ print(before.hex())
 """
 
 
+@pytest.mark.slow
 def test_processes_agree_whatever_their_hash_seed(tmp_path):
     cloudpickle = pytest.importorskip("cloudpickle")
     script, dump = tmp_path / "script.py", tmp_path / "dump.pkl"

@@ -1245,6 +1245,7 @@ class TestInABrowser:
             report = report_of(clf, (X[keep], y[keep], s[keep]))
         self.check(chromium, report, tmp_path, images=3)
 
+    @pytest.mark.slow
     def test_twelve_groups_with_hostile_names(self, chromium, tmp_path):
         train, test = halves(3000, n_groups=12)
         names = pd.DataFrame(

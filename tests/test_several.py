@@ -268,7 +268,9 @@ class TestFit:
         for name in ("bounds_", "difference_", "bound_met_", "known_groups_"):
             assert not hasattr(clf, name)
 
-    @pytest.mark.parametrize("solver", ["fine_tune", "closed_form"])
+    @pytest.mark.parametrize(
+        "solver", [pytest.param("fine_tune", marks=pytest.mark.slow), "closed_form"]
+    )
     def test_a_ratio_is_reached_by_the_weight_of_other_solvers(self, data, solver):
         X, y, s = data
         more = {"importance": "covariance"} if solver == "closed_form" else {}
