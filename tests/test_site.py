@@ -10,8 +10,8 @@ SITE = Path(__file__).resolve().parents[1] / "docs" / "_build" / "html"
 PAGES = sorted(
     str(path.relative_to(SITE).with_suffix(""))
     for path in SITE.rglob("*.html")
-    if path.relative_to(SITE).parts[0] not in ("_modules", "_sources")
-    and path.stem not in ("genindex", "py-modindex", "search")
+    if path.relative_to(SITE).parts[0] not in ("_modules", "_sources", "_static")
+    and path.stem not in ("py-modindex", "search")
 )
 
 pytestmark = [
