@@ -214,7 +214,7 @@ def markdown(rows: pd.DataFrame) -> str:
         found = means.agg(["mean", "std"])
         for task, budget in keys:
             cells = [
-                "{:.3g} ± {:.2g}".format(*found.loc[(task, budget, method)])
+                "{:.3g} ± {:.2g}".format(*found.loc[(task, budget, method)]).removesuffix(" ± nan")
                 if (task, budget, method) in found.index
                 else ""
                 for method in methods
