@@ -43,7 +43,7 @@ import numpy as np
 import pandas as pd
 import sklearn
 import torch
-from _shared.program import options_of, rows_of, write
+from _shared.program import options_of, rows_of, seeds_of, write
 from _tradeoff.data import Part, Split, load, missing
 from scipy.stats import t as student
 from sklearn.linear_model import LogisticRegression
@@ -247,10 +247,7 @@ def main() -> None:
     options = options_of(__doc__, tasks=TASKS).parse_args()
     # Of few known rows, weights that reach no bound, and separable rows.
     warnings.simplefilter("ignore")
-    seeds = {
-        task: min(options.seeds, SEEDS_OF_IMAGES) if task in IMAGES else options.seeds
-        for task in TASKS
-    }
+    seeds = seeds_of(options.seeds, TASKS, IMAGES, SEEDS_OF_IMAGES)
     rows = rows_of(
         options,
         options.tasks,

@@ -66,7 +66,7 @@ import numpy as np
 import pandas as pd
 from _several import tables
 from _several.methods import METHODS_OF_RATIOS, METHODS_OF_SEVERAL, Asked, Method, reached
-from _shared.program import options_of, rows_of, write
+from _shared.program import options_of, rows_of, seeds_of, write
 from _tradeoff.data import Split, load, missing
 from _tradeoff.peers import linear
 
@@ -155,10 +155,7 @@ def main() -> None:
     options = options_of(__doc__, tasks=TASKS).parse_args()
     # Of bounds that are not met, and of training that max_epochs ended.
     warnings.simplefilter("ignore")
-    seeds = {
-        task: min(options.seeds, SEEDS_OF_IMAGES) if task in IMAGES else options.seeds
-        for task in TASKS
-    }
+    seeds = seeds_of(options.seeds, TASKS, IMAGES, SEEDS_OF_IMAGES)
     rows = rows_of(
         options,
         options.tasks,

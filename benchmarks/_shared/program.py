@@ -12,7 +12,7 @@ import torch
 
 from .rows import Row, packed, resumed, unpacked
 
-__all__ = ["DEFAULT_CACHE", "options_of", "rows_of", "write"]
+__all__ = ["DEFAULT_CACHE", "options_of", "rows_of", "seeds_of", "write"]
 
 DEFAULT_CACHE = Path(tempfile.gettempdir()) / "skfairft-tradeoff"
 """Where features are kept that all of them share."""
@@ -36,6 +36,11 @@ def options_of(
     parser.add_argument("--markdown", type=Path, help="write the tables")
     parser.add_argument("--rows", type=Path, help="rows to make the tables of, as --json wrote")
     return parser
+
+
+def seeds_of(seeds: int, tasks: Iterable[str], few: Iterable[str], n: int) -> dict[str, int]:
+    """Return how many seeds each task is run with: those that are slow with at most n."""
+    return {task: min(seeds, n) if task in few else seeds for task in tasks}
 
 
 def rows_of(

@@ -75,9 +75,7 @@ def load_report(path: str | os.PathLike[str]) -> FairnessReport:
         )
     try:
         return _report(written)
-    except (
-        *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
-    ) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
         raise _NotAReport(path, f"what is in it does not fit together ({error})") from error
 
 
