@@ -118,7 +118,7 @@ class TestFiles:
     def test_hold_labels_and_groups_as_they_are(self, tmp_path):
         y, pred, s = rows(300)
         labels = np.array([pd.Timestamp("2026-01-01"), pd.Timestamp("2026-01-02")], dtype=object)
-        groups = {"a": 1, "b": (2**60) + 1, "c": "c|\n<b>"}
+        groups = {"a": pd.Timedelta("3D").to_pytimedelta(), "b": (2**60) + 1, "c": "c|\n<b>"}
         s = np.array([groups[each] for each in s], dtype=object)
         report = fairness_report(labels[y], labels[pred], sensitive_features=s, n_boot=0)
         report.save(tmp_path / "x.json")
@@ -483,6 +483,26 @@ class TestCommand:
             asked = ["audit", "rows.parquet", *self.ALL[2:], "--positive", text]
             assert main([*asked, "--output", "r.json"]) == 0
             assert load_report("r.json").positive == 1
+
+    @pytest.mark.parametrize(
+        ("no", "yes", "threshold"), [("no", "yes", False), (0, 1, False), (False, True, True)]
+    )
+    def test_rows_without_a_positive_label_compare_with_those_that_have_some(
+        self, files, capsys, no, yes, threshold
+    ):
+        """A month in which all is "no" is none in which "no" is what is wanted."""
+        asked = ["audit", "rows.parquet", *self.ALL[2:], "--positive", str(yes)]
+        if threshold:
+            asked[asked.index("p")] = "score"
+            asked += ["--threshold", "2"]
+        for y in (np.where(files["y"] == "yes", yes, no), np.array([no] * len(files))):
+            files.assign(y=y, p=y).to_parquet("rows.parquet")
+            capsys.readouterr()
+            more = ["--output", "r.json"] if yes in y.tolist() else ["--compare", "r.json"]
+            assert main([*asked, *more]) == 0
+        out, error = capsys.readouterr()
+        assert "all rows  base_rate" in out
+        assert f"No row has the label pos_label={yes!r}" in error
 
     @pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
     def test_groups_are_the_texts_of_the_file(self, files, ending):

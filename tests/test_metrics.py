@@ -342,6 +342,10 @@ class TestErrors:
                 "labels like datetime.* and y_pred .* '2020'",
             ),
             ({"pos_label": 2}, r"pos_label=2 occurs neither.*\[0, 1\]"),
+            *(
+                ({"y_true": [0] * 3, "y_pred": [0] * 3, "pos_label": label}, "occurs neither")
+                for label in ("1", np.nan, pd.NA, [1], b"1")
+            ),
             ({"sample_weight": [1, 1]}, "sample_weight has 2 rows but y_true has 3"),
             ({"sample_weight": [1, -1, 1]}, "holds -1 in row 1"),
             ({"sample_weight": [1, np.inf, 1]}, "holds inf in row 1"),
@@ -357,6 +361,18 @@ class TestErrors:
             demographic_parity_distance(
                 arguments.pop("y_true"), arguments.pop("y_pred"), **arguments
             )
+
+
+@pytest.mark.filterwarnings("ignore:undefined and NaN")
+def test_of_one_label_another_may_be_positive():
+    """As scikit-learn has it; a rate of what is there is what it was."""
+    y, s = ["no"] * 40, [0, 1] * 20
+    with pytest.warns(FairnessWarning, match="No row has the label pos_label='yes'.*but 'no'"):
+        report = fairness_report(y, y, sensitive_features=s, pos_label="yes", n_boot=0)
+    assert report.overall[["selection_rate", "fpr", "error"]].tolist() == [0.0] * 3
+    assert np.isnan(report.overall["tpr"])
+    both = fairness_report([*y, "yes"], [*y, "yes"], sensitive_features=[*s, 0], n_boot=0)
+    pd.testing.assert_frame_equal(report.by_group.loc[[1]], both.by_group.loc[[1]])
 
 
 class Grade(enum.Enum):

@@ -833,6 +833,12 @@ class TestRendering:
         for text in (str(report), report.to_markdown(), report.to_html()):
             assert all(note in text for note in report.notes)
 
+    def test_of_many_groups_with_few_rows_some_are_named(self):
+        y, s = [0, 1] * 120, np.repeat(range(120), 2)
+        report = fairness_report(y, y, sensitive_features=s, n_boot=0)
+        assert len(report.notes) == 21
+        assert report.notes[-1].startswith("few rows: 100 groups besides")
+
     def test_long_table_holds_every_number(self):
         y, pred, s, _ = make_data()
         table = pd.DataFrame({"a": s % 2, "b": np.array(["x", "y", "z"])[s]})

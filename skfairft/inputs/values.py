@@ -31,6 +31,11 @@ _BY_TEXT: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
         (datetime.date, datetime.date.isoformat, datetime.date.fromisoformat),
         (datetime.datetime, datetime.datetime.isoformat, datetime.datetime.fromisoformat),
         (datetime.time, datetime.time.isoformat, datetime.time.fromisoformat),
+        (
+            datetime.timedelta,
+            lambda each: str(each // datetime.timedelta(microseconds=1)),
+            lambda text: datetime.timedelta(microseconds=int(text)),
+        ),
         (Decimal, str, Decimal),
         (Fraction, str, Fraction),
         (complex, str, complex),

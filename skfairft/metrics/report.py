@@ -27,6 +27,9 @@ __all__ = ["COLUMNS", "FEW_ROWS", "FairnessReport", "column_rows", "few_rows", "
 # A share of 30 rows has a standard error of up to 0.09: below that a note is due.
 FEW_ROWS = 30
 
+# Of groups with few rows that are named one by one.
+_MOST_NOTES = 20
+
 # What a table with intervals holds.
 COLUMNS = ["value", "low", "high"]
 
@@ -112,9 +115,18 @@ class FairnessReport(Printed, Facts):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """A note on each group with few rows, in all or behind one of its rates."""
+        """A note on each group with few rows, in all or behind one of its rates.
+
+        Of more than 20 the last says how many there are besides.
+        """
         found = few_rows(self, lambda rate: f"for {one_line(rate)}")
-        return tuple(f"few rows: {group_name(group)} has {text}" for group, text in found)
+        told = [f"few rows: {group_name(group)} has {text}" for group, text in found[:_MOST_NOTES]]
+        if len(found) > _MOST_NOTES:
+            told.append(
+                f"few rows: {len(found) - _MOST_NOTES:,} groups besides; of a number, such as an "
+                "age, ranges would have more (pandas.cut)"
+            )
+        return tuple(told)
 
     @cached_property
     def frame(self) -> Any:

@@ -233,7 +233,7 @@ def demographic_parity_distance(
         The positive label. None takes the last category of two where the labels are ordered
         categories, 1 (or True) if all labels are in {-1, 0, 1}, else the larger of two labels; of
         more than two labels it takes each in turn. With two labels the choice does not change the
-        distance.
+        distance. Where all rows have one label, it may be another: a label without rows.
     groups : {"intersections", "columns"}, default="intersections"
         What is compared where there are several sensitive columns: their combinations that occur,
         or the levels of each column by itself, and of the columns the largest distance. A small

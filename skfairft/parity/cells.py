@@ -19,7 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..inputs.categories import in_category_order
-from ..inputs.encoding import encode_groups, encode_objects, label_order, whole_labels
+from ..inputs.encoding import (
+    encode_groups,
+    encode_objects,
+    label_order,
+    python_value,
+    whole_labels,
+)
 from ..inputs.exceptions import FairnessWarning
 from ..inputs.index_order import warn_of_index_order
 from ..inputs.levels import Column
@@ -96,7 +102,8 @@ def count_cells(
     """Validate, encode and count; columns of Dask by chunk, where these lie.
 
     With ``resampled`` there are kinds of rows to draw resamples from. A ``pos_label`` that does not
-    occur is an error, unless it may be ``absent``: then it is a label without rows.
+    occur is a label without rows where it may be ``absent``; it is, with a warning, where all rows
+    have one label, and an error where there are others.
     """
     if sensitive_features is None:
         raise ValueError(
@@ -237,6 +244,13 @@ def _unlike(true: Array, pred: Array) -> ValueError:
     )
 
 
+def _is_another(label: Any, labels: Array) -> bool:
+    """Tell whether it could be one more of the labels, which are of a type."""
+    given = np.asarray(label)
+    label = python_value(label)  # what is missing equals nothing, or says that it cannot tell
+    return given.ndim == 0 and (label == label) is True and _family(given) == _family(labels)
+
+
 def _positive_labels(
     labels: Array, pos_label: Any, *, ordered: bool, absent: bool
 ) -> tuple[Array, range]:
@@ -244,9 +258,16 @@ def _positive_labels(
     names = labels.tolist()
     if pos_label is not None:
         code = code_of(pos_label, names)
+        if code is None and len(names) == 1 and not absent and _is_another(pos_label, labels):
+            warn_user(
+                f"No row has the label pos_label={shown(pos_label)}, nor is any decided so: y_true "
+                f"and y_pred hold nothing but {shown(names[0])}.",
+                FairnessWarning,
+            )
+            absent = True
         if code is None and absent:
             found = np.empty(len(names) + 1, dtype=object)
-            found[:] = [*names, pos_label]
+            found[:] = [*names, python_value(pos_label)]
             return found, only(len(names))
         if code is None:
             raise ValueError(

@@ -178,9 +178,9 @@ def read_demands(
     demands: list[Demand] = []
     for name, weight, difference, ratio in zip(names, weights, differences, ratios, strict=True):
         if difference is not None:
-            demands.append(Demand(name, bound=difference))
+            demands.append(Demand(name, bound=float(difference)))
         if ratio is not None:
-            demands.append(Demand(name, ratio=True, bound=ratio))
+            demands.append(Demand(name, ratio=True, bound=float(ratio)))
         if difference is None and ratio is None:
             demands.append(Demand(name, weight=weight))
     return tuple(demands)
