@@ -1,4 +1,4 @@
-# ruff: noqa: B018, D205, D400, E402 (a gallery's page: a title, then cells with their imports)
+# ruff: noqa: D205, D400, E402 (a gallery's page: a title, then cells with their imports)
 """
 A Hugging Face model
 ====================
@@ -249,7 +249,6 @@ for weight in (0.0, 0.8):
         random_state=0,
     ).fit(train, y_train, sensitive_features=sex_train)
 fair = heads["own head, weight 0.8"]
-fair
 
 # %%
 # All on the 400 sentences that chose nothing, with 95 % intervals.

@@ -62,7 +62,7 @@ print(f"{len(path.table)} points in {time.perf_counter() - start:.1f} s")
 # Every seventh point of the front: those that no other point beats in both error and difference.
 # ``share`` tells thresholds apart: how many times as many positive decisions as by the head's own.
 
-front = path.table[path.table["on_front"]].sort_values("difference", ascending=False)
+front = path.front.iloc[::-1]
 names = {
     "fairness_weight": "weight",
     "positive_share": "share",

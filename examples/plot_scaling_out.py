@@ -87,7 +87,7 @@ import matplotlib.pyplot as plt
 from skfairft import FairnessTradeoffDisplay
 
 display = FairnessTradeoffDisplay.from_path(path)
-front = in_memory.table[in_memory.table["on_front"]]
+front = in_memory.front
 display.ax_.plot(
     front["weighted_f1_error"],
     front["difference"],

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -98,7 +99,7 @@ class TestFiles:
         [
             {"n_boot": 50, "random_state": 0},
             {"columns": "two", "groups": "columns", "constraint": "error_rate_parity",
-             "difference_bound": 0.2},
+             "difference_bound": Fraction(1, 5)},
             {"columns": "two", "weights": True},
             {"classes": 3, "constraint": "demographic_parity", "ratio_bound": 0.8},
         ],

@@ -1,6 +1,7 @@
 """The whole trade-off: its table is what its classifiers do, its heads those of single fits."""
 
 import pickle
+import re
 from dataclasses import replace
 from fractions import Fraction
 
@@ -375,6 +376,10 @@ class TestOutOfFold:
         found = trace(data, clf, cv=self.folds(*data))
         assert found.n_judged == len(X)
         assert "3 on the front, demographic_parity on 600 rows out of fold" in repr(found)
+        box = found._repr_html_()
+        assert repr(found)[15:-1] in box
+        assert re.findall(r"<th>(\d+)</th>", box) == [*map(str, found.front.index)]
+        assert found.front["difference"].is_monotonic_increasing
         slack = 0.01 if solver == "fine_tune" else 1e-12  # from another start
         for i, weight in enumerate(WEIGHTS):
             one = clone(clf).set_params(fairness_weight=weight)

@@ -46,8 +46,7 @@ def run_path(options: argparse.Namespace) -> int:
             chosen = path.choose(options.difference_bound, confidence=options.confidence)
         for each in missed:  # that no point is within the bound
             warnings.warn(each.message, stacklevel=2)
-    front = path.table[path.table["on_front"]].sort_values("difference")
-    shown = front[["fairness_weight", "weighted_f1_error", "difference"]].round(4)
+    shown = path.front[["fairness_weight", "weighted_f1_error", "difference"]].round(4)
     said = [
         f"features: {', '.join(map(str, features[:8]))}{', ...' * (len(features) > 8)} "
         f"({len(features)})",

@@ -178,12 +178,17 @@ def read_demands(
     demands: list[Demand] = []
     for name, weight, difference, ratio in zip(names, weights, differences, ratios, strict=True):
         if difference is not None:
-            demands.append(Demand(name, bound=float(difference)))
+            demands.append(Demand(name, bound=_plain(difference)))
         if ratio is not None:
-            demands.append(Demand(name, ratio=True, bound=float(ratio)))
+            demands.append(Demand(name, ratio=True, bound=_plain(ratio)))
         if difference is None and ratio is None:
             demands.append(Demand(name, weight=weight))
     return tuple(demands)
+
+
+def _plain(bound: Any) -> float:
+    """Return a bound as it is; of other real numbers, such as fractions, as floating point."""
+    return bound if isinstance(bound, (int, float)) else float(bound)
 
 
 def check_bounds(name: str, value: Any, constraints: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib import import_module
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -113,11 +114,28 @@ class FairnessPath:
 
     def __repr__(self) -> str:
         # The fields' own would print every classifier with its network.
-        on_front = int(self.table["on_front"].sum())
+        return f"<{type(self).__name__}: {self._said()}>"
+
+    def _said(self) -> str:
         return (
-            f"<{type(self).__name__}: {len(self.table):,} points, {on_front:,} on the front, "
-            f"{' and '.join([self.constraint, *self.others])} on {self.judged_on}>"
+            f"{len(self.table):,} points, {len(self.front):,} on the front, "
+            f"{' and '.join([self.constraint, *self.others])} on {self.judged_on}"
         )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the points on the front, by their row of the table."""
+        names = [name for name in self.table if not str(name).endswith(("_low", "_high"))]
+        front = self.front[names].drop(columns="on_front")
+        table = front.to_html(float_format="{:.4g}".format, max_rows=30, border=0)
+        return f"<p><b>{type(self).__name__}</b>: {escape(self._said())}</p>{table}"
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The rows of ``table`` that are on the front, from the least ``difference`` on.
+
+        Their index is that of ``table``, and of ``classifiers``.
+        """
+        return self.table[self.table["on_front"]].sort_values("difference")
 
     def plot(self, **shown: Any) -> Any:
         """Draw error against difference, as `FairnessTradeoffDisplay.from_path` does.
