@@ -98,6 +98,7 @@ def _of_faces(grouping: str, draw: int, n: int, cache: Path, *, backbone: str) -
     own, new = drawn(rare, first, n, SHARE, rng), drawn(rare, ~first, 2 * n, 0.4, rng)
     layers = convolutions(model) + (["classifier.1"] if names is None else [])
     loss = "softmax" if names is None else "sigmoid"
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster
     return Task(model, layers, loss, rows(own), rows(new))
 
 
