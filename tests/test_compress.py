@@ -221,6 +221,14 @@ class TestCopy:
         assert {name for name, on in found.items() if not on} == {"0.weight", "0.bias"}
         assert all(each.grad is None for each in small.parameters())
 
+    @pytest.mark.parametrize("way", EACH_WAY)
+    def test_a_frozen_layer_stays_frozen(self, way):
+        model = network(nn.BatchNorm1d(K))
+        model[2].requires_grad_(False)
+        small = small_of(model, rank={"2": 2}, **EACH_WAY[way])
+        assert [each.requires_grad for each in small[2].parameters()] == [False] * 3
+        assert all(each.requires_grad for each in small[0].parameters())
+
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
     def test_has_the_dtype_of_the_model(self, dtype):
         small = small_of(network().to(dtype), rows(dtype=torch.float32), **DISTILL)

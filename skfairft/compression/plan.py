@@ -86,17 +86,20 @@ class Plan:
                 shares=shares,
                 mixing=self.mixing,
             )
-            return small, ranks
-        for name, rank in ranks.items():
-            made = cut_layer(
-                self.found.statistics[name],
-                rank,
-                importance=self.importances[name],
-                shares=shares,
-                mixing=self.mixing,
-            ).layer
-            made.train(self.model.get_submodule(name).training)  # the mode of what it replaces
-            small = replace_layer(small, name, made)
+        else:
+            for name, rank in ranks.items():
+                made = cut_layer(
+                    self.found.statistics[name],
+                    rank,
+                    importance=self.importances[name],
+                    shares=shares,
+                    mixing=self.mixing,
+                ).layer
+                small = replace_layer(small, name, made)
+        for name in ranks:  # in the mode of what it replaces, and frozen if that was
+            old = self.model.get_submodule(name)
+            learns = any(parameter.requires_grad for parameter in old.parameters())
+            small.get_submodule(name).train(old.training).requires_grad_(learns)
         return small, ranks
 
     def least_worst(self, divergence: Callable[[Tensor, Tensor], Tensor]) -> Small:

@@ -60,7 +60,6 @@ def cut_in_turn(
     shares, mixing : Tensor of shape (G,) and (G, G)
         As for `skfairft.lowrank.cut.cut_layer`.
     """
-    flags = {name: model.get_submodule(name).training for name in ranks}
     with ExitStack() as stack:
         for each in (model, small):
             stack.enter_context(locked(each))
@@ -82,8 +81,6 @@ def cut_in_turn(
                     made = cut_layer(own, rank, **settings).layer  # type: ignore[arg-type]
                 small = replace_layer(small, name, made.eval())
             begun = True
-    for name, flag in flags.items():
-        small.get_submodule(name).train(flag)  # the mode of what it replaces
     return small
 
 
