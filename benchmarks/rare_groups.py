@@ -50,6 +50,7 @@ import torch
 from _shared import faces
 from _shared.adult import load_adult
 from _shared.program import options_of, rows_of, write
+from _shared.rare_rows import Rows, rises
 from _tradeoff.data import pretrain
 from torch import Tensor, nn
 
@@ -92,19 +93,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "distilled from K-FAC, equal": {**KFAC, **DISTILLED},
     "distilled from K-FAC, minimax": {**KFAC, **DISTILLED, **MINIMAX},
 }
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Inputs, labels as the loss takes them (or None), and who is of the rare group."""
-
-    X: Tensor
-    y: Tensor | None
-    rare: np.ndarray
-
-    def take(self, index: np.ndarray) -> Rows:
-        """Return some rows."""
-        return Rows(self.X[index], None if self.y is None else self.y[index], self.rare[index])
 
 
 @dataclass(frozen=True)
@@ -246,24 +234,9 @@ def like_fairlrf(task: Task, rows: Rows, rank: int) -> nn.Module:
 
 def measure(task: Task, small: nn.Module, share: float) -> dict[str, float]:
     """Return the rise of each group and of all, and the share of decisions that stay."""
-    meaning, rows = MEANINGS[task.loss], task.test
-    assert meaning.decisions is not None
     with torch.no_grad():
-        before, after = task.model(rows.X), small(rows.X)
-        if rows.y is None:
-            rise = meaning.divergence(after, before)
-        else:
-            rise = meaning.loss(after, rows.y) - meaning.loss(before, rows.y)
-        same = (meaning.decisions(before) == meaning.decisions(after)).float()
-        same = same.reshape(len(same), -1).mean(1)
-    out = {}
-    for name, own in (("rare", rows.rare), ("others", ~rows.rare)):
-        chosen = torch.from_numpy(own)
-        out[f"rise {name}"] = float(rise[chosen].double().mean())
-        out[f"same {name}"] = float(same[chosen].double().mean())
-    out["rise worst"] = max(out["rise rare"], out["rise others"])
-    out["rise all"] = share * out["rise rare"] + (1.0 - share) * out["rise others"]
-    return out
+        before, after = task.model(task.test.X), small(task.test.X)
+    return rises(MEANINGS[task.loss], before, after, task.test, share)
 
 
 def cuts(name: str, draws: int, cache: Path, done: set[str]) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _shared.rare_rows import rises
 from torch import Tensor, nn
 
 from skfairft.backbone.batches import ModuleBatches
@@ -19,7 +20,7 @@ from skfairft.compression.sampled import drawing_shares
 from skfairft.compression.training import Training
 from skfairft.lowrank.cut import borrowing
 
-from .tasks import SHARE, Rows, Task
+from .tasks import SHARE, Task
 
 ROWS = {"resnet18": 1_500, "mobilenet_v2": 1_500, "minilm": 500, "smoke": 200}
 BUDGETS = {
@@ -179,24 +180,10 @@ class Bench:
 
     def measure(self, small: nn.Module) -> dict[str, float]:
         """Return the rise of each group and of all, and the share of decisions that stay."""
-        rows, after = self.task.test, self._outputs(small)
-        if rows.y is None:
-            rise = self.meaning.divergence(after, self.base)
-        else:
-            rise = self.meaning.loss(after, rows.y) - self.meaning.loss(self.base, rows.y)
-        same = (self.meaning.decisions(after) == self.meaning.decisions(self.base)).float()
-        same = same.reshape(len(same), -1).mean(1)
-        out = {}
-        for name, own in (("rare", rows.rare), ("others", ~rows.rare)):
-            chosen = torch.from_numpy(own)
-            out[f"rise {name}"] = float(rise[chosen].double().mean())
-            out[f"same {name}"] = float(same[chosen].double().mean())
-        out["rise worst"] = max(out["rise rare"], out["rise others"])
-        out["rise all"] = SHARE * out["rise rare"] + (1.0 - SHARE) * out["rise others"]
-        return out
+        return rises(self.meaning, self.base, self._outputs(small), self.task.test, SHARE)
 
     def _outputs(self, model: nn.Module) -> Tensor:
-        rows: Rows = self.task.test
+        rows = self.task.test
         batches = ModuleBatches.of(model, rows.X, preprocess=self.task.preprocess, batch_size=200)
         with torch.no_grad():
             return torch.cat([out for _, out in batches.outputs(model.eval())])

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from _shared import faces
 from _shared.mobilenet_v2 import load_mobilenet_v2
+from _shared.rare_rows import Rows
 from _shared.resnet18 import load_resnet18
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
@@ -37,15 +38,6 @@ GROUPINGS = {
     "smoke": ("other",),
 }
 SHARE = 0.05  # of the rare group in the rows that a network is cut by
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Inputs, labels as the loss takes them (or None), and who is of the rare group."""
-
-    X: Any
-    y: Tensor | None
-    rare: np.ndarray
 
 
 @dataclass(frozen=True)
