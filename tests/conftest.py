@@ -1,6 +1,9 @@
 """What the tests share besides the root's conftest."""
 
+import math
 import os
+from collections import defaultdict
+from itertools import product
 
 import pytest
 import sklearn
@@ -18,6 +21,26 @@ def pytest_collectstart(collector):
     """Seed torch for the modules that a file makes as it is imported, whatever came before it."""
     if isinstance(collector, pytest.Module):
         torch.default_generator.manual_seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Leave to the slow run all but every nth case of a test that is marked ``some(n)``.
+
+    Along the diagonals of a product of parameters, so that each value of each is run with some of
+    the others; a case that is asked for by its name is run.
+    """
+    tests = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("some") is not None:
+            tests[item.nodeid.partition("[")[0]].append(item)
+    for cases in tests.values():
+        (every,) = cases[0].get_closest_marker("some").args
+        sizes = [len(mark.args[1]) for mark in cases[0].iter_markers("parametrize")]
+        if math.prod(sizes) == len(cases):
+            for case, places in zip(cases, product(*map(range, sizes)), strict=True):
+                if sum(places) % every:
+                    case.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

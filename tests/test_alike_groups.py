@@ -48,15 +48,9 @@ def unchanged(X, y, s, **params):
         return proba(X, y, s, **params)
 
 
-@pytest.mark.parametrize(
-    ("weight", "dtype"),
-    [
-        (0.5, np.float32),
-        (1.0, np.float64),
-        pytest.param(0.5, np.float64, marks=pytest.mark.slow),
-        pytest.param(1.0, np.float32, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.some(4)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weight", [0.5, 1.0])
 @pytest.mark.parametrize(("solver", "constraint"), HELD)
 def test_rows_that_are_in_each_group_keep_their_head(solver, weight, constraint, dtype):
     held = {"solver": solver, "constraint": constraint}
@@ -144,6 +138,7 @@ def test_copies_may_differ_by_rounding(solver, constraint, noise):
 
 @pytest.mark.filterwarnings("ignore:constraint=.* has nothing to act on")
 @pytest.mark.parametrize(("solver", "constraint"), HELD)
+@pytest.mark.some(2)
 def test_copies_may_be_of_unequal_number_or_weight(solver, constraint):
     X, y, s = make_copies(0, n=200)
     again = np.concatenate([np.flatnonzero(s == 0), *[np.flatnonzero(s == 1)] * 3])

@@ -88,6 +88,7 @@ def task(seed):
 
 
 @pytest.mark.parametrize("constraint", tasks.PENALTIES.values())
+@pytest.mark.some(2)
 def test_retrain_is_at_the_optimum_of_its_objective(constraint, monkeypatch):
     above, plainly = [], []
     settings = systems.penalized(constraint, INTENSITY)

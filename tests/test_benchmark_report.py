@@ -90,6 +90,7 @@ class TestThePages:
         assert row not in without[NAME]
         assert f"### {title}" not in without[TABLES_NAME]
 
+    @pytest.mark.slow
     def test_another_result_makes_another_page(self, stored):
         frame, about = stored
         part = frame[frame["experiment"] == "figure4"]

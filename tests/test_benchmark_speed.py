@@ -29,7 +29,7 @@ def test_the_exponent_is_that_of_the_power():
 
 
 # Which start processes or fit often.
-SLOW = {"memory", "one new row", "a path", "a search"}
+SLOW = {"memory", "one new row", "a path", "a search", "a GPU"}
 
 
 @pytest.mark.parametrize(

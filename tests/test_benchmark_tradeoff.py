@@ -210,6 +210,7 @@ def curve_of(name, task, constraint):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("name", "constraint"), CASES)
+@pytest.mark.some(3)
 def test_only_those_that_say_so_need_the_group(name, constraint, monkeypatch):
     # Two candidates of those that are trained with weights: the smallest and the largest.
     monkeypatch.setattr(np, "logspace", lambda low, high, n: 10.0 ** np.array([low, high]))
@@ -248,6 +249,7 @@ def test_three_classes_are_taken_by_those_that_say_so(name):
     # Of FairProjection the probabilities are fair, the most likely labels less so.
     [("LinearPost", 0.5), ("error-parity", 0.5), ("FairProjection", 0.8)],
 )
+@pytest.mark.some(2)
 def test_a_small_bound_is_near_parity(name, share, constraint):
     """Some candidate is on val much nearer than the base model, which is far from parity."""
     task = split(n=1000)

@@ -437,6 +437,7 @@ class TestSolvers:
 
     @pytest.mark.parametrize("solver", ["fine_tune", "plug_in"])
     @pytest.mark.parametrize("constraint", [DP, EO])
+    @pytest.mark.some(2)
     def test_take_the_distance_by_column_away(self, solver, constraint):
         X, y, s = make_rows(n=3000)
 

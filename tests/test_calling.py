@@ -35,6 +35,7 @@ WRAPPERS = {
 @pytest.mark.filterwarnings("ignore:.*(deprecated|jit).*")
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 class TestWrapped:
+    @pytest.mark.some(2)
     def test_one_mapping_is_taken_before_and_after_deployment(self, wrapper):
         module = OneDict()
         X = np.random.default_rng(0).normal(size=(40, 3))

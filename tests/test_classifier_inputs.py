@@ -216,6 +216,7 @@ class TestRows:
     @pytest.mark.filterwarnings("ignore:X has feature names")
     @pytest.mark.parametrize("kind", ROWS)
     @pytest.mark.parametrize("with_extractor", [False, True])
+    @pytest.mark.some(2)
     def test_containers(self, data, kind, with_extractor):
         needs_pyarrow(kind)
         X, y, s = data
@@ -326,6 +327,7 @@ class TestOutputs:
     @pytest.mark.parametrize("rank", [None, 1])
     @pytest.mark.parametrize("head", [None, "pretrained", "hidden", "activation"])
     @pytest.mark.parametrize("extractor", [None, "module"])
+    @pytest.mark.some(4)
     def test_to_torch_is_decision_function(self, n_classes, rank, head, extractor):
         X, y, s = make_biased_classification(
             120, 8, n_classes=n_classes, disparity=0.5, random_state=0

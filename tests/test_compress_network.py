@@ -204,6 +204,7 @@ def test_sequential_is_true_false_or_auto(value):
 class TestBudgets:
     @KFAC
     @pytest.mark.parametrize("share", [0.45, pytest.param(0.8, marks=pytest.mark.slow)])
+    @pytest.mark.some(2)
     def test_of_parameters_are_kept(self, name, settings, share):
         model, X, own = make(name)
         small = small_of(model, X, parameters=share, **own, **settings)
@@ -217,6 +218,7 @@ class TestBudgets:
 
     @KFAC
     @pytest.mark.parametrize("share", [pytest.param(0.45, marks=pytest.mark.slow), 0.8])
+    @pytest.mark.some(2)
     def test_of_multiplications_are_kept(self, name, settings, share):
         """Beside what the layers do, torch counts the products of attention, which stay."""
         model, X, own = make(name)
@@ -228,6 +230,7 @@ class TestBudgets:
             rest = whole - layers
         assert flops(small, X, own) - rest <= share * (flops(model, X, own) - rest) * (1 + 1e-9)
 
+    @pytest.mark.some(2)
     def test_of_nearly_nothing_is_rank_1_of_each(self, name):
         model, X, own = make(name)
         layers = layer_maps(model).values()
@@ -243,6 +246,7 @@ class TestBudgets:
         with pytest.raises(ValueError, match=r"flops=1.0 leaves all layers whole; pass a lower"):
             small_of(model, X, flops=1.0, **own)
 
+    @pytest.mark.some(2)
     def test_in_turn_the_outputs_are_nearer(self, name):
         model, X, own = make(name)
         alone, in_turn = (
@@ -253,6 +257,7 @@ class TestBudgets:
 
 
 @pytest.mark.parametrize("name", ["residual", "encoder", "sequences", "bert"])
+@pytest.mark.some(2)
 def test_a_small_last_layer_is_left_whole_unless_it_is_named(name):
     model, X, own = make(name)
     last = list(layer_maps(model))[-1]
@@ -653,6 +658,7 @@ class TestDistill:
             ("minimax", {"importance": "covariance", "sequential": True}),
         ],
     )
+    @pytest.mark.some(3)
     def test_rows_held_out_are_not_known_to_the_cut(self, weights, how, monkeypatch):
         """Else no training would be a gain on them."""
         monkeypatch.setattr("skfairft.compression.sampled._RATES", ())
@@ -704,6 +710,7 @@ class TestDistill:
         assert not torch.equal(found[0], found[2])
 
     @pytest.mark.parametrize("weights", [None, "minimax", "proportional", [0.5, 0.5]])
+    @pytest.mark.some(2)
     def test_rows_are_drawn_by_group(self, weights, monkeypatch):
         """All groups as `drawing_shares` says; by their rows where weights are given."""
         drawn, some = [], ModuleBatches.some

@@ -80,17 +80,11 @@ def distance(data, predicted, constraint=DP):
 
 
 class TestSolvers:
-    @pytest.mark.parametrize(
-        ("solver", "constraint", "k"),
-        [
-            # With two classes or three here, with both in the slow run.
-            pytest.param(solver, constraint, k, marks=[pytest.mark.slow] * ((i + j + k) % 2))
-            for i, solver in enumerate(SOLVERS)
-            # These groups err alike; for error_rate_parity see test_constraint_table.
-            for j, constraint in enumerate(c for c in PARITIES if c != "error_rate_parity")
-            for k in (2, 3)
-        ],
-    )
+    @pytest.mark.parametrize("k", [2, 3])
+    # These groups err alike; for error_rate_parity see test_constraint_table.
+    @pytest.mark.parametrize("constraint", [c for c in PARITIES if c != "error_rate_parity"])
+    @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.some(3)
     def test_take_the_distance_away(self, data, three, solver, constraint, k):
         rows = data if k == 2 else three
         X, y, _ = rows

@@ -189,6 +189,7 @@ class TestDistance:
     @pytest.mark.parametrize("weighted", [False, True])
     @pytest.mark.parametrize("sizes", SIZES)
     @pytest.mark.parametrize("constraint", PARITIES)
+    @pytest.mark.some(3)
     def test_is_fairlearns(self, constraint, sizes, weighted, seed):
         y, pred, s, w = make_decisions(seed, n=2000, groups=SIZES[sizes])
         w = w if weighted else None
@@ -348,6 +349,7 @@ class TestReport:
 class TestSolvers:
     @pytest.mark.parametrize("solver", ["fine_tune", "closed_form", "plug_in"])
     @pytest.mark.parametrize("pair", SAME)
+    @pytest.mark.some(2)
     def test_two_rates_that_add_up_to_1_give_the_same_head(self, pair, solver):
         X, y, s = make_biased_classification(600, disparity=0.6, random_state=0)
         given = {

@@ -289,6 +289,7 @@ class TestPenalty:
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("constraint", PARITIES)
     @pytest.mark.parametrize(("k", "n_groups"), SHAPES)
+    @pytest.mark.some(2)
     def test_value_and_gradient_are_those_of_the_definition(self, constraint, form, k, n_groups):
         logits, y, codes, w = make_predictions(k, n_groups)
         leaf = logits.requires_grad_()

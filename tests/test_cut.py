@@ -292,6 +292,7 @@ class TestBorrowing:
 class TestAnyCut:
     @pytest.mark.parametrize("bias", [True, False])
     @pytest.mark.parametrize("shape", [(8, 6), (3, 7), (5, 5), (4, 1), (1, 4)])
+    @pytest.mark.some(3)
     def test_at_full_rank_it_is_the_layer(self, importance, shares, shape, bias):
         rows = make(*shape, bias=bias)
         found = cut(rows, 99, importance, shares)

@@ -178,6 +178,7 @@ for name, arrays in {EXAMPLES!r}.items():
 
 
 @pytest.mark.parametrize("name", ["$x_{$", r"$\frac{1}$", "5 $", "_hidden", "$a$ & $b$"])
+@pytest.mark.some(2)
 def test_names_are_drawn_letter_for_letter(name):
     """Formulas would raise an error or lose letters, an underscore the whole entry."""
     s = np.array([name, "b"] * 40)

@@ -36,6 +36,7 @@ def spectra():
 
 
 @pytest.mark.parametrize("energy", [0.01, 0.5, 0.75, 0.95, 0.999, 1.0])
+@pytest.mark.some(2)
 def test_the_cut_is_where_the_curve_reaches_the_energy_and_what_the_classifier_takes(energy):
     _, ax = plt.subplots()
     for values in spectra():

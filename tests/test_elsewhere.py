@@ -99,6 +99,7 @@ class TestSkops:
         ids=str,
     )
     @pytest.mark.parametrize("kind", ["features", "module", "extractor"])
+    @pytest.mark.some(3)
     def test_round_trip(self, data, backbone, params, kind):
         X, y, s = data
         extractor = {"features": None, "module": backbone}.get(

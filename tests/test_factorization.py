@@ -401,6 +401,7 @@ class TestParitySVD:
     @DIRECTIONS
     @pytest.mark.parametrize("k", [1, 2, 4])
     @pytest.mark.parametrize("weight", [0.0, 1e-9, 0.1, 0.5, 0.9, 0.999, 1 - 1e-9, 1.0])
+    @pytest.mark.some(4)
     def test_the_weight_is_the_share_of_disparity_removed(self, metric, D, weight, k):
         W = make()[0][:, :k]
         A, B = parity_svd(W, metric, D).at(weight).factors(k)
@@ -434,6 +435,7 @@ class TestParitySVD:
     @METRICS
     @pytest.mark.parametrize("weight", [0.3, 0.9])
     @pytest.mark.parametrize("rank", [1, 2])
+    @pytest.mark.some(2)
     def test_no_restart_of_a_search_does_better(self, metric, weight, rank):
         W, C = make()[0], matrix_of(metric)
         D = C @ make_directions()  # so that they matter in the metric

@@ -86,6 +86,7 @@ class TestClosedForm:
     @pytest.mark.parametrize("n_groups", [1, 3])
     @pytest.mark.parametrize("k", [2, 5])
     @pytest.mark.parametrize("tail", TAILS)
+    @pytest.mark.some(2)
     def test_equals_squared_per_sample_gradients(self, tail, k, n_groups, weighted, oracle):
         problem = Problem(tail, k=k, n_groups=n_groups)
         w = problem.w if weighted else None

@@ -159,15 +159,9 @@ def folder(tmp_path):
     return filled(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        # Each kind and each name with some of the others; all in the slow run.
-        pytest.param(kind, name, marks=[pytest.mark.slow] * ((i + j) % 3 > 0))
-        for i, kind in enumerate(KINDS)
-        for j, name in enumerate(NAMES)
-    ],
-)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.some(3)
 def test_what_lies_in_the_folder_of_a_module(folder, name, kind):
     path = room_of(folder) / name
     path.unlink(missing_ok=True)
@@ -175,11 +169,8 @@ def test_what_lies_in_the_folder_of_a_module(folder, name, kind):
     check(folder)
 
 
-@pytest.mark.parametrize(
-    "attack",
-    # Every other one of each kind; all in the slow run.
-    [pytest.param(each, marks=[pytest.mark.slow] * (i % 2)) for i, each in enumerate(ATTACKS)],
-)
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.some(2)
 def test_rows_and_witnesses(folder, attack):
     act, must_run = ATTACKS[attack]
     act(folder)
@@ -187,6 +178,7 @@ def test_rows_and_witnesses(folder, attack):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.some(2)
 def test_what_lies_in_place_of_the_folder_of_a_module(folder, kind):
     room = room_of(folder)
     room.rename(folder / "module-00")

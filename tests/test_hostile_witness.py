@@ -89,11 +89,8 @@ def folder(tmp_path):
     return filled(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "name",
-    # Every third one; all in the slow run.
-    [pytest.param(each, marks=[pytest.mark.slow] * (i % 3)) for i, each in enumerate(MISMADE)],
-)
+@pytest.mark.parametrize("name", MISMADE)
+@pytest.mark.some(3)
 class TestMismadeWitness:
     def test_is_refused_in_little_room(self, name):
         text, buffers = MISMADE[name]
@@ -110,6 +107,7 @@ class TestMismadeWitness:
             signal.alarm(0)
 
     @pytest.mark.parametrize("as_rows", [pytest.param(False, marks=pytest.mark.slow), True])
+    @pytest.mark.some(2)
     def test_is_forgotten(self, folder, name, as_rows):
         content = inner(MISMADE[name][0], *MISMADE[name][1])
         if as_rows:

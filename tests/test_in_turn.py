@@ -151,6 +151,7 @@ def near(found, expected, ratio=1e-6):
 @MIXING
 class TestOracle:
     @pytest.mark.parametrize("rank", [1, 2])
+    @pytest.mark.some(2)
     def test_is_reduced_rank_regression(self, name, importance, rows, rank):
         data = make(name)
         mixing = mixing_of(data, rows)
@@ -379,6 +380,7 @@ class TestNetworks:
 
     @pytest.mark.parametrize("kind", ["linear", "convolutions"])
     @pytest.mark.parametrize("settings", [{}, {"loss": "softmax", "y": 1}])
+    @pytest.mark.some(2)
     def test_the_size_of_batches_does_not_matter(self, kind, settings):
         model, X = (network(), rows_of()) if kind == "linear" else (pictures().eval(), images())
         settings = {k: np.arange(len(X)) % 5 if k == "y" else v for k, v in settings.items()}

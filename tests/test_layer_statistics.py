@@ -143,6 +143,7 @@ class TestOfRows:
         )
 
     @pytest.mark.parametrize("size", [1, 7])
+    @pytest.mark.some(2)
     def test_batches_and_merges_are_all_at_once(self, name, size):
         rows = make(name)
         whole, batches = fill(rows), LayerStatistics(rows.seen, G, gradients=True, fisher=True)

@@ -94,6 +94,7 @@ class TestOptimum:
     @BY_EACH
     @pytest.mark.parametrize("C", [0.01, 100.0, np.inf])
     @pytest.mark.parametrize("n_classes", [2, pytest.param(3, marks=pytest.mark.slow), 8])
+    @pytest.mark.some(2)
     def test_is_that_of_logistic_regression(self, tight, n_classes, C, method, monkeypatch):
         switch(monkeypatch, method)
         rows = make_rows(n_classes)
@@ -434,6 +435,7 @@ class TestPasses:
 
     @pytest.mark.parametrize("method", ["eigen", "cholesky"])
     @pytest.mark.parametrize("n_classes", [2, 4])
+    @pytest.mark.some(2)
     def test_second_moments_save_some(self, n_classes, method, monkeypatch):
         rows = make_rows(n_classes, n=2000, d=100)
         for name in ("ours", "plain"):
@@ -497,6 +499,7 @@ class TestFolds:
     @BY_EACH
     @pytest.mark.parametrize("n_classes", [2, 3])
     @pytest.mark.parametrize("n_folds", [2, 5])
+    @pytest.mark.some(2)
     def test_are_the_fits_without_each_fold(self, tight, n_folds, n_classes, method, monkeypatch):
         switch(monkeypatch, method)
         Z, y, w = make_rows(n_classes)

@@ -139,6 +139,7 @@ def flops(module, Z):
 
 @QUIET
 @pytest.mark.parametrize(("axes", "widths", "kind", "bias"), CONVOLUTIONS)
+@pytest.mark.some(3)
 def test_a_convolution_is_a_linear_layer_of_its_patches(axes, widths, kind, bias):
     seen = as_map(convolution(axes, widths, kind, bias))
     kernel = KINDS[kind]["kernel_size"]
@@ -388,6 +389,7 @@ def test_a_root_can_be_inverted_and_squares_to_what_it_is_of(values):
 @pytest.mark.parametrize("way", ["state_dict", "pickle", "deepcopy", "trace", "export"])
 @pytest.mark.parametrize("kind", ["strided", "same", "circular"])
 @pytest.mark.parametrize("widths", ["outputs", "channels"])
+@pytest.mark.some(2)
 def test_a_thin_convolution_survives(way, kind, widths):
     seen = as_map(convolution(2, widths, kind).float())
     Z, m = rows_of(seen).float(), seen.width

@@ -55,6 +55,7 @@ class TestAgreementWithReferences:
     @pytest.mark.parametrize("n_groups", [2, 7])
     @pytest.mark.parametrize("weighted", [False, True])
     @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+    @pytest.mark.some(2)
     def test_binary(self, seed, weighted, n_groups, labels):
         y, pred, s, weight = make_data(seed, n_groups=n_groups)
         w = weight if weighted else None

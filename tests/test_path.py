@@ -211,6 +211,7 @@ def test_pareto_front_of_ties_and_unknowns():
 class TestHeads:
     @pytest.mark.parametrize("constraint", [DP, EO])
     @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.some(2)
     def test_are_those_of_single_fits(self, data, other, solver, constraint):
         X, y, s = data
         clf = make_clf(solver=solver, constraint=constraint, tol=1e-6)

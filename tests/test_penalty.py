@@ -3,7 +3,6 @@
 import copy
 import math
 import pickle
-from itertools import product
 
 import numpy as np
 import pytest
@@ -175,6 +174,7 @@ class TestObjective:
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("constraint", DISTINCT)
     @pytest.mark.parametrize("k", [2, 3])
+    @pytest.mark.some(3)
     def test_is_loss_plus_penalty_whatever_the_blocks(
         self, k, constraint, form, block, monkeypatch
     ):
@@ -229,6 +229,7 @@ class TestObjective:
 
     @pytest.mark.parametrize("constraint", DISTINCT)
     @pytest.mark.parametrize("k", [2, 3])
+    @pytest.mark.some(2)
     def test_has_no_gradient_where_full_batches_end(self, k, constraint):
         rows = make_rows(n_classes=k)
         module = make_module(rows)
@@ -340,20 +341,16 @@ class TestCalibration:
 
     @pytest.mark.parametrize("constraint", ["demographic_parity", "true_positive_rate_parity"])
     @pytest.mark.parametrize("data", DATA)
+    @pytest.mark.some(2)
     def test_is_exact_to_first_order(self, data, constraint):
         share, _ = self.removed(make_data(data), constraint, 1e-3)
         # The stiffness itself may have an error of 0.003.
         assert share == pytest.approx(1e-3, rel=0.01)
 
-    @pytest.mark.parametrize(
-        ("data", "constraint", "weight"),
-        [
-            # Each pair of data and constraint at one weight here, at both in the slow run.
-            pytest.param(*each, weight, marks=[pytest.mark.slow] * ((i + j) % 2))
-            for i, each in enumerate(product(DATA, DISTINCT))
-            for j, weight in enumerate([0.25, 0.75])
-        ],
-    )
+    @pytest.mark.parametrize("weight", [0.25, 0.75])
+    @pytest.mark.parametrize("constraint", DISTINCT)
+    @pytest.mark.parametrize("data", DATA)
+    @pytest.mark.some(4)
     def test_removes_about_the_share_asked_for(self, data, constraint, weight):
         share, _ = self.removed(make_data(data), constraint, weight)
         assert share < weight + 0.1
@@ -372,15 +369,9 @@ class TestCalibration:
         assert more > 0.75
         assert less < 0.35
 
-    @pytest.mark.parametrize(
-        ("data", "constraint"),
-        [
-            # Each once here; all pairs in the slow run.
-            pytest.param(data, constraint, marks=[pytest.mark.slow] * ((i + j) % 5 > 0))
-            for i, data in enumerate(DATA)
-            for j, constraint in enumerate(DISTINCT)
-        ],
-    )
+    @pytest.mark.parametrize("constraint", DISTINCT)
+    @pytest.mark.parametrize("data", DATA)
+    @pytest.mark.some(5)
     def test_all_of_it_is_parity_with_predictions_that_differ(self, data, constraint):
         rows = make_data(data)
         share, module = self.removed(rows, constraint, 1.0)
@@ -399,6 +390,7 @@ class TestCalibration:
     @pytest.mark.parametrize("constraint", DISTINCT)
     @pytest.mark.parametrize("tail", [False, True])
     @pytest.mark.parametrize("k", [2, 3])
+    @pytest.mark.some(2)
     def test_is_the_formula_with_a_dense_hessian(self, k, tail, constraint, monkeypatch):
         rows = make_rows(200, n_classes=k, n_groups=3)
         moments = parity(constraint, k)
@@ -505,6 +497,7 @@ class TestMinibatches:
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("constraint", DISTINCT)
     @pytest.mark.parametrize("block", [10_000, 10])
+    @pytest.mark.some(2)
     def test_average_to_the_gradient_of_all_rows(self, constraint, form, block, monkeypatch):
         rows = make_rows(100, n_classes=3)
         module = make_module(rows)
@@ -607,6 +600,7 @@ class TestMinibatches:
 class TestTraining:
     @pytest.mark.parametrize("settings", [{}, {**ADAMW, "max_epochs": 4}])
     @pytest.mark.parametrize("dropout", [None, 0.0, 0.5])
+    @pytest.mark.some(2)
     def test_is_deterministic(self, settings, dropout):
         rows = make_rows()
 

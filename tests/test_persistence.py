@@ -70,6 +70,7 @@ def fit(name, data):
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 @pytest.mark.parametrize("carry", [by_pickle, by_joblib, by_copy])
+@pytest.mark.some(3)
 def test_round_trip(data, name, carry, tmp_path):
     X, y, s = data
     clf = fit(name, data)

@@ -1,7 +1,5 @@
 """The plug-in rule: the optimum of a linear program, and the votes that carry it out."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 import torch
@@ -70,15 +68,10 @@ def argmax(scores):
 
 
 class TestOptimum:
-    @pytest.mark.parametrize(
-        ("constraint", "k", "n_groups", "removed"),
-        [
-            # Each pair of constraint and size on one walk here, on both in the slow run.
-            pytest.param(*(constraint, *size, removed), marks=[pytest.mark.slow] * ((i + j) % 2))
-            for i, (constraint, size) in enumerate(product(PARITIES, SIZES))
-            for j, removed in enumerate([[0.3, 0.7, 1.0], np.linspace(0.05, 1.0, 20)])
-        ],
-    )
+    @pytest.mark.parametrize("removed", [[0.3, 0.7, 1.0], np.linspace(0.05, 1.0, 20)])
+    @pytest.mark.parametrize(("k", "n_groups"), SIZES)
+    @pytest.mark.parametrize("constraint", PARITIES)
+    @pytest.mark.some(4)
     def test_is_that_of_the_linear_program(self, constraint, k, n_groups, removed):
         p, w = make_points(k, n_groups, seed=2, surer=surer(constraint))
         rule, multipliers, count = solve(p, w, constraint, removed, k, n_groups)
@@ -111,6 +104,7 @@ def make_rows(k=2, n_groups=2, n=1500, **settings):
 class TestRows:
     @pytest.mark.parametrize(("k", "n_groups"), SIZES)
     @pytest.mark.parametrize("constraint", PARITIES)
+    @pytest.mark.some(2)
     def test_the_weight_is_the_share_of_the_spread_removed(self, constraint, k, n_groups):
         p, w = make_rows(k, n_groups, surer=surer(constraint))
         removed = np.array([0.0, 0.25, 0.5, 0.75, 1.0])

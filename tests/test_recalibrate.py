@@ -80,6 +80,7 @@ class TestBounds:
         ],
         ids=["parity", "odds", "ratio"],
     )
+    @pytest.mark.some(2)
     def test_what_was_reached_is_that_of_these_rows(self, settings, known):
         clf = fitted(**settings).recalibrate(X[LATER], Y[LATER], sensitive_features=S[LATER])
         told = {"sensitive_features": S[LATER]} if known else {}

@@ -87,6 +87,7 @@ class TestRule:
             [("true_positive_rate_parity", "difference"), ("worst_group", "largest rate")],
         ],
     )
+    @pytest.mark.some(2)
     def test_is_that_of_the_linear_program(self, asked, k, G):
         p, w = draw_cells(k=k, G=G, seed=1)
         plain, rules = dual_of(p, w, *(Demand(n, ratio=f == "ratio") for n, f in asked), k=k, G=G)

@@ -179,6 +179,7 @@ class TestOrigin:
         "solver", [FineTune(max_epochs=0), "closed_form", PlugIn(max_epochs=0)]
     )
     @pytest.mark.parametrize("weight", [None, 0.0, 0.5])
+    @pytest.mark.some(2)
     def test_with_the_covariance(self, data, solver, weight):
         X, y, s = data
         constraint = {} if weight is None else {"constraint": DP, "fairness_weight": weight}

@@ -158,6 +158,7 @@ def check(layer, given, arguments):
 @pytest.mark.parametrize("batch_first", [True, False], ids=["batch first", "batch second"])
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("shown", EACH_WEIGHTS)
+@pytest.mark.some(3)
 def test_outputs_and_gradients_are_those_of_the_whole_layer(shown, kind, batch_first, batched):
     layer = attention(batch_first=batch_first)
     given = inputs(layer, batched)

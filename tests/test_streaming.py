@@ -124,15 +124,9 @@ def spread(net, X, y=None):
 
 
 class TestSameAsInMemory:
-    @pytest.mark.parametrize(
-        ("settings", "n_classes", "dtype"),
-        [
-            # Each once here; both kinds of rows in the slow run.
-            pytest.param(name, *rows, marks=[pytest.mark.slow] * ((i + j) % 2))
-            for i, name in enumerate(SETTINGS)
-            for j, rows in enumerate([(2, np.float32), (3, np.float64)])
-        ],
-    )
+    @pytest.mark.parametrize(("n_classes", "dtype"), [(2, np.float32), (3, np.float64)])
+    @pytest.mark.parametrize("settings", SETTINGS)
+    @pytest.mark.some(2)
     def test_for_every_setting(self, settings, dtype, n_classes, tmp_path, reads):
         X, y, s = make_biased_classification(
             N, D, n_classes=n_classes, n_groups=3, disparity=0.5, random_state=0
@@ -255,6 +249,7 @@ class TestValidation:
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     @pytest.mark.parametrize("row", [0, BLOCK, N - 1])
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+    @pytest.mark.some(2)
     def test_of_finiteness_says_the_same(self, value, row, dtype, tmp_path):
         X, _, _ = make_biased_classification(N, D, random_state=0)
         X = X.astype(dtype)
@@ -316,6 +311,7 @@ def make_net(Z, y, w, head, n_classes, l2):
 class TestBlocksAddUp:
     @pytest.mark.parametrize("rows", [1, 7, BLOCK, N - 1, N])
     @pytest.mark.parametrize("tail", [False, True])
+    @pytest.mark.some(2)
     def test_to_the_loss_and_gradient_of_all_rows(self, rows, tail, monkeypatch, tmp_path):
         X, y, s = make_biased_classification(N, D, n_classes=3, random_state=0)
         w = np.random.default_rng(0).exponential(size=N)

@@ -57,6 +57,7 @@ class TestRule:
     @pytest.mark.parametrize("constraint", OVER)
     @pytest.mark.parametrize("weight", [0.3, pytest.param(0.9, marks=pytest.mark.slow), 1.0])
     @pytest.mark.parametrize(("k", "G"), [(2, 2), (2, 3), (3, 2), (3, 4)])
+    @pytest.mark.some(2)
     def test_is_that_of_the_linear_program(self, constraint, weight, k, G):
         p, w = draw_cells(k=k, G=G)
         dual = MaximinDual(p, w, parity(constraint, k), n_groups=G)

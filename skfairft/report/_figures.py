@@ -200,6 +200,7 @@ def _drawn(plan: _Plan, form: str) -> tuple[bytes, int, int]:
     canvas = Canvas(figsize=(plan.width, plan.height), layout="constrained")
     plan.plot(canvas.subplots())
     canvas.draw_without_rendering()  # lays it out
+    canvas.set_layout_engine("none")  # which need not be done again
     file = io.BytesIO()
     box = canvas.get_tightbbox().padded(0.08)  # long names of groups reach beyond the figure
     metadata = {"Date": None} if form == "svg" else None
