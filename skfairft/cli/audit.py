@@ -96,9 +96,10 @@ def _decided(
             f"column {options.prediction!r} has {int(score.isna().sum())} values missing."
         )
     found = label.dropna().unique().tolist()
-    alike = positive is not None and isinstance(positive, str) == isinstance(found[0], str)
-    if len(found) == 1 and alike:
-        found = list({*found, positive})  # the other is the one that is named
+    if len(found) == 1 and positive is not None:
+        (one,) = found
+        if isinstance(positive, str) == isinstance(one, str):
+            found = list({one, positive})  # the other is the one that is named
     known = sorted(found)
     if len(known) != 2:
         raise ValueError(
