@@ -34,9 +34,10 @@ pooled covariance, in hindsight and by cell, at most .6, and over "K-FAC, pooled
 pooled" never above 1.05; "distilled: drawn" over "distilled: pooled" at most .75 for the worst
 group and at most 1.2 over all rows, as they are in the calibration rows.
 
-Each cut is stored in ``--results`` at once, and what is there is not done again. Run ``python
-benchmarks/networks.py [--tasks resnet18] [--draws 5] [--json FILE] [--markdown FILE] [--plot
-FILE]``; ``--rows`` makes tables and picture of such rows, ``--smoke`` cuts a small network.
+Each cut is stored in ``--results`` at once, and what is there is not done again; tables leave out
+draws that have not ended. Run ``python benchmarks/networks.py [--tasks resnet18] [--draws 5]
+[--json FILE] [--markdown FILE] [--plot FILE]``; ``--rows`` makes tables and picture of such rows,
+``--smoke`` cuts a small network.
 """
 
 from __future__ import annotations
@@ -166,6 +167,16 @@ HEAD = """# What a cut of a network costs a rare group: tables
 As `benchmarks/networks.py` wrote them, whose first lines say what each is; what they say is in
 [the guide](guide/compression.md#networks).
 """
+
+
+def whole(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of groupings and draws that have all methods at all budgets."""
+    sizes = {
+        name: len(BUDGETS[name]) * sum(name in LABELLED or "labels" not in each for each in METHODS)
+        for name in TASKS
+    }
+    found = rows.groupby(["task", "grouping", "draw"])["key"].transform("size")
+    return rows[found == rows["task"].map(sizes)]
 
 
 def of_cells(rows: pd.DataFrame, what: str) -> pd.DataFrame:
@@ -313,7 +324,9 @@ def main() -> None:
     )
     if not rows:
         return
-    frame = pd.DataFrame(rows)
+    frame = whole(pd.DataFrame(rows))
+    if frame.empty:
+        return
     write(options, rows, markdown(frame))
     if options.plot:
         plot(frame, options.plot)

@@ -62,10 +62,9 @@ heads = {
 for name, head in heads.items():
     head.set_params(random_state=0).fit(X, y, sensitive_features=s)
     predicted = head.predict(X_test)
+    right = np.mean(predicted == y_test)
     worst = worst_group_error(y_test, predicted, sensitive_features=s_test)
-    print(
-        f"{name:10} accuracy {np.mean(predicted == y_test):.2f}, of the worst cell {1 - worst:.2f}"
-    )
+    print(f"{name:10} accuracy {right:.2f}, of the worst cell {1 - worst:.2f}")
 
 # %%
 # Who is wrong

@@ -35,7 +35,10 @@ def test_rows_resume_and_ratios_are_of_means(tmp_path):
         return [{k: v for k, v in row.items() if k != "CPU seconds"} for row in rows]
 
     assert timeless(again) == timeless(rows[:3])
-    frame = pd.DataFrame(rows)
+    frame = networks.whole(pd.DataFrame(rows))
+    assert len(frame) == len(rows)
+    begun = networks.whole(pd.DataFrame(rows[:-1]))  # a draw that has not ended
+    assert begun["draw"].unique().tolist() == [0]
     worst = frame.groupby("method")["rise worst"].mean()
     ratio = worst[networks.MINIMAX] / min(worst[name] for name in networks.BLIND)
     assert f"| {networks.MINIMAX} / best blind | worst | 0.6 | {ratio:.2f} |" in networks.markdown(
@@ -70,7 +73,7 @@ def test_the_methods_table_is_of_what_was_measured():
 
 def test_the_pages_are_made_of_the_stored_rows():
     docs = Path(__file__).resolve().parents[1] / "docs"
-    rows = pd.DataFrame(unpacked(docs / "networks.json.gz"))
+    rows = networks.whole(pd.DataFrame(unpacked(docs / "networks.json.gz")))
     assert (docs / "networks.md").read_text(encoding="utf-8") == networks.markdown(rows)
     guide = (docs / "guide" / "compression.md").read_text(encoding="utf-8")
     assert networks.asked(rows) in guide
