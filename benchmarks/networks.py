@@ -231,23 +231,22 @@ def markdown(rows: pd.DataFrame) -> str:
     parts = [HEAD, "## What was asked for\n\n" + asked(rows)]
     methods = [name for name in METHODS if name in set(rows["method"])]
     for what, title in (("worst", "the worst group's"), ("all", "over all rows")):
-        means = rows.groupby(["task", "budget", "method"], sort=False)[f"rise {what}"]
-        lines = ["| network | budget | " + " | ".join(methods) + " |"]
-        lines.append("|---" * (2 + len(methods)) + "|")
-        keys = rows[["task", "budget"]].drop_duplicates().itertuples(index=False)
-        found = means.agg(["mean", "std"])
-        for task, budget in keys:
-            cells = [
-                "{:.3g} ± {:.2g}".format(*found.loc[(task, budget, method)]).removesuffix(" ± nan")
-                if (task, budget, method) in found.index
+        rises = rows.groupby(["task", "budget", "method"], sort=False)[f"rise {what}"]
+        found = rises.agg(["mean", "std"])
+        cells = list(rows[["task", "budget"]].drop_duplicates().itertuples(index=False, name=None))
+        lines = ["| method | " + " | ".join(f"{task}, {budget:g}" for task, budget in cells) + " |"]
+        lines.append("|---" * (1 + len(cells)) + "|")
+        for method in methods:
+            texts = [
+                "{:.3g} ± {:.2g}".format(*found.loc[(*cell, method)]).removesuffix(" ± nan")
+                if (*cell, method) in found.index
                 else ""
-                for method in methods
+                for cell in cells
             ]
-            lines.append(f"| {task} | {budget:g} | {' | '.join(cells)} |")
+            lines.append(f"| {method} | {' | '.join(texts)} |")
         parts.append(
-            f"## The rise, {title}\n\nMeans ± standard deviations over groupings and draws.\n\n"
-            + "\n".join(lines)
-            + "\n"
+            f"## The rise, {title}\n\nBy network and share of its parameters: means ± standard "
+            "deviations over groupings and draws.\n\n" + "\n".join(lines) + "\n"
         )
     return "\n".join(parts)
 
