@@ -159,9 +159,8 @@ def compress(
     nn.Module
         A copy, in the mode and on the device of the model, with a ``LowRankLinear`` or
         ``LowRankConv`` in place of each layer that was cut, frozen if that was (``refine`` trains
-        it all the same). The first has ``in_features``,
-        ``out_features``, ``weight`` and ``bias`` as ``nn.Linear`` does, the second what
-        convolutions have.
+        it all the same). The first has ``in_features``, ``out_features``, ``weight`` and ``bias``
+        as ``nn.Linear`` does, the second what convolutions have.
 
     Raises
     ------
