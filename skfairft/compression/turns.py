@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 
 import torch
@@ -19,6 +19,9 @@ from .calibration import Calibration
 from .watching import Hook, hooked
 
 __all__ = ["cut_in_turn"]
+
+# Most bytes of what layers ahead give in the model that are held until it is their turn.
+_ROOM = 2**30
 
 
 class _EnoughSeen(BaseException):
@@ -40,8 +43,9 @@ def cut_in_turn(
     """Cut the layers of a copy in the order in which they run, and return it.
 
     Each is cut such that, on what it gets in the copy, it gives what it gave in the model; those
-    before which none is cut, as by themselves. The rows are read again for each stage, up to
-    where it ends.
+    before which none is cut, as by themselves. The rows are read again for each stage, and run
+    through the copy up to where it ends; through the model once for as many stages as a gigabyte
+    holds what their layers give.
 
     Parameters
     ----------
@@ -64,51 +68,93 @@ def cut_in_turn(
         for each in (model, small):
             stack.enter_context(locked(each))
             stack.enter_context(frozen(each, batches.device))
-        begun = False
-        for stage in found.stages:
-            names = [name for name in stage if name in ranks]
-            if not names:
-                continue
+        stages = [[name for name in stage if name in ranks] for stage in found.stages]
+        uncut = _Uncut(model, batches, found, [names for names in stages if names])
+        for number, names in enumerate(uncut.stages):
             batches.begin(f"cutting {names[0]}" + " and others" * (len(names) > 1))
-            seen = {name: found.statistics[name].seen for name in names}
-            pairs = _pairs(model, small, batches, codes, seen, len(mixing)) if begun else {}
+            pairs = _pairs(uncut, number, small, codes, len(mixing)) if number else {}
             for name in names:
                 settings = {"importance": importances[name], "shares": shares, "mixing": mixing}
                 own, rank = found.statistics[name], ranks[name]
-                if begun:
+                if number:
                     made = cut_after(own, pairs[name], rank, **settings)  # type: ignore[arg-type]
                 else:
                     made = cut_layer(own, rank, **settings).layer  # type: ignore[arg-type]
                 small = replace_layer(small, name, made.eval())
-            begun = True
     return small
 
 
+class _Uncut:
+    """The model, and what its layers give: of some stages ahead it is held until their turn."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: ModuleBatches,
+        found: Calibration,
+        stages: list[list[str]],
+    ) -> None:
+        self.model, self.batches, self.found, self.stages = model, batches, found, stages
+        self._held: dict[str, list[Tensor]] = {}
+
+    def layers(self, names: list[str]) -> dict[str, LayerMap]:
+        """Return layers as maps."""
+        return {name: self.found.statistics[name].seen for name in names}
+
+    def of_stage(self, number: int) -> Iterator[tuple[slice, Arguments, dict[str, Tensor]]]:
+        """Yield each batch, and what the sides of a stage's layers are in the model."""
+        names = self.stages[number]
+        if names[0] in self._held:
+            held = {name: self._held.pop(name) for name in names}
+            for batch, (rows, arguments) in enumerate(self.batches):
+                yield rows, arguments, {name: each[batch] for name, each in held.items()}
+            return
+        ahead = self._ahead(number)
+        self._held = {name: [] for name in ahead}
+        for rows, arguments in self.batches:
+            given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in arguments.items()}
+            n_rows = rows.stop - rows.start
+            sides = _sides(self.model, self.batches, given, n_rows, self.layers(names + ahead))
+            for name in ahead:
+                self._held[name].append(sides.pop(name).cpu())
+            yield rows, arguments, sides
+
+    def _ahead(self, number: int) -> list[str]:
+        """Return the layers of the stages behind one for which there is room."""
+        names: list[str] = []
+        room = float(_ROOM)
+        for stage in self.stages[number + 1 :]:
+            for name, seen in self.layers(stage).items():
+                numbers = seen.width * seen.side_positions(*self.found.positions[name])
+                room -= len(self.batches) * numbers * seen.stored.element_size()
+            if room < 0.0:
+                break
+            names += stage
+        return names
+
+
 def _pairs(
-    model: nn.Module,
-    small: nn.Module,
-    batches: ModuleBatches,
-    codes: Tensor,
-    layers: Mapping[str, LayerMap],
-    n_groups: int,
+    uncut: _Uncut, number: int, small: nn.Module, codes: Tensor, n_groups: int
 ) -> dict[str, CovarianceStatistics]:
-    """Return what the sides of uncut layers were in the model and are in its copy."""
+    """Return what the sides of a stage's layers were in the model and are in its copy."""
+    layers = uncut.layers(uncut.stages[number])
     pairs = {name: LayerPairs(seen, n_groups) for name, seen in layers.items()}
-    for rows, arguments in batches:
-        n_rows = rows.stop - rows.start
-        given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in arguments.items()}
-        before = _sides(model, batches, given, n_rows, layers)
-        after = _sides(small, batches, arguments, n_rows, layers)
+    for rows, arguments, before in uncut.of_stage(number):
+        after = _sides(small, uncut.batches, arguments, rows.stop - rows.start, layers)
         for name, own in pairs.items():
-            u, v = before.get(name), after.get(name)
-            if u is None or v is None or u.shape != v.shape:
-                raise ValueError(
-                    f"The layer {name!r} does not get as many positions, or does not run, once "
-                    "layers before it are cut: the model's forward depends on what they give. "
-                    "Leave it out, or pass sequential=False."
-                )
-            own.update(u, v, codes[rows])
+            u, v = before[name], after[name]
+            if u.shape != v.shape:
+                raise _moved(name)
+            own.update(u.to(v.device), v, codes[rows])
     return {name: own.result() for name, own in pairs.items()}
+
+
+def _moved(name: str) -> ValueError:
+    return ValueError(
+        f"The layer {name!r} does not get as many positions, or does not run, once layers before "
+        "it are cut: the model's forward depends on what they give. Leave it out, or pass "
+        "sequential=False."
+    )
 
 
 def _sides(
@@ -138,4 +184,7 @@ def _sides(
     notes = {name: note(name, own) for name, own in layers.items()}
     with suppress(_EnoughSeen), torch.no_grad(), hooked(model, notes):
         batches.run(model, arguments, n_rows)
+    for name in layers:
+        if name not in sides:
+            raise _moved(name)
     return sides

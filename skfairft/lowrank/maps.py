@@ -117,6 +117,10 @@ class LayerMap:
         """
         return self.unit * after, self.d * self.k * after
 
+    def side_positions(self, before: float, after: float) -> float:
+        """Return how many positions the side has."""
+        return before if self.side == "channels" else after
+
     def thin_size(self, rank: int) -> int:
         """Return the number of parameters of the layer cut to a rank."""
         return rank * self.unit + self.k
