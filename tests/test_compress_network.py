@@ -14,7 +14,7 @@ from skfairft import FairnessWarning, compress, split_attention
 from skfairft.backbone.batches import ModuleBatches
 from skfairft.compression.outputs import MEANINGS
 from skfairft.compression.plan import Plan
-from skfairft.compression.sampled import _RATES, ALIKE, drawing_shares
+from skfairft.compression.sampled import _RATES, ALIKE, distill_sampled, drawing_shares
 from skfairft.lowrank.layer import LowRankConv, LowRankLinear
 from skfairft.lowrank.maps import layer_maps
 from skfairft.rows.hold_out import hold_out
@@ -742,6 +742,38 @@ class TestDistill:
             assert expected == pytest.approx((1 - ALIKE) * by_rows + ALIKE / 2)
         deviation = np.sqrt(expected * (1 - expected) / len(index))
         assert abs(s[index].mean() - expected) < 5 * deviation
+
+    def test_rows_held_out_run_only_to_judge_by(self, monkeypatch):
+        model, X, _ = make("sequences")
+        of = {}
+
+        def spied(*args, **kwargs):
+            of["held out"] = args[5].numpy()
+            return distill_sampled(*args, **kwargs)
+
+        def runs(sequential, max_epochs):
+            read = np.zeros(N, int)
+
+            def load(numbers):
+                np.add.at(read, list(numbers), 1)
+                return X[list(numbers)]
+
+            how = {"importance": "covariance", "sequential": sequential, "max_epochs": max_epochs}
+            small_of(
+                model, list(range(N)), preprocess=load, refine="distill_network", loss="softmax",
+                batch_size=N, **how,
+            )  # fmt: skip
+            return read
+
+        monkeypatch.setattr("skfairft.compression.training.distill_sampled", spied)
+        alone, in_turn, longer = runs(False, 1), runs(True, 1), runs(True, 2)
+        held_out = of["held out"]
+        assert 0 < held_out.sum() < N // 2
+        # As often whether layers are cut in turn or not, and once after each epoch.
+        assert np.array_equal(in_turn[held_out], alone[held_out])
+        assert np.all(in_turn[~held_out] > alone[~held_out])
+        assert np.array_equal((longer - in_turn)[held_out], np.full(held_out.sum(), len(_RATES)))
+        assert (longer - in_turn)[~held_out].sum() == len(_RATES) * (~held_out).sum()
 
     def test_takes_rows_of_any_kind(self):
         model, X, _ = make("sequences")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from .calling import arguments_of, call
 from .extractor import FrozenFeatureExtractor
 from .feature_module import contents
 from .forward import Arguments, arguments_of_batch, device_of, dtype_of, place
-from .items import InputRows, check_rows
+from .items import Index, InputRows, check_rows
 from .modules import resolve_device
 
 __all__ = ["ModuleBatches", "NotFiniteError"]
@@ -42,6 +42,8 @@ class ModuleBatches:
         What floating point becomes.
     bar : tqdm, optional
         That counts the rows as they are handed out.
+    index : Tensor, optional
+        Numbers of the rows that are meant, if not all are.
 
     Examples
     --------
@@ -55,6 +57,7 @@ class ModuleBatches:
     device: torch.device
     dtype: torch.dtype | None
     bar: Any = None
+    index: Tensor | None = None
 
     @classmethod
     def of(
@@ -77,14 +80,29 @@ class ModuleBatches:
         return cls(rows, batch_size, where, dtype_of(module), bar)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.rows if self.index is None else self.index)
 
     def __iter__(self) -> Iterator[tuple[slice, Arguments]]:
         for start in range(0, len(self), self.batch_size):
             rows = slice(start, min(start + self.batch_size, len(self)))
-            arguments = arguments_of_batch(self.rows.inputs(self.rows.load(rows)))
-            yield rows, place(arguments, self.device, self.dtype)
+            arguments = self._loaded(rows if self.index is None else self.index[rows].numpy())
+            yield rows, arguments
             self._count(rows.stop - rows.start)
+
+    def only(self, mask: Tensor) -> ModuleBatches:
+        """Return those rows alone of which a mask (n,) is true.
+
+        Examples
+        --------
+        >>> batches = ModuleBatches.of(nn.Linear(2, 1), torch.arange(6.0).reshape(3, 2))
+        >>> [rows[0] for _, rows in batches.only(torch.tensor([True, False, True]))]
+        [tensor([[0., 1.],
+                [4., 5.]])]
+        """
+        if bool(mask.all()):
+            return self
+        index = torch.where(mask)[0]
+        return replace(self, index=index if self.index is None else self.index[index])
 
     def begin(self, what: str) -> None:
         """Say beside the bar what the rows are for now."""
@@ -97,9 +115,13 @@ class ModuleBatches:
 
     def some(self, index: Tensor) -> Arguments:
         """Return rows by their numbers (m,) as a batch."""
-        loaded = self.rows.load(index.numpy())
+        arguments = self._loaded((index if self.index is None else self.index[index]).numpy())
         self._count(len(index))
-        return place(arguments_of_batch(self.rows.inputs(loaded)), self.device, self.dtype)
+        return arguments
+
+    def _loaded(self, index: Index) -> Arguments:
+        arguments = arguments_of_batch(self.rows.inputs(self.rows.load(index)))
+        return place(arguments, self.device, self.dtype)
 
     def outputs(self, module: nn.Module) -> Iterator[tuple[slice, Tensor]]:
         """Yield what a module gives for each batch, in order."""

@@ -20,17 +20,17 @@ _ITERATIONS, _PATIENCE, _GAIN = 10, 3, 1e-3
 _SMOOTH = 0.1
 
 
-def means_of(each: Tensor, of: Tensor, codes: Tensor, mixing: Tensor) -> Tensor:
-    """Return the mean (G,) over some rows of each group, with what it borrows.
+def means_of(each: Tensor, codes: Tensor, mixing: Tensor) -> Tensor:
+    """Return the mean (G,) over the rows of each group, with what it borrows.
 
     Examples
     --------
-    >>> each, of = torch.tensor([1.0, 2.0, 6.0]).double(), torch.tensor([True, True, True])
-    >>> means_of(each, of, torch.tensor([0, 1, 1]), torch.eye(2).double())
+    >>> each = torch.tensor([1.0, 2.0, 6.0]).double()
+    >>> means_of(each, torch.tensor([0, 1, 1]), torch.eye(2).double())
     tensor([1., 4.], dtype=torch.float64)
     """
-    sums = torch.zeros(len(mixing), dtype=torch.float64).index_add_(0, codes[of], each[of])
-    return mixing @ (sums / torch.bincount(codes[of], minlength=len(mixing)).clamp_min(1))
+    sums = torch.zeros(len(mixing), dtype=torch.float64).index_add_(0, codes, each)
+    return mixing @ (sums / torch.bincount(codes, minlength=len(mixing)).clamp_min(1))
 
 
 def divergences_of(
@@ -52,18 +52,16 @@ def divergences_of(
     return torch.cat(parts)
 
 
-def objective_of(
-    each: Tensor, of: Tensor, codes: Tensor, mixing: Tensor, shares: Tensor | None
-) -> float:
+def objective_of(each: Tensor, codes: Tensor, mixing: Tensor, shares: Tensor | None) -> float:
     """Return the weighted mean of the groups' means, or their largest where shares are None.
 
     Examples
     --------
-    >>> each, of = torch.tensor([1.0, 2.0, 6.0]).double(), torch.tensor([True, True, True])
-    >>> objective_of(each, of, torch.tensor([0, 1, 1]), torch.eye(2).double(), None)
+    >>> each = torch.tensor([1.0, 2.0, 6.0]).double()
+    >>> objective_of(each, torch.tensor([0, 1, 1]), torch.eye(2).double(), None)
     4.0
     """
-    found = means_of(each, of, codes, mixing)
+    found = means_of(each, codes, mixing)
     return float(found.max() if shares is None else shares @ found)
 
 
@@ -141,7 +139,7 @@ def distill(
                 parameter.copy_(start + (scale * way).to(start))
 
     def means(each: Tensor, of: Tensor) -> Tensor:
-        return means_of(each, of, codes, mixing)
+        return means_of(each[of], codes[of], mixing)
 
     def divergences() -> Tensor:
         return divergences_of(outputs(), uncut, divergence)

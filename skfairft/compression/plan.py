@@ -193,8 +193,10 @@ class Plan:
 
     def _damage(self, small: nn.Module, divergence: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Return each group's mean divergence from the model, (G,)."""
+        known = self.codes >= 0
         with frozen(small, self.batches.device):
-            each = divergences_of(self.batches.outputs(small), self.found.outputs, divergence)
+            outputs = self.batches.only(known).outputs(small)
+            each = divergences_of(outputs, self.found.outputs[known], divergence)
         # Of its own rows: with others' in it a rare group would seem to lose as little as they.
         own = torch.eye(len(self.mixing), dtype=torch.float64)
-        return means_of(each, self.codes >= 0, self.codes, own)
+        return means_of(each, self.codes[known], own)

@@ -74,7 +74,7 @@ def distill_sampled(
     divergence : callable
         Of outputs and uncut outputs, (m,).
     objective : callable
-        Of the divergences (n,) and of which rows count, (n,).
+        Of the divergences (m,) and of the groups of these rows, (m,).
     drawn : Tensor of shape (G,)
         The groups' shares in what is drawn.
     max_epochs : int
@@ -88,7 +88,8 @@ def distill_sampled(
     judged = held_out | (torch.bincount(codes[held_out], minlength=len(drawn)) == 0)[codes]
 
     def judge() -> float:
-        return objective(divergences_of(batches.outputs(small), uncut, divergence), judged)
+        outputs = batches.only(judged).outputs(small)
+        return objective(divergences_of(outputs, uncut[judged], divergence), codes[judged])
 
     own = list(parameters.values())
     start = [each.detach().clone() for each in own]

@@ -106,7 +106,7 @@ class Training:
                 self.codes,
                 self.held_out,
                 self.meaning.divergence,
-                lambda each, of: objective_of(each, of, self.codes, self.mixing, self.shares),
+                lambda each, codes: objective_of(each, codes, self.mixing, self.shares),
                 drawn=drawn,
                 max_epochs=max_epochs,
                 generator=generator,

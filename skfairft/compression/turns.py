@@ -64,6 +64,7 @@ def cut_in_turn(
     shares, mixing : Tensor of shape (G,) and (G, G)
         As for `skfairft.lowrank.cut.cut_layer`.
     """
+    batches, codes = batches.only(codes >= 0), codes[codes >= 0]
     with ExitStack() as stack:
         for each in (model, small):
             stack.enter_context(locked(each))
