@@ -2,10 +2,10 @@
 
 The steps are the Fisher information of a layer (Eq. 1), the neutral importance (Eq. 2), the
 weighted singular value decomposition (Eqs. 3 and 4), an epoch of the thin layer, and what several
-layers cost: their second moments and gradients, and cuts in turn, which run the network again for
-each stage. Of each step one size at a time is doubled, the others fixed so large that what grows
-with it dominates; the exponent is that of the least squares line through the logarithms of the
-medians.
+layers cost: their second moments and gradients, and cuts in turn, which run the cut network again
+for each stage. Of each step one size at a time is doubled, the others fixed so large that what
+grows with it dominates; the exponent is that of the least squares line through the logarithms of
+the medians.
 
 Run ``python benchmarks/complexity.py [--json FILE] [--markdown FILE]`` with nothing else running;
 ``--smoke`` is small.
@@ -159,7 +159,7 @@ STEPS = {
     "a network cut in turn": Step(
         in_turn_of,
         {"layers": 8, "n": 4_000},
-        {"layers": (2, "L passes of L / 2 layers"), "n": (1, "n")},
+        {"layers": (2, "L passes of L / 2 thin layers"), "n": (1, "n")},
     ),
 }
 
