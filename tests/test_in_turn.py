@@ -611,6 +611,22 @@ class TestRoom:
             assert list(held) == list(streamed)
             assert all(map(torch.equal, held.values(), streamed.values()))
 
+    def test_rows_that_come_otherwise_are_run_again(self, monkeypatch):
+        """The copy is compared with the model on the same numbers, whatever preprocess draws."""
+
+        def weights(room):
+            monkeypatch.setattr(turns, "_ROOM", room)
+            noise = torch.Generator().manual_seed(0)
+
+            def preprocess(X):
+                return X + 0.3 * torch.randn(X.shape, generator=noise, dtype=X.dtype)
+
+            model = network().double()
+            return small_of(model, preprocess=preprocess, batch_size=60).state_dict()
+
+        streamed, held = weights(0), weights(2**30)
+        assert all(map(torch.equal, held.values(), streamed.values()))
+
 
 class Counts(nn.Module):
     """Counts its calls, and may fail in one of them."""

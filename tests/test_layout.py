@@ -36,7 +36,7 @@ LOOKS_INTO = {
         "predicting recalibrating"
     ),
     "loading": "backbone saving classifier",
-    "compression": "inputs rows backbone parity lowrank",
+    "compression": "inputs rows feature_store backbone parity lowrank",
     "path": "inputs rows backbone parity head solvers saving fitting classifier",
     "metrics": "inputs parity",
     "distributed": "inputs feature_store backbone",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ..backbone.batches import ModuleBatches
 from ..backbone.forward import Arguments
 from ..backbone.frozen import frozen, locked
+from ..feature_store.digest import tensor_node
 from ..lowrank.covariance import CovarianceStatistics
 from ..lowrank.cut import cut_after, cut_layer
 from ..lowrank.maps import LayerMap
@@ -97,28 +99,43 @@ class _Uncut:
     ) -> None:
         self.model, self.batches, self.found, self.stages = model, batches, found, stages
         self._held: dict[str, list[Tensor]] = {}
+        self._contents: list[dict[int | str, Any]] = []  # of the batches that these are of
 
     def layers(self, names: list[str]) -> dict[str, LayerMap]:
         """Return layers as maps."""
         return {name: self.found.statistics[name].seen for name in names}
 
     def of_stage(self, number: int) -> Iterator[tuple[slice, Arguments, dict[str, Tensor]]]:
-        """Yield each batch, and what the sides of a stage's layers are in the model."""
+        """Yield each batch, and what the sides of a stage's layers are in the model.
+
+        Where rows come otherwise than when these were held, as preprocess may make them by chance,
+        the model runs on the batch again: the copy gets what it got.
+        """
         names = self.stages[number]
         if names[0] in self._held:
             held = {name: self._held.pop(name) for name in names}
             for batch, (rows, arguments) in enumerate(self.batches):
-                yield rows, arguments, {name: each[batch] for name, each in held.items()}
+                if _contents(arguments) == self._contents[batch]:
+                    sides = {name: each[batch] for name, each in held.items()}
+                else:
+                    sides = self._run(rows, arguments, names)
+                yield rows, arguments, sides
             return
         ahead = self._ahead(number)
-        self._held = {name: [] for name in ahead}
+        self._held, self._contents = {name: [] for name in ahead}, []
         for rows, arguments in self.batches:
-            given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in arguments.items()}
-            n_rows = rows.stop - rows.start
-            sides = _sides(self.model, self.batches, given, n_rows, self.layers(names + ahead))
+            sides = self._run(rows, arguments, names + ahead)
             for name in ahead:
                 self._held[name].append(sides.pop(name).cpu())
+            if ahead:
+                self._contents.append(_contents(arguments))
             yield rows, arguments, sides
+
+    def _run(self, rows: slice, arguments: Arguments, names: list[str]) -> dict[str, Tensor]:
+        """Return the sides of layers in the model, which may write into what it is given."""
+        given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in arguments.items()}
+        n_rows = rows.stop - rows.start
+        return _sides(self.model, self.batches, given, n_rows, self.layers(names))
 
     def _ahead(self, number: int) -> list[str]:
         """Return the layers of the stages behind one for which there is room."""
@@ -132,6 +149,17 @@ class _Uncut:
                 break
             names += stage
         return names
+
+
+def _contents(arguments: Arguments) -> dict[int | str, Any]:
+    """Return what arguments hold, such that equal is the same; what cannot be told never is."""
+
+    def content(value: Any) -> Any:
+        if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_nested:
+            return tensor_node(value)
+        return value if value is None or type(value) in (bool, int, str) else object()
+
+    return {name: content(value) for name, value in arguments.items()}
 
 
 def _pairs(
