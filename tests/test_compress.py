@@ -764,9 +764,65 @@ ERRORS = {
     "NaN": (Returns(lambda x: x.log()), {}, "Returns returned NaN or infinity. If it is in half"),
     "a tuple": (Returns(lambda x: (x, x)), {}, "Returns returned .*tuple.*; expected one tensor"),
     "integers": (Returns(lambda x: x.argmax(1)), {}, "returned torch.int64 .* floating-point"),
-    "one for all": (Returns(lambda x: x.mean(0)), {}, r"shape \(6,\) for 200 rows; expected"),
-    "failing": (nn.Linear(D + 1, K).double(), {}, "Linear failed on a batch of 200 rows: .*Check"),
+    "one for all": (Returns(lambda x: x.mean(0)), {}, r"shape \(6,\) for 64 rows; expected"),
+    "failing": (nn.Linear(D + 1, K).double(), {}, "Linear failed on a batch of 64 rows: .*Check"),
 }
+
+
+class Draws(nn.Module):
+    def forward(self, x):
+        return F.dropout(x, 0.5, training=True)
+
+
+class Remembers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return x + self.calls
+
+
+class LessTheOthers(nn.Module):
+    def forward(self, x):
+        return x - x.mean(0)
+
+
+class TestRowsThatDoNotStandForThemselves:
+    """What a cut changes could not be told from what chance, or the other rows, change."""
+
+    CASES = pytest.mark.parametrize(
+        ("part", "match"),
+        [
+            (Draws, "other outputs each time for the same rows: it draws random numbers"),
+            (Remembers, "other outputs each time .*running it changes module.3.calls"),
+            (LessTheOthers, "for a row depends on the other rows of its batch: 4 of 64"),
+            (
+                lambda: nn.BatchNorm1d(K, track_running_stats=False),
+                "other rows of its batch.*BatchNorm1d '3' normalizes by the batch",
+            ),
+        ],
+    )
+
+    @CASES
+    @pytest.mark.parametrize("settings", [{}, DISTILL, {"layers": ["0", "2"]}])
+    def test_are_refused(self, part, match, settings):
+        with pytest.raises(ValueError, match=match):
+            small_of(network(part()).double(), **settings)
+
+    @CASES
+    def test_are_refused_by_the_report(self, part, match):
+        small, s = small_of(network()), groups_of(N)
+        with pytest.raises(ValueError, match=match):
+            compression_report(network(part()), small, rows(), sensitive_features=s, loss="squared")
+
+    def test_so_is_a_preprocess_that_draws(self):
+        def preprocess(X):
+            return X + torch.randn_like(X)
+
+        with pytest.raises(ValueError, match=r"other outputs each time .*or preprocess does"):
+            small_of(network(), preprocess=preprocess)
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -982,7 +1038,8 @@ class TestDistill:
         model = nn.Sequential(nn.Sequential(Flip(), nn.Tanh()), nn.Linear(D, K).double())
         CALLS.clear()
         small_of(model, **DISTILL)
-        assert len(CALLS) == 3  # and once each to see that gradients come and the thin layers run
+        # And once each to see that gradients come and the thin layers run, twice how rows come out.
+        assert len(CALLS) == 5
 
     def test_has_nothing_to_gain_where_the_cut_is_the_least_already(self):
         """Of a linear model and squares, the two have one objective, but for the ridge."""

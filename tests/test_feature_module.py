@@ -101,6 +101,19 @@ class TestLayer:
         with pytest.raises(ValueError, match="layer='unused' of Net is not run"):
             extract(Net(), images, layer="unused")
 
+    @pytest.mark.parametrize("inside", [False, True])
+    def test_is_seen_in_what_was_compiled_and_ran_before(self, images, inside):
+        net = Net().eval()
+        expected = extract(net, images, layer="stem.1", pool="max")
+        if inside:
+            net.stem.compile(backend="eager")
+        else:
+            net.stem = torch.compile(net.stem, backend="eager")
+        with torch.no_grad():
+            net(torch.as_tensor(images))
+        layer = "stem.1" if inside else "stem._orig_mod.1"
+        np.testing.assert_array_equal(extract(net, images, layer=layer, pool="max"), expected)
+
 
 class TestOutput:
     def test_the_pooled_output_is_the_default(self, tokens):

@@ -6,13 +6,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ..feature_store.witness import distance, noise_of, spread_of, witness_rows
+from .alone import why_other
 from .calling import arguments_of, call
 from .extractor import FrozenFeatureExtractor
 from .feature_module import contents
 from .forward import Arguments, arguments_of_batch, device_of, dtype_of, place
+from .frozen import frozen, locked
 from .items import Index, InputRows, check_rows
 from .modules import resolve_device
 
@@ -20,6 +25,8 @@ __all__ = ["ModuleBatches", "NotFiniteError"]
 
 # What a Hugging Face model calls the scores of its classes.
 _SCORES = "logits"
+# Rows that are looked at together, of which some run by themselves.
+_MOST_LOOKED_AT = 64
 
 
 class NotFiniteError(ValueError):
@@ -122,6 +129,59 @@ class ModuleBatches:
     def _loaded(self, index: Index) -> Arguments:
         arguments = arguments_of_batch(self.rows.inputs(self.rows.load(index)))
         return place(arguments, self.device, self.dtype)
+
+    def look(self, module: nn.Module) -> None:
+        """Run some rows together and by themselves; refuse what gives others then.
+
+        Raises
+        ------
+        ValueError
+            If what the module gives for a row depends on the other rows of its batch, or is
+            another each time. Nothing can be said where the shape depends on the batch, too.
+
+        Examples
+        --------
+        >>> batches = ModuleBatches.of(nn.Softmax(0), torch.randn(5, 2))
+        >>> batches.look(nn.Softmax(1))
+        >>> batches.look(nn.Softmax(0))
+        Traceback (most recent call last):
+            ...
+        ValueError: What Softmax gives for a row depends on the other rows of its batch: ...
+        """
+        n_rows = min(len(self), self.batch_size, _MOST_LOOKED_AT)
+        chosen = witness_rows(n_rows)
+
+        def run(index: Tensor) -> NDArray[np.float64]:
+            arguments = place(self.some(index), self.device, dtype_of(module))
+            out = self.run(module, arguments, len(index))
+            found: NDArray[np.float64] = out.reshape(len(out), -1).double().cpu().numpy()
+            return found
+
+        def alone() -> NDArray[np.float64]:
+            return run(torch.from_numpy(chosen))
+
+        eager = torch.compiler.set_stance("force_eager")  # to compile it takes longer
+        with locked(module), frozen(module, self.device), eager:
+            together, found = run(torch.arange(n_rows)), alone()
+            if found.shape[1] != together.shape[1]:
+                return
+            noise = noise_of(module, None)
+            spread = spread_of(together, noise)
+            if distance(found, together[chosen], spread, noise.eps) <= noise.limit:
+                return
+            each_time, why = why_other(found, alone, module, self.rows.inputs)
+        title = type(module).__name__
+        if each_time:
+            raise ValueError(
+                f"{title} gives other outputs each time for the same rows: {why}, or preprocess "
+                "does. Outputs must be the same each time, or what is changed in a model cannot be "
+                "told from chance."
+            )
+        raise ValueError(
+            f"What {title} gives for a row depends on the other rows of its batch: {len(found)} of "
+            f"{n_rows} rows, run by themselves, come out otherwise. Each row must stand for "
+            f"itself. Likely cause: {why}."
+        )
 
     def outputs(self, module: nn.Module) -> Iterator[tuple[slice, Tensor]]:
         """Yield what a module gives for each batch, in order."""

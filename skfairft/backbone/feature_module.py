@@ -86,8 +86,11 @@ class FeatureModule(nn.Module):
             raise _Reached(output)
 
         handle = find_layer(self.module, self.layer).register_forward_hook(stop)
+        # Code that was compiled before there was a hook calls none.
+        compiled = any(_is_compiled(part) for part in self.module.modules())
         try:
-            call(self.module, args, kwargs)
+            with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
+                call(self.module, args, kwargs)
         except _Reached as reached:
             return reached.output
         finally:
@@ -96,6 +99,11 @@ class FeatureModule(nn.Module):
             f"layer={self.layer!r} of {type(self.module).__name__} is not run by its forward; "
             "name a layer that is."
         )
+
+
+def _is_compiled(part: nn.Module) -> bool:
+    # By torch.compile(part), or by part.compile().
+    return hasattr(part, "_orig_mod") or getattr(part, "_compiled_call_impl", None) is not None
 
 
 class _Reached(BaseException):

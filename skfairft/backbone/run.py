@@ -20,7 +20,6 @@ from ..feature_store.codec import CannotEncodeError
 from ..feature_store.explain import changes
 from ..feature_store.fingerprint import UnknownContentError
 from ..feature_store.witness import (
-    FLOAT_EPS,
     LARGEST_BYTES,
     MOST_BYTES,
     TIGHT,
@@ -33,6 +32,7 @@ from ..feature_store.witness import (
 )
 from ..inputs.exceptions import FeatureStoreWarning
 from ..inputs.warn import warn_user
+from .alone import why_other
 from .forward import BatchRunner
 from .items import take
 
@@ -94,7 +94,8 @@ class BackboneRun:
         self._renamed += 1
         if self._renamed == 1:
             return True
-        names = self._run_and_compare()[0] or "something that its code uses"
+        names, _ = changes(self._run_again, self.module, self.preprocess)
+        names = names or "something that its code uses"
         self.note(
             f"running it changes {names}, and with it perhaps what it gives. Keep such "
             "a state elsewhere than in what the module and preprocess hold or use, or set "
@@ -224,28 +225,18 @@ class BackboneRun:
 
     def _depends(self, apart: float, n_rows: int, found: NDArray[Any]) -> str:
         """Say that features depend on the batch, and why that may be."""
-        names, again = self._run_and_compare()
-        if distance(again, found, np.ones(found.shape[1]), FLOAT_EPS) > 0:
-            why = "it draws random numbers (dropout with training=True, or a sample)"
+        each_time, why = why_other(found, self._run_again, self.module, self.preprocess)
+        if each_time:
             return (
                 f"The feature extractor {self._title} gives other features each time for the same "
-                f"batch: {f'running it changes {names}' if names else why}. Features must be the "
-                "same each time: take the layer before, with layer=, or the mean in place of a "
-                "sample."
+                f"batch: {why}. Features must be the same each time: take the layer before, with "
+                "layer=, or the mean in place of a sample."
             )
-        causes = ", ".join(_causes(self.module)) or (
-            "a softmax, mean or normalization over the first axis, or padding to the longest row "
-            "that no attention_mask marks"
-        )
         return (
             f"The features that {self._title} gives for a row depend on the other rows of its "
             f"batch: {len(found)} of {n_rows} rows, run by themselves, have others, by {apart:.2g} "
-            f"of the columns' spread. Each row must stand for itself. Likely cause: {causes}."
+            f"of the columns' spread. Each row must stand for itself. Likely cause: {why}."
         )
-
-    def _run_and_compare(self) -> tuple[str, Any]:
-        """Run the last few rows once more; return what that changed, and their features."""
-        return changes(self._run_again, self.module, self.preprocess)
 
     def note(self, text: str) -> None:
         """Say once of a module why nothing is stored of it."""
@@ -256,18 +247,3 @@ class BackboneRun:
                 f"{text}",
                 FeatureStoreWarning,
             )
-
-
-def _causes(module: nn.Module) -> list[str]:
-    """Name the parts of a module that are known to mix the rows of a batch."""
-    found = []
-    for name, part in module.named_modules():
-        title = f"{type(part).__name__}{f' {name!r}' if name else ''}"
-        if isinstance(part, nn.RNNBase) and not part.batch_first:
-            found.append(f"{title} without batch_first=True takes the first axis for time")
-        if isinstance(part, nn.MultiheadAttention) and not part.batch_first:
-            found.append(f"{title} without batch_first=True takes the first axis for tokens")
-        batch_norm = isinstance(part, nn.modules.batchnorm._BatchNorm)
-        if batch_norm and (part.training or part.running_mean is None):
-            found.append(f"{title} normalizes by the batch (training mode, or no running mean)")
-    return found[:3]

@@ -148,8 +148,10 @@ def calibrate(
     Raises
     ------
     ValueError
-        If a layer gets other inputs than some positions of each row, or no gradient.
+        If what the model gives for a row is another in another batch, or each time; if a layer gets
+        other inputs than some positions of each row, or no gradient.
     """
+    batches.look(model)
     notes = {
         name: Notes(
             name,

@@ -82,7 +82,7 @@ def compress(
     Parameters
     ----------
     model : nn.Module
-        Trained; it is left as it was.
+        Trained; it is left as it was, but for what its own forward writes into it.
     X : array-like, tensor, DataFrame, list or dataset of n rows
         Inputs of the model, as `FrozenFeatureExtractor` takes them. Some hundred rows of each group
         or more, of the kind that the model is used on.
@@ -168,7 +168,8 @@ def compress(
         For parameters, groups or rows that cannot be used, for layers that are not there, do not
         run for all rows, share their weights, have hooks, run more than once a batch, or get what
         is not rows first, or that the model comes to by another way than their names; for a budget
-        that is less than rank 1 of each layer; and for a model that fails.
+        that is less than rank 1 of each layer; and for a model that fails, or gives a
+        row something else in another batch, or each time.
 
     Warns
     -----

@@ -246,6 +246,7 @@ def _measure(
         for each in pair:
             stack.enter_context(locked(each))
             stack.enter_context(frozen(each, batches.device))
+            batches.look(each)
         for at, (rows, arguments) in enumerate(batches):
             size, ran = rows.stop - rows.start, {}
             # The first batch once before the clock runs, and then each first in turn.

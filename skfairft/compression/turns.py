@@ -108,18 +108,19 @@ class _Uncut:
     def of_stage(self, number: int) -> Iterator[tuple[slice, Arguments, dict[str, Tensor]]]:
         """Yield each batch, and what the sides of a stage's layers are in the model.
 
-        Where rows come otherwise than when these were held, as preprocess may make them by chance,
-        the model runs on the batch again: the copy gets what it got.
+        Rows that come otherwise than when these were held are refused: the copy must get what the
+        model got.
         """
         names = self.stages[number]
         if names[0] in self._held:
             held = {name: self._held.pop(name) for name in names}
             for batch, (rows, arguments) in enumerate(self.batches):
-                if _contents(arguments) == self._contents[batch]:
-                    sides = {name: each[batch] for name, each in held.items()}
-                else:
-                    sides = self._run(rows, arguments, names)
-                yield rows, arguments, sides
+                if _contents(arguments) != self._contents[batch]:
+                    raise ValueError(
+                        "Rows come otherwise than when they were first read: preprocess, or the "
+                        "dataset, draws by chance, or has changed. Pass one that does not."
+                    )
+                yield rows, arguments, {name: each[batch] for name, each in held.items()}
             return
         ahead = self._ahead(number)
         self._held, self._contents = {name: [] for name in ahead}, []
@@ -152,12 +153,12 @@ class _Uncut:
 
 
 def _contents(arguments: Arguments) -> dict[int | str, Any]:
-    """Return what arguments hold, such that equal is the same; what cannot be told never is."""
+    """Return what tells arguments from others; of what has no content that can be told, nothing."""
 
     def content(value: Any) -> Any:
         if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_nested:
             return tensor_node(value)
-        return value if value is None or type(value) in (bool, int, str) else object()
+        return value if type(value) in (bool, int, str) else type(value)
 
     return {name: content(value) for name, value in arguments.items()}
 

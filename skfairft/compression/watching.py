@@ -21,7 +21,8 @@ Hook = Callable[[Tensor, Tensor], Tensor | None]
 def hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
     """Show what goes into and comes out of layers to functions while the context lasts.
 
-    What one returns is the output from then on; None leaves it.
+    What one returns is the output from then on; None leaves it. Compiled parts run as they are
+    written: code that was compiled before calls no hooks.
 
     Examples
     --------
@@ -39,6 +40,7 @@ def hooked(model: nn.Module, hooks: Mapping[str, Hook]) -> Iterator[None]:
         return note
 
     with ExitStack() as stack:
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
         for name, see in hooks.items():
             part = model.get_submodule(name)
             handle = part.register_forward_hook(watch(see), with_kwargs=True)
