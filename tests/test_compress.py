@@ -28,6 +28,9 @@ from skfairft.datasets import make_biased_classification
 from skfairft.lowrank.layer import LowRankLinear
 from skfairft.lowrank.maps import layer_maps
 
+# Of small networks and few rows training is often no gain, which a warning says.
+pytestmark = pytest.mark.filterwarnings("ignore:refine=.* trained in vain:UserWarning")
+
 N, D, H, K = 200, 8, 12, 6
 FISHER = {"importance": "fisher", "loss": "softmax"}
 DISTILL = {"refine": "distill", "loss": "softmax", "max_iter": 10}
@@ -1050,6 +1053,17 @@ class TestDistill:
         )
         assert cut <= 1.01 * trained
 
+    @pytest.mark.filterwarnings("error")
+    @pytest.mark.parametrize("how", ["distill", "distill_network"])
+    def test_that_is_no_gain_is_said(self, how, monkeypatch):
+        """Where it is one, nothing is."""
+        settings, X = DISTILL | {"refine": how}, rows(2000)
+        small_of(network_of(0), X, **settings)
+        monkeypatch.setattr("skfairft.compression.distill._GAIN", 1.0)
+        monkeypatch.setattr("skfairft.compression.sampled._RATES", (0.0,))
+        with pytest.warns(UserWarning, match="trained in vain: on the 400 rows held out"):
+            small_of(network_of(0), X, **settings)
+
     @pytest.mark.parametrize("refine", [None, "distill"])
     def test_minimax_is_better_for_the_worst_group(self, refine):
         """Of a rare group that has directions of its own, in inputs and outputs."""
@@ -1204,6 +1218,15 @@ def test_a_thin_layer_is_not_cut_again():
     once = small_of(network())
     with pytest.raises(ValueError, match="Sequential has no layer that can be cut"):
         small_of(once)
+
+
+def test_of_a_model_with_thin_layers_the_others_are_cut_with_a_warning():
+    once = small_of(network(), layers=["0"])
+    with pytest.warns(UserWarning, match=r"The layers \['0'\] are thin already and stay"):
+        twice = small_of(once)
+    assert cut_layers(twice) == ["0", "2"]
+    assert torch.equal(twice[0].weight, once[0].weight)
+    assert cut_layers(small_of(once, layers=["2"])) == ["0", "2"]  # asked for: no warning
 
 
 class TestBorrowedRows:

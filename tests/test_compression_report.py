@@ -8,7 +8,7 @@ import pytest
 import torch
 from fairlearn.metrics import demographic_parity_difference
 from scipy.special import expit, log_softmax, xlogy
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from scipy.stats import t as student
 from torch import nn
 from torch.nn.utils import prune
@@ -98,6 +98,9 @@ class TestMeasures:
             assert (found["agreement"] == 1.0).all()
             assert (found["agreement_low"] < 1.0).all()  # of so few rows
             assert found["accuracy"].equals(found["accuracy_small"])
+            assert (found["accuracy_rise"] == 0.0).all()
+            assert (found["accuracy_rise_low"] < 0.0).all()
+            assert (found["accuracy_rise_high"] > 0.0).all()
 
     def test_without_labels_there_are_those_that_need_none(self, models, loss):
         found = report_of(models, loss=loss).by_group
@@ -115,12 +118,16 @@ class TestMeasures:
 
 
 def assert_limits(found, each):
-    """Of means Student's, of shares Wilson's: 95 % both."""
+    """Of means Student's, of shares Wilson's, of their difference that of Agresti and Min: 95 %."""
     for name, values in each.items():
         low, high = found[f"{name}_low"], found[f"{name}_high"]
         if name in ("agreement", "accuracy", "accuracy_small"):
             test = binomtest(int(values.sum()), len(values))
             expected = test.proportion_ci(0.95, method="wilson")
+        elif name == "accuracy_rise":
+            up, down, n = sum(values > 0) + 0.5, sum(values < 0) + 0.5, len(values) + 2
+            half = norm.ppf(0.975) * np.sqrt(up + down - (up - down) ** 2 / n) / n
+            expected = (up - down) / n - half, (up - down) / n + half
         else:
             expected = student.interval(0.95, len(values) - 1, values.mean(), values.sem())
         np.testing.assert_allclose([low, high], expected, rtol=1e-6, atol=1e-12)
@@ -206,6 +213,22 @@ class TestSettings:
         expected = report_of((plain, models[1]), LABELS["softmax"])
         pd.testing.assert_frame_equal(found.by_group, expected.by_group)
 
+    def test_of_the_worst_it_says_by_what(self):
+        """Of a group that the model serves badly the loss may fall while what it says changes."""
+        model, small = nn.Linear(1, 1).double(), nn.Linear(1, 1).double()
+        with torch.no_grad():
+            for part, weight in ((model, 2.0), (small, 0.5)):
+                part.weight.fill_(weight)
+                part.bias.zero_()
+        rows, s = torch.tensor([[2.0], [1.0]] * 20).double(), ["wrong", "right"] * 20
+        y = np.array([[0.0], [1.0]] * 20)
+        found = report_of((model, small), y, loss="sigmoid", s=s, rows=rows)
+        assert found.worst == "right"
+        assert "worst: by loss_rise right, by divergence wrong\n" in str(found)
+        rows[1::2] = 0.1
+        found = report_of((model, small), y**0, loss="sigmoid", s=s, rows=rows)
+        assert "worst: by loss_rise and divergence wrong\n" in str(found)
+
     def test_is_about_what_compress_made(self):
         model = nn.Linear(D, K)
         small = compress(model, X, sensitive_features=S, rank=1, group_weights="proportional")
@@ -216,7 +239,7 @@ class TestSettings:
         text = str(found)
         assert "parameters: 28 -> 14" in text
         assert f"seconds: {found.seconds[0]:.2g} -> {found.seconds[1]:.2g}" in text
-        assert f"worst: {found.worst}" in text
+        assert f"worst: by divergence {found.worst}\n" in text
         for row in found.by_group.itertuples():
             line = next(line for line in text.splitlines() if line.startswith(f"{row.Index} "))
             assert line.split(maxsplit=2)[1] == str(row.n)
@@ -363,7 +386,7 @@ class TestLayers:
         inner = "NonDynamicallyQuantizableLinear"
         expected = {
             "conv": ("Conv2d", 3, 16, ""),
-            "deep": ("Conv2d", 16, 16, "several groups"),
+            "deep": ("Conv2d", 16, 16, "grouped convolution"),
             "block.self_attn": ("MultiheadAttention", 16, 16, f"packed projections: {see}"),
             "block.self_attn.out_proj": (inner, 16, 16, f"run by its attention: {see}"),
             "block.linear1": ("Linear", 16, 32, ""),
@@ -486,7 +509,7 @@ class TestLayers:
         hooked.register_forward_hook(lambda part, given, output: output)
         reasons = {
             "whole": nn.Linear(6, 6),
-            "several groups": nn.Conv1d(6, 6, 3, groups=2),
+            "grouped convolution": nn.Conv1d(6, 6, 3, groups=2),
             "transposed": nn.ConvTranspose2d(6, 6, 3),
             "recurrent": nn.GRU(6, 6),
             "weights that are made of others": prune.identity(nn.Linear(6, 6), "weight"),

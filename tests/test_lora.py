@@ -10,6 +10,8 @@ from skfairft import FairnessWarning, initialize_lora
 peft = pytest.importorskip("peft")
 N, D, R = 400, 8, 2
 
+PISSA = peft.LoraConfig(r=R, target_modules=["0", "2"], init_lora_weights="pissa")
+
 
 def rows(n=N, share=0.1):
     """Of two groups, the rarer of which varies in other directions."""
@@ -116,7 +118,16 @@ def conv():
     ("make", "settings", "match"),
     [
         (network, {}, "Sequential has no LoRA adapter named 'default'"),
-        (lambda: adapted(network(), "0"), {"adapter": "x"}, "no LoRA adapter named 'x'"),
+        (
+            lambda: adapted(network(), "0"),
+            {"adapter": "x"},
+            r"no LoRA adapter named 'x'.* There are \['default'\]",
+        ),
+        (
+            lambda: peft.get_peft_model(network(), PISSA),
+            {},
+            r"\['base_model.model.0', 'base_model.model.2'\] are in use: B is not zero",
+        ),
         (conv, {}, r"\['base_model.model.0'\] are not on linear layers"),
         (lambda: adapted(network(), "0"), {"group_weights": "minimax"}, "'minimax' is of cuts"),
         (

@@ -18,6 +18,7 @@ from ..inputs.exceptions import FairnessWarning
 from ..inputs.warn import warn_user
 from ..inputs.words import joined, listed, shown
 from ..lowrank.cut import CUTS
+from ..lowrank.layer import LowRankConv, LowRankLinear
 from ..lowrank.maps import LayerMap, does_more, layer_maps
 from ..parity.table import TABLE
 from .outputs import as_labels
@@ -167,6 +168,18 @@ def choose_layers(model: nn.Module, layers: Any, rank: Any) -> dict[str, LayerMa
     if layers is None and isinstance(rank, Mapping):
         layers = list(rank)
     if layers is None:
+        thin = [
+            name
+            for name, each in model.named_modules()
+            if isinstance(each, (LowRankConv, LowRankLinear))
+        ]
+        if thin and known:
+            warn_user(
+                f"The layers [{listed(thin)}] are thin already and stay as they are; rank or "
+                "budget are of the others. To make the model smaller still, cut the whole one "
+                "anew.",
+                UserWarning,
+            )
         return {
             name: seen
             for name, seen in known.items()
@@ -187,7 +200,7 @@ def choose_layers(model: nn.Module, layers: Any, rank: Any) -> dict[str, LayerMa
         ]
         hint = ""
         if grouped:
-            hint = f" [{listed(grouped)}] are convolutions of several groups: thin already."
+            hint = f" [{listed(grouped)}] are grouped convolutions: thin already."
         if packed:
             hint += (
                 f" [{listed(packed)}] hold their projections as one parameter: pass "

@@ -174,9 +174,10 @@ def compress(
     Warns
     -----
     UserWarning
-        If a layer that was named is no smaller cut than whole; if y has no effect; if layers are
-        left out because a batch is as long as another axis of their inputs, or because they get
-        nested tensors; if ``loss="softmax"`` and outputs are probabilities.
+        If a layer that was named is no smaller cut than whole; if some are thin already; if y has
+        no effect; if ``refine`` is no gain; if layers are left out because a batch is as long as
+        another axis of their inputs, or because they get nested tensors; if ``loss="softmax"`` and
+        outputs are probabilities.
     FairnessWarning
         If there is one group only, or one of less than 30 rows; if the model is a classifier's
         with a constraint (`FairLowRankHeadClassifier.to_torch`), which the cut one need not meet.
@@ -365,14 +366,20 @@ def compress(
                 mixing,
             )
             if refine == "distill" and all(after == 1.0 for after in training.positions):
-                training.in_full_batches(max_iter)
+                gained = training.in_full_batches(max_iter)
             else:
-                training.in_epochs(
+                gained = training.in_epochs(
                     max_epochs,
                     # Of weights that are given by rows, or given, groups come as their rows do.
                     drawn=drawing_shares(counts) if borrows else counts / counts.sum(),
                     everything=refine == "distill_network",
                     generator=generator,
+                )
+            if not gained:
+                warn_user(
+                    f"refine={refine!r} trained in vain: on the {int(held_out.sum())} rows held "
+                    "out the model is best as it was cut, and stays so. More rows may help.",
+                    UserWarning,
                 )
         return small
 

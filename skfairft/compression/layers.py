@@ -42,7 +42,7 @@ def layers_table(model: nn.Module, small: nn.Module) -> pd.DataFrame:
     >>> model = nn.Sequential(nn.Conv1d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(18, 9))
     >>> found = layers_table(model, nn.Sequential(*model[:2], nn.Linear(18, 8)))
     >>> found[["parameters", "parameters_small", "left"]].values.tolist()
-    [[42, 42, 'several groups'], [171, 152, 'another layer']]
+    [[42, 42, 'grouped convolution'], [171, 152, 'another layer']]
     """
     import pandas as pd
 
@@ -156,7 +156,7 @@ def _why_whole(part: nn.Module, *, shared: bool, attended: bool) -> str:
         (attended, "run by its attention: see split_attention"),
         (isinstance(part, _RECURRENT), "recurrent"),
         (isinstance(part, _ConvTransposeNd), "transposed"),
-        (getattr(part, "groups", 1) != 1, "several groups"),
+        (getattr(part, "groups", 1) != 1, "grouped convolution"),
         ("weight" not in part._parameters, "weights that are made of others"),
         (seen is None, "a class of its own, or weights of another kind"),
         (shared, "shared weights"),

@@ -38,9 +38,9 @@ def initialize_lora(
     """Begin the LoRA adapters of a peft model in directions of its inputs that every group uses.
 
     An adapter of rank r sees its layer's inputs in r directions, the rows of A. They are set to
-    those in which the inputs vary most, with all groups counting the same, and B to zero, so that
-    what the model says is as before. EVA [1]_ takes the directions of all rows, in which a rare
-    group hardly counts; it is ``group_weights="proportional"``. No labels are needed.
+    those in which the inputs vary most, with all groups counting the same; B, which must be zero,
+    stays, and so does what the model says. EVA [1]_ takes the directions of all rows, in which a
+    rare group hardly counts; it is ``group_weights="proportional"``. No labels are needed.
 
     Parameters
     ----------
@@ -62,8 +62,9 @@ def initialize_lora(
     ImportError
         Without the package peft.
     ValueError
-        If the model has no such adapters on linear layers, or has some on others, if a layer has
-        fewer inputs than its adapter has ranks, and for what `compress` refuses of layers and rows.
+        If the model has no such adapters on linear layers, or has some on others, if B of one is
+        not zero, if a layer has fewer inputs than its adapter has ranks, and for what `compress`
+        refuses of layers and rows.
 
     Warns
     -----
@@ -101,9 +102,20 @@ def initialize_lora(
         if isinstance(part, LoraLayer) and adapter in part.lora_A
     }
     if not adapted:
+        named = {
+            each for part in model.modules() if isinstance(part, LoraLayer) for each in part.lora_A
+        }
         raise ValueError(
             f"{type(model).__name__} has no LoRA adapter named {adapter!r}; expected what "
             "peft.get_peft_model makes with a LoraConfig."
+            + (f" There are [{listed(sorted(named))}]." if named else "")
+        )
+    begun = [name for name, part in adapted.items() if part.lora_B[adapter].weight.any()]
+    if begun:
+        raise ValueError(
+            f"The adapters of [{listed(begun)}] are in use: B is not zero, and to begin anew would "
+            "change what the model says. Pass one that was not trained, of a LoraConfig whose "
+            "init_lora_weights leaves B at zero (True or 'gaussian')."
         )
     maps: dict[str, LayerMap] = {}
     others = []
@@ -157,7 +169,6 @@ def initialize_lora(
         gaps = gaps_of(moments.means, shares)
         within = torch.einsum("g,gij->ij", shares, moments.covariances)
         vectors = torch.linalg.eigh(within + gaps.T @ (gaps * shares[:, None])).eigenvectors
-        A, B = part.lora_A[adapter].weight, part.lora_B[adapter].weight
+        A = part.lora_A[adapter].weight
         with torch.no_grad():
             A.copy_(vectors[:, -len(A) :].flip(1).T)
-            B.zero_()

@@ -35,6 +35,7 @@ __all__ = ["CompressionReport", "compression_report"]
 
 _LEVEL = 0.95
 _RATES = ("selection_rate", "selection_rate_small")
+_SHARES = ("agreement", "accuracy", "accuracy_small", *_RATES)
 # What is printed, of what there is.
 _SHOWN = ("divergence", "agreement", "loss_rise", "accuracy_rise")
 
@@ -61,7 +62,8 @@ class CompressionReport:
         ``parameters_small`` are those of the layer and of what has its name in the smaller model,
         missing where nothing has; weights that two layers share count in both, those of attention's
         ``out_proj`` only in its own row. ``rank`` is that of the thin layer, missing where there is
-        none, or where attention was split in several. ``left`` says why the layer is whole, or "".
+        none, or where attention was split in several. ``left`` says why the layer is whole, or "";
+        it is "whole" of one that could be cut: not named, spared by the budget, or no smaller.
 
     Examples
     --------
@@ -86,7 +88,11 @@ class CompressionReport:
 
     @property
     def worst(self) -> Any:
-        """The group whose loss rises most, or without labels that diverges most."""
+        """The group whose loss rises most, or without labels that diverges most.
+
+        With labels these may be two: of a group that the model served badly the loss may fall where
+        what the model says of it changes most.
+        """
         groups = self.by_group.iloc[:-1]  # a group may be called "overall", too
         measure = "loss_rise" if "loss_rise" in groups else "divergence"
         return groups[measure].idxmax()
@@ -104,7 +110,12 @@ class CompressionReport:
             apart = [groups[name].max() - groups[name].min() for name in _RATES]
             lines.append(f"demographic parity distance: {apart[0]:.3f} -> {apart[1]:.3f}")
         if len(groups) > 1:
-            lines.append(f"worst: {group_name(self.worst)}")
+            worst: dict[str, list[str]] = {}
+            for name in ("loss_rise", "divergence"):
+                if name in groups:
+                    worst.setdefault(group_name(groups[name].idxmax()), []).append(name)
+            parts = [f"by {' and '.join(names)} {group}" for group, names in worst.items()]
+            lines.append(f"worst: {', '.join(parts)}")
         shown = self.by_group[["n"]].astype(str)
         shown.index = [group_name(group) for group in shown.index]
         for name in [name for name in _SHOWN if name in self.by_group]:
@@ -169,7 +180,8 @@ def compression_report(
         decisions ``accuracy``, ``accuracy_small`` and ``accuracy_rise``, the second minus the
         first. Of two classes also ``selection_rate`` and ``selection_rate_small``, the shares of
         positive decisions. Intervals are Student's, which are too narrow for few rows of skewed
-        values, those of shares Wilson's [1]_.
+        values, those of shares Wilson's [1]_, and of ``accuracy_rise`` that of Agresti and Min
+        [2]_, which has a width where no row changed, too.
 
     Raises
     ------
@@ -180,6 +192,8 @@ def compression_report(
     ----------
     .. [1] E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
        Journal of the American Statistical Association 22, 1927.
+    .. [2] A. Agresti and Y. Min, "Simple improved confidence intervals for comparing matched
+       proportions", Statistics in Medicine 24, 2005.
 
     Examples
     --------
@@ -213,8 +227,7 @@ def compression_report(
     for own in [*(codes == g for g in range(len(groups))), np.ones(len(codes), dtype=bool)]:
         row: dict[str, Any] = {"n": int(own.sum())}
         for name, values in measured.items():
-            share = name in ("agreement", "accuracy", "accuracy_small", *_RATES)
-            row[name], row[f"{name}_low"], row[f"{name}_high"] = _mean(values[own], share)
+            row[name], row[f"{name}_low"], row[f"{name}_high"] = _mean(name, values[own])
         rows.append(row)
     return CompressionReport(
         pd.DataFrame(rows, index=index),
@@ -285,12 +298,19 @@ def _measure(
     )
 
 
-def _mean(values: NDArray[np.float64], share: bool) -> tuple[float, float, float]:
-    """Return a mean with its interval."""
+def _mean(name: str, values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the mean of a measure with its interval."""
     n, mean, level = len(values), float(values.mean()), (1.0 + _LEVEL) / 2
-    if share:
+    if name in _SHARES:
         low, high = wilson_limits(np.array(mean), np.array(n), float(norm.ppf(level)))
         return mean, float(low), float(high)
+    if name == "accuracy_rise":
+        # Of two more rows, a half of each of which rises, and falls: else that of rows none of
+        # which changed had no width.
+        center = float(values.sum()) / (n + 2)
+        variance = (float(np.square(values).sum()) + 1.0) / (n + 2) - center**2
+        half = float(norm.ppf(level)) * float(np.sqrt(variance / (n + 2)))
+        return mean, max(-1.0, min(mean, center - half)), min(1.0, max(mean, center + half))
     if n == 1:
         return mean, np.nan, np.nan
     half = float(student.ppf(level, n - 1)) * float(values.std(ddof=1)) / np.sqrt(n)

@@ -48,12 +48,13 @@ def distill_sampled(
     drawn: Tensor,
     max_epochs: int,
     generator: torch.Generator,
-) -> None:
+) -> bool:
     """Train parameters in place by AdamW on rows drawn by group.
 
     An epoch draws as many rows as are trained on, with replacement; the rate rises for a third of
     the steps, and falls to zero as a cosine does. That is done by each of `_RATES`. In the end the
-    parameters are those after the epoch whose objective is least, or at the start. Weighting rows
+    parameters are those after the epoch whose objective is least, or at the start: returns whether
+    it is an epoch. Weighting rows
     in the loss instead makes batches in which a few rare rows count for all, and ended behind no
     weights at all.
 
@@ -128,6 +129,7 @@ def distill_sampled(
         for each, best_of_all in zip(own, kept, strict=True):
             each.copy_(best_of_all)
             each.grad = None
+    return kept is not start
 
 
 def _risen(step: int, steps: int) -> float:

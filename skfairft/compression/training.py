@@ -57,8 +57,8 @@ class Training:
         """How many positions a row has in each thin layer, in the mean."""
         return [self.found.positions[name][1] for name in self.cut]
 
-    def in_full_batches(self, max_iter: int) -> None:
-        """Train the thin layers by L-BFGS, see `distill`."""
+    def in_full_batches(self, max_iter: int) -> bool:
+        """Train the thin layers by L-BFGS, see `distill`; return whether that was a gain."""
         layers = {name: self.small.get_submodule(name) for name in self.cut}
         parameters = [parameter for layer in layers.values() for parameter in layer.parameters()]
         scales = [
@@ -74,7 +74,7 @@ class Training:
             yield slice(0, len(self.codes)), layer(self.found.inputs.to(self.batches.device))
 
         with self._open(parameters):
-            distill(
+            best = distill(
                 parameters,
                 scales,
                 through_layer if self.found.inputs is not None else self._through_model,
@@ -86,11 +86,15 @@ class Training:
                 mixing=self.mixing,
                 max_iter=max_iter,
             )
+        return best > 0
 
     def in_epochs(
         self, max_epochs: int, *, drawn: Tensor, everything: bool, generator: torch.Generator
-    ) -> None:
-        """Train the thin layers, or all that learns, by AdamW, see `distill_sampled`."""
+    ) -> bool:
+        """Train the thin layers, or all that learns, by AdamW, see `distill_sampled`.
+
+        Returns whether that was a gain.
+        """
         prefixes = tuple(f"{name}." if name else "" for name in self.cut)
         parameters = {
             name: parameter
@@ -98,7 +102,7 @@ class Training:
             if name.startswith(prefixes) or (everything and parameter.requires_grad)
         }
         with self._open(parameters.values()):
-            distill_sampled(
+            return distill_sampled(
                 self.small,
                 parameters,
                 self.batches,
