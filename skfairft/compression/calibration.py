@@ -151,7 +151,6 @@ def calibrate(
         If what the model gives for a row is another in another batch, or each time; if a layer gets
         other inputs than some positions of each row, or no gradient.
     """
-    batches.look(model)
     notes = {
         name: Notes(
             name,
@@ -162,6 +161,8 @@ def calibrate(
         )
         for name, seen in layers.items()
     }
+    with hooked(model, {name: note.look for name, note in notes.items()}):
+        batches.look(model)
     outputs: list[Tensor] = []
     inputs: list[Tensor] | None = [] if keep and len(layers) == 1 else None
     last: str | None = None
@@ -211,7 +212,7 @@ def calibrate(
     if nested:
         warn_user(
             f"The layers [{listed(nested)}] are left out: they get nested tensors. Pass "
-            "split_attention(model), or set enable_nested_tensor=False.",
+            "split_attention(model), or set enable_nested_tensor=False of nn.TransformerEncoder.",
             UserWarning,
         )
     good = {name: note for name, note in notes.items() if note.is_good(len(codes))}

@@ -79,6 +79,16 @@ class Notes:
         self.codes, self.source, self.order, self.keep = codes, source, order, keep
         self.calls, self.over, self.graded = 0, False, False
 
+    def look(self, given: Tensor, output: Tensor) -> None:
+        """Leave a layer out that gets nested tensors, as it may where no gradients are computed."""
+        if given.is_nested:
+            self.nested = True
+            self.refuse(
+                f"gets nested tensors; expected {self.statistics.seen.expected(given.size(0))}. "
+                "Pass split_attention(model), or set enable_nested_tensor=False of "
+                "nn.TransformerEncoder"
+            )
+
     def see(self, given: Tensor, output: Tensor) -> Tensor | None:
         """Note a call; gradients as they come."""
         if self.over:
@@ -88,11 +98,7 @@ class Notes:
             return None
         seen, n_rows = self.statistics.seen, len(self.codes)
         if given.is_nested:
-            self.nested = True
-            self.refuse(
-                f"gets nested tensors; expected {seen.expected(n_rows)}. Pass "
-                "split_attention(model), or set enable_nested_tensor=False"
-            )
+            self.look(given, output)
             return None
         if not seen.takes(given, n_rows):
             self.refuse(
