@@ -202,10 +202,16 @@ class TestModelIsLeftAlone:
             small_of(model, **FISHER)
         assert all(part.training and not part._forward_hooks for part in model.modules())
 
-    def test_rows_are_left_alone_by_models_that_work_in_place(self):
-        X = rows()
-        small_of(nn.Sequential(nn.ReLU(inplace=True), nn.Linear(D, K).double()), X)
-        assert torch.equal(X, rows())
+    @pytest.mark.parametrize("of", ["tensor", "array"])
+    def test_rows_are_left_alone_by_models_that_work_in_place(self, of):
+        """Also where preprocess hands them on."""
+        model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(D, K).double())
+        expected = small_of(model, rows())
+        for preprocess in (None, torch.as_tensor):
+            X = rows() if of == "tensor" else rows().numpy()
+            found = small_of(model, X, preprocess=preprocess)
+            assert torch.equal(torch.as_tensor(X), rows())
+            assert torch.equal(found[1].weight, expected[1].weight)
 
 
 class TestCopy:
@@ -590,10 +596,10 @@ ERRORS = {
         f"{name} {value!r}": (
             None,
             {"rank": None, name: value},
-            f"{name}={value!r}; expected the share in \\(0, 1\\]",
+            f"{name}={value!r}; expected the share in \\(0, 1\\)",
         )
         for name in ("parameters", "flops")
-        for value in (0, -0.1, 1.1, True, "half", np.nan)
+        for value in (0, -0.1, 1.0, 1.1, True, "half", np.nan)
     },
     "too small a budget": (
         None,

@@ -244,10 +244,9 @@ class TestBudgets:
         with pytest.raises(ValueError, match="Pass more, or name fewer layers"):
             small_of(model, X, parameters=0.99 * share, **own)
 
-    def test_of_all_leave_nothing_to_cut(self, name):
+    def test_of_nearly_all_leave_something_to_cut(self, name):
         model, X, own = make(name)
-        with pytest.raises(ValueError, match=r"flops=1.0 leaves all layers whole; pass a lower"):
-            small_of(model, X, flops=1.0, **own)
+        assert cut_layers(small_of(model, X, flops=1.0 - 1e-9, **own))
 
     @pytest.mark.some(2)
     def test_in_turn_the_outputs_are_nearer(self, name):
@@ -335,6 +334,29 @@ class TestMinimax:
         np.testing.assert_allclose(
             [each[0] for each in tried], [each[0] for each in expected][: len(damage)]
         )
+
+    @pytest.mark.parametrize("loss", [None, "softmax", "squared"])
+    def test_it_is_judged_by_the_loss_that_is_given(self, monkeypatch, loss):
+        """Also where nothing else needs it."""
+        model, X, _ = make("sequences")
+        found, least_worst = [], Plan.least_worst
+        monkeypatch.setattr(
+            Plan, "least_worst", lambda plan, of: found.append(of) or least_worst(plan, of)
+        )
+        settings = {"importance": "covariance", "sequential": True, "group_weights": "minimax"}
+        small_of(model, X, loss=loss, **settings)
+        assert found == [MEANINGS[loss or "squared"].divergence]
+        with pytest.raises(ValueError, match="loss='no such' is not known"):
+            small_of(model, X, loss="no such", **settings)
+
+    @pytest.mark.parametrize("refine", [None, "distill", "distill_network"])
+    def test_by_default_it_is_that_of_layers_in_turn(self, refine):
+        model, X, _ = make("sequences")
+        found = [
+            small_of(model, X, refine=refine, loss="softmax", max_iter=20, **each).state_dict()
+            for each in ({}, {"group_weights": "minimax"})
+        ]
+        assert all(map(torch.equal, *(each.values() for each in found)))
 
     def test_what_a_group_loses_is_of_its_own_rows(self, monkeypatch):
         """However many it borrows for the cut."""
@@ -523,6 +545,8 @@ class TestAxes:
                 ValueError, match=r"outputs of other shapes in each batch.* Pad all"
             ):
                 small_of(model, X, **settings | more)
+        alone = nn.Sequential(nn.Embedding(30, 8), nn.Linear(8, 8))
+        assert cut_layers(small_of(alone, X, **settings | {"group_weights": "auto"})) == ["1"]
 
 
 class Mean(nn.Module):
@@ -634,7 +658,7 @@ class TestDistill:
         model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU())
         model.append(nn.Linear(12, K))
         model, X = model.to(dtype), draw(8).to(dtype)
-        settings = DISTILL | {"max_epochs": 30, "parameters": 0.6}
+        settings = DISTILL | {"max_epochs": 30, "parameters": 0.6, "group_weights": None}
         single = copy.deepcopy(model).float()
         found = [
             [
@@ -886,6 +910,29 @@ class TestOddModels:
                 warnings.simplefilter("ignore", FairnessWarning)
                 small = small_of(model, rows, sensitive_features=s, **settings)
             assert near(small(rows).mean(0), model(rows).mean(0), 0.5)
+
+    @pytest.mark.filterwarnings("ignore:.*torch.jit")
+    def test_parts_that_are_scripted_are_left_alone(self):
+        torch.manual_seed(0)
+        front, X = nn.Sequential(nn.Linear(8, 12), nn.ReLU()).eval(), draw(8)
+        for part in (torch.jit.script(front), torch.jit.trace(front, X)):
+            assert cut_layers(small_of(nn.Sequential(part, nn.Linear(12, K)), X, rank=1)) == ["1"]
+            with pytest.raises(ValueError, match="no layer that can be cut"):
+                small_of(part, X, rank=1)
+
+    @pytest.mark.parametrize("importance", ["uniform", "covariance"])
+    def test_gaps_that_come_to_a_layer_and_are_hidden_behind_it_are_said(self, importance):
+        class Hides(nn.Module):
+            def forward(self, x):
+                return x.nan_to_num()
+
+        torch.manual_seed(0)
+        model, X = nn.Sequential(nn.Linear(8, 8), Hides(), nn.Linear(8, K)), draw(8)
+        X[17, 3] = torch.nan
+        settings = {"importance": importance, "sequential": False, "rank": 2}
+        with pytest.raises(ValueError, match="The layer '0' gets NaN or infinity in some rows"):
+            small_of(model, X, **settings)
+        assert cut_layers(small_of(model, X, layers="2", **settings)) == ["2"]
 
     def test_dead_units_and_twins(self):
         model, X, _ = make("sequences")

@@ -314,13 +314,14 @@ class TestAnyCut:
         assert (found(rows.Z) - rows.layer(rows.Z)).abs().max() > 0.1  # control
 
     def test_inputs_in_other_units_are_the_same_function(self, importance, shares):
-        rows, other = make(), make()
-        unit = 10.0 ** torch.linspace(-4, 4, D).double()
-        other.Z = rows.Z * unit
-        with torch.no_grad():
-            other.layer.weight.div_(unit)
-        before, after = (cut(each, 2, importance, shares).layer(each.Z) for each in (rows, other))
-        assert same(after, before) == (importance != "uniform")
+        for k in (K, 2 * D):  # by the outputs, and by the inputs
+            rows, other = make(k=k), make(k=k)
+            unit = 10.0 ** torch.linspace(-4, 4, D).double()
+            other.Z = rows.Z * unit
+            with torch.no_grad():
+                other.layer.weight.div_(unit)
+            found = (cut(each, 2, importance, shares).layer(each.Z) for each in (rows, other))
+            assert same(*found) == (importance != "uniform")
 
     def test_outputs_in_other_units_are_the_same_function(self, importance, shares):
         """Of kfac only, which knows what an output is worth to the loss."""

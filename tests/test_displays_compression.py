@@ -245,6 +245,12 @@ class TestX:
         both = CompressionDisplay.from_reports({"one": reports, "two": tuple(reports)})
         assert [ax.get_xlabel() for ax in both.ax_] == ["share of the parameters that is left"] * 2
 
+    def test_of_one_report_by_name_too(self):
+        one, two = fake(0, parameters=(1000, 300)), fake(1, parameters=(1000, 200))
+        found = CompressionDisplay.from_reports({"cut": one, "trained": two}).table
+        expected = CompressionDisplay.from_reports({"cut": [one], "trained": [two]}).table
+        pd.testing.assert_frame_equal(found, expected)
+
     @pytest.mark.parametrize("x", [3, 0.5, np.float32(0.5), np.int64(3)])
     def test_is_any_number(self, x):
         assert CompressionDisplay.from_reports({x: fake(0)}).table["x"].tolist() == [float(x)] * 4
@@ -376,7 +382,7 @@ ERRORS = {
         {"x": {0.1: ONE}, "y": {0.1: fake(0, groups=["c", "b", "a"])}},
         r"at x=0.1 of 'y' has the groups \['c', 'b', 'a'\], and",
     ),
-    "x a text": ({"0.1": ONE}, "x='0.1'; expected a finite number"),
+    "x a text": ({"a": {"0.1": ONE}}, "x='0.1'; expected a finite number"),
     "x a bool": ({True: ONE}, "x=True; expected a finite number"),
     "x no number": ({np.nan: ONE}, "x=nan; expected a finite number"),
     "x infinite": ({np.inf: ONE}, "x=inf; expected a finite number"),

@@ -6,6 +6,8 @@ least, with noise of the inputs in u and v alike.
 """
 
 import copy
+from contextlib import nullcontext
+from queue import SimpleQueue
 from types import SimpleNamespace
 
 import numpy as np
@@ -247,15 +249,26 @@ class TestCutAfter:
         heard = [after(each, 1, importance=importance) for each in (data, other)]
         assert not near(heard[0](data.moved), heard[1](data.moved), 1e-2)  # control
 
-    @pytest.mark.parametrize("unit", [1e-8, 1e8])
+    @pytest.mark.parametrize("unit", [1e-8, 1e8, "each its own"])
     def test_units_of_what_goes_through_do_not_matter(self, name, importance, unit):
         data, other = make(name), make(name)
+        if unit == "each its own":  # of features, or of channels
+            apart = 10.0 ** torch.linspace(-4, 4, data.seen.columns).double()
+            spatial = data.layer.weight.ndim - 2
+            unit = apart.reshape(-1, *[1] * spatial)
+            if data.seen.side == "inputs":
+                ones = torch.ones_like(data.layer.weight[:1])
+                data.side_unit = (unit * ones).flatten()
+            else:
+                data.side_unit = apart
+        else:
+            data.side_unit = unit
         for key in ("Z", "moved"):
             setattr(other, key, unit * getattr(data, key))
         with torch.no_grad():
             other.layer.weight.div_(unit)
         if data.seen.side != "outputs":
-            other.u, other.v = unit * data.u, unit * data.v
+            other.u, other.v = data.side_unit * data.u, data.side_unit * data.v
         before, found = (after(each, 2, importance=importance) for each in (data, other))
         assert near(found(other.moved), before(data.moved))
 
@@ -582,9 +595,9 @@ class TestRoom:
     )
     def test_the_model_runs_as_often_as_it_must(self, monkeypatch, room, passes):
         monkeypatch.setattr(turns, "_ROOM", room)
-        log = []
+        log = SimpleQueue()
         small_of(nn.Sequential(Counts(log), *network()).double(), batch_size=240)
-        assert len(log) == 4 + passes + 3  # see TestEarlyStop
+        assert log.qsize() == 4 + 3 + passes + 3  # see TestEarlyStop
 
     @pytest.mark.parametrize("inplace", [False, True])
     def test_it_does_not_matter_how_much(self, monkeypatch, inplace):
@@ -624,7 +637,7 @@ class TestRoom:
 
 
 class Counts(nn.Module):
-    """Counts its calls, and may fail in one of them."""
+    """Counts its calls, out of its own sight, and may fail in one of them."""
 
     def __init__(self, log, fails_at=None, error=RuntimeError):
         super().__init__()
@@ -634,30 +647,59 @@ class Counts(nn.Module):
         return Counts(self.log, self.fails_at, self.error)
 
     def forward(self, x):
-        self.log.append(1)
-        if len(self.log) == self.fails_at:
+        self.log.put(1)
+        if self.log.qsize() == self.fails_at:
             raise self.error
         return x
 
 
+class Depth(nn.Module):
+    """Notes how deep it is, and puts that back at its end."""
+
+    def __init__(self, body, *, kind):
+        super().__init__()
+        self.body, self.kind = body, kind
+        self.register_buffer("buffer", torch.zeros(()))
+        self.attribute = 0
+
+    def forward(self, x):
+        name = self.kind
+        setattr(self, name, getattr(self, name) + 1)
+        found = self.body(x)
+        setattr(self, name, getattr(self, name) - 1)
+        return found
+
+
 class TestEarlyStop:
+    @pytest.mark.parametrize("kind", ["buffer", "attribute"])
+    def test_what_a_forward_puts_back_at_its_end_is_put_back(self, kind):
+        model = Depth(network(), kind=kind)
+        small = small_of(model)
+        assert [float(getattr(each, kind)) for each in (model, small)] == [0.0, 0.0]
+        plain = small_of(model.body).state_dict()
+        assert all(torch.equal(small.body.state_dict()[name], plain[name]) for name in plain)
+
     def test_what_is_behind_the_last_layer_of_a_stage_does_not_run(self):
-        before, last = [], []
+        before, last = SimpleQueue(), SimpleQueue()
         model = nn.Sequential(Counts(before), *network(depth=2), Counts(last), nn.Tanh()).double()
         small_of(model, batch_size=240)
         # Two to see how rows come out, one pass of calibration and one to see that the thin layers
-        # run; for the two later stages one of the model, and for each of them one of the copy, as
-        # far as their layers.
-        assert (len(before), len(last)) == (4 + 1 + 2, 4)
+        # run; for the two later stages two to see that they may end early, one of the model, and
+        # for each of them one of the copy, as far as their layers.
+        assert (before.qsize(), last.qsize()) == (4 + 2 + 1 + 2, 4)
 
-    @pytest.mark.parametrize("fails_at", range(1, 8))
+    @pytest.mark.parametrize("fails_at", range(1, 10))
     @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
     def test_an_error_anywhere_leaves_the_model_as_it_was(self, fails_at, kind):
-        model = nn.Sequential(Counts([], fails_at, kind), *network(depth=2)).double().train()
+        log = SimpleQueue()
+        model = nn.Sequential(Counts(log, fails_at, kind), *network(depth=2)).double().train()
         model[2].eval()
         state = copy.deepcopy(model.state_dict())
         flags = [part.training for part in model.modules()]
-        with pytest.raises(ValueError if kind is RuntimeError else kind):
+        # To fail where it ends early is to be run to its end.
+        fails = kind is KeyboardInterrupt or fails_at not in (4, 5)
+        errors = pytest.raises(ValueError if kind is RuntimeError else kind)
+        with errors if fails else nullcontext():
             small_of(model, batch_size=240)
         assert [part.training for part in model.modules()] == flags
         assert not any(part._forward_hooks for part in model.modules())

@@ -110,6 +110,11 @@ class TestModel:
         assert changed == {"base_model.model.0.lora_A.second.weight"}
 
 
+def embedded():
+    model = nn.Sequential(nn.Embedding(9, D), nn.Linear(D, 2))
+    return adapted(model, "0", "1")
+
+
 def conv():
     return adapted(nn.Sequential(nn.Conv1d(1, 4, 3), nn.Flatten(), nn.Linear(24, 2)), "0")
 
@@ -128,6 +133,7 @@ def conv():
             {},
             r"\['base_model.model.0', 'base_model.model.2'\] are in use: B is not zero",
         ),
+        (embedded, {}, r"\['base_model.model.0'\] are not on linear layers"),
         (conv, {}, r"\['base_model.model.0'\] are not on linear layers"),
         (lambda: adapted(network(), "0"), {"group_weights": "minimax"}, "'minimax' is of cuts"),
         (

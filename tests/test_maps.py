@@ -379,10 +379,9 @@ def test_a_root_can_be_inverted_and_squares_to_what_it_is_of(values):
     Q = torch.linalg.qr(torch.randn(3, 3).double()).Q
     moments = Q @ torch.tensor(values).double().diag() @ Q.T
     root = root_of(moments)
-    torch.testing.assert_close(root, root.T)
     assert bool(torch.isfinite(torch.linalg.inv(root)).all())
     if any(values):
-        torch.testing.assert_close(root @ root, moments, rtol=0, atol=2e-10)
+        torch.testing.assert_close(root @ root.T, moments, rtol=0, atol=2e-10)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit")  # torch 2.13 and later say that it will go

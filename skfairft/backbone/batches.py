@@ -141,7 +141,7 @@ class ModuleBatches:
 
         Examples
         --------
-        >>> batches = ModuleBatches.of(nn.Softmax(0), torch.randn(5, 2))
+        >>> batches = ModuleBatches.of(nn.Softmax(0), torch.eye(5))
         >>> batches.look(nn.Softmax(1))
         >>> batches.look(nn.Softmax(0))
         Traceback (most recent call last):

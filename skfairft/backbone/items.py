@@ -58,7 +58,9 @@ class InputRows:
     def load(self, index: Index) -> Any:
         """Return some rows, as they are; items of a dataset as a list."""
         if self.of_item is None:
-            return take(self.data, index)
+            rows = take(self.data, index)
+            # The function, or a module that gets what it hands on, may write into them.
+            return _copied(rows) if self.kind == "preprocess" else rows
         numbers = range(len(self))[index] if isinstance(index, slice) else index.tolist()
         if hasattr(self.data, "__getitems__"):  # torch's name for a batch of items
             items = self.data.__getitems__(list(numbers))
@@ -70,6 +72,11 @@ class InputRows:
                 f"{len(numbers)} numbers; expected one each. Its __getitems__ must leave none out."
             )
         return [self.of_item(item) for item in items]
+
+
+def _copied(rows: Any) -> Any:
+    copy = getattr(rows, "clone", None) or getattr(rows, "copy", None)  # of tensors, of others
+    return rows if copy is None else copy()
 
 
 def check_rows(extractor: Any, X: Any, *, reset: bool) -> InputRows:

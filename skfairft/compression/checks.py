@@ -115,10 +115,10 @@ def check_settings(
         raise ValueError(f"{what}; expected one of the three, which says how small to make it.")
     for name, value in budgets.items():
         if value is not None and not (
-            isinstance(value, Real) and not isinstance(value, bool) and 0.0 < float(value) <= 1.0
+            isinstance(value, Real) and not isinstance(value, bool) and 0.0 < float(value) < 1.0
         ):
             raise ValueError(
-                f"{name}={value!r}; expected the share in (0, 1] of what the layers have whole."
+                f"{name}={value!r}; expected the share in (0, 1) of what the layers have whole."
             )
     for own in rank.values() if isinstance(rank, Mapping) else [] if rank is None else [rank]:
         whole = isinstance(own, Integral) and not isinstance(own, bool) and int(own) >= 1

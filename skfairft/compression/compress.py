@@ -92,7 +92,7 @@ def compress(
         Width between the two layers: at least 1; at most the narrower side. A float in (0, 1] is
         the share of energy (of the squared singular values, in the metric) to keep.
     parameters, flops : float, optional
-        Instead of a rank: the share in (0, 1] of what the layers have whole, of their parameters,
+        Instead of a rank: the share in (0, 1) of what the layers have whole, of their parameters,
         or of the multiplications that a row takes in them; what is left alone comes on top. Where
         the loss weighs the outputs it is divided rank by rank, to where one spares most for what
         it costs; a layer may stay whole. Else each layer has the same share; a last one that takes
@@ -258,8 +258,11 @@ def compress(
         shares = torch.from_numpy(check_group_weights(weights, groups, np.bincount(numbers)))
         auto = importance == "auto"
         graded = needs_gradients(importance) or (auto and loss is not None)
-        needed_by = f"importance={importance!r}" if graded else f"refine={refine!r}"
-        meaning = meaning_of(loss, needed_by=needed_by) if graded or refine else None
+        needed_by = f"refine={refine!r}" if refine is not None else "compress"
+        needed_by = f"importance={importance!r}" if graded else needed_by
+        meaning = None
+        if loss is not None or graded or refine is not None:
+            meaning = meaning_of(loss, needed_by=needed_by)
         if graded and not auto and y is None and meaning is not None and meaning.draw is None:
             raise ValueError(
                 f"importance={importance!r} needs labels: of a loss that is a function they cannot "
@@ -305,7 +308,7 @@ def compress(
             fisher=importance == "fisher",
             temperature=_TEMPERATURE if len(wanted) > 1 and importance != "fisher" else 1.0,
             y=labels,
-            keep=refine is not None or ((minimax or follows) and in_turn),
+            keep=refine is not None or ((minimax or follows) and in_turn and len(wanted) > 1),
             generator=generator,
             lenient=not named,
         )
@@ -333,14 +336,12 @@ def compress(
             mixing=mixing,
         )
         divergence = (meaning or MEANINGS["squared"]).divergence
-        if (minimax or follows) and plan.in_turn:
+        if follows and plan.in_turn:
+            minimax = True
+        if minimax and plan.in_turn:
             small, cut = plan.least_worst(divergence)
         else:
             small, cut = plan.cut(None if minimax else shares)
-        if not cut and plan.budget is not None and found.statistics:
-            raise ValueError(
-                f"{plan.budget[0]}={plan.budget[1]!r} leaves all layers whole; pass a lower share."
-            )
         if not cut:
             title, seen = type(model).__name__, list(found.statistics)
             raise ValueError(

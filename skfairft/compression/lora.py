@@ -99,7 +99,8 @@ def initialize_lora(
     adapted: dict[str, Any] = {
         name: part
         for name, part in model.named_modules()
-        if isinstance(part, LoraLayer) and adapter in part.lora_A
+        if isinstance(part, LoraLayer)
+        and (adapter in part.lora_A or adapter in part.lora_embedding_A)
     }
     if not adapted:
         named = {
@@ -110,7 +111,11 @@ def initialize_lora(
             "peft.get_peft_model makes with a LoraConfig."
             + (f" There are [{listed(sorted(named))}]." if named else "")
         )
-    begun = [name for name, part in adapted.items() if part.lora_B[adapter].weight.any()]
+    begun = [
+        name
+        for name, part in adapted.items()
+        if adapter in part.lora_B and part.lora_B[adapter].weight.any()
+    ]
     if begun:
         raise ValueError(
             f"The adapters of [{listed(begun)}] are in use: B is not zero, and to begin anew would "

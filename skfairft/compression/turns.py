@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from ..backbone.batches import ModuleBatches
 from ..backbone.forward import Arguments
 from ..backbone.frozen import frozen, locked
+from ..backbone.module_copy import copy_module
 from ..feature_store.digest import tensor_node
+from ..feature_store.explain import changes
 from ..lowrank.covariance import CovarianceStatistics
 from ..lowrank.cut import cut_after, cut_layer
 from ..lowrank.maps import LayerMap
@@ -67,12 +69,16 @@ def cut_in_turn(
         As for `skfairft.lowrank.cut.cut_layer`.
     """
     batches, codes = batches.only(codes >= 0), codes[codes >= 0]
+    stages = [[name for name in stage if name in ranks] for stage in found.stages]
+    stages = [names for names in stages if names]
+    stops = _may_stop(small, batches, found, stages)
+    if not stops:
+        small = copy_module(model, type(model).__name__)
     with ExitStack() as stack:
         for each in (model, small):
             stack.enter_context(locked(each))
             stack.enter_context(frozen(each, batches.device))
-        stages = [[name for name in stage if name in ranks] for stage in found.stages]
-        uncut = _Uncut(model, batches, found, [names for names in stages if names])
+        uncut = _Uncut(model, batches, found, stages, stops)
         for number, names in enumerate(uncut.stages):
             batches.begin(f"cutting {names[0]}" + " and others" * (len(names) > 1))
             pairs = _pairs(uncut, number, small, codes, len(mixing)) if number else {}
@@ -96,8 +102,10 @@ class _Uncut:
         batches: ModuleBatches,
         found: Calibration,
         stages: list[list[str]],
+        stops: bool,
     ) -> None:
         self.model, self.batches, self.found, self.stages = model, batches, found, stages
+        self.stops = stops
         self._held: dict[str, list[Tensor]] = {}
         self._contents: list[dict[int | str, Any]] = []  # of the batches that these are of
 
@@ -136,7 +144,14 @@ class _Uncut:
         """Return the sides of layers in the model, which may write into what it is given."""
         given = {k: v.clone() if isinstance(v, Tensor) else v for k, v in arguments.items()}
         n_rows = rows.stop - rows.start
-        return _sides(self.model, self.batches, given, n_rows, self.layers(names))
+        return self.sides(self.model, given, n_rows, names)
+
+    def sides(
+        self, model: nn.Module, arguments: Arguments, n_rows: int, names: list[str]
+    ) -> dict[str, Tensor]:
+        """Return what the sides of layers are in a model."""
+        layers = self.layers(names)
+        return _sides(model, self.batches, arguments, n_rows, layers, stops=self.stops)
 
     def _ahead(self, number: int) -> list[str]:
         """Return the layers of the stages behind one for which there is room."""
@@ -150,6 +165,28 @@ class _Uncut:
                 break
             names += stage
         return names
+
+
+def _may_stop(
+    model: nn.Module, batches: ModuleBatches, found: Calibration, stages: list[list[str]]
+) -> bool:
+    """Tell whether a model is as it was after a forward that ended early.
+
+    One that puts something back at its end is not; a model that is not either way is changed here.
+    """
+    index = torch.arange(min(2, len(batches)))
+
+    def run() -> None:
+        for names in stages[1:]:
+            layers = {name: found.statistics[name].seen for name in names}
+            _sides(model, batches, batches.some(index), len(index), layers, stops=True)
+
+    with frozen(model, batches.device):
+        try:
+            changed, _ = changes(run, model, None)
+        except ValueError:  # if it is not because of that, the next run says so
+            return False
+    return not changed
 
 
 def _contents(arguments: Arguments) -> dict[int | str, Any]:
@@ -170,7 +207,7 @@ def _pairs(
     layers = uncut.layers(uncut.stages[number])
     pairs = {name: LayerPairs(seen, n_groups) for name, seen in layers.items()}
     for rows, arguments, before in uncut.of_stage(number):
-        after = _sides(small, uncut.batches, arguments, rows.stop - rows.start, layers)
+        after = uncut.sides(small, arguments, rows.stop - rows.start, list(layers))
         for name, own in pairs.items():
             u, v = before[name], after[name]
             if u.shape != v.shape:
@@ -193,8 +230,10 @@ def _sides(
     arguments: Arguments,
     n_rows: int,
     layers: Mapping[str, LayerMap],
+    *,
+    stops: bool,
 ) -> dict[str, Tensor]:
-    """Return the sides (n, T, m) of layers for a batch, without running what is behind them all."""
+    """Return the sides (n, T, m) of layers for a batch, if it may without what is behind them."""
     sides: dict[str, Tensor] = {}
 
     def note(name: str, seen: LayerMap) -> Hook:
@@ -206,7 +245,7 @@ def _sides(
                 )
             # A copy: what comes after may write into it.
             sides[name] = seen.seen(given.detach(), output.detach()).clone()
-            if len(sides) == len(layers):
+            if stops and len(sides) == len(layers):
                 raise _EnoughSeen
 
         return see

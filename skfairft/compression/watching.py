@@ -106,6 +106,11 @@ class Notes:
                 f"{seen.expected(n_rows)}"
             )
             return None
+        if not bool(torch.isfinite(given).all()):
+            raise ValueError(
+                f"The layer {self.name!r} gets NaN or infinity in some rows, which what follows "
+                "hides. Fill the gaps of X, or leave the layer out: pass layers= without it."
+            )
         self.sure = self.sure or not seen.is_ambiguous(given)
         with torch.no_grad():
             fixed = given.detach(), output.detach()

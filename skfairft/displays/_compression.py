@@ -127,7 +127,7 @@ class CompressionDisplay(Display):
         reports : mapping or list
             Of one system a mapping of numbers x, such as budgets or ranks, to the reports, or a
             list of reports, whose x is the share of the parameters that is left. Of several a
-            mapping of their names to such. All reports are of the same groups.
+            mapping of their names to such, or to one report. All are of the same groups.
         measure : str or None, default=None
             A column of ``by_group`` that has an interval. None is "loss_rise" where all reports
             have it, else "divergence".

@@ -28,7 +28,7 @@ def by_system(reports: Any) -> tuple[dict[Any, dict[float, Any]], bool]:
     """Return the reports by system and x, and whether they came as lists."""
     expected = (
         "expected a mapping of numbers to what compression_report returns, such as {0.1: report}, "
-        "a list of such reports, or a mapping of names to either."
+        "a list of such reports, or a mapping of names to either or to one report."
     )
     kinds = (Mapping, list, tuple)
     if not isinstance(reports, kinds) or not len(reports):
@@ -37,6 +37,8 @@ def by_system(reports: Any) -> tuple[dict[Any, dict[float, Any]], bool]:
     systems: dict[Any, Any] = {"": reports}
     if isinstance(reports, Mapping) and all(isinstance(each, kinds) for each in reports.values()):
         systems = dict(reports)
+    elif isinstance(reports, Mapping) and all(isinstance(name, str) for name in reports):
+        systems = {name: [report] for name, report in reports.items()}
     lists = [not isinstance(each, Mapping) for each in systems.values()]
     if any(lists) and not all(lists):
         raise ValueError(

@@ -154,7 +154,8 @@ def _vectors(X: Any) -> str | None:
         if len(lengths) > 1:
             return (
                 f"{where} holds rows of {lengths[0]} and of {lengths[-1]} values; expected numbers "
-                "of shape (n, features). Pad or cut them to one length."
+                "of shape (n, features). Pad or cut them to one length, or pass preprocess= "
+                "(of FrozenFeatureExtractor, or of compress) that does."
             )
         if lengths and not isinstance(column, (list, tuple)):
             first = next(cell for cell in cells if is_row(cell))

@@ -167,7 +167,7 @@ def cut_after(
     That is reduced-rank regression [1]_ of the side as it was on the side as it is: with ``u`` and
     ``v`` these, ``C`` their moments with a ridge, weighted over the groups, and ``N`` the root of
     what errors count, the fit ``v C_vv^-1 C_vu`` is projected on the top eigenvectors of
-    ``N C_uv C_vv^-1 C_vu N``. The ridge is that of noise in the inputs, of three hundredths of
+    ``N^T C_uv C_vv^-1 C_vu N``. The ridge is that of noise in the inputs, of three hundredths of
     their variances, which the side has as it was and as it is: three times that of a cut by itself,
     because what is fitted to few rows is a whole map.
 
@@ -209,15 +209,15 @@ def cut_after(
     ridge = _RIDGES * metric.ridge
     C_uv = moment[:m, m:] + ridge
     C_vv = moment[m:, m:] + ridge
-    sizes = C_vv.diagonal()
-    # A unit that is dead has no variance at all.
-    least = METRIC_RIDGE * float(sizes.max()) or 1.0
-    C_vv = C_vv + torch.full_like(sizes, least).diag()
-    fit = torch.linalg.solve(C_vv, C_uv.T)  # v to u
-    N = metric.root
-    top = weighted_cut((N @ C_uv @ fit @ N)[None], min(rank, seen.most), torch.ones(1).double())
     means = pairs.means.means.nan_to_num()
     centre = metric.given @ means
+    # A unit that is dead has no variance but for rounding; each has its own units.
+    sizes = C_vv.diagonal() + METRIC_RIDGE * centre[m:].square()
+    least = torch.where(sizes > 0.0, sizes, float(sizes.max()) or 1.0)
+    C_vv = C_vv + METRIC_RIDGE * least.diag()
+    fit = torch.linalg.solve(C_vv, C_uv.T)  # v to u
+    N = metric.root
+    top = weighted_cut((N.T @ C_uv @ fit @ N)[None], min(rank, seen.most), torch.ones(1).double())
     return metric.thin(top.V, fit, centre[:m], centre[m:])
 
 
@@ -234,11 +234,11 @@ class SideMetric:
     weights, given : Tensor of shape (G,), float64
         Of the groups, and with what they borrow.
     root : Tensor of shape (m, m), float64
-        N, symmetric: an error e of the side costs ``|e N|^2``.
+        N: an error e of the side costs ``|e N|^2``.
     ridge : Tensor of shape (m, m), float64
         What noise of the inputs is on the side.
     moments : Tensor of shape (G, m, m), float64
-        ``N C_g N`` of each group, with what it borrows.
+        ``N^T C_g N`` of each group, with what it borrows.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class SideMetric:
         else:
             gaps = gaps_of(side.means, self.given)
             moments = side.covariances + gaps[:, :, None] * gaps[:, None, :] + self.ridge
-        moments = self.root @ moments @ self.root
+        moments = self.root.T @ moments @ self.root
         self.moments = torch.einsum("gh,hij->gij", mixing, moments)
         _refuse_overflow(seen, self.moments)
         self._centre = self.given @ side.means.means.nan_to_num()
@@ -301,7 +301,7 @@ class SideMetric:
         """
         # Gradients may be of any size, and half precision holds few.
         N = self.root / (float(self.root.abs().max()) or 1.0)
-        down, up = N @ V, torch.linalg.solve(N, V).T
+        down, up = N @ V, torch.linalg.solve(N.T, V).T
         if fit is not None:
             down = fit @ down
         u = self._centre if u is None else u

@@ -165,7 +165,7 @@ class LayerMap:
         return h.to(W) @ (W.T if self._transposed else W)
 
     def root(self, gradients: Tensor | None) -> Tensor:
-        """Return a symmetric root N (m, m) of what an error on the side counts.
+        """Return a root N (m, m), see `root_of`, of what an error on the side counts.
 
         By moments of `graded` gradients; where these are None errors of all outputs count alike.
         """
@@ -288,7 +288,7 @@ class ConvMap(LayerMap):
         return output.flatten(2).mT
 
     def root(self, gradients: Tensor | None) -> Tensor:
-        """Return a symmetric root N (m, m) of what an error on the side counts."""
+        """Return a root N (m, m) of what an error on the side counts."""
         if self.side != "channels":
             return super().root(gradients)
         W = self._by_channel
@@ -336,6 +336,8 @@ def as_map(part: nn.Module) -> LayerMap | None:
     (None, None)
     """
     kind = type(part)
+    if isinstance(part, torch.jit.ScriptModule):
+        return None
     stored = part._parameters.get("weight")  # of a pruned layer it is made of others
     if not isinstance(stored, Tensor) or not stored.is_floating_point():
         return None
@@ -383,13 +385,17 @@ def does_more(layer: nn.Module) -> bool:
 
 
 def root_of(moments: Tensor) -> Tensor:
-    """Return an invertible symmetric root of a positive semidefinite matrix (m, m).
+    """Return an invertible root N of a positive semidefinite matrix (m, m): N N^T is the matrix.
+
+    What is nothing in it is little in the root, each row in its own unit.
 
     Examples
     --------
     >>> root_of(torch.tensor([[4.0]]).double())
     tensor([[2.]], dtype=torch.float64)
     """
-    values, vectors = torch.linalg.eigh(moments)
+    sizes = moments.diagonal().clamp_min(0.0).sqrt()
+    sizes = torch.where(sizes > 0.0, sizes, METRIC_RIDGE**0.5 * float(sizes.max()) or 1.0)
+    values, vectors = torch.linalg.eigh(moments / sizes / sizes[:, None])
     least = METRIC_RIDGE * float(values[-1]) or 1.0
-    return (vectors * values.clamp_min(least).sqrt()) @ vectors.T
+    return sizes[:, None] * ((vectors * values.clamp_min(least).sqrt()) @ vectors.T)
