@@ -143,9 +143,9 @@ class ModuleBatches:
         --------
         >>> batches = ModuleBatches.of(nn.Softmax(0), torch.eye(5))
         >>> batches.look(nn.Softmax(1))
-        >>> batches.look(nn.Softmax(0))
+        >>> batches.look(nn.Softmax(0))  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-            ...
+        ...
         ValueError: What Softmax gives for a row depends on the other rows of its batch: ...
         """
         n_rows = min(len(self), self.batch_size, _MOST_LOOKED_AT)

@@ -106,7 +106,7 @@ class Notes:
                 f"{seen.expected(n_rows)}"
             )
             return None
-        if not bool(torch.isfinite(given).all()):
+        if not bool(torch.isfinite(given.detach()).all()):
             raise ValueError(
                 f"The layer {self.name!r} gets NaN or infinity in some rows, which what follows "
                 "hides. Fill the gaps of X, or leave the layer out: pass layers= without it."
