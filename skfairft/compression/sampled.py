@@ -54,9 +54,8 @@ def distill_sampled(
     An epoch draws as many rows as are trained on, with replacement; the rate rises for a third of
     the steps, and falls to zero as a cosine does. That is done by each of `_RATES`. In the end the
     parameters are those after the epoch whose objective is least, or at the start: returns whether
-    it is an epoch. Weighting rows
-    in the loss instead makes batches in which a few rare rows count for all, and ended behind no
-    weights at all.
+    it is an epoch. Weighting rows in the loss instead makes batches in which a few rare rows count
+    for all, and ended behind no weights at all.
 
     Parameters
     ----------
