@@ -127,7 +127,7 @@ class ModuleBatches:
         return arguments
 
     def _loaded(self, index: Index) -> Arguments:
-        arguments = arguments_of_batch(self.rows.inputs(self.rows.load(index)))
+        arguments = arguments_of_batch(self.rows.made(self.rows.load(index)))
         return place(arguments, self.device, self.dtype)
 
     def look(self, module: nn.Module) -> None:

@@ -224,7 +224,7 @@ class Extraction:
 
         def prepare(batch: Numbers) -> tuple[Numbers, Any]:
             picked = loaded if len(batch) == len(index) else take(loaded, _as_slice(batch))
-            return batch, self.rows.inputs(picked)
+            return batch, self.rows.made(picked)
 
         batches = (todo[i : i + self.batch_size] for i in range(0, len(todo), self.batch_size))
         # Before a batch is made of them, for preprocess may change its rows.

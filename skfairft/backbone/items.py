@@ -55,12 +55,16 @@ class InputRows:
         """Whether texts are names of files; None where ``preprocess`` does not say."""
         return getattr(self.inputs, "reads_files", None)
 
+    def made(self, loaded: Any) -> Any:
+        """Return a batch of loaded rows as the module's input, which may be written into."""
+        own = self.kind == "preprocess" and self.of_item is None
+        # The function, or a module that gets what it hands on, may work in place.
+        return self.inputs(_copied(loaded) if own else loaded)
+
     def load(self, index: Index) -> Any:
         """Return some rows, as they are; items of a dataset as a list."""
         if self.of_item is None:
-            rows = take(self.data, index)
-            # The function, or a module that gets what it hands on, may write into them.
-            return _copied(rows) if self.kind == "preprocess" else rows
+            return take(self.data, index)
         numbers = range(len(self))[index] if isinstance(index, slice) else index.tolist()
         if hasattr(self.data, "__getitems__"):  # torch's name for a batch of items
             items = self.data.__getitems__(list(numbers))
